@@ -1,0 +1,74 @@
+"""What every command line shares: exit codes, devices, argument types."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from diffnag.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+INTERRUPTED = 130
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call `main`; a user's mistake prints one sentence and exits 2, Ctrl-C exits 130."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or "interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output left, as `| head` does
+        sys.exit(0)
+
+
+def positive_int(text: str) -> int:
+    """Argparse type: a whole number of at least 1, written `1000` or `1e3`."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.5
+    if not 1 <= value < 2**63 or value != int(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(value)
+
+
+def seed(text: str) -> int:
+    """Argparse type: a whole number from 0 to 2**63 - 1."""
+    if not (text.isascii() and text.isdigit() and int(text) < 2**63):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2**63 - 1")
+    return int(text)
+
+
+def finite_float(text: str) -> float:
+    """Argparse type: a finite number of at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number of at least 0")
+    return value
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` takes an accelerator where there is one; anything else is a torch device name."""
+    import torch
+
+    if name == "auto":
+        found = torch.accelerator.current_accelerator(check_available=True)
+        return found if found is not None else torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {name!r} is not available here; try --device auto or cpu") from error
+    return device

@@ -1,0 +1,67 @@
+"""Where files live, and how they are written: to a temporary name first, then moved into place."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from diffnag.errors import UserError
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+
+
+@contextmanager
+def written_whole(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; move it into place when the block ends well.
+
+    A reader, or a run that resumes after a kill, sees the old file or the new one, never a part.
+    Raises `UserError` where the place cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp is private, results are not
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
+    """Write `value` as indented JSON, whole or not at all; NaN is refused, as JSON has none."""
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def data_folder() -> Path | None:
+    """The user's own data folder, `$DIFFNAG_DATA`, or None where it is not set."""
+    folder = os.environ.get("DIFFNAG_DATA")
+    if not folder:
+        return None
+    if not Path(folder).is_dir():
+        raise UserError(f"$DIFFNAG_DATA names {folder!r}, which is not a folder")
+    return Path(folder)
+
+
+def cache_folder() -> Path:
+    """The user cache: `$DIFFNAG_CACHE` where set, else the platform's own place."""
+    if folder := os.environ.get("DIFFNAG_CACHE"):
+        return Path(folder)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("diffnag")

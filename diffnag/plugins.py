@@ -1,0 +1,74 @@
+"""Names to classes: `meta` (an entry point) or `package.module:Class` (a dotted path)."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, cast
+
+from diffnag.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from diffnag.protocols import Oracle, Predictor, SearchSpace
+
+GROUPS = {
+    "space": "diffnag.search_spaces",
+    "predictor": "diffnag.predictors",
+    "oracle": "diffnag.oracles",
+}
+
+
+def names(kind: str) -> list[str]:
+    """The registered names of a kind: `space`, `predictor` or `oracle`."""
+    return sorted(point.name for point in entry_points(group=GROUPS[kind]))
+
+
+def load_class(kind: str, name: str) -> type[Any]:
+    """The class behind a registered name or a dotted path `package.module:Class`.
+
+    Raises `UserError` that names what there is, or what part of the path failed.
+    """
+    if ":" not in name:
+        for point in entry_points(group=GROUPS[kind], name=name):
+            return cast("type[Any]", point.load())
+        raise unknown(kind, name, [*names(kind), "or a dotted path package.module:Class"])
+    module_name, _, class_name = name.partition(":")
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.insert(0, os.getcwd())  # a console script does not see the user's folder, `python -m` does
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # a user's module may fail in any way
+        raise UserError(f"{kind} {name!r}: importing {module_name!r} failed: {type(error).__name__}: {error}") from error
+    found = getattr(module, class_name, None)
+    if not isinstance(found, type):
+        classes = [key for key, value in vars(module).items() if isinstance(value, type) and value.__module__ == module_name]
+        raise UserError(f"{kind} {name!r}: {module_name} has no class {class_name!r}; it has: {', '.join(classes) or 'none'}")
+    return found
+
+
+def _make(kind: str, name: str, members: tuple[str, ...]) -> Any:
+    cls = load_class(kind, name)
+    missing = [member for member in members if not hasattr(cls, member)]
+    if missing:
+        raise UserError(f"{kind} {name!r} lacks {', '.join(missing)}; a {kind} must offer {', '.join(members)}")
+    try:
+        return cls()
+    except TypeError as error:
+        raise UserError(f"{kind} {name!r} cannot be made without arguments: {error}") from error
+
+
+def load_space(name: str) -> SearchSpace:
+    """Make the search space behind a registered name or dotted path."""
+    return cast("SearchSpace", _make("space", name, ("name", "encode", "decode", "canonical", "random", "neighbours")))
+
+
+def make_predictor(name: str) -> Predictor:
+    """Make the predictor behind a registered name or dotted path; `setup` is still to be called."""
+    return cast("Predictor", _make("predictor", name, ("fit", "predict")))
+
+
+def make_oracle(name: str) -> Oracle:
+    """Make the oracle behind a registered name or dotted path; `setup` is still to be called."""
+    return cast("Oracle", _make("oracle", name, ("kind", "setup", "available", "query", "provenance")))

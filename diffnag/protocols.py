@@ -1,0 +1,175 @@
+"""What a plug-in must offer. Anything with these members fits; nothing has to be subclassed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from diffnag.arch import Arch
+    from diffnag.oracles.table import BenchmarkTable
+
+Attention = Literal["ancestors", "causal", "full"]
+
+
+class Decoded(NamedTuple):
+    """Outcome of decoding: the architecture, or None and the reason why the graph is none of the space."""
+
+    arch: Arch | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a built network costs: trainable `params`, and `flops` (multiply-adds) of one forward pass."""
+
+    params: int
+    flops: int
+
+
+class SearchSpace(Protocol):
+    """A set of architectures. It knows no accuracies; those are the oracles'."""
+
+    name: str
+    nodes: int
+    """N, the most nodes an architecture has."""
+    operators: tuple[str, ...]
+    """The F operators, in the order of the columns of V."""
+    attention: Attention
+    """Which nodes may attend to which in a denoiser; `ancestors` only where E is constant."""
+    constant: tuple[np.ndarray, np.ndarray]
+    """Bool arrays `(n, f)` and `(n, n)`: entries of V and E that are the same in every architecture."""
+
+    def to_str(self, arch: Arch) -> str: ...
+
+    def from_str(self, text: str) -> Arch:
+        """Parse the space's string; raises `UserError` where it is none of the space."""
+        ...
+
+    def encode(self, arch: Arch) -> tuple[np.ndarray, np.ndarray]:
+        """`V (n, f)` and `E (n, n)`, float32 in {0, 1}."""
+        ...
+
+    def decode(self, V: np.ndarray, E: np.ndarray) -> Decoded:
+        """Read quantised matrices, entries in {0, 1}; an invalid graph comes back with its reason."""
+        ...
+
+    def canonical(self, arch: Arch) -> str:
+        """The key of what the architecture computes: equal keys, same function class."""
+        ...
+
+    def random(self, rng: np.random.Generator) -> Arch: ...
+
+    def neighbours(self, arch: Arch) -> list[Arch]:
+        """All architectures one edit away, without `arch`, in a fixed order."""
+        ...
+
+    def enumerate(self) -> Iterator[Arch] | None:
+        """Every architecture once, in a fixed order, or None where there are too many."""
+        ...
+
+    @property
+    def parameters(self) -> Mapping[str, tuple[str, ...]]:
+        """The space as categorical parameters: name -> choices."""
+        ...
+
+    def to_parameters(self, arch: Arch) -> dict[str, str]: ...
+
+    def from_parameters(self, parameters: Mapping[str, str]) -> Arch: ...
+
+    def size(self, arch: Arch, *, num_classes: int, image_size: int) -> Size:
+        """Size of the network that `build` gives at its default width and depth."""
+        ...
+
+    def build(self, arch: Arch, *, channels: int = ..., cells: int = ..., num_classes: int) -> nn.Module: ...
+
+
+@runtime_checkable
+class ReadsTables(Protocol):
+    """A space that can read its benchmark's own files; asked for by `python -m diffnag.data import`."""
+
+    table_file: str
+    """Name of the table as it lies in `$DIFFNAG_DATA`."""
+
+    def read_table(self, path: Path, *, trust_pickle: bool) -> BenchmarkTable: ...
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """Predicts a value (higher is better) of architectures. The class is made without arguments."""
+
+    def fit(self, archs: Sequence[Arch], y: np.ndarray) -> None:
+        """Learn from all labels so far: `y (m,)` belongs to `archs`. Called anew, with all, for each update."""
+        ...
+
+    def predict(self, archs: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
+        """Mean `(b,)` and standard deviation `(b,)`."""
+        ...
+
+
+@runtime_checkable
+class NeedsSetup(Protocol):
+    """A predictor that wants to know the task before it is used."""
+
+    def setup(self, *, space: SearchSpace, dataset: str, seed: int) -> None: ...
+
+
+@runtime_checkable
+class RelaxedPredictor(Protocol):
+    """A predictor that is differentiable on relaxed architectures: allows `denoised` guidance."""
+
+    def forward(self, V: Tensor, E: Tensor, mask: Tensor) -> Tensor:
+        """`V (b, n, f)`, `E (b, n, n)` in [0, 1], `mask (b, n)` -> mean `(b,)`, in the units of `predict`."""
+        ...
+
+
+@runtime_checkable
+class NoisyPredictor(Protocol):
+    """A noise-aware predictor: allows `gradient` guidance."""
+
+    def forward_noisy(self, V: Tensor, E: Tensor, mask: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean `(b,)` and variance `(b,)` of what `predict` says of the clean architecture behind x_t.
+
+        `V (b, n, f)` and `E (b, n, n)` are diffused: scaled to [-1, 1] and noised to time `t (b,)`.
+        """
+        ...
+
+
+@runtime_checkable
+class HasPrior(Protocol):
+    """A predictor that can predict before any `fit`: it was trained on source labels."""
+
+    @property
+    def labels_source(self) -> Mapping[str, int]:
+        """Origin -> number of (arch, dataset, split, epochs) values that it was trained on."""
+        ...
+
+
+class Oracle(Protocol):
+    """Answers what an architecture is worth. Nothing else holds labels. The class is made without arguments."""
+
+    kind: str
+    """What the figures are, in one word: `table`, `surrogate`, ..."""
+
+    def setup(self, *, space: SearchSpace) -> None:
+        """Open the data; raises `DataNotFound` where it is not there."""
+        ...
+
+    @property
+    def available(self) -> Mapping[str, tuple[str, ...]]:
+        """Dataset -> its splits."""
+        ...
+
+    def query(self, arch: Arch, *, dataset: str, split: str, epochs: int | None = None) -> float:
+        """Accuracy in %; `epochs=None` is the longest training there is. Raises `UserError` for what is not there."""
+        ...
+
+    def provenance(self) -> Mapping[str, str | float]:
+        """Version, checksum and whatever else stands beside the figures in every result."""
+        ...
