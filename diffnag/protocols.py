@@ -45,6 +45,8 @@ class SearchSpace(Protocol):
     """Which nodes may attend to which in a denoiser; `ancestors` only where E is constant."""
     constant: tuple[np.ndarray, np.ndarray]
     """Bool arrays `(n, f)` and `(n, n)`: entries of V and E that are the same in every architecture."""
+    datasets: Mapping[str, tuple[int, int]]
+    """Dataset -> number of classes and image side, for the sizes of the networks built for it."""
 
     def to_str(self, arch: Arch) -> str: ...
 

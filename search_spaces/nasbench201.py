@@ -44,6 +44,7 @@ class NASBench201:
     attention: Attention = "ancestors"
     edges = _wiring()
     table_file = "nas_bench_201.csv.gz"
+    datasets: Mapping[str, tuple[int, int]] = {"cifar10": (10, 32), "cifar100": (100, 32), "ImageNet16-120": (120, 16)}
 
     def __init__(self) -> None:
         self._adjacency = Arch((0,) * 8, self.edges).matrices(nodes=8, operators=7)[1]

@@ -1,0 +1,80 @@
+"""What a search may evaluate: the architectures of a space within the limits on size, each class of them once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from diffnag.arch import Arch
+from diffnag.errors import UserError, unknown
+from diffnag.protocols import SearchSpace
+
+MISSES = 1_000
+"""Random draws in a row that bring nothing new before what is left is enumerated."""
+DRAWS = 10_000
+"""Random draws that stand for a space which cannot be enumerated."""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The architectures of `space` whose network for `dataset` has at most `max_params` and `max_flops`."""
+
+    space: SearchSpace
+    dataset: str
+    max_params: int | None = None
+    max_flops: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.limited:
+            return
+        if self.dataset not in self.space.datasets:
+            raise unknown("size of the networks on dataset", self.dataset, self.space.datasets)
+        archs = self.space.enumerate() or _draws(self.space, DRAWS)
+        if not any(map(self.allows, archs)):
+            limits = {"--max-params": self.max_params, "--max-flops": self.max_flops}
+            told = " and ".join(f"{name} {value}" for name, value in limits.items() if value is not None)
+            raise UserError(f"no architecture of {self.space.name} meets {told} on {self.dataset}")
+
+    @property
+    def limited(self) -> bool:
+        return self.max_params is not None or self.max_flops is not None
+
+    def allows(self, arch: Arch) -> bool:
+        """Whether `arch` is within the limits."""
+        if not self.limited:
+            return True
+        num_classes, image_size = self.space.datasets[self.dataset]
+        size = self.space.size(arch, num_classes=num_classes, image_size=image_size)
+        return not (
+            (self.max_params is not None and size.params > self.max_params)
+            or (self.max_flops is not None and size.flops > self.max_flops)
+        )
+
+    def fresh(self, archs: Iterable[Arch], seen: set[str]) -> Iterator[Arch]:
+        """Those of `archs` that are allowed and whose canonical form is not in `seen`, which takes them up."""
+        for arch in archs:
+            key = self.space.canonical(arch)
+            if key not in seen and self.allows(arch):
+                seen.add(key)
+                yield arch
+
+    def random(self, rng: np.random.Generator, seen: set[str]) -> Iterator[Arch]:
+        """Fresh architectures, each a uniform draw of those left; ends when none is left.
+
+        A space that cannot be enumerated counts as exhausted after `MISSES` draws in a row that bring nothing new.
+        """
+        misses = 0
+        while misses < MISSES:
+            found = next(self.fresh([self.space.random(rng)], seen), None)
+            misses = 0 if found else misses + 1
+            if found:
+                yield found
+        left = list(self.space.enumerate() or ())
+        yield from self.fresh((left[i] for i in rng.permutation(len(left))), seen)
+
+
+def _draws(space: SearchSpace, count: int) -> Iterator[Arch]:
+    rng = np.random.default_rng(0)
+    return (space.random(rng) for _ in range(count))
