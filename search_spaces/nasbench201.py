@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +40,7 @@ class NASBench201:
 
     name = "nasbench201"
     nodes = 8
-    operators = ("input", "output", *OPERATIONS)
+    operators: tuple[str, ...] = ("input", "output", *OPERATIONS)
     attention: Attention = "ancestors"
     edges = _wiring()
     table_file = "nas_bench_201.csv.gz"
@@ -182,7 +182,7 @@ def _incoming(operations: tuple[int, ...]) -> list[list[tuple[str, int]]]:
     ]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _canonical(operations: tuple[int, ...]) -> str:
     sums: list[tuple[str, ...]] = [("x",)]
     for incoming in _incoming(operations):

@@ -11,7 +11,6 @@ import gzip
 import hashlib
 import io
 import re
-import zipfile
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,14 +111,14 @@ def _read_pickle(path: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray], di
         raise UserError(f"reading {path.name} needs the nas-bench-201 package: pip install diffnag[nasbench201]") from error
 
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=False, mmap=zipfile.is_zipfile(path))
+        loaded = torch.load(path, map_location="cpu", weights_only=False)
         strings, infos = loaded["meta_archs"], loaded["arch2infos"]
         del loaded
         archs: list[str] = []
         values: dict[str, list[float]] = {key: [] for key in KEYS}
         times: list[float | None] = []
         for index in sorted(infos):
-            entry = infos.pop(index)  # and is freed when the next one comes
+            entry = infos.pop(index)  # freed when the next one comes
             archs.append(str(strings[index]))
             recipes = {epochs: ArchResults.create_from_state_dict(entry[name]) for epochs, name in RECIPES.items()}
             for key, value in _accuracies(recipes).items():
@@ -142,4 +141,5 @@ def _accuracies(recipes: dict[int, ArchResults]) -> dict[str, float]:
 
 def _seconds(results: ArchResults) -> float | None:
     """Training time on cifar10, of all epochs, mean over the seeds; None where it was not recorded."""
-    return results.get_compute_costs("cifar10")["T-train@total"]
+    trials = [trial.train_times for trial in results.query("cifar10").values()]
+    return None if None in trials else float(np.mean([sum(times.values()) for times in trials]))

@@ -58,7 +58,7 @@ class BenchmarkTable:
     def load(cls, path: str | Path) -> BenchmarkTable:
         """Read a compact file; raises `UserError` where it is damaged, of another kind or of another format."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
                 head = json.loads(file["head"].tobytes())
                 archs = tuple(file["archs"].tobytes().decode().split("\n"))
                 rows = file["rows"]

@@ -1,0 +1,71 @@
+"""Benchmark tables: `python -m diffnag.data import` takes one in, `python -m diffnag.data list` shows what is there."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from diffnag import cli, plugins
+from diffnag.errors import DataNotFound, UserError
+from diffnag.oracles.table import BenchmarkTable, imported_file, load_table, locate
+from diffnag.protocols import ReadsTables
+
+
+def import_table(space: str, source: str | Path, *, trust_pickle: bool = False) -> BenchmarkTable:
+    """Read a benchmark's own file and keep it, compact, in the user cache, where the table oracle finds it."""
+    reader = plugins.load_space(space)
+    if not isinstance(reader, ReadsTables):
+        raise DataNotFound(f"space {reader.name!r} has no benchmark table to import")
+    table = reader.read_table(Path(source), trust_pickle=trust_pickle)
+    table.save(imported_file(reader.name))
+    return table
+
+
+def describe(space: str) -> str:
+    """One line: where the table of `space` is, its version and checksum, or why there is none."""
+    reader = plugins.load_space(space)
+    try:
+        table = load_table(reader)
+    except UserError as error:
+        return f"{space}: {error}"
+    assert isinstance(reader, ReadsTables)  # or it had no table
+    return f"{space}: {locate(reader, reader.name)}, {_summary(table)}"
+
+
+def _summary(table: BenchmarkTable) -> str:
+    return f"{len(table.archs):,} architectures, version {table.version}, sha256 {table.sha256}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m diffnag.data", description="Benchmark tables that the table oracle reads.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    take = commands.add_parser(
+        "import",
+        help="read a benchmark's file into the user cache",
+        description="Read a benchmark's file into the user cache, where every later command finds it. $DIFFNAG_DATA comes first.",
+        epilog="nasbench201 takes a CSV with the columns of nas_bench_201.csv.gz, gzipped or plain, or the official "
+        "NAS-Bench-201-v1_1-096897.pth. The latter is read by pip install diffnag[nasbench201], needs --trust-pickle, and "
+        "memory of several times its size (4.7 GB): plan for 32 GB. A version in the file's name (v1_0, v1_1) is kept.",
+    )
+    take.add_argument("space", help="search space, such as nasbench201")
+    take.add_argument("--from", dest="source", metavar="FILE", required=True, help="the benchmark's own file")
+    take.add_argument(
+        "--trust-pickle", action="store_true", help="load a pickle, which can run any code: only for a file that you trust"
+    )
+    commands.add_parser("list", help="show which tables are there, where, their version and checksum")
+    return parser
+
+
+def main() -> None:
+    args = _parser().parse_args()
+    if args.command == "list":
+        for space in plugins.names("space"):
+            print(describe(space))
+        return
+    table = import_table(args.space, args.source, trust_pickle=args.trust_pickle)
+    print(f"{table.space}: {_summary(table)}")
+    print(f"written to {imported_file(table.space)}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
