@@ -1,0 +1,129 @@
+"""Forward diffusions (Song et al., ICLR 2021): frozen numbers, t in [0, 1]. They know no network.
+
+`x_t = alpha(t) x_0 + sigma(t) eps`, the transition kernel of `dx = f(t) x dt + g(t) dw`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from diffnag.errors import unknown
+
+
+def expand_like(value: Tensor, x: Tensor) -> Tensor:
+    """`(b,)` -> `(b, 1, ..., 1)`, to multiply with `x (b, ...)`: the one place that knows of rank."""
+    return value.reshape(-1, *[1] * (x.ndim - 1))
+
+
+@dataclass(frozen=True)
+class SDE:
+    """What the samplers need of a forward process. All methods take `t (b,)` and return `(b,)` tensors."""
+
+    name: ClassVar[str]
+
+    @property
+    def t_min(self) -> float:
+        """Where the reverse process stops: below, noise is far smaller than half the distance between two operators."""
+        return 0.0
+
+    def marginal(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale `alpha` and noise level `sigma` of p(x_t | x_0)."""
+        raise NotImplementedError
+
+    def drift_diffusion(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """`f` and `g` of `dx = f x dt + g dw` (every drift here is linear in x)."""
+        raise NotImplementedError
+
+    def noise_to_signal(self, t: Tensor) -> Tensor:
+        """`sigma / alpha`: the noise level once x_t is scaled back to the data."""
+        alpha, sigma = self.marginal(t)
+        return sigma / alpha
+
+    def prior(self, shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device) -> Tensor:
+        """A draw of x_1, taken as pure noise."""
+        noise = torch.randn(shape, generator=generator, device=generator.device).to(device)
+        return noise * self.marginal(torch.ones(1, device=device))[1]
+
+
+@dataclass(frozen=True)
+class VESDE(SDE):
+    """Variance exploding: alpha = 1, sigma from `sigma_min` to `sigma_max` geometrically."""
+
+    sigma_min: float = 0.1
+    sigma_max: float = 5.0
+    name: ClassVar[str] = "ve"
+
+    def marginal(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.ones_like(t), self.sigma_min * (self.sigma_max / self.sigma_min) ** t
+
+    def drift_diffusion(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(t), self.marginal(t)[1] * math.sqrt(2 * math.log(self.sigma_max / self.sigma_min))
+
+
+@dataclass(frozen=True)
+class VPSDE(SDE):
+    """Variance preserving: beta linear from `beta_min` to `beta_max`."""
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+    name: ClassVar[str] = "vp"
+
+    @property
+    def t_min(self) -> float:
+        return 0.01  # sigma = 0.04 (VP)
+
+    def _integral(self, t: Tensor) -> Tensor:
+        """Integral of beta from 0 to t."""
+        return self.beta_min * t + 0.5 * (self.beta_max - self.beta_min) * t**2
+
+    def beta(self, t: Tensor) -> Tensor:
+        return self.beta_min + (self.beta_max - self.beta_min) * t
+
+    def marginal(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.exp(-0.5 * self._integral(t)), torch.sqrt(-torch.expm1(-self._integral(t)))
+
+    def drift_diffusion(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return -0.5 * self.beta(t), self.beta(t).sqrt()
+
+
+@dataclass(frozen=True)
+class SubVPSDE(VPSDE):
+    """Sub-VP: the drift of VP with less noise, `sigma = 1 - alpha^2`."""
+
+    name: ClassVar[str] = "sub-vp"
+
+    @property
+    def t_min(self) -> float:
+        return 0.06  # sigma = 0.04
+
+    def marginal(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.exp(-0.5 * self._integral(t)), -torch.expm1(-self._integral(t))
+
+    def drift_diffusion(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return -0.5 * self.beta(t), torch.sqrt(self.beta(t) * -torch.expm1(-2 * self._integral(t)))
+
+
+SDES: dict[str, type[SDE]] = {cls.name: cls for cls in (VESDE, VPSDE, SubVPSDE)}
+
+
+def make_sde(name: str) -> SDE:
+    """The SDE of that name with its default numbers."""
+    if name not in SDES:
+        raise unknown("SDE", name, SDES)
+    return SDES[name]()
+
+
+def to_json(sde: SDE) -> dict[str, str | float]:
+    """`{"name": "ve", "sigma_min": 0.1, ...}`, for a checkpoint."""
+    return {"name": sde.name, **asdict(sde)}
+
+
+def from_json(values: dict[str, str | float]) -> SDE:
+    """The inverse of `to_json`."""
+    rest = {key: float(value) for key, value in values.items() if key != "name"}
+    return SDES[str(values["name"])](**rest)

@@ -1,0 +1,51 @@
+"""The values that the parts of a search exchange: what is proposed, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from diffnag.arch import Arch
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """An architecture worth its evaluation, with what the predictor expected of it, if anything."""
+
+    arch: Arch
+    predicted_mean: float | None = None
+    predicted_std: float | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a method proposes at once, and what it cost to find: counted network evaluations."""
+
+    proposals: tuple[Proposal, ...]
+    guidance: str = "none"
+    nfe: int = 0
+    predictor_nfe: int = 0
+    notes: tuple[str, ...] = ()
+    """What the user should know of how the proposals came about."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One label: the `number`-th evaluation that was paid for, counted from 0 in the order of proposing."""
+
+    number: int
+    round: int
+    arch: Arch
+    value: float | None
+    """What is maximised; None where the evaluation failed."""
+    error: str | None
+    """Why it failed."""
+    predicted_mean: float | None
+    predicted_std: float | None
+    cost_s: float
+    """Seconds of the evaluation."""
+
+
+def best_of(history: tuple[Trial, ...]) -> Trial | None:
+    """The trial of the largest value, the earliest of equals; None where none succeeded."""
+    done = [trial for trial in history if trial.value is not None]
+    return max(done, key=lambda trial: (trial.value, -trial.number), default=None)
