@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,11 @@ def run(monkeypatch: pytest.MonkeyPatch, *args: str | Path) -> int:
 
 def trial(run: str, seed: int, *, epochs: int, rng: np.random.Generator, old: bool) -> ResultsCount:
     """One training: random figures after every epoch, as v1_1 keeps them; `old` is v1_0's way, without times."""
+
+    def figures(keys: Iterable[Any]) -> dict[Any, float]:
+        return {key: rng.uniform(10, 90) for key in keys}
+
     every = range(epochs)
-    figures = lambda keys: dict(zip(keys, rng.uniform(10, 90, len(keys)), strict=True))  # noqa: E731
     result = ResultsCount(run, None, figures(every), figures(every), 0.1, 15.6, {"arch_str": ""}, seed, epochs, [0.01])
     if old:
         for images in IMAGES[run]:
@@ -142,8 +145,8 @@ class TestOfficialFile:
 
     def test_of_another_kind(self, tmp_path: Path) -> None:
         path = tmp_path / "other.pth"
-        for contents in ({"state": 1}, [1, 2]):
-            torch.save(contents, path)
+        for foreign in ({"state": 1}, [1, 2]):
+            torch.save(foreign, path)
             with pytest.raises(UserError, match="no readable NAS-Bench-201 file"):
                 read(path, SPACE, trust_pickle=True)
         contents = official()
