@@ -7,15 +7,13 @@ from torch import Tensor
 
 
 def graph_features(V: Tensor, E: Tensor, mask: Tensor) -> Tensor:
-    """`V (b, n, f)`, `E (b, n, n)` in [0, 1], `mask (b, n)` -> `(b, 3 n f + n (n - 1) / 2 + f + f f)`.
+    """`V (b, n, f)`, `E (b, n, n)` in [0, 1], `mask (b, n)` -> `(b, n f + n (n - 1) / 2 + f + f f)`.
 
-    The operator of each node, those before and behind it (E^T V, E V), the upper triangle of E, and what does not
-    depend on the order of the nodes: how often each operator occurs, and each pair of operators along an edge (V^T E V).
-    Absent nodes count as zero.
+    V, the upper triangle of E, and what does not depend on the order of the nodes: how often each operator occurs, and
+    how often each pair of operators along an edge (V^T E V). Absent nodes count as zero.
     """
     V = V * mask[..., None]
     E = E * (mask[:, :, None] & mask[:, None, :])
     i, j = torch.triu_indices(V.shape[1], V.shape[1], 1, device=V.device)
     pairs = torch.einsum("bnf,bnm,bmg->bfg", V, E, V)
-    parts = (V, E.mT @ V, E @ V, pairs)
-    return torch.cat([*(part.flatten(1) for part in parts), E[:, i, j], V.sum(1)], dim=1)
+    return torch.cat([V.flatten(1), E[:, i, j], V.sum(1), pairs.flatten(1)], dim=1)

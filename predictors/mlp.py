@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,9 +18,8 @@ if TYPE_CHECKING:
     from diffnag.arch import Arch
     from diffnag.protocols import SearchSpace
 
-MEMBERS, WIDTH = 10, 64
-STEPS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 200, 64, 3e-3, 0.03
-PRIOR = 0.3
+MEMBERS, WIDTH, PRIOR = 10, 64, 0.3
+STEPS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 200, 64, 3e-3, 6.0
 POOL = 256
 
 
@@ -40,27 +40,32 @@ class MLPPredictor:
         self._centre, self._spread = features.mean(0), torch.where(spread > 1e-6, spread, torch.inf)
 
     def fit(self, archs: Sequence[Arch], y: np.ndarray) -> None:
-        """Train a new ensemble on `y (m,)`, m >= 1."""
+        """Train a new ensemble on `y (m,)`, m >= 1.
+
+        Labels are cut off from below, at twice the robust deviation under the median: how bad the bad ones are matters
+        little to a search, and a few that failed to train would otherwise take all the capacity.
+        """
         generator = torch.Generator().manual_seed(self._seed)
-        data = ArchBatch.of(archs, self._space)
+        median = np.median(y)
+        if deviation := 1.4826 * np.median(np.abs(y - median)):
+            y = np.maximum(y, median - 2 * deviation)
         self._mean, self._scale = float(np.mean(y)), float(np.std(y)) or 1.0
         targets = torch.as_tensor((y - self._mean) / self._scale, dtype=torch.float32)
+        data = ArchBatch.of(archs, self._space)
         sizes = (len(self._centre), WIDTH, WIDTH, 1)
         self._prior = _random_weights(sizes, generator)
         self._weights = [part.requires_grad_() for part in _random_weights(sizes, generator)]
         optimiser = torch.optim.AdamW(self._weights, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=STEPS)
         bootstrap = torch.poisson(torch.ones(MEMBERS, len(archs)), generator=generator)
-        if len(archs) < 3:
-            bootstrap.fill_(1)
         for _ in range(STEPS):
             k = torch.randint(len(archs), (BATCH,), generator=generator)
-            V, E = data.V[k], data.E[k]
             other = torch.randint(POOL, (BATCH,), generator=generator)
             mix = torch.rand(BATCH, 1, 1, generator=generator)
             mix[: BATCH // 2] = 0
-            V, E = torch.lerp(V, self._pool.V[other], mix), torch.lerp(E, self._pool.E[other], mix)
-            error = self._members(V, E, data.mask[k]) - targets[k]
+            V = torch.lerp(data.V[k], self._pool.V[other], mix)
+            E = torch.lerp(data.E[k], self._pool.E[other], mix)
+            error = self._members(V, E, data.mask[k]) - targets[k]  # (members, batch)
             optimiser.zero_grad()
             (bootstrap[:, k] * error**2).mean().backward()
             optimiser.step()
@@ -79,21 +84,22 @@ class MLPPredictor:
         return self._members(V, E, mask).mean(0) * self._scale + self._mean
 
     def _members(self, V: Tensor, E: Tensor, mask: Tensor) -> Tensor:
-        """What each member says, standardised, `(k, b)`."""
+        """What each member says, standardised, `(members, b)`."""
         x = (graph_features(V, E, mask) - self._centre.to(V)) / self._spread.to(V)
         return _ensemble(self._weights, x) + PRIOR * _ensemble(self._prior, x)
 
 
 def _random_weights(sizes: tuple[int, ...], generator: torch.Generator) -> list[Tensor]:
-    """Weights `(k, in, out)` and biases `(k, 1, out)` of a stack of layers, all members at once (He et al., 2015)."""
+    """Weights `(members, in, out)` and biases `(members, 1, out)` of a stack of layers, all members at once (He et al., 2015)."""
     parts = []
-    for inputs, outputs in zip(sizes, sizes[1:]):
-        parts += [torch.randn(MEMBERS, inputs, outputs, generator=generator) * (2 / inputs) ** 0.5, torch.zeros(MEMBERS, 1, outputs)]
+    for inputs, outputs in pairwise(sizes):
+        weight = torch.randn(MEMBERS, inputs, outputs, generator=generator) * (2 / inputs) ** 0.5
+        parts += [weight, torch.zeros(MEMBERS, 1, outputs)]
     return parts
 
 
 def _ensemble(weights: Sequence[Tensor], x: Tensor) -> Tensor:
-    """`x (b, in)` -> `(k, b)`."""
+    """`x (b, in)` -> `(members, b)`."""
     h = x.expand(MEMBERS, *x.shape)
     for i in range(0, len(weights), 2):
         h = torch.baddbmm(weights[i + 1].to(x), functional.silu(h) if i else h, weights[i].to(x))
