@@ -125,7 +125,8 @@ def _read_pickle(path: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray], di
                 values[key].append(value)
             times.append(_seconds(recipes[12]))
     except Exception as error:  # a pickle of anything else can fail in any way
-        raise UserError(f"{path} is no readable NAS-Bench-201 file ({type(error).__name__}: {error})") from error
+        why = " ".join(f"{type(error).__name__}: {error}".split())  # on one line
+        raise UserError(f"{path} is no readable NAS-Bench-201 file ({why})") from error
     known = [] if None in times else [("cifar10/12", np.array(times, dtype=np.float32))]
     return tuple(archs), {key: np.array(rows, dtype=np.float32) for key, rows in values.items()}, dict(known)
 
