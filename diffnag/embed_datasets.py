@@ -1,0 +1,75 @@
+"""`python -m diffnag.embed_datasets`: images -> the shipped tasks, `diffnag/pretrained/tasks.safetensors`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffnag import cli
+from diffnag.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SOURCES = {
+    "cifar10": "cifar10.npz",
+    "cifar100": "cifar100_16.npz",
+    "fashion_mnist": "fashion_mnist.npz",
+    "mnist": "mnist.npz",
+    "tiny_imagenet": "tiny_imagenet16.npz",
+}
+"""Task -> the file of its images."""
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="python -m diffnag.embed_datasets", description="Embed image datasets as tasks.")
+    p.add_argument("--images", type=Path, required=True, metavar="FOLDER", help=f"holds {', '.join(SOURCES.values())}, "
+                   "each with x_train (b, h, w[, 3]) uint8 and y_train (b,)")
+    p.add_argument("--out", type=Path, required=True, metavar="FILE", help="the safetensors file to write")
+    p.add_argument("--images-per-class", type=cli.positive_int, default=20, help="default: %(default)s")
+    p.add_argument("--classes", type=cli.positive_int, default=100, help="at most, evenly spread; default: %(default)s")
+    p.add_argument("--seed", type=cli.seed, default=0, help="of the draw of images; default: %(default)s")
+    return p
+
+
+def main() -> None:
+    options = parser().parse_args()
+    import torch
+
+    from diffnag.checkpoint import checksum, save_checkpoint
+    from diffnag.datasets.tasks import task_from_images
+
+    tasks, sources = {}, {}
+    for name, file in SOURCES.items():
+        x, y = _training_images(options.images / file, classes=options.classes)
+        task = task_from_images(x, y, images_per_class=options.images_per_class, seed=options.seed)
+        tasks[name], sources[file] = task.to(torch.float16), checksum(options.images / file)
+        print(f"{name}: {len(task)} classes of {task.shape[1]} images")
+    command = (
+        f"python -m diffnag.embed_datasets --images FOLDER --images-per-class {options.images_per_class} "
+        f"--classes {options.classes} --seed {options.seed}"
+    )
+    meta = {"kind": "tasks", "seed": options.seed, "command": command, "sources_sha256": sources}
+    save_checkpoint(options.out, tasks, meta)
+    print(f"wrote {options.out}, {options.out.stat().st_size / 1e6:.2f} MB")
+
+
+def _training_images(path: Path, *, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Training images and labels of at most `classes` classes of a `.npz` file."""
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with np.load(path) as arrays:
+            x, y = arrays["x_train"], arrays["y_train"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is no .npz file with x_train and y_train: {error}") from error
+    labels = np.unique(y)
+    kept = np.isin(y, labels[:: -(-len(labels) // classes)])
+    return x[kept], y[kept]
+
+
+if __name__ == "__main__":
+    cli.run(main)
