@@ -1,0 +1,254 @@
+"""Contract suites for plug-ins: subclass one in a test module, give the fixtures it names, and run pytest (extra `test`).
+
+    class TestMySpace(SearchSpaceContract):
+        @pytest.fixture
+        def space(self):
+            return MySpace()
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from diffnag.arch import Arch, ArchBatch, Packing
+from diffnag.errors import UserError
+from diffnag.predicting import CheckedPredictor
+from diffnag.protocols import (
+    HasPrior,
+    NeedsSetup,
+    NoisyPredictor,
+    Oracle,
+    Predictor,
+    RelaxedPredictor,
+    SearchSpace,
+)
+
+
+def draws(space: SearchSpace, count: int, *, seed: int = 0) -> list[Arch]:
+    """`count` random architectures of `space`."""
+    rng = np.random.default_rng(seed)
+    return [space.random(rng) for _ in range(count)]
+
+
+class SearchSpaceContract:
+    """What every search space must do. Fixture: `space`."""
+
+    def test_decode_inverts_encode(self, space: SearchSpace) -> None:
+        for arch in draws(space, 100):
+            V, E = space.encode(arch)
+            assert V.shape == (space.nodes, len(space.operators)) and E.shape == (space.nodes, space.nodes)
+            assert set(np.unique(V)) | set(np.unique(E)) <= {0, 1} and V.sum(1).max() == 1
+            assert not np.tril(E).any(), "E must be upper triangular"
+            assert space.decode(V, E) == (arch, None)
+
+    def test_decode_says_why_a_graph_is_invalid(self, space: SearchSpace) -> None:
+        V, E = space.encode(draws(space, 1)[0])
+        for broken in (np.zeros_like(V), np.ones_like(V)):
+            arch, reason = space.decode(broken, E)
+            assert arch is None and reason
+
+    def test_decode_takes_any_graph(self, space: SearchSpace) -> None:
+        x = torch.randn(200, Packing.of(space).size, generator=torch.Generator().manual_seed(0))
+        for V, E in zip(*Packing.of(space).quantise(x, "argmax"), strict=True):
+            arch, reason = space.decode(V, E)
+            assert (arch is None) == bool(reason), "either an architecture or a reason"
+            assert arch is None or all(map(np.array_equal, space.encode(arch), (V, E)))
+
+    def test_strings_round_trip(self, space: SearchSpace) -> None:
+        archs = draws(space, 100)
+        assert [space.from_str(space.to_str(arch)) for arch in archs] == archs
+        assert len({space.to_str(arch) for arch in archs}) == len(set(archs))
+        with pytest.raises(UserError):
+            space.from_str("no architecture")
+
+    def test_canonical_is_stable(self, space: SearchSpace) -> None:
+        other = type(space)()
+        for arch in draws(space, 100):
+            assert space.canonical(arch) == space.canonical(arch) == other.canonical(space.from_str(space.to_str(arch)))
+
+    def test_random_is_seeded(self, space: SearchSpace) -> None:
+        assert draws(space, 20, seed=1) == draws(space, 20, seed=1) != draws(space, 20, seed=2)
+
+    def test_neighbours(self, space: SearchSpace) -> None:
+        for arch in draws(space, 5):
+            neighbours = space.neighbours(arch)
+            assert neighbours and neighbours == space.neighbours(arch), "the order is fixed"
+            assert len(set(neighbours)) == len(neighbours) and arch not in neighbours
+            for neighbour in neighbours:
+                assert space.decode(*space.encode(neighbour)) == (neighbour, None)
+                assert arch in space.neighbours(neighbour), "symmetric"
+
+    def test_parameters_round_trip(self, space: SearchSpace) -> None:
+        for arch in draws(space, 100):
+            parameters = space.to_parameters(arch)
+            assert list(parameters) == list(space.parameters)
+            assert all(choice in space.parameters[name] for name, choice in parameters.items())
+            assert space.from_parameters(parameters) == arch
+
+    def test_constant_entries_are_constant(self, space: SearchSpace) -> None:
+        batch = ArchBatch.of(draws(space, 200), space)
+        for matrices, constant in zip((batch.V, batch.E), space.constant, strict=True):
+            assert constant.dtype == bool and constant.shape == matrices.shape[1:]
+            assert (matrices == matrices[0]).all(0).numpy()[constant].all()
+
+    def test_attention(self, space: SearchSpace) -> None:
+        assert space.attention in ("ancestors", "causal", "full")
+        assert space.attention != "ancestors" or space.constant[1][np.triu_indices(space.nodes, 1)].all(), "E must be constant"
+
+    def test_enumerate(self, space: SearchSpace) -> None:
+        if (every := space.enumerate()) is None:
+            pytest.skip("the space is not enumerated")
+        archs = list(islice(every, 200))
+        assert len(set(archs)) == len(archs)
+        assert all(space.decode(*space.encode(arch)) == (arch, None) for arch in archs)
+
+    def test_build_gives_logits_and_size_its_parameters(self, space: SearchSpace) -> None:
+        classes, side = next(iter(space.datasets.values()), (10, 32))
+        for arch in draws(space, 3):
+            size = space.size(arch, num_classes=classes, image_size=side)
+            network = space.build(arch, num_classes=classes)
+            assert sum(p.numel() for p in network.parameters() if p.requires_grad) == size.params
+            assert size.flops > 0
+            small = space.build(arch, channels=4, cells=1, num_classes=classes)
+            logits = small(torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0)))
+            assert logits.shape == (2, classes) and logits.isfinite().all()
+
+
+class PredictorContract:
+    """What every predictor must do. Fixtures: `predictor_class`, `space`.
+
+    `dataset` is what `setup` is told, `labels` how many the tests fit.
+    """
+
+    dataset = "cifar10"
+    labels = 60
+
+    def made(self, predictor_class: type[Predictor], space: SearchSpace, *, seed: int = 0) -> CheckedPredictor:
+        """A new predictor, set up, its answers checked."""
+        predictor = predictor_class()
+        if isinstance(predictor, NeedsSetup):
+            predictor.setup(space=space, dataset=self.dataset, seed=seed)
+        return CheckedPredictor(predictor_class.__name__, predictor)
+
+    def data(self, space: SearchSpace) -> tuple[list[Arch], np.ndarray, list[Arch], np.ndarray]:
+        """Labelled architectures and others: 50 plus how often the operator that varies most occurs."""
+        archs = draws(space, self.labels + 100)
+        counts = ArchBatch.of(archs, space).V.sum(1).numpy()
+        y = 50 + counts[:, counts.std(0).argmax()].astype(np.float64)
+        return archs[: self.labels], y[: self.labels], archs[self.labels :], y[self.labels :]
+
+    def test_learns(self, predictor_class: type[Predictor], space: SearchSpace) -> None:
+        from scipy.stats import kendalltau
+
+        archs, y, others, truth = self.data(space)
+        predictor = self.made(predictor_class, space)
+        predictor.fit(archs, y)
+        mean, _ = predictor.predict(others)
+        assert kendalltau(mean, truth).statistic > 0.25
+        assert abs(mean.mean() - truth.mean()) < 3 * truth.std(), "predictions are in the units of the labels"
+
+    def test_few_and_constant_labels(self, predictor_class: type[Predictor], space: SearchSpace) -> None:
+        archs, y, others, _ = self.data(space)
+        predictor = self.made(predictor_class, space)
+        for count, labels in ((1, y), (2, y), (5, y), (1, y * 0), (10, y * 0 + 71.5)):
+            predictor.fit(archs[:count], labels[:count])
+            predictor.predict(others)  # checked: finite and of the right shape
+
+    def test_fit_replaces_and_leaves_its_input(self, predictor_class: type[Predictor], space: SearchSpace) -> None:
+        archs, y, others, _ = self.data(space)
+        again, fresh, given = self.made(predictor_class, space), self.made(predictor_class, space), y.copy()
+        again.predictor.fit(archs, given)
+        assert np.array_equal(given, y)
+        again.fit(archs, 100 - y)
+        fresh.fit(archs, 100 - y)
+        for a, b in zip(again.predict(others), fresh.predict(others), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+    def test_same_seed_same_predictions(self, predictor_class: type[Predictor], space: SearchSpace) -> None:
+        archs, y, others, _ = self.data(space)
+        answers = []
+        for _ in range(2):
+            predictor = self.made(predictor_class, space, seed=3)
+            predictor.fit(archs, y)
+            answers.append(predictor.predict(others))
+        np.testing.assert_allclose(answers[0], answers[1], rtol=1e-5, atol=1e-5)
+
+    def test_predictions_do_not_depend_on_the_batch(self, predictor_class: type[Predictor], space: SearchSpace) -> None:
+        archs, y, others, _ = self.data(space)
+        predictor = self.made(predictor_class, space)
+        predictor.fit(archs, y)
+        whole = np.stack(predictor.predict(others))
+        np.testing.assert_allclose(np.stack(predictor.predict(others[::-1]))[:, ::-1], whole, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(np.stack(predictor.predict(others[:3])), whole[:, :3], rtol=1e-4, atol=1e-4)
+
+    def test_a_prior_predicts_before_fit(self, predictor_class: type[Predictor], space: SearchSpace) -> None:
+        predictor = self.made(predictor_class, space)
+        if not isinstance(predictor.predictor, HasPrior):
+            pytest.skip("it has no labels_source")
+        assert all(count >= 0 and count == int(count) for count in predictor.labels_source.values())
+        predictor.predict(draws(space, 10))
+
+    def test_forward_agrees_with_predict_and_has_a_gradient(self, predictor_class: type[Predictor], space: SearchSpace) -> None:
+        archs, y, others, _ = self.data(space)
+        predictor = self.made(predictor_class, space)
+        if not isinstance(plugin := predictor.predictor, RelaxedPredictor):
+            pytest.skip("it has no forward")
+        predictor.fit(archs, y)
+        batch = ArchBatch.of(others, space)
+        mean, _ = predictor.predict(others)
+        value = plugin.forward(batch.V, batch.E, batch.mask)
+        np.testing.assert_allclose(value.detach().numpy(), mean, rtol=1e-3, atol=1e-3)
+        V, E = (0.9 * part + 0.05 for part in (batch.V, batch.E.triu(1)))
+        inside = plugin.forward(V.requires_grad_(), E.requires_grad_(), batch.mask)
+        gradient, _ = torch.autograd.grad(inside.sum(), (V, E), allow_unused=True)
+        assert inside.isfinite().all() and gradient.isfinite().all() and gradient.abs().sum() > 0
+
+    def test_forward_noisy_is_a_distribution_with_a_gradient(self, predictor_class: type[Predictor], space: SearchSpace) -> None:
+        archs, y, others, _ = self.data(space)
+        predictor = self.made(predictor_class, space)
+        if not isinstance(plugin := predictor.predictor, NoisyPredictor):
+            pytest.skip("it has no forward_noisy")
+        predictor.fit(archs, y)
+        packing, batch = Packing.of(space), ArchBatch.of(others, space)
+        x = packing.pack(batch.V, batch.E)
+        x = (x + torch.randn(x.shape, generator=torch.Generator().manual_seed(0))).requires_grad_()
+        for t in (0.01, 0.5, 1.0):
+            mean, variance = plugin.forward_noisy(*packing.split(x), batch.mask, torch.full((len(x),), t))
+            assert mean.shape == variance.shape == (len(x),)
+            assert mean.isfinite().all() and variance.isfinite().all() and (variance >= 0).all()
+            (gradient,) = torch.autograd.grad(mean.sum(), x)
+            assert gradient.isfinite().all() and gradient.abs().sum() > 0
+
+
+class OracleContract:
+    """What every oracle must do. Fixtures: `oracle`, set up with `space`, and `space`. Values lie in `low` to `high`."""
+
+    low, high = 0.0, 100.0
+
+    def test_answers_for_all_that_is_available(self, oracle: Oracle, space: SearchSpace) -> None:
+        assert oracle.available and all(oracle.available.values())
+        archs = draws(space, 5)
+        for dataset, splits in oracle.available.items():
+            for split in splits:
+                values = [oracle.query(arch, dataset=dataset, split=split) for arch in archs]
+                assert all(isinstance(value, float) and self.low <= value <= self.high for value in values)
+                assert values == [oracle.query(arch, dataset=dataset, split=split) for arch in archs], "same answer twice"
+
+    def test_what_is_not_there_is_refused_and_what_is_there_named(self, oracle: Oracle, space: SearchSpace) -> None:
+        (arch,) = draws(space, 1)
+        dataset, (split, *_) = next(iter(oracle.available.items()))
+        with pytest.raises(UserError, match=dataset):
+            oracle.query(arch, dataset="no-such-dataset", split=split)
+        with pytest.raises(UserError, match=split):
+            oracle.query(arch, dataset=dataset, split="no-such-split")
+        with pytest.raises(UserError, match="epochs"):
+            oracle.query(arch, dataset=dataset, split=split, epochs=987_654_321)
+
+    def test_provenance_can_stand_in_a_result(self, oracle: Oracle) -> None:
+        assert oracle.kind
+        json.dumps(dict(oracle.provenance()), allow_nan=False)
