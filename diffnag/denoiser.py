@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +15,7 @@ from diffnag.checkpoint import load_checkpoint, save_checkpoint
 from diffnag.errors import UserError
 from diffnag.files import PRETRAINED
 from diffnag.sde import SDE, expand_like, from_json, to_json
-from diffnag.transformer import GraphTransformer, attention_mask, sinusoidal
+from diffnag.transformer import GraphTransformer, attention_mask, noise_embedding
 
 if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
@@ -44,18 +45,19 @@ class Denoiser(nn.Module):
         self.sde = sde
         self.config = config
         self.space_name = space.name
+        self.split: str | None = None  # of the training set; known once loaded from a checkpoint
         self.packing = Packing.of(space)
-        width, n = config.width, space.nodes
+        width = config.width
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.trunk = GraphTransformer(
-            nodes=n, operators=len(space.operators), width=width, layers=config.layers, heads=config.heads,
+            nodes=space.nodes, operators=len(space.operators), width=width, layers=config.layers, heads=config.heads,
             allowed=space_attention(space), positional=config.positional,
         )  # fmt: skip
-        self.operator_head = nn.Linear(width, len(space.operators))
+        self.operator_head = nn.Linear(width + len(space.operators), len(space.operators))
         self.edge_source = nn.Linear(width, width // 2)
         self.edge_target = nn.Linear(width, width // 2)
-        i, j = self.packing.upper(torch.device("cpu"))
-        self.register_buffer("_upper", i * n + j, persistent=False)
+        self.edge_itself = nn.Linear(1, width // 2)
+        self.edge_head = nn.Sequential(nn.SiLU(), nn.Linear(width // 2, 1))
 
     def forward(self, x: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
         """`x (b, d)` at times `t (b,)`, `mask (b, n)` or None -> `D (b, d)`."""
@@ -64,10 +66,10 @@ class Denoiser(nn.Module):
         c_skip, c_out, c_in = 1 / (1 + noise**2), noise / (1 + noise**2).sqrt(), 1 / (1 + noise**2).sqrt()
         y = x / expand_like(alpha, x)
         V, E = self.packing.split(y * expand_like(c_in, x))
-        condition = self.time(sinusoidal(noise.log() * 250, self.config.width))  # c_noise = log(noise) / 4, in thousandths
-        h = self.trunk(V, E, mask, condition)
-        edges = self.edge_source(h) @ self.edge_target(h).transpose(1, 2) / self.edge_source.out_features**0.5
-        F = torch.cat([self.operator_head(h).flatten(1), edges.flatten(1)[:, self._upper]], dim=1)
+        h = self.trunk(V, E, mask, self.time(noise_embedding(noise, self.config.width)))
+        i, j = self.packing.upper(x.device)
+        pairs = self.edge_source(h)[:, i] + self.edge_target(h)[:, j] + self.edge_itself(E[:, i, j, None])
+        F = torch.cat([self.operator_head(torch.cat([h, V], dim=2)).flatten(1), self.edge_head(pairs)[..., 0]], dim=1)
         return expand_like(c_skip, x) * y + expand_like(c_out, x) * F
 
     def score(self, x: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -97,8 +99,6 @@ def space_attention(space: SearchSpace) -> Tensor:
     upper = torch.ones(space.nodes, space.nodes).triu(1).bool()
     if space.attention == "ancestors" and not torch.from_numpy(fixed)[upper].all():
         raise ValueError(f"space {space.name}: attention 'ancestors' needs a constant wiring; use 'causal' or 'full'")
-    import numpy as np
-
     _, E = space.encode(space.random(np.random.default_rng(0)))
     return attention_mask(space.attention, torch.from_numpy(E))
 
@@ -122,5 +122,5 @@ def load_denoiser(space: SearchSpace, path: str | Path | None = None, *, device:
         denoiser.load_state_dict(tensors)
     except RuntimeError as error:
         raise UserError(f"{path} does not hold the weights that its own description asks for") from error
-    denoiser.split = meta.get("split")
+    denoiser.split = meta["split"]
     return denoiser.to(device).eval().requires_grad_(False)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from torch import Tensor
 
+from diffnag.arch import ArchBatch
 from diffnag.denoiser import Denoiser
-from diffnag.errors import unknown
-from diffnag.guidance import Guidance, guided_sample
-from diffnag.protocols import Decoded, Predictor
-from diffnag.sampling import SAMPLERS
+from diffnag.errors import UserError, unknown
+from diffnag.guidance import Tilt, choose, denoised_guided, gradient_guided, particles
+from diffnag.predicting import CheckedPredictor
+from diffnag.protocols import Decoded
+from diffnag.sampling import SAMPLERS, CountCalls, Score, euler_maruyama, time_grid
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -20,11 +25,16 @@ if TYPE_CHECKING:
 
 QUANTISATIONS = ("threshold", "argmax")
 DEFAULT_SCALE = 2.0
+CHUNK = 1024
+"""Samples that are denoised at once."""
+MOVE_NOISE, MOVE_STEPS = (0.6, 1.6), 6
+"""A particle's move noises it to a random sigma / alpha in this range, where one to a few entries of a one-hot row's
+operators are lost (entries are -1 and 1), and takes so many steps back."""
 
 
 @dataclass(frozen=True)
 class Generation:
-    """`n` decoded samples in order, and what they cost."""
+    """Decoded samples in order, and what they cost: evaluations of score and predictor, seconds."""
 
     decoded: tuple[Decoded, ...]
     guidance: str
@@ -43,7 +53,7 @@ class Generator:
 
     Args:
         sampler: a name of `diffnag.sampling.SAMPLERS`.
-        steps: steps of the sampler; the evaluations it takes are counted, see `Generation.nfe`.
+        steps: steps of the sampler; the evaluations that takes are counted, see `Generation.nfe`.
         quantise: `threshold` (the paper's rule) or `argmax`.
     """
 
@@ -54,23 +64,79 @@ class Generator:
             raise unknown("sampler", sampler, SAMPLERS)
         if quantise not in QUANTISATIONS:
             raise unknown("quantisation", quantise, QUANTISATIONS)
+        if denoiser.space_name != space.name:
+            raise UserError(f"the score network is of space {denoiser.space_name!r}, not of {space.name!r}")
         self.space, self.denoiser = space, denoiser
-        self.sampler, self.steps, self.quantise = SAMPLERS[sampler], steps, quantise
+        self._sampler, self._steps, self._quantise = SAMPLERS[sampler], steps, quantise
+        V, E = (torch.from_numpy(~part).float() for part in space.constant)
+        self._free = denoiser.packing.pack(V[None], E[None])[0].clamp_min(0)  # 1 where architectures differ
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.denoiser.parameters()).device
 
     def generate(
         self,
         n: int,
         *,
         seed: int,
-        predictor: Predictor | None = None,
+        predictor: CheckedPredictor | None = None,
         scale: float = DEFAULT_SCALE,
-        guidance: Guidance = "auto",
+        guidance: str = "auto",
     ) -> Generation:
         """Draw `n` architectures; with a `predictor`, from the law `p(A) exp(scale z(A))`, see `diffnag.guidance`."""
         begin = time.perf_counter()
-        generator = torch.Generator().manual_seed(seed)
-        draw = guided_sample(
-            self.denoiser, self.space, n, sampler=self.sampler, steps=self.steps, quantise=self.quantise,
-            predictor=predictor, scale=scale, guidance=guidance, generator=generator,
-        )  # fmt: skip
-        return Generation(draw.decoded, draw.guidance, draw.nfe, draw.predictor_nfe, time.perf_counter() - begin)
+        noise = torch.Generator().manual_seed(seed)
+        counted = CountCalls(self.denoiser.score)
+        score: Score = counted
+        kind, tilt = "none", None
+        if predictor is not None:
+            kind, tilt = choose(predictor, guidance), Tilt(predictor, self.space, scale)
+            free = self._free.to(self._device)
+            if kind == "gradient":
+                score = gradient_guided(counted, tilt.noisy, free)
+            elif kind == "denoised":
+                score = denoised_guided(counted, self.denoiser.sde, tilt.relaxed, free)
+        decoded = [item for b in _chunks(n) for item in self._decode(self._draw(score, b, noise))]
+        if tilt is not None and kind == "particles":
+            archs = [item.arch for item in decoded if item.arch is not None]
+            if archs:
+                moved = iter(particles(archs, tilt, lambda now: self._renoise(counted, now, noise), rng=np.random.default_rng(seed)))
+                decoded = [item if item.arch is None else Decoded(next(moved), None) for item in decoded]
+        return Generation(
+            tuple(decoded), kind, counted.calls, tilt.calls if tilt is not None else 0, time.perf_counter() - begin
+        )
+
+    @torch.no_grad()
+    def _draw(self, score: Score, b: int, noise: torch.Generator) -> Tensor:
+        """`b` samples `x_0 (b, d)` from pure noise."""
+        sde = self.denoiser.sde
+        x = sde.prior((b, self.denoiser.packing.size), generator=noise, device=self._device)
+        return self._sampler(score, sde, x, time_grid(sde, self._steps, device=self._device), generator=noise)
+
+    @torch.no_grad()
+    def _renoise(self, score: Score, archs: Sequence[Arch], noise: torch.Generator) -> list[Arch | None]:
+        """Noise architectures part of the way and denoise them, by the reverse SDE: a move that leaves its law in place."""
+        sde, packing = self.denoiser.sde, self.denoiser.packing
+        low, high = np.log(MOVE_NOISE)
+        level = float(np.exp(low + (high - low) * torch.rand((), generator=noise).item()))
+        dense = torch.linspace(sde.t_min, 1, 1001)
+        start = float(np.interp(level, sde.noise_to_signal(dense).numpy(), dense.numpy()))
+        ts = time_grid(sde, MOVE_STEPS, start=start, device=self._device)
+        moved: list[Arch | None] = []
+        for first in range(0, len(archs), CHUNK):
+            batch = ArchBatch.of(archs[first : first + CHUNK], self.space, device=self._device)
+            x0 = packing.pack(batch.V, batch.E)
+            alpha, sigma = sde.marginal(ts[:1])
+            eps = torch.randn(x0.shape, generator=noise).to(x0.device)
+            x = euler_maruyama(score, sde, alpha * x0 + sigma * eps, ts, generator=noise)
+            moved += [item.arch for item in self._decode(x)]
+        return moved
+
+    def _decode(self, x: Tensor) -> list[Decoded]:
+        V, E = self.denoiser.packing.quantise(x, self._quantise)
+        return [self.space.decode(v, e) for v, e in zip(V, E, strict=True)]
+
+
+def _chunks(n: int) -> list[int]:
+    return [min(CHUNK, n - first) for first in range(0, n, CHUNK)]

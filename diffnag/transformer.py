@@ -22,6 +22,11 @@ def sinusoidal(values: Tensor, width: int, *, longest: float = 10_000.0) -> Tens
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
+def noise_embedding(noise: Tensor, width: int) -> Tensor:
+    """Noise levels sigma / alpha `(b,)` -> `(b, width)`: sines and cosines of their logarithm, slow enough to be smooth."""
+    return sinusoidal(4 * noise.log(), width, longest=64.0)
+
+
 def attention_mask(kind: Attention, adjacency: Tensor) -> Tensor:
     """`(n, n)` bool, True where node i may attend to node j; every node attends to itself.
 
@@ -74,6 +79,7 @@ class GraphTransformer(nn.Module):
         places = sinusoidal(torch.arange(nodes, dtype=torch.float32), width)
         self.register_buffer("places", places if positional else torch.zeros_like(places), persistent=False)
         self.register_buffer("allowed", allowed, persistent=False)
+        self.modulation = nn.Linear(width, 2 * width)
 
     def forward(self, V: Tensor, E: Tensor, mask: Tensor | None, condition: Tensor) -> Tensor:
         """`V (b, n, f)`, `E (b, n, n)`, `mask (b, n)` (None: every node is there), `condition (b, width)` -> `(b, n, width)`."""
@@ -84,4 +90,5 @@ class GraphTransformer(nn.Module):
         h = self.token(torch.cat([V, E, E.transpose(1, 2)], dim=2)) + self.places
         for block in self.blocks:
             h = block(h, condition, allowed)
-        return _norm(h)
+        scale, shift = self.modulation(condition)[:, None].chunk(2, dim=2)
+        return _norm(h) * (1 + scale) + shift

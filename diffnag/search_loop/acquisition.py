@@ -12,12 +12,10 @@ ACQUISITIONS = ("ei", "ucb", "pi", "ts")
 UCB_BETA = 1.0
 """Deviations that `ucb` adds to the mean."""
 
-_tail = np.frompyfunc(math.erfc, 1, 1)
-
 
 def _cdf(u: np.ndarray) -> np.ndarray:
     """Standard normal distribution function, accurate in the lower tail."""
-    return 0.5 * _tail(-u / math.sqrt(2)).astype(np.float64)
+    return np.array([0.5 * math.erfc(-value / math.sqrt(2)) for value in u.tolist()])
 
 
 def _pdf(u: np.ndarray) -> np.ndarray:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from diffnag.protocols import Oracle, SearchSpace
 
 REWARDS = ("val", "test")
+CANDIDATES = 256
+"""Architectures generated a round."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,13 @@ class SearchOptions:
             return self
         if self.predictor is None:
             raise UserError(f"method 'diffnag' needs --predictor; there are: {', '.join(names('predictor'))}, or a dotted path")
+        from diffnag.generation import DEFAULT_SCALE
+
         acquisition = self.acquisition or "ei"
+        scale = DEFAULT_SCALE if self.scale is None else self.scale
         if acquisition not in ACQUISITIONS:
             raise unknown("acquisition", acquisition, ACQUISITIONS)
-        return replace(self, acquisition=acquisition, candidates=self.candidates or 256)
+        return replace(self, acquisition=acquisition, candidates=self.candidates or CANDIDATES, scale=scale)
 
 
 @dataclass(frozen=True)
@@ -147,13 +152,18 @@ class Search:
         self.method = self._make_method(generator, predictor)
         self.study = Study.open(storage=storage, name=name, space=self.space, options=self._identity())
 
+    @property
+    def oracle_name(self) -> str:
+        """What was asked for, or what `auto` has taken."""
+        return self.oracle.kind if self.options.oracle == "auto" else self.options.oracle
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.study.close()
 
-    def run(self, *, on_trial: Callable[[Trial], None] | None = None, on_note: Callable[[str], None] | None = None) -> SearchResult:
+    def run(self, *, on_trial: Callable[[Trial], object] = lambda _: None, on_note: Callable[[str], object] = lambda _: None) -> SearchResult:
         """Search until the budget is spent or nothing is left to evaluate.
 
         `on_trial` is called after each label, `on_note` with what a user should know of a round. Raises
@@ -162,18 +172,15 @@ class Search:
         options, study = self.options, self.study
         while True:
             for planned in study.planned:
-                trial = self._evaluate(planned)
-                if on_trial:
-                    on_trial(trial)
+                on_trial(self._evaluate(planned))
             history = study.history
             if len(history) >= options.budget:
                 break
             batch = self.method.propose(history, min(options.batch, options.budget - len(history)))
-            for note in batch.notes if on_note else ():
+            for note in batch.notes:
                 on_note(note)
             if not batch.proposals:
-                if on_note:
-                    on_note(f"nothing is left to evaluate after {len(history)} of {options.budget} labels")
+                on_note(f"nothing is left to evaluate after {len(history)} of {options.budget} labels")
                 break
             study.plan(batch)
         return self.result()
@@ -199,7 +206,7 @@ class Search:
             value = float(self.oracle.query(planned.proposal.arch, dataset=self.options.dataset, split=self.options.reward))
         except UserError:
             raise
-        except Exception as failure:  # a training may break in any way
+        except Exception as failure:  # noqa: BLE001 - a training may break in any way
             error = f"{type(failure).__name__}: {failure}"
         if value is not None and not math.isfinite(value):
             value, error = None, f"the oracle returned {value}"
@@ -225,7 +232,7 @@ class Search:
             return LocalSearch(self.domain, options.seed)
         from diffnag.predicting import load_predictor
 
-        assert options.predictor and options.acquisition and options.candidates  # `resolved` has seen to it
+        assert options.predictor and options.acquisition and options.candidates and options.scale is not None  # by `resolved`
         predictor = predictor or load_predictor(options.predictor, space=self.space, dataset=options.dataset, seed=options.seed)
         self.labels_source = predictor.labels_source
         return Diffnag(
@@ -239,12 +246,12 @@ class Search:
         from diffnag.generation import Generator
 
         device = resolve_device(self.options.device)
-        return Generator(self.space, load_denoiser(self.space, self.options.checkpoint, device=device), device=device)
+        return Generator(self.space, load_denoiser(self.space, self.options.checkpoint, device=device))
 
     def _identity(self) -> dict[str, Any]:
         """The options in which a study that goes on must agree with the one that was begun."""
         identity = {key: value for key, value in asdict(self.options).items() if key not in ("budget", "device", "oracle", "checkpoint")}
-        identity["oracle"] = self.oracle.kind
+        identity["oracle"] = self.oracle_name
         identity |= {f"oracle {key}": value for key, value in self.oracle.provenance().items()}
         if self.options.method == "diffnag":
             identity["checkpoint"] = self._checkpoint_checksum()

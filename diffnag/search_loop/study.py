@@ -7,6 +7,7 @@ exactly as the unbroken one would have.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -80,7 +81,7 @@ class Study:
             other = [key for key in {**made, **asked} if made.get(key) != asked.get(key)]
             told = "; ".join(f"{key} {made.get(key)!r}, not {asked.get(key)!r}" for key in other)
             raise UserError(
-                f"study {name!r} in {storage} was made with {told}: it goes on with the options it was made with "
+                f"study {name!r} in {shown(storage)} was made with {told}: it goes on with the options it was made with "
                 f"(the budget may grow); give another --out for others"
             )
         return cls(study, opened, space)
@@ -178,6 +179,11 @@ def _open_storage(storage: str | None) -> optuna.storages.BaseStorage:
     return optuna.storages.RDBStorage(storage, engine_kwargs={"pool_events": [(_write_ahead, "connect")]} if sqlite else None)
 
 
+def shown(storage: str | None) -> str:
+    """The storage as it may be printed and written: without the password."""
+    return "memory" if storage is None else re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", storage)
+
+
 def _close(storage: optuna.storages.BaseStorage) -> None:
     import optuna
 
@@ -215,5 +221,5 @@ def _refused(storage: str | None) -> Iterator[None]:
     except (SQLAlchemyError, OptunaError, OSError, ImportError, RuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(
-            f"cannot open storage {storage!r}, expected is sqlite:///FILE, journal:FILE or postgresql+psycopg://...: {reason}"
+            f"cannot open storage {shown(storage)!r}, expected is sqlite:///FILE, journal:FILE or postgresql+psycopg://...: {reason}"
         ) from error

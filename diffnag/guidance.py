@@ -1,0 +1,189 @@
+"""Bending the diffusion towards architectures that a predictor likes.
+
+All kinds aim at one law, the exponential tilt `p(A) exp(S z(A))`: `p` is what the generator draws unguided, `z` the
+predictor's mean, standardised over the space, and `S` the scale.
+
+* `gradient`: with h(x_t, t) = log E[exp(S z) | x_t], the tilted score is exactly `score + grad h`. A noise-aware
+  predictor gives mean and variance of z given x_t, so that h = S mean + S^2 variance / 2, exact where z given x_t is normal.
+* `denoised`: h is taken as S z(D(x_t)), at the denoised estimate; for a differentiable predictor of clean architectures.
+  Biased (z of a mean is not the mean of z), hence second choice.
+* `particles`: no gradient. Samples are tempered from S = 0 to S by resampling, with moves that noise an architecture and
+  denoise it again between; as such a move leaves `p` in place, a Metropolis step makes the tilt its law (Del Moral et al.
+  2006, sequential Monte Carlo samplers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffnag.arch import Packing
+from diffnag.errors import PredictorError, UserError
+from diffnag.predicting import CheckedPredictor
+from diffnag.protocols import NoisyPredictor, RelaxedPredictor
+from diffnag.sampling import Score
+from diffnag.sde import SDE, expand_like
+
+if TYPE_CHECKING:
+    from diffnag.arch import Arch
+    from diffnag.protocols import SearchSpace
+
+Kind = Literal["gradient", "denoised", "particles"]
+KINDS: tuple[Kind, ...] = ("gradient", "denoised", "particles")
+REFERENCE_DRAWS = 1024
+
+
+def strongest(predictor: CheckedPredictor) -> Kind:
+    """The best kind that a predictor allows: `gradient`, then `denoised`, then `particles`."""
+    if isinstance(predictor.predictor, NoisyPredictor):
+        return "gradient"
+    return "denoised" if isinstance(predictor.predictor, RelaxedPredictor) else "particles"
+
+
+def choose(predictor: CheckedPredictor, asked: str) -> Kind:
+    """Resolve `auto`; raises `UserError` for a kind that does not exist or that the predictor has no method for."""
+    best = strongest(predictor)
+    if asked == "auto":
+        return best
+    for kind in KINDS:
+        if kind == asked:
+            needs = {"gradient": NoisyPredictor, "denoised": RelaxedPredictor}.get(kind)
+            if needs is not None and not isinstance(predictor.predictor, needs):
+                method = "forward_noisy" if kind == "gradient" else "forward"
+                raise UserError(f"predictor {predictor.name} has no {method}, which {kind} guidance needs; it allows {best}")
+            return kind
+    raise UserError(f"unknown guidance {asked!r}; there are: auto, {', '.join(KINDS)}")
+
+
+class Tilt:
+    """The log tilt `S z` of one predictor in one space, on architectures, relaxed matrices and noisy ones.
+
+    `z = (mean - centre) / spread`, where centre and spread are those of the predictor's means over `REFERENCE_DRAWS`
+    fixed random architectures. `calls` counts the predictor's evaluations, one a batch.
+    """
+
+    def __init__(self, predictor: CheckedPredictor, space: SearchSpace, scale: float) -> None:
+        self.predictor, self.scale, self.calls = predictor, scale, 0
+        self._packing = Packing.of(space)
+        rng = np.random.default_rng(0)
+        means, _ = predictor.predict([space.random(rng) for _ in range(REFERENCE_DRAWS)])
+        self.centre, self.spread = float(means.mean()), float(means.std()) or 1.0  # a constant predictor tilts nothing
+
+    def z(self, archs: Sequence[Arch]) -> np.ndarray:
+        """Standardised means `(b,)` of clean architectures."""
+        self.calls += 1
+        return (self.predictor.predict(archs)[0] - self.centre) / self.spread
+
+    def relaxed(self, x0: Tensor) -> Tensor:
+        """`S z (b,)` of relaxed architectures `x0 (b, d)`, an estimate inside the cube [-1, 1]^d; differentiable."""
+        self.calls += 1
+        V, E = self._packing.relaxed(x0)
+        mean = self.predictor.predictor.forward(V, E, V.new_ones(V.shape[:2], dtype=torch.bool))  # type: ignore[attr-defined]
+        return self.scale * (self._checked(mean, "forward", len(x0)) - self.centre) / self.spread
+
+    def noisy(self, x: Tensor, t: Tensor) -> Tensor:
+        """`log E[exp(S z) | x_t] (b,)` for `x (b, d)` at `t (b,)`, with z given x_t taken as normal; differentiable."""
+        self.calls += 1
+        V, E = self._packing.split(x)
+        mask = V.new_ones(V.shape[:2], dtype=torch.bool)
+        answer = self.predictor.predictor.forward_noisy(V, E, mask, t)  # type: ignore[attr-defined]
+        mean, variance = (self._checked(part, "forward_noisy", len(x)) for part in answer)
+        scale = self.scale / self.spread
+        return scale * (mean - self.centre) + 0.5 * scale**2 * variance
+
+    def _checked(self, value: Tensor, method: str, b: int) -> Tensor:
+        if not isinstance(value, Tensor) or value.shape != (b,) or not torch.isfinite(value).all():
+            found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise PredictorError(f"predictor {self.predictor.name}: {method} must return finite tensors of shape ({b},), got {found}")
+        return value
+
+
+def gradient_guided(score: Score, log_h: Callable[[Tensor, Tensor], Tensor], free: Tensor) -> Score:
+    """The score of the tilted law: `score + grad log_h`, with `log_h(x, t) -> (b,)`; no guidance where `free (d,)` is 0."""
+
+    def guided(x: Tensor, t: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x_in = x.detach().requires_grad_()
+            (grad,) = torch.autograd.grad(log_h(x_in, t).sum(), x_in)
+        return score(x, t) + free * grad
+
+    return guided
+
+
+def denoised_guided(score: Score, sde: SDE, log_h: Callable[[Tensor], Tensor], free: Tensor) -> Score:
+    """`score + grad log_h(D(x))`, with `log_h(x0 (b, d)) -> (b,)` at the denoised estimate, clipped to the cube."""
+
+    def guided(x: Tensor, t: Tensor) -> Tensor:
+        alpha, sigma = (expand_like(value, x) for value in sde.marginal(t))
+        with torch.enable_grad():
+            x_in = x.detach().requires_grad_()
+            unguided = score(x_in, t)
+            estimate = (x_in + sigma**2 * unguided) / alpha
+            (grad,) = torch.autograd.grad(log_h(estimate.clamp(-1, 1)).sum(), x_in)
+        return unguided.detach() + free * grad
+
+    return guided
+
+
+def particles(
+    archs: Sequence[Arch],
+    tilt: Tilt,
+    renoise: Callable[[Sequence[Arch]], Sequence[Arch | None]],
+    *,
+    rng: np.random.Generator,
+    sweeps: int = 2,
+    final_sweeps: int = 4,
+) -> list[Arch]:
+    """Carry samples of `p` over to the law `p exp(S z)` without a gradient.
+
+    Args:
+        archs: samples of `p`, at least one.
+        tilt: the tilt; only `z` and `scale` are used.
+        renoise: a move that leaves `p` in place, None where it gave no valid architecture.
+        sweeps: moves after each rise of the temperature; `final_sweeps` once it has reached S.
+    """
+    now, z, reached = list(archs), tilt.z(archs), 0.0
+    while reached < tilt.scale:
+        rise = _rise(z, tilt.scale - reached)
+        weights = np.exp(rise * (z - z.max()))
+        kept = _systematic(weights / weights.sum(), rng)
+        now, z, reached = [now[k] for k in kept], z[kept], reached + rise
+        for _ in range(final_sweeps if reached >= tilt.scale else sweeps):
+            proposed = renoise(now)
+            valid = [k for k, arch in enumerate(proposed) if arch is not None and arch != now[k]]
+            if not valid:
+                continue
+            z_new = z.copy()
+            z_new[valid] = tilt.z([arch for arch in (proposed[k] for k in valid) if arch is not None])
+            accepted = np.log(rng.random(len(now))) < reached * (z_new - z)
+            for k in valid:
+                arch = proposed[k]
+                if accepted[k] and arch is not None:
+                    now[k], z[k] = arch, z_new[k]
+    return now
+
+
+def _rise(z: np.ndarray, most: float) -> float:
+    """The largest step in scale, up to `most`, that leaves half the particles effective."""
+
+    def effective(step: float) -> float:
+        weights = np.exp(step * (z - z.max()))
+        return float(weights.sum() ** 2 / (weights**2).sum())
+
+    if effective(most) >= len(z) / 2:
+        return most
+    low, high = 0.0, most
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if effective(middle) >= len(z) / 2 else (low, middle)
+    return max(low, 1e-3 * most)  # progress even where equal bests leave no room
+
+
+def _systematic(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Indices `(b,)` drawn by systematic resampling."""
+    places = (rng.random() + np.arange(len(weights))) / len(weights)
+    return np.minimum(np.searchsorted(np.cumsum(weights), places), len(weights) - 1)

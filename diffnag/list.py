@@ -1,0 +1,51 @@
+"""`python -m diffnag.list`: what there is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from diffnag import cli
+from diffnag.files import PRETRAINED
+
+
+def main() -> None:
+    """Print the registered plug-ins, the datasets, the samplers and the shipped checkpoints."""
+    argparse.ArgumentParser(
+        prog="python -m diffnag.list",
+        description="Name the search spaces, datasets, predictors, oracles, samplers and shipped checkpoints that are there.",
+    ).parse_args()
+
+    from diffnag.datasets.tasks import known_datasets
+    from diffnag.plugins import names
+    from diffnag.sampling import SAMPLERS
+
+    dotted = "or package.module:Class"
+    found = {
+        "spaces": [*names("space"), dotted],
+        "datasets": known_datasets(),
+        "predictors": [*names("predictor"), dotted],
+        "oracles": [*names("oracle"), dotted],
+        "samplers": list(SAMPLERS),
+    }
+    for kind, entries in found.items():
+        print(f"{kind:12}{', '.join(entries)}")
+    print("checkpoints")
+    for path in sorted(PRETRAINED.rglob("*.safetensors")):
+        print(f"  {path.relative_to(PRETRAINED)}: {_described(path)}")
+
+
+def _described(path: Path) -> str:
+    """Kind and main figures of a checkpoint, read from its header alone."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as file:
+        meta = json.loads((file.metadata() or {}).get("diffnag", "{}"))
+    figures = {key: value for key, value in {**meta, **meta.get("metrics", {})}.items() if isinstance(value, float)}
+    size = f"{path.stat().st_size / 1e6:.2f} MB"
+    return ", ".join([meta.get("kind", "unknown"), size, *(f"{key} {value:.4g}" for key, value in figures.items())])
+
+
+if __name__ == "__main__":
+    cli.run(main)

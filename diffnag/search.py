@@ -1,0 +1,95 @@
+"""`python -m diffnag.search`: find an architecture for a dataset with few evaluations."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from diffnag import cli
+from diffnag.errors import UserError
+
+
+def main() -> None:
+    """Parse the command line, search, write the results."""
+    args = _parser().parse_args()
+
+    from diffnag.search_loop.loop import Search, SearchOptions
+    from diffnag.search_loop.report import write_options, write_result
+    from diffnag.search_loop.screen import Screen
+
+    given = {key: value for key, value in vars(args).items() if key not in ("out", "storage")}
+    options = SearchOptions(**given).resolved()
+    folder = args.out or Path("runs") / _name(options.space, options.dataset, options.predictor or options.method, options.seed)
+    with _held(folder):
+        storage = args.storage or f"sqlite:///{folder.resolve() / 'study.db'}"
+        with Search(options, storage=storage, name=folder.resolve().name) as search, Screen() as screen:
+            write_options(folder, search, storage=storage)
+            screen.begin(search, folder=folder)
+            try:
+                result = search.run(on_trial=screen.trial, on_note=screen.note)
+            except KeyboardInterrupt as interrupt:
+                raise KeyboardInterrupt(f"stopped; {screen.done} are saved in {folder}, the same command goes on") from interrupt
+        write_result(folder, result, search.space)
+        screen.end(result, search.space, folder=folder)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m diffnag.search",
+        description="Find an architecture for a dataset: generate candidates with guidance by a predictor, evaluate the "
+        "most promising, learn from the results, repeat. The same command resumes a search that was stopped.",
+    )
+    add = parser.add_argument
+    add("--dataset", required=True, help="what the architecture is for, such as cifar10")
+    add("--predictor", help="meta, another registered predictor, or package.module:Class (method diffnag only)")
+    add("--space", default="nasbench201", help="search space (default: %(default)s)")
+    add("--oracle", default="auto", help="table, surrogate, package.module:Class, or auto: the table if it is here, else the surrogate")
+    add("--reward", default="val", help="val (the best is tested once at the end) or test (default: %(default)s)")
+    add("--budget", type=cli.positive_int, default=30, help="evaluations, all included (default: %(default)s)")
+    add("--batch", type=cli.positive_int, default=5, help="evaluations a round (default: %(default)s)")
+    add("--method", default="diffnag", help="diffnag, random, evolution or local-search (default: %(default)s)")
+    add("--acquisition", help="ei, ucb, pi or ts (default: ei)")
+    add("--candidates", type=cli.positive_int, help="architectures generated a round (default: 256)")
+    add("--scale", type=cli.finite_float, help="strength of the guidance (default: as in python -m diffnag.generate)")
+    add("--checkpoint", type=Path, help="score network (default: the shipped one)")
+    add("--max-params", type=cli.positive_int, help="most parameters of an architecture, such as 5e5")
+    add("--max-flops", type=cli.positive_int, help="most multiply-adds of an architecture, such as 5e7")
+    add("--seed", type=cli.seed, default=0, help="default: %(default)s")
+    add("--device", default="auto", help="default: %(default)s")
+    add("--out", type=Path, help="folder (default: runs/<space>-<dataset>-<predictor>-<seed>; a baseline's method as predictor)")
+    add("--storage", metavar="URL", help="sqlite:///FILE, journal:FILE or postgresql+psycopg://... (default: study.db in --out)")
+    return parser
+
+
+def _name(*parts: str | int) -> str:
+    """A folder name; a dotted path `package.module:Class` has characters that none should have."""
+    return "-".join("".join(c if c.isalnum() or c in "-_." else "." for c in str(part)) for part in parts)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Make the folder and hold it: two searches at work on one study would take each other's trials for abandoned."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}") from error
+    try:
+        try:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:
+            pass  # Windows has no such lock
+        except OSError as error:
+            raise UserError(f"another search is at work in {folder}; give another --out") from error
+        yield
+    finally:
+        os.close(handle)
+
+
+if __name__ == "__main__":
+    cli.run(main)
