@@ -37,14 +37,16 @@ def main() -> None:
 
 
 def _described(path: Path) -> str:
-    """Kind and main figures of a checkpoint, read from its header alone."""
+    """Kind, size and the figures of a checkpoint (numbers in metadata entries named `figures...`), from its header alone."""
     from safetensors import safe_open
 
     with safe_open(path, framework="np") as file:
         meta = json.loads((file.metadata() or {}).get("diffnag", "{}"))
-    figures = {key: value for key, value in {**meta, **meta.get("metrics", {})}.items() if isinstance(value, float)}
-    size = f"{path.stat().st_size / 1e6:.2f} MB"
-    return ", ".join([meta.get("kind", "unknown"), size, *(f"{key} {value:.4g}" for key, value in figures.items())])
+    parts = [meta.get("kind", "of unknown kind"), f"{path.stat().st_size / 1e6:.2f} MB"]
+    for key, figures in meta.items():
+        if key.startswith("figures"):
+            parts += [f"{name} {value:.4g}" for name, value in figures.items() if isinstance(value, int | float)]
+    return ", ".join(parts)
 
 
 if __name__ == "__main__":

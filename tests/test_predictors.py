@@ -1,0 +1,110 @@
+"""The predictors that know only what the search has paid for: features, quality on the reference table, behaviour."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import kendalltau
+
+from diffnag.arch import Arch, ArchBatch
+from diffnag.predicting import CheckedPredictor, load_predictor
+from predictors.features import graph_features
+from predictors.mlp import MLPPredictor
+from search_spaces.nasbench201 import NASBench201
+
+
+@pytest.fixture(scope="module")
+def labelled(space: NASBench201, data_folder: Path) -> tuple[list[Arch], np.ndarray]:
+    """All architectures and their CIFAR-10 validation accuracies, in %."""
+    with gzip.open(data_folder / "nas_bench_201.csv.gz", "rt") as file:
+        rows = list(csv.DictReader(file))
+    return [space.from_str(row["arch_str"]) for row in rows], np.array([float(row["cifar10_val_200"]) for row in rows])
+
+
+def fitted(name: str, space: NASBench201, archs: list[Arch], y: np.ndarray) -> CheckedPredictor:
+    predictor = load_predictor(name, space=space, dataset="cifar10", seed=0)
+    predictor.fit(archs, y)
+    return predictor
+
+
+def test_features_count_operators_and_pairs_along_edges() -> None:
+    V = torch.tensor([[[1.0, 0], [0, 1], [0, 1], [1, 0]]])  # operators a, b, b, and a node that is not there
+    E = torch.zeros(1, 4, 4)
+    E[0, 0, 1] = E[0, 0, 2] = E[0, 1, 2] = E[0, 2, 3] = 1
+    (features,) = graph_features(V, E, torch.tensor([[True, True, True, False]]))
+    operators, edges, counts, pairs = features.split([8, 6, 2, 4])
+    assert operators.tolist() == [1, 0, 0, 1, 0, 1, 0, 0]
+    assert edges.tolist() == [1, 1, 0, 1, 0, 0]  # 0-1, 0-2, 0-3, 1-2, 1-3, 2-3
+    assert counts.tolist() == [1, 2]
+    assert pairs.tolist() == [0, 2, 0, 1]  # a-a, a-b, b-a, b-b
+
+
+@pytest.mark.parametrize("name", ["random-forest", "mlp"])
+def test_fifty_labels_rank_the_table(name: str, space: NASBench201, labelled: tuple[list[Arch], np.ndarray]) -> None:
+    archs, y = labelled
+    taus = []
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(len(y))
+        paid, rest = order[:50], order[50:2050]
+        predictor = fitted(name, space, [archs[i] for i in paid], y[paid])
+        mean, std = predictor.predict([archs[i] for i in rest])
+        taus.append(kendalltau(mean, y[rest]).statistic)
+        assert y[paid].min() - 1 < mean.mean() < y[paid].max() + 1 and (std > 0).mean() > 0.95
+    assert np.mean(taus) > 0.48, taus
+
+
+def test_mlp_fits_in_about_a_second(space: NASBench201) -> None:
+    rng = np.random.default_rng(0)
+    archs, y = [space.random(rng) for _ in range(30)], rng.normal(90, 2, 30)
+    begin = time.process_time()
+    fitted("mlp", space, archs, y)
+    assert time.process_time() - begin < 5  # with room for a loaded machine
+
+
+def test_mlp_is_surer_of_what_it_has_seen(space: NASBench201, labelled: tuple[list[Arch], np.ndarray]) -> None:
+    archs, y = labelled
+    order = np.random.default_rng(0).permutation(len(y))
+    seen, rest = ([archs[i] for i in part] for part in (order[:50], order[50:1050]))
+    predictor = fitted("mlp", space, seen, y[order[:50]])
+    assert predictor.predict(seen)[1].mean() < predictor.predict(rest)[1].mean()
+
+
+def test_mlp_means_something_inside_the_cube(space: NASBench201, labelled: tuple[list[Arch], np.ndarray]) -> None:
+    """Half-way towards random architectures it still ranks, and it does not leave the range of what it says of real ones."""
+    archs, y = labelled
+    order = np.random.default_rng(0).permutation(len(y))
+    plugin = fitted("mlp", space, [archs[i] for i in order[:50]], y[order[:50]]).predictor
+    assert isinstance(plugin, MLPPredictor)
+    rest, others = (ArchBatch.of([archs[i] for i in part], space) for part in (order[50:1050], order[1050:2050]))
+    with torch.no_grad():
+        clean = plugin.forward(rest.V, rest.E, rest.mask)
+        half = plugin.forward((rest.V + others.V) / 2, rest.E, rest.mask)
+    assert kendalltau(half, y[order[50:1050]]).statistic > 0.25
+    assert clean.min() - clean.std() < half.min() and half.max() < clean.max() + clean.std()
+
+
+def test_mlp_is_not_ruled_by_a_failure(space: NASBench201) -> None:
+    """One network that failed to train (10 %) among good ones leaves the predictions where the others are."""
+    rng = np.random.default_rng(0)
+    archs, y = [space.random(rng) for _ in range(20)], rng.normal(90, 1, 20)
+    y[0] = 10
+    mean, _ = fitted("mlp", space, archs, y).predict([space.random(rng) for _ in range(200)])
+    assert 85 < mean.min() and mean.max() < 95
+
+
+def test_absent_nodes_do_not_matter(space: NASBench201) -> None:
+    rng = np.random.default_rng(0)
+    archs = [space.random(rng) for _ in range(10)]
+    plugin = fitted("mlp", space, archs, np.arange(10.0)).predictor
+    assert isinstance(plugin, MLPPredictor)
+    batch = ArchBatch.of(archs, space)
+    mask = batch.mask.clone()
+    mask[:, 5:] = False
+    noise = torch.rand(batch.V.shape, generator=torch.Generator().manual_seed(0)) * ~mask[..., None]
+    torch.testing.assert_close(plugin.forward(batch.V + noise, batch.E, mask), plugin.forward(batch.V, batch.E, mask))
