@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from diffnag.arch import Arch
     from diffnag.protocols import SearchSpace
 
-MEMBERS, WIDTH, PRIOR = 10, 64, 0.3
+MEMBERS, WIDTH = 10, 64
+PRIOR = 1.5  # with it 70 % and 96 % of the better half of NAS-Bench-201 lie within 1 and 2 deviations, at 30 labels
 STEPS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 200, 64, 3e-3, 6.0
 POOL = 256
 
@@ -81,12 +82,17 @@ class MLPPredictor:
 
     def forward(self, V: Tensor, E: Tensor, mask: Tensor) -> Tensor:
         """`V (b, n, f)`, `E (b, n, n)` in [0, 1], `mask (b, n)` -> mean `(b,)` in the units of `y`; differentiable."""
-        return self._members(V, E, mask).mean(0) * self._scale + self._mean
+        trained = _ensemble(self._weights, self._inputs(V, E, mask))
+        return trained.mean(0) * self._scale + self._mean
 
     def _members(self, V: Tensor, E: Tensor, mask: Tensor) -> Tensor:
         """What each member says, standardised, `(members, b)`."""
-        x = (graph_features(V, E, mask) - self._centre.to(V)) / self._spread.to(V)
-        return _ensemble(self._weights, x) + PRIOR * _ensemble(self._prior, x)
+        x = self._inputs(V, E, mask)
+        prior = _ensemble(self._prior, x)
+        return _ensemble(self._weights, x) + PRIOR * (prior - prior.mean(0))  # spread, but no say in the mean
+
+    def _inputs(self, V: Tensor, E: Tensor, mask: Tensor) -> Tensor:
+        return (graph_features(V, E, mask) - self._centre.to(V)) / self._spread.to(V)
 
 
 def _random_weights(sizes: tuple[int, ...], generator: torch.Generator) -> list[Tensor]:
