@@ -19,9 +19,12 @@ from diffnag.search_loop.study import Planned, Study
 from diffnag.search_loop.trial import Trial, best_of
 
 if TYPE_CHECKING:
+    from diffnag.arch import Arch
     from diffnag.generation import Generator
     from diffnag.predicting import CheckedPredictor
     from diffnag.protocols import Oracle, SearchSpace
+
+Note = Callable[[str], object]
 
 REWARDS = ("val", "test")
 CANDIDATES = 256
@@ -163,7 +166,7 @@ class Search:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.study.close()
 
-    def run(self, *, on_trial: Callable[[Trial], object] = lambda _: None, on_note: Callable[[str], object] = lambda _: None) -> SearchResult:
+    def run(self, *, on_trial: Callable[[Trial], object] = lambda _: None, on_note: Note = lambda _: None) -> SearchResult:
         """Search until the budget is spent or nothing is left to evaluate.
 
         `on_trial` is called after each label, `on_note` with what a user should know of a round. Raises
@@ -183,15 +186,15 @@ class Search:
                 on_note(f"nothing is left to evaluate after {len(history)} of {options.budget} labels")
                 break
             study.plan(batch)
-        return self.result()
+        return self._result(on_note)
 
-    def result(self) -> SearchResult:
-        """What the trials so far amount to; asks for the test value of the best by validation, which is no label."""
+    def _result(self, on_note: Note) -> SearchResult:
+        """What the trials amount to; asks for the test value of the best by validation, which is no label."""
         options, spent, history = self.options, self.study.spent, self.study.history
         curve = [best_of(history[: i + 1]) for i in range(len(history))]
         return SearchResult(
             space=options.space, dataset=options.dataset, oracle={"kind": self.oracle.kind, **self.oracle.provenance()},
-            reward=options.reward, method=options.method, predictor=options.predictor or "none", best=self._best(history),
+            reward=options.reward, method=options.method, predictor=options.predictor or "none", best=self._best(history, on_note),
             incumbent_curve=tuple(trial.value if trial else None for trial in curve), labels_target=len(history),
             labels_source=self.labels_source, guidance=spent.guidance, wall_s=spent.wall_s, nfe=spent.nfe,
             predictor_nfe=spent.predictor_nfe, seed=options.seed, budget=options.budget, trials=history,
@@ -201,25 +204,30 @@ class Search:
         """Pay for one label. An evaluation that raises or gives no finite number is a failed one, not the end."""
         started = self.study.start(planned)
         begin = time.perf_counter()
-        value, error = None, None
+        value, error = self._ask(planned.proposal.arch, self.options.reward)
+        return self.study.tell(started, value=value, error=error, cost_s=time.perf_counter() - begin)
+
+    def _ask(self, arch: Arch, split: str) -> tuple[float | None, str | None]:
+        """The oracle's finite answer, or the error in its place."""
         try:
-            value = float(self.oracle.query(planned.proposal.arch, dataset=self.options.dataset, split=self.options.reward))
+            value = float(self.oracle.query(arch, dataset=self.options.dataset, split=split))
         except UserError:
             raise
         except Exception as failure:  # noqa: BLE001 - a training may break in any way
-            error = f"{type(failure).__name__}: {failure}"
-        if value is not None and not math.isfinite(value):
-            value, error = None, f"the oracle returned {value}"
-        return self.study.tell(started, value=value, error=error, cost_s=time.perf_counter() - begin)
+            return None, f"{type(failure).__name__}: {failure}"
+        return (value, None) if math.isfinite(value) else (None, f"the oracle returned {value}")
 
-    def _best(self, history: tuple[Trial, ...]) -> Best | None:
+    def _best(self, history: tuple[Trial, ...], on_note: Note) -> Best | None:
         trial = best_of(history)
         if trial is None or trial.value is None:
             return None
-        test: float | None = trial.value
-        if self.options.reward != "test":
-            there = "test" in self.oracle.available[self.options.dataset]
-            test = float(self.oracle.query(trial.arch, dataset=self.options.dataset, split="test")) if there else None
+        test: float | None = None
+        if self.options.reward == "test":
+            test = trial.value
+        elif "test" in self.oracle.available[self.options.dataset]:
+            test, error = self._ask(trial.arch, "test")
+            if error is not None:
+                on_note(f"the test evaluation of the best failed: {error}")
         return Best(arch=self.space.to_str(trial.arch), predicted=trial.predicted_mean, value=trial.value, test=test)
 
     def _make_method(self, generator: Generator | None, predictor: CheckedPredictor | None) -> Method:

@@ -149,7 +149,10 @@ class Diffnag:
         else:
             generated = len(pool)
             pool += self._topped_up(history, seen, missing=q - generated, rng=rng)
-            notes.append(f"{self.tries} generations gave {generated} new candidates for {q} places; {len(pool) - generated} were added without them")
+            notes.append(
+                f"{self.tries} generations gave {generated} new candidates for {q} places; {len(pool) - generated} others, "
+                f"neighbours of the best or else random draws, were added to choose from"
+            )
         if guide is None:
             return Batch(tuple(map(Proposal, pool[:q])), made.guidance, nfe, predictor_nfe, tuple(notes))
         mean, std = guide.predict(pool)

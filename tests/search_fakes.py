@@ -1,0 +1,134 @@
+"""Plug-ins with known behaviour for the tests of the search: an oracle in closed form, and what may go wrong."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from diffnag.arch import Arch
+from diffnag.protocols import SearchSpace
+
+WEIGHTS = (0.0, 1.0, 4.0, 9.0, 2.0)
+"""What each operation of NAS-Bench-201 adds to the value on its connection; position i counts i + 1 times."""
+
+
+def value(arch: Arch) -> float:
+    """The toy accuracy in (0, 100); the all-3x3 cell is its one maximum."""
+    return sum((i + 1) * WEIGHTS[op - 2] for i, op in enumerate(arch.ops[1:-1])) / 2 + 3
+
+
+class ToyOracle:
+    """`value` on validation, one less on test. It remembers what it was asked."""
+
+    kind = "toy"
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Arch, str]] = []
+
+    def setup(self, *, space: SearchSpace) -> None:
+        pass
+
+    @property
+    def available(self) -> Mapping[str, tuple[str, ...]]:
+        return {"cifar10": ("val", "test"), "no-test": ("val",)}
+
+    def query(self, arch: Arch, *, dataset: str, split: str, epochs: int | None = None) -> float:
+        time.sleep(float(os.environ.get("TOY_ORACLE_SECONDS", "0")))
+        self.asked.append((arch, split))
+        return value(arch) - (split == "test")
+
+    def provenance(self) -> Mapping[str, str | float]:
+        return {"version": "1"}
+
+
+class FlakyOracle(ToyOracle):
+    """Fails in every way an evaluation can: each third raises, each fifth is NaN."""
+
+    def query(self, arch: Arch, *, dataset: str, split: str, epochs: int | None = None) -> float:
+        found = super().query(arch, dataset=dataset, split=split)
+        if len(self.asked) % 3 == 0:
+            raise RuntimeError("out of memory")
+        return float("nan") if len(self.asked) % 5 == 0 else found
+
+
+class KilledOracle(ToyOracle):
+    """Dies in its `at`-th evaluation, as a killed process does: nothing is told."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at = at
+
+    def query(self, arch: Arch, *, dataset: str, split: str, epochs: int | None = None) -> float:
+        if len(self.asked) == self.at - 1:
+            raise KeyboardInterrupt
+        return super().query(arch, dataset=dataset, split=split)
+
+
+class Nearest:
+    """A predictor with nothing but `fit` and `predict`: the value of the nearest label, its distance as deviation."""
+
+    def fit(self, archs: Sequence[Arch], y: np.ndarray) -> None:
+        self.known, self.y = np.array([arch.ops for arch in archs]), y
+
+    def predict(self, archs: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
+        distance = (np.array([arch.ops for arch in archs])[:, None] != self.known[None]).sum(2)
+        return self.y[distance.argmin(1)], distance.min(1).astype(float)
+
+
+class Prior(Nearest):
+    """Knows the answer before any label."""
+
+    @property
+    def labels_source(self) -> Mapping[str, int]:
+        return {"elsewhere": 7}
+
+    def fit(self, archs: Sequence[Arch], y: np.ndarray) -> None:
+        pass
+
+    def predict(self, archs: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
+        return np.array([value(arch) for arch in archs]), np.zeros(len(archs))
+
+
+class BreaksLater(Nearest):
+    """Fine for one fit, then NaN."""
+
+    fits = 0
+
+    def fit(self, archs: Sequence[Arch], y: np.ndarray) -> None:
+        super().fit(archs, y)
+        self.fits += 1
+
+    def predict(self, archs: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
+        mean, std = super().predict(archs)
+        return (mean, std) if self.fits < 2 else (mean * np.nan, std)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the loop reads of a `Generation`."""
+
+    archs: list[Arch]
+    guidance: str
+    nfe: int
+    predictor_nfe: int
+
+
+class RandomGenerator:
+    """Uniform draws in place of a network; guided, it keeps the better half of twice as many."""
+
+    def __init__(self, space: SearchSpace, *, only: Sequence[Arch] = ()) -> None:
+        self.space, self.only, self.calls = space, only, 0
+
+    def generate(self, n: int, *, seed: int, predictor: Nearest | None = None, scale: float = 1.0, guidance: str = "auto") -> Made:
+        self.calls += 1
+        rng = np.random.default_rng(seed)
+        if self.only:
+            return Made([self.only[i] for i in rng.integers(len(self.only), size=n)], "none", 20, 0)
+        archs = [self.space.random(rng) for _ in range(n if predictor is None else 2 * n)]
+        if predictor is not None:
+            archs = [archs[i] for i in np.argsort(-predictor.predict(archs)[0])[:n]]
+        return Made(archs, "none" if predictor is None else "particles", 20, 0 if predictor is None else 10)

@@ -1,0 +1,194 @@
+"""`python -m diffnag.search`: its files, its words, and what it does when it is stopped."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.image import imread
+
+from diffnag import cli, drawing
+from diffnag.search import _held, main
+from diffnag.search_loop.acquisition import ACQUISITIONS
+from diffnag.search_loop.methods import METHODS
+from search_spaces.nasbench201 import NASBench201
+from tests.search_fakes import Nearest, RandomGenerator, value
+
+TOY = ("--dataset", "cifar10", "--oracle", "tests.search_fakes:ToyOracle", "--method", "evolution")
+ROOT = Path(__file__).parents[1]
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    """Run the command line in this process; its exit code."""
+    monkeypatch.setattr(sys, "argv", ["search", *map(str, arguments)])
+    try:
+        cli.run(main)
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def start(*arguments: str | Path, seconds: float = 0.0) -> subprocess.Popen[str]:
+    """Run it in a process of its own, each evaluation taking `seconds`."""
+    environment = {**os.environ, "TOY_ORACLE_SECONDS": str(seconds)}
+    command = [sys.executable, "-W", "error", "-m", "diffnag.search", *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def trials(folder: Path) -> list[dict[str, str]]:
+    with (folder / "trials.csv").open() as file:
+        return [{key: text for key, text in row.items() if key != "cost_s"} for row in csv.DictReader(file)]
+
+
+def test_files_and_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert call(monkeypatch, *TOY, "--budget", "12", "--out", out) == 0
+    said = capsys.readouterr().out
+    assert [line.split()[0] for line in said.splitlines()[:7]] == ["space", "dataset", "oracle", "method", "reward", "budget", "out"]
+    assert "12/12" in said and "labels: 12 of the target, 0 source labels" in said
+    options, result = (json.loads((out / name).read_text()) for name in ("options.json", "result.json"))
+    assert (options["budget"], options["method"], options["oracle"]) == (12, "evolution", "tests.search_fakes:ToyOracle")
+    assert options["packages"].keys() >= {"torch", "optuna"} and options["diffnag"]
+    assert result["labels_target"] == len(result["incumbent_curve"]) == len(trials(out)) == 12
+    assert max(float(row["value"]) for row in trials(out)) == result["best"]["value"] == result["best"]["test"] + 1
+    assert imread(out / "search.png").shape[:2] == (540, 1560)
+
+
+def test_the_same_command_reports_again_and_other_options_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = (*TOY, "--budget", "6", "--out", tmp_path / "run")
+    assert call(monkeypatch, *command) == 0
+    before = trials(tmp_path / "run")
+    capsys.readouterr()
+    assert call(monkeypatch, *command) == 0
+    assert "6 labels are there already" in capsys.readouterr().out and trials(tmp_path / "run") == before
+    assert call(monkeypatch, *command, "--seed", "1") == 2
+    assert "was made with seed 0, not 1" in capsys.readouterr().err
+    assert call(monkeypatch, *command, "--budget", "9") == 0
+    assert trials(tmp_path / "run")[:6] == before
+
+
+def test_two_searches_in_one_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with _held(tmp_path):
+        assert call(monkeypatch, *TOY, "--out", tmp_path) == 2
+    assert "another search is at work in" in capsys.readouterr().err
+    assert call(monkeypatch, *TOY, "--budget", "1", "--out", tmp_path) == 0
+
+
+def test_the_default_folder_names_the_search(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, *TOY, "--budget", "1", "--seed", "4") == 0
+    assert (tmp_path / "runs" / "nasbench201-cifar10-evolution-4" / "result.json").is_file()
+
+
+def test_guided_by_a_plug_in_predictor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("diffnag.search_loop.loop.Search._load_generator", lambda self: RandomGenerator(self.space))
+    toy = ("--dataset", "cifar10", "--oracle", "tests.search_fakes:ToyOracle", "--budget", "10", "--out", tmp_path)
+    assert call(monkeypatch, *toy, "--predictor", "tests.search_fakes:Nearest", "--scale", "1.5") == 0
+    assert "predictor tests.search_fakes:Nearest, 0 source labels" in capsys.readouterr().out
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert (result["predictor"], result["guidance"]) == ("tests.search_fakes:Nearest", "particles")
+    assert json.loads((tmp_path / "options.json").read_text())["acquisition"] == "ei"
+
+
+def test_a_predictor_that_breaks_ends_the_run_by_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("diffnag.search_loop.loop.Search._load_generator", lambda self: RandomGenerator(self.space))
+    monkeypatch.setattr(Nearest, "predict", lambda self, archs: self.y)
+    toy = ("--dataset", "cifar10", "--oracle", "tests.search_fakes:ToyOracle", "--budget", "10", "--out", tmp_path)
+    assert call(monkeypatch, *toy, "--predictor", "tests.search_fakes:Nearest") == 2
+    assert "Nearest" in capsys.readouterr().err
+    assert (tmp_path / "study.db").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--dataset", "svhn"), "unknown dataset 'svhn'; there are: cifar10, no-test"),
+        (("--method", "annealing"), "unknown method"),
+        (("--oracle", "benchmark"), "unknown oracle 'benchmark'; there are: surrogate, table"),
+        (("--predictor", "meta"), "makes no use of --predictor"),
+        (("--method", "diffnag", "--predictor", "fortune"), "unknown predictor 'fortune'; there are: meta"),
+        (("--method", "diffnag", "--predictor", "tests.search_fakes:Made"), "lacks fit, predict"),
+        (("--max-params", "10"), "no architecture of nasbench201 meets --max-params 10"),
+        (("--budget", "0"), "'0' is not a whole number of at least 1"),
+        (("--batch", "-2"), "'-2' is not a whole number of at least 1"),
+        (("--out", "/dev/null/run"), "cannot write /dev/null/run"),
+    ],
+)
+def test_bad_input(
+    arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, *TOY, "--out", tmp_path / "run", *arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run" / "trials.csv").exists()
+
+
+def test_help_names_all_choices_and_loads_nothing_heavy(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "--help") == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in (*METHODS, *ACQUISITIONS, "surrogate"))
+    heavy = "{'torch', 'numpy', 'optuna', 'matplotlib', 'rich'}"
+    code = f"import sys, diffnag.search; diffnag.search._parser(); sys.exit(bool({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_kill_and_interrupt_lose_nothing(tmp_path: Path) -> None:
+    with start(*TOY, "--budget", "14", "--out", tmp_path / "unbroken") as unbroken:
+        unbroken.communicate()
+    broken = (*TOY, "--budget", "14", "--out", tmp_path / "broken")
+    with start(*broken, seconds=0.2) as killed:
+        _read_until(killed, " 4/14")
+        killed.kill()
+    with start(*broken, seconds=0.2) as interrupted:
+        _read_until(interrupted, " 8/14")
+        begin = time.monotonic()
+        interrupted.send_signal(signal.SIGINT)
+        _, said = interrupted.communicate()
+        assert time.monotonic() - begin < 2
+    assert interrupted.returncode == 130
+    assert "are saved in" in said and "the same command goes on" in said
+    with start(*broken) as resumed:
+        said, errors = resumed.communicate()
+    assert resumed.returncode == 0, errors
+    assert "labels are there already" in said
+    assert trials(tmp_path / "broken") == trials(tmp_path / "unbroken")
+
+
+def _read_until(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stdout
+    for line in process.stdout:
+        if text in line:
+            return
+    raise AssertionError(f"{text!r} was never said: {process.communicate()[1]}")
+
+
+def test_the_drawing_knows_the_longest_way(space: NASBench201) -> None:
+    layers = drawing.graph(space.of_operations((3,) * 6), space).nodes(data="layer")
+    assert dict(layers) == {0: 0, 1: 1, 2: 1, 3: 2, 4: 1, 5: 2, 6: 3, 7: 4}
+
+
+def test_toy_values_are_accuracies(space: NASBench201) -> None:
+    assert 0 < min(map(value, space.enumerate())) and max(map(value, space.enumerate())) < 100
+
+
+@pytest.mark.slow
+def test_the_table_oracle_for_real(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_folder: Path) -> None:
+    shutil.copy(data_folder / "nas_bench_201.csv.gz", tmp_path)
+    monkeypatch.setenv("DIFFNAG_DATA", str(tmp_path))
+    arguments: tuple[Any, ...] = ("--dataset", "cifar10", "--method", "local-search", "--budget", "40", "--out", tmp_path / "run")
+    assert call(monkeypatch, *arguments) == 0
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["oracle"]["kind"] == "table" and 85 < result["best"]["value"] <= 91.61

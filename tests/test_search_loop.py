@@ -1,0 +1,312 @@
+"""The search loop: accounting, resuming, every method, on an oracle in closed form."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+
+from diffnag.errors import PredictorError, UserError
+from diffnag.predicting import CheckedPredictor
+from diffnag.search_loop.domain import Domain
+from diffnag.search_loop.loop import Search, SearchOptions, SearchResult, run_search
+from diffnag.search_loop.methods import METHODS, LocalSearch
+from diffnag.search_loop.trial import Trial
+from search_spaces.nasbench201 import NASBench201
+from tests.search_fakes import BreaksLater, FlakyOracle, KilledOracle, Nearest, Prior, RandomGenerator, ToyOracle, value
+
+BEST = NASBench201().of_operations((3,) * 6)
+"""All 3x3: the one maximum of the toy oracle."""
+
+
+def options(method: str = "random", **changes: Any) -> SearchOptions:
+    own = {"predictor": "nearest", "candidates": 64} if method == "diffnag" else {}
+    return SearchOptions(**{"dataset": "cifar10", "method": method, "budget": 17, **own, **changes})
+
+
+def search(asked: SearchOptions, *, oracle: ToyOracle | None = None, predictor: object = None, **places: Any) -> SearchResult:
+    parts: dict[str, Any] = {"oracle": oracle or ToyOracle()}
+    if asked.method == "diffnag":
+        parts["predictor"] = CheckedPredictor("nearest", predictor or Nearest())  # type: ignore[arg-type]
+        parts["generator"] = RandomGenerator(NASBench201())
+    return run_search(asked, **{**parts, **places})
+
+
+def outcome(result: SearchResult) -> list[Any]:
+    """All of the trials but how long they took."""
+    return [dataclasses.replace(trial, cost_s=0.0) for trial in result.trials]
+
+
+# -- accounting, the same for every method
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_labels_are_the_oracles_queries(method: str, space: NASBench201) -> None:
+    oracle = ToyOracle()
+    result = search(options(method), oracle=oracle)
+    assert result.labels_target == len(result.trials) == 17
+    assert [split for _, split in oracle.asked] == ["val"] * 17 + ["test"]  # the test value of the best, once
+    assert [trial.arch for trial in result.trials] == [arch for arch, _ in oracle.asked[:17]]
+    assert [trial.value for trial in result.trials] == [value(trial.arch) for trial in result.trials]
+    assert len({space.canonical(trial.arch) for trial in result.trials}) == 17
+    assert result.incumbent_curve == tuple(itertools.accumulate((value(trial.arch) for trial in result.trials), max))
+    assert result.best and result.best.value == result.incumbent_curve[-1] and result.best.test == result.best.value - 1
+    assert value(space.from_str(result.best.arch)) == result.best.value
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_same_seed_same_search(method: str) -> None:
+    assert outcome(search(options(method))) == outcome(search(options(method)))
+    assert outcome(search(options(method))) != outcome(search(options(method, seed=1)))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_failed_evaluations_are_labels_and_the_search_goes_on(method: str) -> None:
+    result = search(options(method), oracle=FlakyOracle())
+    errors = [trial.error for trial in result.trials]
+    assert [trial.value is None for trial in result.trials] == [(i % 3 == 0 or i % 5 == 0) for i in range(1, 18)]
+    assert errors[2] == "RuntimeError: out of memory" and errors[4] == "the oracle returned nan"
+    assert result.labels_target == 17 and result.best is not None
+
+
+def test_every_evaluation_fails() -> None:
+    class Broken(ToyOracle):
+        def query(self, arch: Any, *, dataset: str, split: str, epochs: int | None = None) -> float:
+            raise OSError("no disk")
+
+    result = search(options("evolution"), oracle=Broken())
+    assert result.best is None and result.incumbent_curve == (None,) * 17
+
+
+def test_reward_test_asks_for_nothing_more() -> None:
+    oracle = ToyOracle()
+    result = search(options(reward="test"), oracle=oracle)
+    assert [split for _, split in oracle.asked] == ["test"] * 17
+    assert result.best and result.best.test == result.best.value
+
+
+def test_no_test_split_no_test_value() -> None:
+    result = search(options(dataset="no-test"))
+    assert result.best and result.best.test is None
+
+
+def test_result_is_json() -> None:
+    told = search(options("diffnag")).to_json()
+    assert {"space", "dataset", "oracle", "reward", "best", "incumbent_curve", "labels_target", "labels_source"} <= told.keys()
+    assert told["oracle"] == {"kind": "toy", "version": "1"} and told["best"].keys() == {"arch", "predicted", "value", "test"}
+    assert "trials" not in told
+
+
+# -- methods
+
+
+@pytest.mark.parametrize("method", ["evolution", "local-search", "diffnag"])
+def test_beats_random_draws(method: str) -> None:
+    def mean_best(name: str) -> float:
+        return float(np.mean([search(options(name, budget=60, seed=seed)).incumbent_curve[-1] for seed in range(5)]))
+
+    assert mean_best(method) > mean_best("random")
+
+
+def test_local_search_evaluates_the_neighbourhood_and_moves_to_its_best(space: NASBench201) -> None:
+    method = LocalSearch(Domain(space, "cifar10"), seed=3)
+    history: tuple[Trial, ...] = ()
+    while len(history) < 60:
+        for proposal in method.propose(history, 5).proposals:
+            history += (Trial(len(history), 0, proposal.arch, value(proposal.arch), None, None, None, 0.0),)
+    first = {space.canonical(arch) for arch in space.neighbours(history[0].arch)} - {space.canonical(history[0].arch)}
+    step = history[1 : 1 + len(first)]
+    assert {space.canonical(trial.arch) for trial in step} == first
+    centre = max(step, key=lambda trial: trial.value or 0.0)
+    around = {space.canonical(arch) for arch in space.neighbours(centre.arch)}
+    assert {space.canonical(trial.arch) for trial in history[1 + len(first) :][:5]} <= around
+
+
+def test_local_search_starts_anew_at_the_optimum(space: NASBench201) -> None:
+    result = search(options("local-search", budget=200))
+    at = result.trials.index(next(trial for trial in result.trials if trial.arch == BEST))
+    assert at < 150  # at most 6 moves of 24 lead there
+    around = {space.canonical(arch) for arch in [BEST, *space.neighbours(BEST)]}
+    assert any(space.canonical(trial.arch) not in around for trial in result.trials[at + 25 :])
+
+
+def test_evolution_children_are_neighbours_of_the_population(space: NASBench201) -> None:
+    trials = search(options("evolution", budget=30)).trials
+    for i in range(10, 30, 5):
+        parents = [trial.arch for trial in trials[i - 10 : i]]
+        for child in trials[i : i + 5]:
+            assert any(child.arch in space.neighbours(parent) for parent in parents)
+
+
+def test_diffnag_first_round_is_unguided_where_the_predictor_knows_nothing() -> None:
+    result = search(options("diffnag"))
+    assert [trial.predicted_mean is None for trial in result.trials] == [True] * 5 + [False] * 12
+    assert result.guidance == "particles" and result.labels_source == {}
+    assert (result.nfe, result.predictor_nfe) == (4 * 20, 3 * 10)  # rounds of 5, 5, 5, 2
+
+
+def test_diffnag_with_a_prior_is_guided_from_the_start_and_ranks_by_its_mean(space: NASBench201) -> None:
+    result = search(options("diffnag", budget=5, candidates=256), predictor=Prior())
+    drawn = RandomGenerator(space).generate(256, seed=int(np.random.default_rng([0, 0]).integers(2**63)), predictor=Prior())
+    distinct = {space.canonical(arch): arch for arch in reversed(drawn.archs)}
+    assert [trial.value for trial in result.trials] == sorted(map(value, distinct.values()), reverse=True)[:5]
+    assert result.labels_source == {"elsewhere": 7}
+    assert all(trial.predicted_mean == trial.value and trial.predicted_std == 0 for trial in result.trials)
+
+
+def test_too_few_candidates_are_topped_up_with_a_note(space: NASBench201) -> None:
+    rng = np.random.default_rng(0)
+    few = list(itertools.islice(Domain(space, "cifar10").random(rng, set()), 7))
+    generator, notes = RandomGenerator(space, only=few), []
+    parts: dict[str, Any] = {"oracle": ToyOracle(), "predictor": CheckedPredictor("nearest", Nearest()), "generator": generator}
+    with Search(options("diffnag", budget=10), **parts) as ready:
+        result = ready.run(on_note=notes.append)
+    assert {trial.arch for trial in result.trials[:5]} <= set(few) and result.labels_target == 10
+    assert len(notes) == 1 and "4 generations gave 2 new candidates for 5 places" in notes[0]
+    assert generator.calls == 1 + 4
+
+
+# -- what may be evaluated
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_size_limits_hold_for_every_evaluation(method: str, space: NASBench201) -> None:
+    result = search(options(method, max_params=300_000, max_flops=60_000_000))
+    assert len(result.trials) == 17
+    for trial in result.trials:
+        size = space.size(trial.arch, num_classes=10, image_size=32)
+        assert size.params <= 300_000 and size.flops <= 60_000_000
+
+
+def test_limits_that_nothing_meets() -> None:
+    oracle = ToyOracle()
+    with pytest.raises(UserError, match="no architecture of nasbench201 meets --max-params 1000 on cifar10"):
+        search(options(max_params=1000), oracle=oracle)
+    assert oracle.asked == []
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_exhausted_space_ends_the_search(method: str, space: NASBench201) -> None:
+    smallest = 73_306  # no convolution at all
+    left = {space.canonical(arch) for arch in space.enumerate() if space.size(arch, num_classes=10, image_size=32).params == smallest}
+    result = search(options(method, max_params=smallest, budget=10_000, batch=50))
+    assert {space.canonical(trial.arch) for trial in result.trials} == left
+    assert result.labels_target == len(left) < 100
+
+
+# -- storage
+
+
+STORAGES = {"sqlite": "sqlite:///{}/study.db", "journal": "journal:{}/study.log"}
+
+
+@pytest.mark.parametrize("storage", STORAGES.values(), ids=STORAGES)
+@pytest.mark.parametrize("method", ["evolution", "local-search", "diffnag"])
+def test_a_killed_search_goes_on_as_the_unbroken_one(method: str, storage: str, tmp_path: Path) -> None:
+    unbroken = search(options(method))
+    place = storage.format(tmp_path)
+    for at in (8, 3):  # in the middle of a round, twice
+        with pytest.raises(KeyboardInterrupt):
+            search(options(method), oracle=KilledOracle(at), storage=place)
+    oracle = ToyOracle()
+    resumed = search(options(method), oracle=oracle, storage=place)
+    assert outcome(resumed) == outcome(unbroken)
+    assert len(oracle.asked) == 17 - 7 - 2 + 1  # nothing finished is paid for again; one more for the test value
+    assert (resumed.nfe, resumed.predictor_nfe, resumed.guidance) == (unbroken.nfe, unbroken.predictor_nfe, unbroken.guidance)
+    again = search(options(method), oracle=KilledOracle(99), storage=place)
+    assert outcome(again) == outcome(unbroken)
+
+
+def test_the_storage_is_an_ordinary_optuna_study(tmp_path: Path, space: NASBench201) -> None:
+    place = f"sqlite:///{tmp_path}/study.db"
+    with pytest.raises(KeyboardInterrupt):
+        search(options(), oracle=KilledOracle(4), storage=place)
+    result = search(options(), storage=place)
+    study = optuna.load_study(study_name="search", storage=optuna.storages.RDBStorage(place))
+    states = [trial.state.name for trial in study.trials]
+    assert states.count("COMPLETE") == 17 and states.count("FAIL") == 1 and len(states) == 18
+    assert [t.number for t in study.trials if "abandoned" in t.user_attrs] == [3]
+    assert result.best and study.best_value == result.best.value
+    assert space.to_str(space.from_parameters(study.best_params)) == result.best.arch
+
+
+def test_the_budget_may_grow_and_nothing_else_change(tmp_path: Path) -> None:
+    place = f"journal:{tmp_path}/study.log"
+    short = search(options("evolution", budget=10), storage=place)
+    longer = search(options("evolution", budget=20), storage=place)
+    assert outcome(longer)[:10] == outcome(short) and outcome(longer) == outcome(search(options("evolution", budget=20)))
+    assert longer.wall_s > short.wall_s
+    with pytest.raises(UserError, match=r"was made with batch 5, not 4; seed 0, not 1:"):
+        search(options("evolution", batch=4, seed=1), storage=place)
+    with pytest.raises(UserError, match=r"was made with method 'evolution', not 'random':"):
+        search(options("random"), storage=place)
+    oracle = ToyOracle()
+    oracle.provenance = lambda: {"version": "2"}  # type: ignore[method-assign]
+    with pytest.raises(UserError, match=r"was made with oracle version '1', not '2':"):
+        search(options("evolution"), oracle=oracle, storage=place)
+
+
+def test_a_spent_budget_reports_again(tmp_path: Path) -> None:
+    place = f"sqlite:///{tmp_path}/study.db"
+    first, oracle = search(options(), storage=place), ToyOracle()
+    second = search(options(budget=3), oracle=oracle, storage=place)
+    assert outcome(second) == outcome(first) and [split for _, split in oracle.asked] == ["test"]
+
+
+def test_two_studies_in_one_storage(tmp_path: Path) -> None:
+    place = f"sqlite:///{tmp_path}/study.db"
+    assert outcome(search(options(seed=1), storage=place, name="b")) != outcome(search(options(), storage=place, name="a"))
+
+
+@pytest.mark.parametrize("storage", ["sqlite:////no/such/folder/x.db", "journal:/no/such/folder/x", "nonsense"])
+def test_storage_that_cannot_be_opened(storage: str) -> None:
+    with pytest.raises(UserError, match="cannot open storage"):
+        search(options(), storage=storage)
+
+
+def test_a_password_is_not_shown() -> None:
+    with pytest.raises(UserError, match=r"postgresql\+psycopg://me:\*\*\*@host/db") as caught:
+        search(options(), storage="postgresql+psycopg://me:secret@host/db")
+    assert "secret" not in str(caught.value)
+
+
+# -- bad input
+
+
+def test_a_predictor_that_breaks_is_named_and_no_label_is_lost(tmp_path: Path) -> None:
+    place = f"sqlite:///{tmp_path}/study.db"
+    with pytest.raises(PredictorError, match="BreaksLater"):
+        search(options("diffnag"), predictor=BreaksLater(), storage=place)
+    oracle = ToyOracle()
+    assert search(options("diffnag"), oracle=oracle, storage=place).labels_target == 17
+    assert len(oracle.asked) == 17 - 10 + 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "annealing"}, "unknown method 'annealing'; there are: diffnag, random, evolution, local-search"),
+        ({"reward": "train"}, "unknown reward 'train'; there are: val, test"),
+        ({"dataset": "svhn"}, "unknown dataset 'svhn'; there are: cifar10, no-test"),
+        ({"dataset": "no-test", "reward": "test"}, "unknown split 'test'; there are: val"),
+        ({"space": "darts"}, "unknown space 'darts'; there are: .*nasbench201"),
+        ({"budget": 0}, "budget is 0; at least 1"),
+        ({"batch": -1}, "batch is -1; at least 1"),
+        ({"predictor": "meta", "scale": 2.0}, "method 'random' makes no use of --predictor, --scale"),
+        ({"method": "diffnag", "predictor": None}, "method 'diffnag' needs --predictor; there are: .*meta"),
+        ({"method": "diffnag", "acquisition": "kg"}, "unknown acquisition 'kg'; there are: ei, ucb, pi, ts"),
+    ],
+)
+def test_bad_options(changes: dict[str, Any], message: str) -> None:
+    oracle = ToyOracle()
+    with pytest.raises(UserError, match=message):
+        search(options(**{"method": "random", **changes}), oracle=oracle)
+    assert oracle.asked == []
+
+
+
