@@ -21,7 +21,7 @@ from diffnag.search import _held, main
 from diffnag.search_loop.acquisition import ACQUISITIONS
 from diffnag.search_loop.methods import METHODS
 from search_spaces.nasbench201 import NASBench201
-from tests.search_fakes import Nearest, RandomGenerator, value
+from tests.search_fakes import Nearest, RandomGenerator, ToyOracle, value
 
 TOY = ("--dataset", "cifar10", "--oracle", "tests.search_fakes:ToyOracle", "--method", "evolution")
 ROOT = Path(__file__).parents[1]
@@ -61,6 +61,14 @@ def test_files_and_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys
     assert result["labels_target"] == len(result["incumbent_curve"]) == len(trials(out)) == 12
     assert max(float(row["value"]) for row in trials(out)) == result["best"]["value"] == result["best"]["test"] + 1
     assert imread(out / "search.png").shape[:2] == (540, 1560)
+
+
+def test_a_surrogates_figures_are_called_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(ToyOracle, "kind", "surrogate")
+    assert call(monkeypatch, *TOY, "--budget", "3", "--out", tmp_path) == 0
+    said = capsys.readouterr().out
+    assert "every accuracy below is a surrogate's, none is measured" in said
+    assert said.count("surrogate validation accuracy") == 3 + 1 and "surrogate test accuracy" in said
 
 
 def test_the_same_command_reports_again_and_other_options_are_refused(

@@ -47,10 +47,10 @@ def write_result(folder: Path, result: SearchResult, space: SearchSpace) -> None
         _picture(temporary, result, space)
 
 
-def value_name(result: SearchResult) -> str:
-    """What the values are, in words: a surrogate's are called so wherever they are shown."""
-    split = {"val": "validation", "test": "test"}[result.reward]
-    return f"{split} accuracy" if result.oracle["kind"] == "table" else f"{result.oracle['kind']} {split} accuracy"
+def accuracy(kind: str, split: str) -> str:
+    """What the values of a split are, in words: a surrogate's are called so wherever they are shown."""
+    name = ("validation" if split == "val" else split) + " accuracy"
+    return name if kind == "table" else f"{kind} {name}"
 
 
 def _picture(path: Path, result: SearchResult, space: SearchSpace) -> None:
@@ -65,8 +65,10 @@ def _picture(path: Path, result: SearchResult, space: SearchSpace) -> None:
     right.set_axis_off()
     if result.best:
         draw(space.from_str(result.best.arch), space, right)
-        test = "" if result.best.test is None or result.reward == "test" else f", test {result.best.test:.2f} %"
-        right.set_title(f"best found: {value_name(result)} {result.best.value:.2f} %{test}", fontsize=11)
+        found = {accuracy(result.oracle["kind"], result.reward): result.best.value}
+        if result.best.test is not None:
+            found[accuracy(result.oracle["kind"], "test")] = result.best.test
+        right.set_title("best found: " + ", ".join(f"{name} {value:.2f} %" for name, value in found.items()), fontsize=11)
     figure.savefig(path, dpi=120)
 
 
@@ -88,11 +90,11 @@ def _curve(axes: Axes, result: SearchResult) -> None:
     if failed:
         axes.scatter(failed, [0.02] * len(failed), transform=axes.get_xaxis_transform(), marker="x", color="#c03030", label="failed")
     axes.set_xlabel("labels paid for")
-    axes.set_ylabel(f"{value_name(result)}, %")
+    axes.set_ylabel(f"{accuracy(result.oracle['kind'], result.reward)}, %")
     axes.set_title(f"{result.space}, {result.dataset}: {_searcher(result)}", fontsize=11)
     axes.grid(alpha=0.3)
     if done or failed:
-        axes.legend(loc="lower right", fontsize=9)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncol=3, frameon=False, fontsize=9)
 
 
 def _searcher(result: SearchResult) -> str:

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from diffnag.search_loop.report import value_name
+from diffnag.search_loop.report import accuracy
 from diffnag.search_loop.trial import Trial
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Screen:
         self.console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 150)
         bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self._progress = Progress(*bar, console=self.console) if self.console.is_terminal else None
-        self._done, self._budget = 0, 0
+        self._done, self._budget, self._what = 0, 0, ""
         self._best: float | None = None
 
     def __enter__(self) -> Self:
@@ -65,7 +65,7 @@ class Screen:
             rows["resumed"] = f"{len(history)} labels are there already"
         for key, text in rows.items():
             self._say(f"{key:10}{text}")
-        self._done, self._budget = len(history), options.budget
+        self._done, self._budget, self._what = len(history), options.budget, accuracy(search.oracle.kind, options.reward)
         self._best = max((trial.value for trial in history if trial.value is not None), default=None)
         if self._progress:
             self._task = self._progress.add_task("searching", total=options.budget, completed=self._done)
@@ -79,9 +79,9 @@ class Screen:
         if trial.error is not None:
             self._say(f"trial {trial.number} failed: {trial.error}")
         if self._progress:
-            self._progress.update(self._task, completed=self._done, description=f"best so far {best}")
+            self._progress.update(self._task, completed=self._done, description=f"best {self._what} so far {best}")
         elif trial.value is not None:
-            self._say(f"{self._done:>4}/{self._budget}  value {trial.value:.2f}  best {best}")
+            self._say(f"{self._done:>4}/{self._budget}  {self._what} {trial.value:.2f}  best {best}")
 
     def note(self, text: str) -> None:
         """Something a user should know of a round."""
@@ -91,7 +91,8 @@ class Screen:
         """The table of the best, and what they have cost."""
         table = Table(title=f"best of {result.labels_target} on {result.dataset}")
         table.add_column("architecture", overflow="fold")
-        for column in ("predicted", value_name(result), "test"):
+        kind = result.oracle["kind"]
+        for column in ("predicted", accuracy(kind, result.reward), accuracy(kind, "test")):
             table.add_column(column, justify="right")  # `predicted` stays empty where nothing predicts
         done = [trial for trial in result.trials if trial.value is not None]
         for place, trial in enumerate(sorted(done, key=lambda trial: -(trial.value or 0.0))[:SHOWN]):
