@@ -190,6 +190,11 @@ def test_limits_that_nothing_meets() -> None:
     assert oracle.asked == []
 
 
+def test_limits_need_the_shape_of_the_dataset() -> None:
+    with pytest.raises(UserError, match="known for cifar10, cifar100, ImageNet16-120, not for 'no-test'"):
+        search(options(dataset="no-test", max_flops=10**9))
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_an_exhausted_space_ends_the_search(method: str, space: NASBench201) -> None:
     smallest = 73_306  # no convolution at all

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffnag.arch import Arch
-from diffnag.errors import UserError, unknown
+from diffnag.errors import UserError
 from diffnag.protocols import SearchSpace
 
 MISSES = 1_000
@@ -30,7 +30,8 @@ class Domain:
         if not self.limited:
             return
         if self.dataset not in self.space.datasets:
-            raise unknown("size of the networks on dataset", self.dataset, self.space.datasets)
+            known = ", ".join(self.space.datasets)
+            raise UserError(f"limits on the size need the shape of the dataset, known for {known}, not for {self.dataset!r}")
         archs = self.space.enumerate() or _draws(self.space, DRAWS)
         if not any(map(self.allows, archs)):
             limits = {"--max-params": self.max_params, "--max-flops": self.max_flops}

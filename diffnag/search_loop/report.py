@@ -86,7 +86,8 @@ def _curve(axes: Axes, result: SearchResult) -> None:
         margin = 0.08 * max(values[-1] - bottom, 0.1)
         axes.set_ylim(bottom - margin, values[-1] + margin)
         if hidden := sum(value < bottom - margin for value in values):
-            axes.annotate(f"{hidden} below", (0.02, 0.02), xycoords="axes fraction", fontsize=9, color="#606060")
+            text = f"{hidden} below this range"
+            axes.annotate(text, (0.98, 0.02), xycoords="axes fraction", ha="right", fontsize=9, color="#606060")
     if failed:
         axes.scatter(failed, [0.02] * len(failed), transform=axes.get_xaxis_transform(), marker="x", color="#c03030", label="failed")
     axes.set_xlabel("labels paid for")
