@@ -65,9 +65,11 @@ def test_files_and_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys
 
 def test_a_surrogates_figures_are_called_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(ToyOracle, "kind", "surrogate")
+    taus = {"sha256": "0" * 64, "tau/cifar10/val": 0.9311, "tau/cifar100/val": 0.9222}
+    monkeypatch.setattr(ToyOracle, "provenance", lambda self: taus)
     assert call(monkeypatch, *TOY, "--budget", "3", "--out", tmp_path) == 0
     said = capsys.readouterr().out
-    assert "every accuracy below is a surrogate's, none is measured" in said
+    assert "surrogate (sha256 000000000000, tau/cifar10/val 0.931): every accuracy below is a surrogate's, none is measured" in said
     assert said.count("surrogate validation accuracy") == 3 + 1 and "surrogate test accuracy" in said
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -113,15 +114,20 @@ class Screen:
 
 
 def _oracle(search: Search) -> str:
-    oracle = search.oracle
-    told = ", ".join(f"{key} {_short(value)}" for key, value in oracle.provenance().items())
+    """Kind and provenance, of figures that are told by dataset and split those of this search."""
+    oracle, options = search.oracle, search.options
+    about = {key: value for key, value in oracle.provenance().items() if key != "kind"}
+    here = f"/{options.dataset}/{options.reward}"
+    told = ", ".join(f"{key} {_short(value)}" for key, value in about.items() if "/" not in key or here in key)
     text = f"{oracle.kind} ({told})" if told else oracle.kind
     return f"{text}: every accuracy below is a surrogate's, none is measured" if oracle.kind == "surrogate" else text
 
 
 def _short(value: str | float) -> str:
-    """Checksums by their first 12 digits, numbers by their first 4."""
-    return value[:12] if isinstance(value, str) else f"{value:.4g}" if isinstance(value, float) else f"{value:,}"
+    """Checksums by their first 12 digits, fractions by their first 3."""
+    if isinstance(value, str):
+        return value[:12] if re.fullmatch("[0-9a-f]{32,}", value) else value
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
 def _source(labels: object) -> str:
