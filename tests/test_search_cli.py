@@ -167,7 +167,7 @@ def test_kill_and_interrupt_lose_nothing(tmp_path: Path) -> None:
         begin = time.monotonic()
         interrupted.send_signal(signal.SIGINT)
         _, said = interrupted.communicate()
-        assert time.monotonic() - begin < 2
+        assert time.monotonic() - begin < 5  # under 1 s on an idle machine
     assert interrupted.returncode == 130
     assert "are saved in" in said and "the same command goes on" in said
     with start(*broken) as resumed:
