@@ -1,0 +1,176 @@
+"""The oracle that estimates: a surrogate of measured accuracies, `kind = "surrogate"`, for machines without the table.
+
+What it answers is never a benchmark result. Its features know nothing of a space but the graph and the operators' names.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from diffnag.errors import DataNotFound, UserError, unknown
+from diffnag.files import PRETRAINED
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diffnag.arch import Arch
+    from diffnag.protocols import SearchSpace
+
+NOTE = "a surrogate of measured accuracies, not a benchmark result"
+FILE = "surrogate.safetensors"
+DEAD = frozenset({"none", "zero"})
+"""Operators that let nothing through."""
+IDENTITY = frozenset({"skip_connect", "identity"})
+"""Operators that hand on what they get."""
+
+
+def graph_features(arch: Arch, operators: Sequence[str]) -> Counter[str]:
+    """Counts over the live graph, which is what remains without dead branches and with identities dissolved.
+
+    `path a>b`: paths from the first to the last node by their operators (the path encoding of White et al., AAAI 2021,
+    with multiplicity); `node a`: nodes on such paths; `a to b`: terms that b sums over and that are outputs of a;
+    `fan-in a`: most terms that an a sums over; `depth`: operators on the longest path; `paths`: number of paths.
+    """
+    names = [operators[op] for op in arch.ops]
+    last = len(names) - 1
+    sources: list[list[int]] = [[] for _ in names]
+    for i, j in arch.edges:
+        sources[j].append(i)
+
+    inputs: list[Counter[str]] = [Counter()]  # what a node sums over: operator -> terms
+    outputs = [Counter({names[0]: 1})]  # the terms it adds to a later sum; several where it is an identity
+    paths: list[Counter[tuple[str, ...]]] = [Counter({(): 1})]  # paths from node 0 to and with this one
+    for j in range(1, last + 1):
+        terms, arriving = Counter[str](), Counter[tuple[str, ...]]()
+        for i in sources[j]:
+            terms.update(outputs[i])
+            arriving.update(paths[i])
+        name = names[j]
+        if name in DEAD:
+            terms, arriving = Counter(), Counter()
+        inputs.append(terms)
+        passes = name in IDENTITY or not terms
+        outputs.append(terms if passes else Counter({name: 1}))
+        paths.append(arriving if passes or j == last else Counter({(*path, name): n for path, n in arriving.items()}))
+
+    live = {last} if inputs[last] else set()
+    for j in range(last, 0, -1):
+        if j in live:
+            live.update(i for i in sources[j] if outputs[i])
+    found = Counter({f"path {'>'.join(path)}": n for path, n in paths[last].items()})
+    found["paths"] = paths[last].total()
+    found["depth"] = max(map(len, paths[last]), default=0)
+    for j in live - {0}:
+        if names[j] not in IDENTITY:
+            found[f"node {names[j]}"] += 1
+            found[f"fan-in {names[j]}"] = max(found[f"fan-in {names[j]}"], inputs[j].total())
+            found.update({f"{source} to {names[j]}": n for source, n in inputs[j].items()})
+    return found
+
+
+def design(counts: Sequence[Mapping[str, int]], features: Sequence[str]) -> np.ndarray:
+    """The matrix `(b, features)`, float32, of some architectures' counts."""
+    return np.array([[count.get(name, 0) for name in features] for count in counts], dtype=np.float32).reshape(-1, len(features))
+
+
+def ensemble(x: Tensor, layers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Multilayer perceptrons side by side: `x (b, d)` -> `(members, b, outputs)`.
+
+    A layer is its weights `(members, in, out)` and biases `(members, 1, out)`.
+    """
+    import torch
+
+    h = x.expand(len(layers[0][0]), *x.shape)
+    for depth, (weight, bias) in enumerate(layers):
+        h = torch.baddbmm(bias, torch.nn.functional.silu(h) if depth else h, weight)
+    return h
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """An ensemble on `graph_features`. It predicts normal scores, which `quantiles` turn back into accuracies."""
+
+    features: tuple[str, ...]
+    """The columns of the design matrix."""
+    outputs: tuple[str, ...]
+    """`dataset/split/epochs`, such as `cifar10/val/200`."""
+    tensors: Mapping[str, Tensor]
+    """`centre (d,)`, `scale (d,)`; `levels (q,)` normal scores, `quantiles (outputs, q)` their accuracies in %; the layers'
+    `weight0`, `bias0`, ..."""
+
+    @property
+    def layers(self) -> list[tuple[Tensor, Tensor]]:
+        depth = sum(name.startswith("weight") for name in self.tensors)
+        return [(self.tensors[f"weight{k}"].float(), self.tensors[f"bias{k}"].float()) for k in range(depth)]
+
+    def predict(self, counts: Sequence[Mapping[str, int]]) -> np.ndarray:
+        """Accuracies in %, `(b, outputs)`, of architectures given by their `graph_features`; within the measured range."""
+        import torch
+
+        with torch.inference_mode():
+            x = (torch.from_numpy(design(counts, self.features)) - self.tensors["centre"]) / self.tensors["scale"]
+            scores = ensemble(x, self.layers).mean(0).numpy()
+        levels, quantiles = self.tensors["levels"].numpy(), self.tensors["quantiles"].numpy()
+        return np.stack([np.interp(scores[:, k], levels, row) for k, row in enumerate(quantiles)], axis=1)
+
+    @classmethod
+    def load(cls, path: str | Path) -> tuple[Surrogate, dict[str, Any]]:
+        """Read the file of `diffnag.train_surrogate` and its metadata; `UserError` where it is damaged or another kind."""
+        from diffnag.checkpoint import load_checkpoint
+
+        tensors, meta = load_checkpoint(path, kind="surrogate")
+        return cls(features=tuple(meta["features"]), outputs=tuple(meta["outputs"]), tensors=tensors), meta
+
+
+class SurrogateOracle:
+    """Answers from the surrogate that is shipped for the space."""
+
+    kind = "surrogate"
+
+    def setup(self, *, space: SearchSpace) -> None:
+        """Load the weights; raises `DataNotFound` for a space that has none."""
+        path = PRETRAINED / space.name / FILE
+        if not path.is_file():
+            there = sorted(found.parent.name for found in PRETRAINED.glob(f"*/{FILE}"))
+            raise DataNotFound(f"no surrogate is shipped for space {space.name!r}; there are: {', '.join(there) or 'none'}")
+        self.surrogate, self.meta = Surrogate.load(path)
+        self._operators = space.operators
+        self._epochs: dict[str, dict[str, list[int]]] = {}
+        for key in self.surrogate.outputs:
+            dataset, split, epochs = key.split("/")
+            self._epochs.setdefault(dataset, {}).setdefault(split, []).append(int(epochs))
+
+    @property
+    def available(self) -> Mapping[str, tuple[str, ...]]:
+        """Dataset -> its splits."""
+        return {dataset: tuple(splits) for dataset, splits in self._epochs.items()}
+
+    def query(self, arch: Arch, *, dataset: str, split: str, epochs: int | None = None) -> float:
+        """Estimated accuracy in % after `epochs`, by default the longest training; `UserError` for what is not there."""
+        return float(self.predict_many([arch], dataset=dataset, split=split, epochs=epochs)[0])
+
+    def predict_many(self, archs: Sequence[Arch], *, dataset: str, split: str, epochs: int | None = None) -> np.ndarray:
+        """`query` of many architectures at once, `(b,)`."""
+        if dataset not in self._epochs:
+            raise unknown("dataset", dataset, self._epochs)
+        if split not in self._epochs[dataset]:
+            raise unknown("split", split, self._epochs[dataset])
+        there = self._epochs[dataset][split]
+        epochs = max(there) if epochs is None else epochs
+        if epochs not in there:
+            raise UserError(f"the surrogate has no results of {epochs} epochs; there are: {', '.join(map(str, sorted(there)))}")
+        column = self.surrogate.outputs.index(f"{dataset}/{split}/{epochs}")
+        return self.surrogate.predict([graph_features(arch, self._operators) for arch in archs])[:, column]
+
+    def provenance(self) -> Mapping[str, str | float]:
+        """What the figures are, the table behind them, and their held-out rank correlation with it."""
+        said: dict[str, str | float] = {key: self.meta[key] for key in ("space", "table_version", "table_sha256", "labels")}
+        for held_out, figures in self.meta["held_out"].items():
+            said |= {f"kendall_tau/{held_out}/{key}": figure["kendall_tau"] for key, figure in figures["outputs"].items()}
+        return {"kind": self.kind, "note": NOTE, **said}

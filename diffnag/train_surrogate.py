@@ -1,0 +1,256 @@
+"""Learn a surrogate of measured accuracies from a benchmark table: `python -m diffnag.train_surrogate`.
+
+Two sets are held out. `canonical_classes`: every architecture of some canonical classes, so nothing that computes the same
+was trained on. `strings`: some of the remaining architectures; others of their class may have been trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from diffnag import cli
+from diffnag.errors import DataNotFound, UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diffnag.oracles.surrogate import Surrogate
+    from diffnag.oracles.table import BenchmarkTable
+    from diffnag.protocols import SearchSpace
+
+BATCH = 128
+LEARNING_RATE = 3e-3
+WEIGHT_DECAY = 0.05
+LEVELS = 256
+"""Knots of the map from normal scores to accuracies."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything that decides the weights, beside the table."""
+
+    held_out: float
+    epochs: int
+    members: int
+    width: int
+    seed: int
+
+
+def parser() -> argparse.ArgumentParser:
+    formatter = argparse.ArgumentDefaultsHelpFormatter
+    p = argparse.ArgumentParser("python -m diffnag.train_surrogate", description=__doc__.split("\n")[0], formatter_class=formatter)
+    p.add_argument("--space", default="nasbench201", help="search space, a name or package.module:Class")
+    p.add_argument("--data", type=Path, help="the benchmark's table, or a folder that holds it; default: where the table oracle looks")
+    p.add_argument("--out", type=Path, required=True, help="where the weights go (.safetensors)")
+    p.add_argument("--held-out", type=float, default=0.1, help="share of canonical classes held out, and of the remaining strings")
+    p.add_argument("--epochs", type=cli.positive_int, default=120, help="passes over the training set")
+    p.add_argument("--members", type=cli.positive_int, default=6, help="networks in the ensemble")
+    p.add_argument("--width", type=cli.positive_int, default=256, help="hidden units a layer")
+    p.add_argument("--seed", type=cli.seed, default=0)
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
+    return p
+
+
+def main() -> None:
+    args = parser().parse_args()
+    options = Options(args.held_out, args.epochs, args.members, args.width, args.seed)
+    if not 0 < options.held_out < 1:
+        raise UserError(f"--held-out {options.held_out} is not a share; expected a number between 0 and 1")
+    from diffnag.plugins import load_space
+
+    space = load_space(args.space)
+    meta = train(space, read_table(space, args.data), options, out=args.out, device=args.device)
+    print(f"wrote {args.out}: {meta['note']}, learned from {meta['labels']:,} labels")
+    for name, figures in meta["held_out"].items():
+        said = "  ".join(f"{key} {figure['kendall_tau']:.3f}" for key, figure in figures["outputs"].items())
+        print(f"Kendall tau, held-out {name} ({figures['architectures']:,} architectures): {said}")
+
+
+def read_table(space: SearchSpace, data: Path | None) -> BenchmarkTable:
+    """The table of `space` in a file or folder, by default the one that the table oracle finds."""
+    from diffnag.oracles.table import load_table
+    from diffnag.protocols import ReadsTables
+
+    if data is None:
+        return load_table(space)
+    if not isinstance(space, ReadsTables):
+        raise DataNotFound(f"space {space.name!r} has no benchmark table")
+    return space.read_table(data / space.table_file if data.is_dir() else data, trust_pickle=False)
+
+
+def held_out(classes: Sequence[str], strings: Sequence[str], *, share: float, seed: int) -> dict[str, np.ndarray]:
+    """The two held-out sets, bool `(m,)` each and disjoint, of architectures given by canonical key and string.
+
+    A hash of seed and text decides, so a set depends neither on the order nor on what else there is.
+    """
+    def drawn(kind: str, text: str) -> bool:
+        return int.from_bytes(hashlib.sha256(f"surrogate {kind} {seed} {text}".encode()).digest()) / 2**256 < share
+
+    by_class = np.array([drawn("class", key) for key in classes], dtype=bool)
+    return {"strings": np.array([drawn("string", text) for text in strings], dtype=bool) & ~by_class, "canonical_classes": by_class}
+
+
+def train(space: SearchSpace, table: BenchmarkTable, options: Options, *, out: Path, device: str = "auto") -> dict[str, Any]:
+    """Learn all columns of `table` at once, write `out`, and return its metadata, with the figures of what was written."""
+    from diffnag.checkpoint import save_checkpoint
+    from diffnag.oracles.surrogate import NOTE, Surrogate, graph_features
+
+    begin = time.monotonic()
+    archs = [space.from_str(text) for text in table.archs]
+    classes = [space.canonical(arch) for arch in archs]
+    held = held_out(classes, table.archs, share=options.held_out, seed=options.seed)
+    training = ~(held["strings"] | held["canonical_classes"])
+    if min(training.sum(), *(chosen.sum() for chosen in held.values())) < 2:
+        raise UserError(f"{len(archs)} architectures are too few to hold {options.held_out:g} of them out twice")
+    counts = [graph_features(arch, space.operators) for arch in archs]
+    accuracies = np.stack(list(table.values.values()), axis=1).astype(np.float64)
+
+    features = tuple(sorted({name for row in np.flatnonzero(training) for name in counts[row]}))
+    tensors = _fit([counts[row] for row in np.flatnonzero(training)], accuracies[training], features, options, device=device)
+    surrogate = Surrogate(features=features, outputs=tuple(table.values), tensors=tensors)
+    trained = {classes[row] for row in np.flatnonzero(training)}
+    meta = {
+        "kind": "surrogate",
+        "note": NOTE,
+        "space": space.name,
+        "table_version": table.version,
+        "table_sha256": table.sha256,
+        "labels": int(training.sum()) * accuracies.shape[1],
+        "training_architectures": int(training.sum()),
+        "held_out": {
+            name: {
+                "architectures": int(chosen.sum()),
+                "classes": len({classes[row] for row in np.flatnonzero(chosen)}),
+                "architectures_of_a_trained_class": sum(classes[row] in trained for row in np.flatnonzero(chosen)),
+                "outputs": figures(surrogate, [counts[row] for row in np.flatnonzero(chosen)], accuracies[chosen]),
+            }
+            for name, chosen in held.items()
+        },
+        **{f"trained_{key}": value for key, value in asdict(options).items()},
+        "train_seconds": round(time.monotonic() - begin, 1),
+        "command": shlex.join(["python", "-m", "diffnag.train_surrogate", *sys.argv[1:]]),
+        "features": features,
+        "outputs": surrogate.outputs,
+    }
+    save_checkpoint(out, tensors, meta)
+    return meta
+
+
+def figures(surrogate: Surrogate, counts: Sequence[Any], accuracies: np.ndarray) -> dict[str, dict[str, float]]:
+    """Kendall's tau-b and R^2 (of accuracies in %) of every output, against `accuracies (b, outputs)`."""
+    from scipy.stats import kendalltau
+
+    predicted = surrogate.predict(counts)
+    found = {}
+    for key, said, true in zip(surrogate.outputs, predicted.T, accuracies.T, strict=True):
+        r2 = 1 - ((said - true) ** 2).sum() / ((true - true.mean()) ** 2).sum()
+        found[key] = {"kendall_tau": round(float(kendalltau(said, true).statistic), 4), "r2": round(float(r2), 4)}
+    return found
+
+
+def _fit(
+    counts: Sequence[Any], accuracies: np.ndarray, features: tuple[str, ...], options: Options, *, device: str
+) -> dict[str, Tensor]:
+    """The tensors of a `Surrogate`, rounded as they are stored; all randomness comes from the seed."""
+    import torch
+
+    from diffnag.oracles.surrogate import design, ensemble
+
+    levels, quantiles, scores = _normal_scores(accuracies)
+    # Architectures with equal features are one example, the mean of their scores; weighed by the root of their number,
+    # since a few classes of small cells hold hundreds and would else outweigh all others.
+    rows, group = np.unique(design(counts, features), axis=0, return_inverse=True)
+    size = np.bincount(group)
+    means = np.stack([np.bincount(group, column) / size for column in scores.T], axis=1)
+    centre, scale = rows.mean(0), np.maximum(rows.std(0), 1)  # counts are small: blowing up rare ones would invite overfitting
+
+    where = cli.resolve_device(device)
+    x, y, weight = (
+        torch.as_tensor(value, dtype=torch.float32, device=where)
+        for value in ((rows - centre) / scale, means, np.sqrt(size) / np.sqrt(size).mean())
+    )
+    generator = torch.Generator().manual_seed(options.seed)
+    sizes = [len(features), options.width, options.width, y.shape[1]]
+    layers = [
+        (
+            (torch.randn(options.members, fan_in, fan_out, generator=generator) * (2 / fan_in) ** 0.5).to(where).requires_grad_(),
+            torch.zeros(options.members, 1, fan_out, device=where).requires_grad_(),
+        )
+        for fan_in, fan_out in pairwise(sizes)
+    ]
+    with torch.no_grad():
+        layers[-1][0].mul_(0.1)  # begins near the mean
+
+    batches = -(-len(x) // BATCH)
+    optimizer = torch.optim.AdamW([tensor for layer in layers for tensor in layer], lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=options.epochs * batches, pct_start=0.1)
+    with _progress(options.epochs) as report:
+        for epoch in range(options.epochs):
+            for pick in torch.randperm(len(x), generator=generator).to(where).chunk(batches):
+                error = ensemble(x[pick], layers) - y[pick]
+                loss = (error.square().mean(2) * weight[pick]).mean(1).sum()  # a sum: each member learns for itself
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+            report(epoch + 1, loss.item() / options.members)
+
+    tensors = {"centre": torch.from_numpy(centre), "scale": torch.from_numpy(scale)}
+    tensors |= {"levels": torch.from_numpy(levels).float(), "quantiles": torch.from_numpy(quantiles).float()}
+    for depth, (weights, bias) in enumerate(layers):
+        tensors |= {f"weight{depth}": weights.detach().cpu().half(), f"bias{depth}": bias.detach().cpu().half()}
+    return tensors
+
+
+def _normal_scores(accuracies: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each column `(m, outputs)` as normal scores of its mid-ranks: `levels (q,)`, `quantiles (outputs, q)`, scores.
+
+    Accuracies crowd near the best and have a long tail of failures; a rank correlation cares for all alike.
+    """
+    from scipy.special import ndtr, ndtri
+    from scipy.stats import rankdata
+
+    m = len(accuracies)
+    levels = np.linspace(ndtri(0.5 / m), ndtri(1 - 0.5 / m), LEVELS)
+    quantiles = np.quantile(accuracies, ndtr(levels), axis=0, method="hazen").T
+    return levels, quantiles, ndtri((rankdata(accuracies, axis=0) - 0.5) / m)
+
+
+def _progress(epochs: int) -> Any:
+    from contextlib import contextmanager
+
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    @contextmanager
+    def bar() -> Any:
+        columns = [TextColumn("epoch {task.completed}/{task.total}"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn()]
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            task, done = progress.add_task("", total=epochs), 0
+
+            def report(epoch: int, loss: float) -> None:
+                nonlocal done
+                done = epoch
+                progress.update(task, completed=epoch, description=f"loss {loss:.4f}")
+
+            try:
+                yield report
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(f"stopped after epoch {done} of {epochs}; nothing was written") from None
+
+    return bar()
+
+
+if __name__ == "__main__":
+    cli.run(main)
