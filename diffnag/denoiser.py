@@ -36,8 +36,11 @@ class DenoiserConfig:
 class Denoiser(nn.Module):
     """Estimates the clean architecture, `D(x_t, t) = E[x_0 | x_t]`, and by Tweedie's formula the score.
 
-    Preconditioned as in Karras et al. (2022), table 1, at the noise level `sigma / alpha`, with data of unit second
-    moment (entries are -1 and 1). Works on packed `x (b, d)`, see `diffnag.arch.Packing`.
+    Preconditioned for what x_0 is: a row of V is a vertex of a simplex, an entry of E one of two values. With
+    y = x_t / alpha and s = sigma / alpha, Bayes' rule gives, were all entries independent and uniform,
+    `E[V | x_t] = softmax(2 y / s^2)` and `E[E | x_t] = sigmoid(2 y / s^2)` (scaled to [-1, 1]). The network adds what it
+    knows to these logits, so that it has only the dependence between entries to learn, and D never leaves the cube.
+    The input is scaled as in Karras et al. (2022), table 1. Works on packed `x (b, d)`, see `diffnag.arch.Packing`.
     """
 
     def __init__(self, space: SearchSpace, sde: SDE, config: DenoiserConfig) -> None:
@@ -45,7 +48,7 @@ class Denoiser(nn.Module):
         self.sde = sde
         self.config = config
         self.space_name = space.name
-        self.split: str | None = None  # of the training set; known once loaded from a checkpoint
+        self.split = ""  # name of the split it was trained on; known once loaded from a checkpoint
         self.packing = Packing.of(space)
         width = config.width
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
@@ -63,14 +66,17 @@ class Denoiser(nn.Module):
         """`x (b, d)` at times `t (b,)`, `mask (b, n)` or None -> `D (b, d)`."""
         alpha, sigma = self.sde.marginal(t)
         noise = sigma / alpha
-        c_skip, c_out, c_in = 1 / (1 + noise**2), noise / (1 + noise**2).sqrt(), 1 / (1 + noise**2).sqrt()
         y = x / expand_like(alpha, x)
-        V, E = self.packing.split(y * expand_like(c_in, x))
+        V, E = self.packing.split(y / expand_like((1 + noise**2).sqrt(), x))
         h = self.trunk(V, E, mask, self.time(noise_embedding(noise, self.config.width)))
         i, j = self.packing.upper(x.device)
         pairs = self.edge_source(h)[:, i] + self.edge_target(h)[:, j] + self.edge_itself(E[:, i, j, None])
-        F = torch.cat([self.operator_head(torch.cat([h, V], dim=2)).flatten(1), self.edge_head(pairs)[..., 0]], dim=1)
-        return expand_like(c_skip, x) * y + expand_like(c_out, x) * F
+        learned = torch.cat([self.operator_head(torch.cat([h, V], dim=2)).flatten(1), self.edge_head(pairs)[..., 0]], dim=1)
+        logits = learned + 2 * y / expand_like(noise, x) ** 2
+        cut = V[0].numel()
+        rows = logits[:, :cut].unflatten(1, V.shape[1:])
+        rows = (rows - rows.amax(dim=2, keepdim=True)).clamp_min(-40)  # below lie denormal numbers, which are slow
+        return 2 * torch.cat([rows.softmax(dim=2).flatten(1), logits[:, cut:].clamp(-40, 40).sigmoid()], dim=1) - 1
 
     def score(self, x: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
         """Gradient of log p_t at `x (b, d)`, `t (b,)`: `(alpha D - x) / sigma^2`."""
@@ -80,7 +86,7 @@ class Denoiser(nn.Module):
     def loss(self, x0: Tensor, t: Tensor, noise: Tensor, mask: Tensor | None = None) -> Tensor:
         """Denoising score matching, unreduced: `x0 (b, d)`, `t (b,)`, `noise (b, d)` standard normal -> `(b,)`.
 
-        The weight makes the network's own output of unit size at every noise level (Karras et al. 2022, eq. 8).
+        Weighted by 1 + (alpha / sigma)^2, as in Karras et al. (2022), eq. 8, for data of unit second moment.
         """
         alpha, sigma = self.sde.marginal(t)
         x = expand_like(alpha, x0) * x0 + expand_like(sigma, x0) * noise

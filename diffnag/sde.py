@@ -52,10 +52,14 @@ class SDE:
 
 @dataclass(frozen=True)
 class VESDE(SDE):
-    """Variance exploding: alpha = 1, sigma from `sigma_min` to `sigma_max` geometrically."""
+    """Variance exploding: alpha = 1, sigma from `sigma_min` to `sigma_max` geometrically.
 
-    sigma_min: float = 0.1
-    sigma_max: float = 5.0
+    `sigma_max` is above the paper's 5: there x_1 still tells operators apart, and guidance, which starts from pure noise,
+    would miss what it tells. Below `sigma_min` nothing is undecided (entries are -1 and 1).
+    """
+
+    sigma_min: float = 0.2
+    sigma_max: float = 20.0
     name: ClassVar[str] = "ve"
 
     def marginal(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,7 +79,7 @@ class VPSDE(SDE):
 
     @property
     def t_min(self) -> float:
-        return 0.01  # sigma = 0.04 (VP)
+        return 0.06  # sigma / alpha = 0.2
 
     def _integral(self, t: Tensor) -> Tensor:
         """Integral of beta from 0 to t."""
@@ -99,7 +103,7 @@ class SubVPSDE(VPSDE):
 
     @property
     def t_min(self) -> float:
-        return 0.06  # sigma = 0.04
+        return 0.135  # sigma / alpha = 0.2
 
     def marginal(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return torch.exp(-0.5 * self._integral(t)), -torch.expm1(-self._integral(t))
@@ -119,7 +123,7 @@ def make_sde(name: str) -> SDE:
 
 
 def to_json(sde: SDE) -> dict[str, str | float]:
-    """`{"name": "ve", "sigma_min": 0.1, ...}`, for a checkpoint."""
+    """`{"name": "ve", "sigma_min": 0.2, ...}`, for a checkpoint."""
     return {"name": sde.name, **asdict(sde)}
 
 

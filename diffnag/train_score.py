@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--split", default="canonical-sha256-0.5", help="which canonical classes train")
     p.add_argument("--out", type=Path, required=True, help="where the weights go (.safetensors)")
     p.add_argument("--resume", action="store_true", help="go on with the interrupted training of --out")
-    p.add_argument("--steps", type=cli.positive_int, default=2000, help="optimiser steps")
+    p.add_argument("--steps", type=cli.positive_int, default=1500, help="optimiser steps")
     p.add_argument("--batch-size", type=cli.positive_int, default=512, help="architectures a step, over all processes")
     p.add_argument("--learning-rate", type=cli.finite_float, default=3e-3, help="peak of the schedule, for AdamW")
     p.add_argument("--width", type=cli.positive_int, default=64, help="size of a token")

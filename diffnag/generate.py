@@ -1,0 +1,94 @@
+"""Generate architectures from a score network, guided by a predictor where one is named: `python -m diffnag.generate`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from diffnag import cli
+from diffnag.errors import UserError
+
+
+def parser() -> argparse.ArgumentParser:
+    formatter = argparse.ArgumentDefaultsHelpFormatter
+    p = argparse.ArgumentParser("python -m diffnag.generate", description=__doc__, formatter_class=formatter)
+    p.add_argument("--space", default="nasbench201", help="search space, a name or package.module:Class")
+    p.add_argument("--n", type=cli.positive_int, default=1024, help="how many samples")
+    p.add_argument("--out", type=Path, required=True, help="a .jsonl file; metrics go beside it, into .metrics.json")
+    p.add_argument("--sampler", default="dpmpp", help="dpmpp, heun, euler-maruyama or pc")
+    p.add_argument("--steps", type=cli.positive_int, default=20, help="steps of the sampler")
+    p.add_argument("--seed", type=cli.seed, default=0)
+    p.add_argument("--checkpoint", type=Path, help="a score network of train_score; by default the shipped one")
+    p.add_argument("--quantise", default="threshold", help="threshold (the paper's rule, > 1/2) or argmax")
+    p.add_argument("--predictor", help="steer by a predictor: meta, meta-only or package.module:Class; none by default")
+    p.add_argument("--dataset", help="the task to steer towards; goes with --predictor")
+    p.add_argument("--scale", type=cli.finite_float, help="S of the target law p(A) exp(S z(A)); 2 by default")
+    p.add_argument("--guidance", default="auto", help="auto (the strongest the predictor allows), gradient, denoised or particles")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
+    return p
+
+
+def main() -> None:
+    args = parser().parse_args()
+    if args.predictor is None:
+        for name, default in (("dataset", None), ("scale", None), ("guidance", "auto")):
+            if getattr(args, name) != default:
+                raise UserError(f"--{name} goes with --predictor, which is not given")
+    elif args.dataset is None:
+        raise UserError("--predictor needs --dataset, the task to steer towards")
+
+    from diffnag.denoiser import load_denoiser
+    from diffnag.files import write_json, written_whole
+    from diffnag.generation import DEFAULT_SCALE, Generator
+    from diffnag.metrics import generation_metrics
+    from diffnag.plugins import load_space
+    from diffnag.predicting import load_predictor
+    from diffnag.split import CanonicalSplit
+
+    space = load_space(args.space)
+    denoiser = load_denoiser(space, args.checkpoint, device=cli.resolve_device(args.device))
+    generator = Generator(space, denoiser, sampler=args.sampler, steps=args.steps, quantise=args.quantise)
+    predictor = None
+    scale = DEFAULT_SCALE if args.scale is None else args.scale
+    if args.predictor is not None:
+        predictor = load_predictor(args.predictor, space=space, dataset=args.dataset, seed=args.seed)
+        if not predictor.knows_something:
+            raise UserError(f"predictor {args.predictor!r} knows only what it was fitted on, and generate fits nothing; use it in diffnag.search")
+        print(f"predictor {args.predictor}: {sum(predictor.labels_source.values()):,} source labels")
+    made = generator.generate(args.n, seed=args.seed, predictor=predictor, scale=scale, guidance=args.guidance)
+
+    archs = made.archs
+    predicted = iter(predictor.predict(archs)[0].tolist() if predictor is not None else [None] * len(archs))
+    with written_whole(args.out) as temporary, temporary.open("w") as file:
+        for item in made.decoded:
+            line = {
+                "arch": None if item.arch is None else space.to_str(item.arch),
+                "valid": item.arch is not None,
+                "reason": item.reason,
+                "predicted": None if item.arch is None else next(predicted),
+            }
+            file.write(json.dumps(line) + "\n")
+    metrics = {
+        "n": args.n,
+        **generation_metrics(archs, args.n, space, CanonicalSplit.named(denoiser.split)),
+        "nfe": made.nfe,
+        "predictor_nfe": made.predictor_nfe,
+        "wall_s": round(made.wall_s, 4),
+        "archs_per_s": round(args.n / made.wall_s, 1),
+        "guidance": made.guidance,
+        "scale": scale if predictor is not None else None,
+        "quantise": args.quantise,
+        "sampler": args.sampler,
+        "steps": args.steps,
+        "seed": args.seed,
+    }
+    beside = args.out.with_name(args.out.stem + ".metrics.json")
+    write_json(beside, metrics)
+    shown = ("validity", "uniqueness", "novelty")
+    print(f"guidance: {made.guidance}; " + ", ".join(f"{key} {metrics[key]:.3f}" for key in shown if metrics[key] is not None))
+    print(f"wrote {args.out} and {beside}: {args.n} samples in {made.wall_s:.2f} s, {made.nfe} evaluations of the score")
+
+
+if __name__ == "__main__":
+    cli.run(main)
