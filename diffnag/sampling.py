@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffnag.sde import SDE, expand_like
+from diffnag.sde import SDE
 
 Score = Callable[[Tensor, Tensor], Tensor]
 
@@ -59,16 +59,16 @@ def predictor_corrector(
 ) -> Tensor:
     """Euler-Maruyama, each step followed by one of Langevin dynamics (Song et al. 2021, alg. 4); two evaluations a step.
 
-    `snr` is their signal-to-noise ratio r of the Langevin step; norms are taken an item at a time, so that an
-    architecture does not depend on its batch.
+    `snr` is their signal-to-noise ratio r of the Langevin step. Their step size takes |score| from the batch; here it is
+    what it is for a true score, sqrt(d) / sigma, so that an architecture does not depend on its batch.
     """
     for t, s in itertools.pairwise(ts):
         x = _reverse_step(score, sde, x, t, s, generator)
         grad = score(x, s.expand(len(x)))
         noise = _noise_like(x, generator)
-        alpha = sde.marginal(s.reshape(1))[0]
-        step = 2 * alpha * (snr * noise.norm(dim=1) / grad.norm(dim=1).clamp_min(1e-12)) ** 2
-        x = x + expand_like(step, x) * grad + expand_like((2 * step).sqrt(), x) * noise
+        alpha, sigma = sde.marginal(s)
+        step = 2 * alpha * (snr * sigma) ** 2
+        x = x + step * grad + (2 * step).sqrt() * noise
     return x
 
 

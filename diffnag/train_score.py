@@ -105,7 +105,7 @@ def train(options: Options, *, out: Path, resume: bool = False, device: str = "a
                     report(run.step, loss.item(), None)
                 if rank == 0 and not last and (run.step % max(options.steps // 8, 1) == 0):
                     report(run.step, loss.item(), _quality(run.averaged(), space, split, n=256))
-                if rank == 0 and time.monotonic() - saved > SAVE_EVERY_S:
+                if rank == 0 and not last and time.monotonic() - saved > SAVE_EVERY_S:
                     run.save(state)
                     saved = time.monotonic()
     except KeyboardInterrupt:
@@ -165,8 +165,6 @@ class _Run:
             }, temporary)  # fmt: skip
 
     def load(self, path: Path) -> None:
-        import pickle
-
         import torch
 
         if not path.is_file():
@@ -174,7 +172,7 @@ class _Run:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
             theirs = dict(state["options"])
-        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
+        except Exception as error:  # a damaged file fails in as many ways as it has bytes
             raise UserError(f"--resume: {path} is no readable training state") from error
         if differing := [key for key, value in asdict(self.options).items() if theirs.get(key) != value]:
             said = ", ".join(f"{key} {theirs.get(key)} (now {getattr(self.options, key)})" for key in differing)

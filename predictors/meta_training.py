@@ -14,6 +14,7 @@ from torch.nn import functional
 from diffnag.arch import ArchBatch, Packing
 from diffnag.datasets.sources import Source
 from diffnag.datasets.tasks import known_datasets, load_task
+from diffnag.relaxation import relax
 from diffnag.sampling import time_grid
 from diffnag.sde import expand_like
 from predictors.meta_network import CleanNetwork, NoisyNetwork, TaskEncoder
@@ -45,13 +46,11 @@ def train_clean(
 ) -> None:
     """Fit value and variance of each source by normal likelihood, sources taking equal shares of the steps' batches.
 
-    Half of a batch is relaxed, mixed with random architectures and its label kept: the network learns E[value | mixture]
-    and is meaningful inside the cube. A source's values are an affine map of the network's, learned beside it.
+    Half of a batch is relaxed, its labels kept, so that the network is meaningful inside the cube. A source's values are an affine map of the network's, learned beside it.
     """
     generator = torch.Generator().manual_seed(seed)
     data = [ArchBatch.of(source.archs, space) for source in sources]
     values = [torch.as_tensor(source.values, dtype=torch.float32) for source in sources]
-    pool = _random_archs(space, 2048, seed)
     affine = nn.Parameter(torch.tensor([[1.0, 0.0]] * len(sources)))
     share = _shares([source.labels for source in sources], schedule.batch_size)
 
@@ -60,10 +59,9 @@ def train_clean(
         for k, source in enumerate(sources):
             batch = torch.randint(len(values[k]), (share[k],), generator=generator)
             V, E = data[k].V[batch], data[k].E[batch]
-            other = torch.randint(len(pool), (share[k],), generator=generator)
-            mix = torch.rand(share[k], 1, 1, generator=generator)
-            mix[::2] = 0
-            V, E = torch.lerp(V, pool.V[other], mix), torch.lerp(E, pool.E[other], mix)
+            soft_V, soft_E = relax(V[::2], E[::2], space, generator=generator)
+            V, E = torch.cat([soft_V, V[1::2]]), torch.cat([soft_E, E[1::2]])
+            batch = torch.cat([batch[::2], batch[1::2]])
             task = _embedding(net.task, source.dataset, generator).expand(share[k], -1)
             phi = net(V, E, data[k].mask[batch], task)
             mean = affine[k, 0] * net.value(phi)[:, 0] + affine[k, 1]

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from diffnag.arch import ArchBatch
+from diffnag.relaxation import relax
 from predictors.features import graph_features
 
 if TYPE_CHECKING:
@@ -27,16 +28,15 @@ POOL = 256
 class MLPPredictor:
     """Deep ensemble with bootstrapped labels and random prior functions (Osband et al., 2018), trained in one pass.
 
-    Half of each training batch is relaxed: mixed with random architectures of the space, label kept. An estimate of the
-    denoiser is just such a convex combination, so `forward` means something inside the cube.
+    Half of each training batch is relaxed, its labels kept, so that `forward` means something inside the cube.
     """
 
     def setup(self, *, space: SearchSpace, dataset: str, seed: int) -> None:
-        """Draw the unlabelled architectures that scale the features and that relaxed inputs are mixed with."""
+        """Draw the unlabelled architectures that scale the features."""
         self._space, self._seed = space, seed
         rng = np.random.default_rng(seed)
-        self._pool = ArchBatch.of([space.random(rng) for _ in range(POOL)], space)
-        features = graph_features(self._pool.V, self._pool.E, self._pool.mask)
+        pool = ArchBatch.of([space.random(rng) for _ in range(POOL)], space)
+        features = graph_features(pool.V, pool.E, pool.mask)
         spread = features.std(0)
         self._centre, self._spread = features.mean(0), torch.where(spread > 1e-6, spread, torch.inf)
 
@@ -61,11 +61,10 @@ class MLPPredictor:
         bootstrap = torch.poisson(torch.ones(MEMBERS, len(archs)), generator=generator)
         for _ in range(STEPS):
             k = torch.randint(len(archs), (BATCH,), generator=generator)
-            other = torch.randint(POOL, (BATCH,), generator=generator)
-            mix = torch.rand(BATCH, 1, 1, generator=generator)
-            mix[: BATCH // 2] = 0
-            V = torch.lerp(data.V[k], self._pool.V[other], mix)
-            E = torch.lerp(data.E[k], self._pool.E[other], mix)
+            V, E = data.V[k], data.E[k]
+            soft_V, soft_E = relax(V[::2], E[::2], self._space, generator=generator)
+            V, E = torch.cat([soft_V, V[1::2]]), torch.cat([soft_E, E[1::2]])
+            k = torch.cat([k[::2], k[1::2]])
             error = self._members(V, E, data.mask[k]) - targets[k]  # (members, batch)
             optimiser.zero_grad()
             (bootstrap[:, k] * error**2).mean().backward()

@@ -1,0 +1,170 @@
+"""The denoiser: what its preconditioning promises, masks, and files."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from diffnag.arch import Arch, ArchBatch, Packing
+from diffnag.checkpoint import load_checkpoint, save_checkpoint
+from diffnag.denoiser import Denoiser, DenoiserConfig, load_denoiser
+from diffnag.errors import UserError
+from diffnag.sde import make_sde
+from diffnag.transformer import attention_mask
+
+TINY = DenoiserConfig(width=16, layers=1, heads=2)
+
+
+@pytest.fixture
+def tiny(space):
+    torch.manual_seed(0)
+    return Denoiser(space, make_sde("ve"), TINY).eval()
+
+
+def noised(space, denoiser, t: float, b: int = 64):
+    rng = np.random.default_rng(0)
+    batch = ArchBatch.of([space.random(rng) for _ in range(b)], space)
+    x0 = denoiser.packing.pack(batch.V, batch.E)
+    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
+    times = torch.full((b,), t)
+    alpha, sigma = denoiser.sde.marginal(times)
+    return x0, alpha[:, None] * x0 + sigma[:, None] * noise, times
+
+
+def test_packing_round_trip(space):
+    rng = np.random.default_rng(0)
+    batch = ArchBatch.of([space.random(rng) for _ in range(5)], space)
+    packing = Packing.of(space)
+    x = packing.pack(batch.V, batch.E)
+    assert x.shape == (5, packing.size) == (5, 84) and set(x.unique().tolist()) == {-1.0, 1.0}
+    V, E = packing.relaxed(x)
+    assert torch.equal(V, batch.V) and torch.equal(E, batch.E.triu(1))
+
+
+def test_quantise_rules(space):
+    packing = Packing.of(space)
+    x = torch.full((1, 84), -0.5)
+    x[0, 2] = -0.1  # the largest of row 0, and yet under the threshold
+    V, _ = packing.quantise(x, "threshold")
+    assert V.sum() == 0
+    V, E = packing.quantise(x, "argmax")
+    assert V[0, 0].tolist() == [0, 0, 1, 0, 0, 0, 0] and E.sum() == 0
+    with pytest.raises(ValueError, match="threshold, argmax"):
+        packing.quantise(x, "x")
+
+
+def test_arch_is_a_checked_value():
+    assert Arch((0, 1), [(0, 1)]) == Arch((0, 1), ((0, 1),)) and len({Arch((0, 1), ()), Arch((0, 1), ())}) == 1
+    with pytest.raises(ValueError, match="0 <= i < j < 2"):
+        Arch((0, 1), ((1, 0),))
+
+
+@pytest.mark.parametrize("sde", ["ve", "vp", "sub-vp"])
+def test_estimate_is_a_point_of_the_simplex(space, sde):
+    torch.manual_seed(0)
+    denoiser = Denoiser(space, make_sde(sde), TINY)
+    for t in (denoiser.sde.t_min, 0.5, 1.0):
+        _, x, times = noised(space, denoiser, t)
+        V, E = denoiser.packing.relaxed(denoiser(x, times))
+        assert (V >= 0).all() and (E >= 0).all() and (E <= 1).all()
+        torch.testing.assert_close(V.sum(2), torch.ones(V.shape[:2]))
+
+
+def test_untrained_estimate_is_bayes_rule_for_independent_entries(space, tiny):
+    """With the network's own output at zero: p(k | x) ~ exp(-|x - e_k|^2 / 2 sigma^2), rows one-hot in {-1, 1}."""
+    for head in (tiny.operator_head, tiny.edge_head[1]):
+        torch.nn.init.zeros_(head.weight)
+        torch.nn.init.zeros_(head.bias)
+    _, x, t = noised(space, tiny, 0.4)
+    V, E = tiny.packing.split(x)
+    sigma = tiny.sde.marginal(t[:1])[1]
+    corners = 2 * torch.eye(7) - 1
+    posterior = (-(V[:, :, None] - corners).square().sum(3) / (2 * sigma**2)).softmax(2)
+    edges = torch.stack([-((E + 1) ** 2), -((E - 1) ** 2)]).div(2 * sigma**2).softmax(0)[1]
+    got_V, got_E = tiny.packing.relaxed(tiny(x, t))
+    torch.testing.assert_close(got_V, posterior, atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(got_E.triu(1), edges.triu(1), atol=1e-5, rtol=1e-3)
+
+
+def test_score_is_tweedie(space, tiny):
+    _, x, t = noised(space, tiny, 0.6)
+    sigma = tiny.sde.marginal(t)[1][:, None]
+    torch.testing.assert_close(tiny(x, t), x + sigma**2 * tiny.score(x, t), atol=1e-4, rtol=1e-4)
+
+
+def test_an_item_does_not_depend_on_its_batch(space, tiny):
+    _, x, t = noised(space, tiny, 0.6)
+    torch.testing.assert_close(tiny(x, t)[3:5], tiny(x[3:5], t[3:5]))
+
+
+def test_loss_is_zero_only_for_the_clean_architecture(space, tiny):
+    x0, _, t = noised(space, tiny, 0.0)
+    quiet = tiny.loss(x0, t, torch.zeros_like(x0))
+    loud = tiny.loss(x0, torch.ones_like(t), torch.randn(x0.shape, generator=torch.Generator().manual_seed(1)))
+    assert quiet.shape == (64,) and quiet.max() < 1e-3 < loud.min()
+
+
+def test_absent_nodes_are_not_attended_to(space, tiny):
+    _, x, t = noised(space, tiny, 0.6, b=2)
+    mask = torch.ones(2, 8, dtype=torch.bool)
+    mask[:, 3] = False
+    V, E = tiny.packing.split(x)
+    other = V.clone()
+    other[:, 3] += 5
+    one, two = (tiny.packing.split(tiny(torch.cat([part.flatten(1), x[:, 56:]], 1), t, mask))[0] for part in (V, other))
+    keep = [0, 1, 2, 4, 5, 6, 7]
+    assert torch.equal(one[:, keep], two[:, keep])
+
+
+def test_attention_masks():
+    adjacency = torch.zeros(3, 3)
+    adjacency[0, 1] = adjacency[1, 2] = 1
+    assert attention_mask("ancestors", adjacency).int().tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+    assert attention_mask("ancestors", torch.zeros(3, 3)).int().tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    assert attention_mask("causal", adjacency).int().tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+    assert attention_mask("full", adjacency).all()
+
+
+def test_ancestors_are_refused_where_the_wiring_varies(space):
+    class Varies(type(space)):
+        def __init__(self) -> None:
+            super().__init__()
+            self.constant = (self.constant[0], np.zeros((8, 8), dtype=bool))
+
+    with pytest.raises(ValueError, match="'ancestors' needs a constant wiring"):
+        Denoiser(Varies(), make_sde("ve"), TINY)
+
+
+def test_file_round_trip(space, tiny, tmp_path):
+    path = tmp_path / "d.safetensors"
+    tiny.save(path, {"split": "canonical-sha256-0.5"})
+    loaded = load_denoiser(space, path)
+    x, t = torch.randn(2, 84), torch.full((2,), 0.5)
+    assert torch.equal(loaded(x, t), tiny(x, t)) and loaded.split == "canonical-sha256-0.5" and loaded.sde == tiny.sde
+
+
+def test_bad_files_get_one_sentence(space, tiny, tmp_path):
+    path = tmp_path / "d.safetensors"
+    tiny.save(path, {"split": "canonical-sha256-0.5"})
+    whole = path.read_bytes()
+    with pytest.raises(UserError, match="there is no checkpoint"):
+        load_denoiser(space, tmp_path / "absent")
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="no readable checkpoint"):
+        load_denoiser(space, path)
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(UserError, match="no readable checkpoint"):
+        load_denoiser(space, path)
+    save_checkpoint(path, {"a": torch.ones(1)}, {"kind": "surrogate"})
+    with pytest.raises(UserError, match="holds a surrogate, not a denoiser"):
+        load_denoiser(space, path)
+    path.write_bytes(whole)
+    tensors, meta = load_checkpoint(path, kind="denoiser")
+    save_checkpoint(path, tensors, {**meta, "space": "other"})
+    with pytest.raises(UserError, match="is a score network of space 'other', not of 'nasbench201'"):
+        load_denoiser(space, path)
+    tensors.pop("trunk.token.weight")
+    save_checkpoint(path, tensors, meta)
+    with pytest.raises(UserError, match="does not hold the weights"):
+        load_denoiser(space, path)

@@ -1,0 +1,135 @@
+"""The generate command on the shipped score network: files, metrics, kinds of guidance, bad input."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from diffnag import cli, generate
+from diffnag.denoiser import load_denoiser
+from diffnag.errors import UserError
+from diffnag.generation import Generator
+from diffnag.metrics import generation_metrics
+from diffnag.predicting import CheckedPredictor
+from diffnag.sampling import SAMPLERS
+from diffnag.split import CanonicalSplit
+from tests.test_guidance import Noisy, Relaxed, Table
+
+
+def run(monkeypatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["generate", "--device", "cpu", *arguments])
+    generate.main()
+
+
+@pytest.fixture(scope="module")
+def denoiser(space):
+    return load_denoiser(space)
+
+
+def test_command_writes_lines_and_metrics(tmp_path, monkeypatch, space):
+    run(monkeypatch, "--n", "200", "--out", str(tmp_path / "archs.jsonl"))
+    lines = [json.loads(line) for line in (tmp_path / "archs.jsonl").read_text().splitlines()]
+    metrics = json.loads((tmp_path / "archs.metrics.json").read_text())
+    assert len(lines) == metrics["n"] == 200 and set(lines[0]) == {"arch", "valid", "reason", "predicted"}
+    archs = [space.from_str(line["arch"]) for line in lines if line["valid"]]
+    again = generation_metrics(archs, 200, space, CanonicalSplit(0.5))
+    assert all(metrics[key] == value for key, value in again.items())
+    assert metrics["validity"] >= 0.98 and metrics["uniqueness"] > 0.95 and 0.3 < metrics["novelty"] < 0.6
+    assert metrics["nfe"] == 20 and metrics["predictor_nfe"] == 0 and metrics["guidance"] == "none"
+    assert all(line["reason"] is None and line["predicted"] is None for line in lines if line["valid"])
+
+
+def test_same_seed_same_file(tmp_path, monkeypatch):
+    for name, seed in (("a", "3"), ("b", "3"), ("c", "4")):
+        run(monkeypatch, "--n", "16", "--seed", seed, "--out", str(tmp_path / f"{name}.jsonl"))
+    a, b, c = ((tmp_path / f"{name}.jsonl").read_text() for name in "abc")
+    assert a == b != c
+
+
+def test_guided_by_meta(tmp_path, monkeypatch):
+    run(monkeypatch, "--n", "64", "--out", str(tmp_path / "a.jsonl"), "--predictor", "meta", "--dataset", "cifar10", "--scale", "2")
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    metrics = json.loads((tmp_path / "a.metrics.json").read_text())
+    assert metrics["guidance"] == "gradient" and metrics["predictor_nfe"] == metrics["nfe"] == 20
+    assert np.mean([line["predicted"] for line in lines if line["valid"]]) > 1
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_draws_valid_architectures(space, denoiser, sampler):
+    made = Generator(space, denoiser, sampler=sampler, steps=20).generate(100, seed=0)
+    assert len(made.archs) >= 97 and made.nfe == (40 if sampler in ("heun", "pc") else 20)
+
+
+@pytest.mark.parametrize(("cls", "kind"), [(Table, "particles"), (Relaxed, "denoised"), (Noisy, "gradient")])
+def test_every_kind_of_guidance_raises_the_mean(space, denoiser, cls, kind):
+    predictor = CheckedPredictor(cls.__name__, cls(space))
+    generator = Generator(space, denoiser)
+    free, bent = (
+        generator.generate(200, seed=0, predictor=given, scale=1.0) for given in (None, predictor)
+    )
+    means = [predictor.predict(made.archs)[0].mean() for made in (free, bent)]
+    assert bent.guidance == kind and free.guidance == "none" and bent.predictor_nfe > 0
+    assert means[1] > means[0] + 0.5  # in units of the predictor; its spread over the space is about 7
+
+
+def test_scale_zero_changes_nothing(space, denoiser):
+    generator = Generator(space, denoiser)
+    free = generator.generate(32, seed=0).decoded
+    for cls in (Table, Relaxed, Noisy):
+        assert generator.generate(32, seed=0, predictor=CheckedPredictor("p", cls(space)), scale=0.0).decoded == free
+
+
+def test_invalid_samples_name_their_reason(space, denoiser):
+    """One step is too few, and shows it; nothing is repaired or left out."""
+    made = Generator(space, denoiser, sampler="euler-maruyama", steps=2).generate(64, seed=0)
+    assert len(made.decoded) == 64 > len(made.archs)
+    assert all((item.arch is None) == (item.reason is not None) for item in made.decoded)
+
+
+def test_metrics_by_hand(space):
+    archs = [space.of_operations((3, 0, 0, 3, 0, 0)), space.of_operations((3, 0, 0, 3, 0, 0)), space.of_operations((3, 0, 1, 3, 0, 0))]
+    split = CanonicalSplit(0.5)
+    trains = [split.trains(space.canonical(arch)) for arch in archs]
+    metrics = generation_metrics(archs, 4, space, split)
+    assert metrics["validity"] == 3 / 4 and metrics["uniqueness"] == 2 / 3
+    assert metrics["uniqueness_canonical"] == len({space.canonical(arch) for arch in archs}) / 3
+    assert metrics["novelty"] == ((not trains[0]) + (not trains[2])) / 2
+    assert generation_metrics([], 4, space, split)["uniqueness"] is None
+
+
+def test_split_names(space):
+    split = CanonicalSplit.named("canonical-sha256-0.5")
+    held_out = np.mean([not split.trains(space.canonical(arch)) for arch in space.enumerate()])
+    assert split.name == "canonical-sha256-0.5" and held_out == pytest.approx(0.44256, abs=1e-5)
+    assert len(split.training_archs(space)) == 8710
+    for name in ("canonical-sha256-0", "canonical-sha256-2", "random-0.5"):
+        with pytest.raises(UserError, match="unknown split"):
+            CanonicalSplit.named(name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--n", "-3"], "'-3' is not a whole number of at least 1"),
+        (["--n", "0"], "'0' is not a whole number"),
+        (["--sampler", "x"], "unknown sampler 'x'; there are: euler-maruyama, pc, heun, dpmpp"),
+        (["--space", "x"], "unknown space 'x'; there are: nasbench201"),
+        (["--quantise", "x"], "unknown quantisation 'x'; there are: threshold, argmax"),
+        (["--checkpoint", "absent"], "there is no checkpoint absent"),
+        (["--predictor", "meta"], "--predictor needs --dataset"),
+        (["--dataset", "cifar10"], "--dataset goes with --predictor"),
+        (["--predictor", "x", "--dataset", "cifar10"], "unknown predictor 'x'; there are: meta, meta-only, mlp, random-forest"),
+        (["--predictor", "meta", "--dataset", "x"], "unknown dataset 'x'; there are: ImageNet16-120, cifar10, cifar100"),
+        (["--predictor", "meta", "--dataset", "cifar10", "--guidance", "x"], "unknown guidance 'x'; there are: auto, gradient"),
+        (["--predictor", "mlp", "--dataset", "cifar10"], "predictor 'mlp' knows only what it was fitted on"),
+        (["--out", "/proc/nowhere/a.jsonl"], "cannot write /proc/nowhere/a.jsonl"),
+    ],
+)
+def test_bad_input(tmp_path, arguments, sentence, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["generate", "--n", "4", "--out", str(tmp_path / "a.jsonl"), *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.run(generate.main)
+    assert stop.value.code == 2 and sentence in capsys.readouterr().err

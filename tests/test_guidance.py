@@ -1,0 +1,154 @@
+"""Guidance against closed forms: the guided Gaussian, and exact tilts of enumerated sets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from diffnag.errors import PredictorError, UserError
+from diffnag.guidance import Tilt, choose, denoised_guided, gradient_guided, particles, strongest
+from diffnag.predicting import CheckedPredictor
+from diffnag.sampling import SAMPLERS, dpmpp, heun, time_grid
+from diffnag.sde import make_sde
+from tests.gaussian import TAU, flow_map, log_h_of, score_of, uniform_grid
+
+
+def start(sde, count: int = 9):
+    return torch.linspace(-1, 1, count, dtype=torch.float64)[:, None] * sde.marginal(torch.ones(1, dtype=torch.float64))[1]
+
+
+@pytest.mark.parametrize("name", ["ve", "vp", "sub-vp"])
+@pytest.mark.parametrize("sampler", [heun, dpmpp])
+def test_guided_gaussian_is_the_flow_of_the_tilted_one(name, sampler):
+    """log_h exact for the reward a sum(x_0) turns the flow of N(0, tau^2) into that of N(a tau^2, tau^2)."""
+    sde, reward = make_sde(name), 1.5
+    guided = gradient_guided(score_of(sde), log_h_of(sde, reward), torch.ones(1, dtype=torch.float64))
+    ts = uniform_grid(2000, 0.9, 0.3)
+    x = start(sde)
+    exact = flow_map(sde, x, ts[:1], ts[-1:], reward=reward)
+    out = sampler(guided, sde, x, ts, generator=torch.Generator())
+    torch.testing.assert_close(out, exact, rtol=0, atol=2e-4)
+
+
+def test_denoised_guidance_of_a_linear_reward_is_exact():
+    """Where h is linear in x_0, the reward of the denoised estimate is the expected reward: both kinds are one."""
+    sde, reward = make_sde("ve"), 0.3
+    x, t = torch.randn(4, 3, dtype=torch.float64) * 0.1, torch.full((4,), 0.2, dtype=torch.float64)  # inside the cube
+    free = torch.ones(3, dtype=torch.float64)
+    by_estimate = denoised_guided(score_of(sde), sde, lambda x0: reward * x0.sum(1), free)(x, t)
+    by_gradient = gradient_guided(score_of(sde), log_h_of(sde, reward), free)(x, t)
+    torch.testing.assert_close(by_estimate, by_gradient)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=list(SAMPLERS))
+def test_scale_zero_equals_unguided_bitwise(sampler):
+    sde = make_sde("vp")
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(1))
+    ts = time_grid(sde, 12)
+    plain = sampler(score_of(sde), sde, x, ts, generator=torch.Generator().manual_seed(2))
+    guided_score = gradient_guided(score_of(sde), log_h_of(sde, 0.0), torch.ones(3))
+    guided = sampler(guided_score, sde, x, ts, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(plain, guided)
+
+
+def test_constant_entries_are_not_guided():
+    sde, free = make_sde("ve"), torch.tensor([1.0, 0.0])
+    x, t = torch.ones(1, 2), torch.full((1,), 0.5)
+    pushed = gradient_guided(score_of(sde), log_h_of(sde, 2.0), free)(x, t) - score_of(sde)(x, t)
+    assert pushed[0, 0] > 0 and pushed[0, 1] == 0
+
+
+class Table:
+    """Knows z of every architecture of the space, by a fixed random weight an operation: a predictor of the tests."""
+
+    def __init__(self, space) -> None:
+        self.space, self.weight = space, np.random.default_rng(3).normal(size=(8, 7))
+
+    def fit(self, archs, y) -> None:
+        raise AssertionError("nothing to fit")
+
+    def predict(self, archs):
+        mean = np.array([sum(self.weight[i, op] for i, op in enumerate(arch.ops)) for arch in archs]) * 3 + 50
+        return mean, np.zeros(len(archs))
+
+
+class Relaxed(Table):
+    def forward(self, V, E, mask):
+        return (V * torch.as_tensor(self.weight, dtype=V.dtype)).sum((1, 2)) * 3 + 50
+
+
+class Noisy(Relaxed):
+    def forward_noisy(self, V, E, mask, t):
+        return self.forward((V + 1) / 2, E, mask), torch.ones(len(V))
+
+
+@pytest.fixture(scope="module")
+def cells(space):
+    return list(space.enumerate())
+
+
+def test_tilt_standardises_over_the_space(space, cells):
+    z = Tilt(CheckedPredictor("table", Table(space)), space, 1.0).z(cells)
+    assert z.mean() == pytest.approx(0, abs=0.1) and z.std() == pytest.approx(1, abs=0.1)
+
+
+def test_noisy_tilt_is_the_cumulant_expansion(space):
+    tilt = Tilt(CheckedPredictor("noisy", Noisy(space)), space, 2.0)
+    x = torch.randn(3, 84)
+    V, E = tilt._packing.split(x)
+    mean = tilt.predictor.predictor.forward((V + 1) / 2, E, None)
+    wanted = 2 / tilt.spread * (mean - tilt.centre) + 0.5 * (2 / tilt.spread) ** 2
+    torch.testing.assert_close(tilt.noisy(x, torch.ones(3)), wanted)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 2.0, 4.0])
+def test_particles_draw_the_exact_tilt(space, cells, scale):
+    """With an ideal move (a few operations drawn anew, which leaves the uniform law in place) on all 15,625 cells."""
+    tilt = Tilt(CheckedPredictor("table", Table(space)), space, scale)
+    rng = np.random.default_rng(0)
+
+    def renoise(archs):
+        kept = [rng.random(6) < 0.7 for _ in archs]
+        drawn = [space.operations(space.random(rng)) for _ in archs]
+        return [
+            space.of_operations(tuple(np.where(keep, space.operations(arch), new)))
+            for keep, arch, new in zip(kept, archs, drawn, strict=True)
+        ]
+
+    samples = particles([space.random(rng) for _ in range(2000)], tilt, renoise, rng=rng)
+    z = tilt.z(cells)
+    weights = np.exp(scale * (z - z.max()))
+    exact = (weights * z).sum() / weights.sum()
+    assert tilt.z(samples).mean() == pytest.approx(exact, abs=0.07)
+
+
+def test_strongest_kind_and_refusals(space):
+    kinds = [strongest(CheckedPredictor(cls.__name__, cls(space))) for cls in (Table, Relaxed, Noisy)]
+    assert kinds == ["particles", "denoised", "gradient"]
+    assert choose(CheckedPredictor("noisy", Noisy(space)), "particles") == "particles"
+    with pytest.raises(UserError, match="has no forward_noisy, which gradient guidance needs; it allows denoised"):
+        choose(CheckedPredictor("relaxed", Relaxed(space)), "gradient")
+    with pytest.raises(UserError, match="unknown guidance 'x'; there are: auto, gradient, denoised, particles"):
+        choose(CheckedPredictor("table", Table(space)), "x")
+
+
+def test_a_module_without_its_own_forward_steers_by_particles(space):
+    class Inherits(Table, torch.nn.Module):
+        def __init__(self, space) -> None:
+            torch.nn.Module.__init__(self)
+            Table.__init__(self, space)
+
+    assert strongest(CheckedPredictor("module", Inherits(space))) == "particles"
+
+
+def test_wrong_answers_of_a_differentiable_predictor_are_named(space):
+    class Wrong(Relaxed):
+        def forward(self, V, E, mask):
+            return V.sum((1, 2))[:, None]
+
+    tilt = Tilt(CheckedPredictor("wrong", Wrong(space)), space, 1.0)
+    with pytest.raises(PredictorError, match=r"predictor wrong: forward must return finite tensors of shape \(2,\)"):
+        tilt.relaxed(torch.zeros(2, 84))
+
+

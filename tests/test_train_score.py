@@ -1,0 +1,130 @@
+"""Score training: interruption and the number of processes change nothing; bad input gets its sentence."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+import diffnag.train_score as train_score
+from diffnag.checkpoint import load_checkpoint
+from diffnag.errors import UserError
+from diffnag.sampling import time_grid
+
+OPTIONS = train_score.Options(
+    space="nasbench201", sde="ve", split="canonical-sha256-0.5", steps=12, batch_size=16, learning_rate=3e-3,
+    width=16, layers=1, heads=2, seed=0,
+)  # fmt: skip
+COMMAND = [
+    sys.executable, "-m", "diffnag.train_score", "--steps", "12", "--batch-size", "16", "--width", "16", "--layers", "1", "--heads", "2",
+    "--device", "cpu",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _small_samples(monkeypatch):
+    monkeypatch.setattr(train_score, "_quality", lambda net, space, split, *, n: {"validity": 0.0})
+
+
+def weights(path):
+    return load_checkpoint(path, kind="denoiser")[0]
+
+
+def assert_equal(one, two):
+    assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize("sde", ["ve", "vp", "sub-vp"])
+def test_learns_and_describes_itself(tmp_path, sde):
+    meta = train_score.train(replace(OPTIONS, sde=sde, steps=4), out=tmp_path / "d.safetensors", device="cpu")
+    _, stored = load_checkpoint(tmp_path / "d.safetensors", kind="denoiser")
+    assert stored["sde"]["name"] == sde and stored["split"] == "canonical-sha256-0.5" and stored["trained_seed"] == 0
+    assert stored["training_architectures"] == meta["training_architectures"] == 8710
+    assert not (tmp_path / "d.safetensors.state").exists()
+
+
+def test_interrupted_and_resumed_equals_unbroken(tmp_path, monkeypatch):
+    train_score.train(OPTIONS, out=tmp_path / "unbroken.safetensors", device="cpu")
+    real, out = train_score._step, tmp_path / "broken.safetensors"
+
+    def interrupted(run, x0, *, rank, world):
+        if run.step == 5:
+            raise KeyboardInterrupt
+        return real(run, x0, rank=rank, world=world)
+
+    monkeypatch.setattr(train_score, "_step", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="stopped at step 5 of 12; the same command with --resume goes on"):
+        train_score.train(OPTIONS, out=out, device="cpu")
+    monkeypatch.setattr(train_score, "_step", real)
+    with pytest.raises(UserError, match="holds an interrupted training: pass --resume"):
+        train_score.train(OPTIONS, out=out, device="cpu")
+    with pytest.raises(UserError, match=r"was begun with other options: seed 0 \(now 1\)"):
+        train_score.train(replace(OPTIONS, seed=1), out=out, resume=True, device="cpu")
+    train_score.train(OPTIONS, out=out, resume=True, device="cpu")
+    assert_equal(weights(tmp_path / "unbroken.safetensors"), weights(out))
+
+
+def test_state_is_saved_while_training(tmp_path, monkeypatch):
+    """A kill gives no chance to save, so the state is written as training goes on."""
+    monkeypatch.setattr(train_score, "SAVE_EVERY_S", 0.0)
+    saved = []
+    real = train_score._Run.save
+    monkeypatch.setattr(train_score._Run, "save", lambda run, path: (saved.append(run.step), real(run, path)))
+    train_score.train(replace(OPTIONS, steps=3), out=tmp_path / "d.safetensors", device="cpu")
+    assert saved == [1, 2]
+
+
+def test_resume_demands_a_file(tmp_path):
+    with pytest.raises(UserError, match="--resume: there is no interrupted training"):
+        train_score.train(OPTIONS, out=tmp_path / "d.safetensors", resume=True, device="cpu")
+    (tmp_path / "d.safetensors.state").write_bytes(b"junk")
+    with pytest.raises(UserError, match="is no readable training state"):
+        train_score.train(OPTIONS, out=tmp_path / "d.safetensors", resume=True, device="cpu")
+
+
+@pytest.mark.slow
+def test_two_processes_learn_the_same(tmp_path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
+    subprocess.run([*COMMAND, "--out", one], check=True, env=environment, capture_output=True)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *COMMAND[1:]]
+    subprocess.run([*torchrun, "--out", two], check=True, env=environment, capture_output=True)
+    for key, value in weights(one).items():
+        torch.testing.assert_close(weights(two)[key], value, atol=2e-4, rtol=1e-3)
+
+
+def test_average_forgets_its_first_weights():
+    average, now = torch.zeros(1), torch.ones(1)
+    for count in range(1, 100):
+        average = train_score._ema(average, now, count)
+    assert average.item() > 0.999
+
+
+def test_levels_are_those_that_sampling_visits(space):
+    from diffnag.sde import make_sde
+
+    grid = time_grid(make_sde("vp"), 1000)
+    assert grid[0] == 1 and grid[-1] == pytest.approx(make_sde("vp").t_min)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--sde", "x"], "unknown SDE 'x'; there are: ve, vp, sub-vp"),
+        (["--space", "x"], "unknown space 'x'; there are: nasbench201"),
+        (["--split", "half"], "unknown split 'half'; expected canonical-sha256-F"),
+        (["--width", "10"], "--width 10 is not a multiple of twice --heads 2"),
+        (["--device", "nonsense"], "device 'nonsense' is not available here"),
+    ],
+)
+def test_bad_input(tmp_path, arguments, sentence, capsys, monkeypatch):
+    from diffnag import cli
+
+    monkeypatch.setattr(sys, "argv", ["train_score", "--out", str(tmp_path / "d.safetensors"), *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.run(train_score.main)
+    assert stop.value.code == 2 and sentence in capsys.readouterr().err
