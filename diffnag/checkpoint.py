@@ -35,7 +35,7 @@ def load_checkpoint(path: str | Path, *, kind: str) -> tuple[dict[str, Tensor], 
     try:
         with safe_open(path, framework="pt") as file:
             meta = json.loads((file.metadata() or {}).get("diffnag", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is no readable checkpoint (a whole safetensors file is expected): {error}") from error
     if meta.get("format") != FORMAT:

@@ -116,7 +116,8 @@ def shipped_denoiser(space_name: str) -> Path:
 
 def load_denoiser(space: SearchSpace, path: str | Path | None = None, *, device: torch.device | str = "cpu") -> Denoiser:
     """The denoiser in `path`, or the one shipped for `space`; raises `UserError` if it belongs to another space."""
-    if path is None and not (path := shipped_denoiser(space.name)).is_file():
+    path = shipped_denoiser(space.name) if path is None else Path(path)
+    if path == shipped_denoiser(space.name) and not path.is_file():
         raise UserError(
             f"no score network is shipped for space {space.name!r}; train one with python -m diffnag.train_score and name it with --checkpoint"
         )

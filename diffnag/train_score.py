@@ -263,7 +263,7 @@ def _quality(net: Any, space: SearchSpace, split: Any, *, n: int) -> dict[str, f
     net.eval()
     archs = Generator(space, net).generate(n, seed=0).archs
     net.train(was_training)
-    return {key: float(value) for key, value in generation_metrics(archs, n, space, split).items() if value is not None}
+    return {key: value for key, value in generation_metrics(archs, n, space, split).items() if isinstance(value, float)}
 
 
 def _progress(steps: int, done: int, *, show: bool) -> Any:

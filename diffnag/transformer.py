@@ -70,6 +70,9 @@ def _norm(h: Tensor) -> Tensor:
 class GraphTransformer(nn.Module):
     """(V, E) and a condition -> one vector a node."""
 
+    allowed: Tensor
+    places: Tensor
+
     def __init__(
         self, *, nodes: int, operators: int, width: int, layers: int, heads: int, allowed: Tensor, positional: bool = True
     ) -> None:

@@ -98,6 +98,8 @@ class NoisyNetwork(nn.Module):
     labels have changed therefore steers at once, with no training.
     """
 
+    lower: Tensor
+
     def __init__(self, space: SearchSpace, sde: SDE, config: MetaConfig) -> None:
         super().__init__()
         self.sde = sde
@@ -106,6 +108,7 @@ class NoisyNetwork(nn.Module):
         self.arch = ArchEncoder(space, config)
         self.mean = nn.Linear(config.width, config.features)
         self.factor = nn.Linear(config.width, config.features * (config.features + 1) // 2)
+        self.width = config.width
         self.register_buffer("lower", torch.tril_indices(config.features, config.features), persistent=False)
 
     def forward(self, V: Tensor, E: Tensor, mask: Tensor, t: Tensor, task: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,7 +116,7 @@ class NoisyNetwork(nn.Module):
         alpha, sigma = self.sde.marginal(t)
         noise = sigma / alpha
         shrink = (1 / (alpha * (1 + noise**2).sqrt()))[:, None, None]
-        condition = torch.nn.functional.silu(self.time(noise_embedding(noise, self.time[0].in_features)) + task)
+        condition = torch.nn.functional.silu(self.time(noise_embedding(noise, self.width)) + task)
         h = self.arch(V * shrink, E * shrink, mask, condition)
         mean, factor = self.mean(h), h.new_zeros(len(h), self.mean.out_features, self.mean.out_features)
         i, j = self.lower

@@ -46,7 +46,8 @@ def train_clean(
 ) -> None:
     """Fit value and variance of each source by normal likelihood, sources taking equal shares of the steps' batches.
 
-    Half of a batch is relaxed, its labels kept, so that the network is meaningful inside the cube. A source's values are an affine map of the network's, learned beside it.
+    Half of a batch is relaxed, its labels kept, so that the network is meaningful inside the cube. A source's values are
+    an affine map of the network's, learned beside it.
     """
     generator = torch.Generator().manual_seed(seed)
     data = [ArchBatch.of(source.archs, space) for source in sources]
@@ -80,11 +81,12 @@ def whiten(net: CleanNetwork, embedding: Tensor, space: SearchSpace) -> None:
     pool = _random_archs(space, 4096, seed=0)
     with torch.no_grad():
         phi = net(pool.V, pool.E, pool.mask, embedding.expand(len(pool), -1)).double()
-        centre, (power, basis) = phi.mean(0), torch.linalg.eigh(torch.cov(phi.T))
+        centre = phi.mean(0)
+        power, basis = torch.linalg.eigh(torch.cov(phi.T))
         spread = power.clamp_min(1e-3 * power.max().item()).sqrt()
         to, back = basis / spread, (basis * spread)
         for head in (net.value, net.log_variance):
-            head.bias += (head.weight.double() @ centre).float()
+            head.bias.data += (head.weight.double() @ centre).float()
             head.weight.copy_(head.weight.double() @ back)
         net.features.bias.copy_((net.features.bias.double() - centre) @ to)
         net.features.weight.copy_(to.T @ net.features.weight.double())

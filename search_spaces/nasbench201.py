@@ -90,7 +90,7 @@ class NASBench201:
         if (counts := V.sum(1)).max() != 1 or counts.min() != 1:
             node = int((counts != 1).argmax())
             return Decoded(None, f"node {node} has {int(counts[node])} operators")
-        if (wrong := E != self._adjacency).any():
+        if (wrong := self._adjacency != E).any():
             i, j = np.argwhere(wrong)[0]
             return Decoded(None, f"edge {i}->{j} is {'missing' if self._adjacency[i, j] else 'not in the space'}")
         ops = V.argmax(1).tolist()

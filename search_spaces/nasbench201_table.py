@@ -62,7 +62,7 @@ def read(path: Path, space: NASBench201, *, trust_pickle: bool) -> BenchmarkTabl
         space.from_str(arch)
     if len(set(archs)) < len(archs) or not archs:
         raise UserError(f"{path} has {'an architecture twice' if archs else 'no architecture'}")
-    if not all(((0 <= rows) & (rows <= 100)).all() for rows in values.values()):
+    if not all(((rows >= 0) & (rows <= 100)).all() for rows in values.values()):
         raise UserError(f"{path} has accuracies that are not within 0 and 100 %")
     with path.open("rb") as file:
         checksum = hashlib.file_digest(file, "sha256").hexdigest()

@@ -97,7 +97,7 @@ def test_embed_datasets_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sys, "argv", argv)
     embed_datasets.main()
     tasks, meta = load_checkpoint(out, kind="tasks")
-    assert {name: task.shape for name, task in tasks.items()} == {name: (4, 3, 64) for name in embed_datasets.SOURCES}
+    assert {name: task.shape for name, task in tasks.items()} == dict.fromkeys(embed_datasets.SOURCES, (4, 3, 64))
     assert meta["seed"] == 0 and set(meta["sources_sha256"]) == set(embed_datasets.SOURCES.values())
     assert str(tmp_path) not in meta["command"]
     (tmp_path / "mnist.npz").write_bytes(b"not an archive")

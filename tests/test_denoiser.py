@@ -109,7 +109,7 @@ def test_absent_nodes_are_not_attended_to(space, tiny):
     _, x, t = noised(space, tiny, 0.6, b=2)
     mask = torch.ones(2, 8, dtype=torch.bool)
     mask[:, 3] = False
-    V, E = tiny.packing.split(x)
+    V, _ = tiny.packing.split(x)
     other = V.clone()
     other[:, 3] += 5
     one, two = (tiny.packing.split(tiny(torch.cat([part.flatten(1), x[:, 56:]], 1), t, mask))[0] for part in (V, other))

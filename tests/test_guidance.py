@@ -11,7 +11,7 @@ from diffnag.guidance import Tilt, choose, denoised_guided, gradient_guided, par
 from diffnag.predicting import CheckedPredictor
 from diffnag.sampling import SAMPLERS, dpmpp, heun, time_grid
 from diffnag.sde import make_sde
-from tests.gaussian import TAU, flow_map, log_h_of, score_of, uniform_grid
+from tests.gaussian import flow_map, log_h_of, score_of, uniform_grid
 
 
 def start(sde, count: int = 9):

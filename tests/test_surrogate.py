@@ -72,7 +72,7 @@ def test_shipped_figures_are_those_of_the_table(oracle: SurrogateOracle, space: 
 
 
 def test_queries(oracle: SurrogateOracle, space: NASBench201) -> None:
-    assert oracle.available == {name: ("val", "test") for name in ("cifar10", "cifar100", "ImageNet16-120")}
+    assert oracle.available == dict.fromkeys(("cifar10", "cifar100", "ImageNet16-120"), ("val", "test"))
     archs = [space.random(np.random.default_rng(k)) for k in range(20)]
     begin = time.perf_counter()
     one = [oracle.query(arch, dataset="cifar10", split="test") for arch in archs]

@@ -213,7 +213,7 @@ class Search:
             value = float(self.oracle.query(arch, dataset=self.options.dataset, split=split))
         except UserError:
             raise
-        except Exception as failure:  # noqa: BLE001 - a training may break in any way
+        except Exception as failure:
             return None, f"{type(failure).__name__}: {failure}"
         return (value, None) if math.isfinite(value) else (None, f"the oracle returned {value}")
 

@@ -1,0 +1,144 @@
+"""Does knowledge of other datasets carry over? Guided generation with no label of the target, and search with 30.
+
+    python -m experiments.transfer [--only generation|search]
+
+`generation`: 256 samples a row, means over `SEEDS` seeds, accuracies over the *distinct* architectures; beside each row
+what ranking gives: unguided samples made in the same time, ranked by the same predictor, as many kept as the guided row has
+distinct ones. `search`: table oracle, protocol T (reward = mean test accuracy), budget 30, 20 seeds, methods side by side;
+`copy-rank` sorts all cells by their mean rank in the tables of the other datasets and needs no model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+import numpy as np
+
+from experiments.common import DATASETS, use_reference_data, write_result
+
+N, SEEDS, BUDGET, SEARCH_SEEDS = 256, 5, 30, 20
+SCALES = (0.0, 1.0, 2.0, 3.0, 4.0)
+METHODS = ("meta", "meta-only", "random-forest", "mlp", "random", "evolution", "local-search")
+BASELINES = METHODS[-3:]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=("generation", "search"))
+    only = parser.parse_args().only
+    use_reference_data()
+    if only != "search":
+        generation()
+    if only != "generation":
+        search()
+
+
+def generation() -> None:
+    from scipy.stats import kendalltau
+
+    from diffnag import Generator, load_denoiser, load_predictor, load_space
+    from diffnag.oracles.table import load_table
+
+    space = load_space("nasbench201")
+    generator = Generator(space, load_denoiser(space))
+    table = load_table(space)
+    archs = [space.from_str(text) for text in table.archs]
+    index = {arch: i for i, arch in enumerate(archs)}
+    rows = []
+    for dataset in DATASETS:
+        test = table.values[f"{dataset}/test/200"]
+        for name in ("meta", "meta-only"):
+            predictor = load_predictor(name, space=space, dataset=dataset, seed=0)
+            scores, _ = predictor.predict(archs)
+            generator.generate(N, seed=0, predictor=predictor)  # warm
+            for scale in SCALES:
+                parts = [_guided_and_ranked(generator, predictor, scale, seed, index, test) for seed in range(SEEDS)]
+                row = {
+                    "dataset": dataset, "predictor": name, "scale": scale, "space_mean": float(test.mean()),
+                    "tau_all_cells": float(kendalltau(scores, test)[0]),
+                    **{key: float(np.mean([part[key] for part in parts])) for key in parts[0]},
+                }  # fmt: skip
+                row["gain"] = row["mean"] - row["space_mean"]
+                rows.append(row)
+                print({key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()})
+    write_result("transfer_generation", n=N, seeds=SEEDS, table_version=table.version, table_sha256=table.sha256, rows=rows)
+
+
+def _guided_and_ranked(generator: Any, predictor: Any, scale: float, seed: int, index: Any, test: np.ndarray) -> dict[str, float]:
+    made = generator.generate(N, seed=seed, predictor=predictor, scale=scale)
+    guided = [index[arch] for arch in dict.fromkeys(made.archs)]
+    begin, ranked = time.perf_counter(), {}
+    pool: list[Any] = []
+    while (time.perf_counter() - begin) < made.wall_s or len(ranked) < len(guided):
+        pool += generator.generate(N, seed=10_000 * (seed + 1) + len(pool)).archs
+        fresh = list(dict.fromkeys(pool))
+        ranked = dict(zip(fresh, predictor.predict(fresh)[0], strict=True))
+    kept = [index[arch] for arch in sorted(ranked, key=ranked.__getitem__, reverse=True)[: len(guided)]]
+    return {
+        "validity": len(made.archs) / N, "distinct": len(guided) / N, "wall_s": made.wall_s,
+        "mean": float(test[guided].mean()), "max": float(test[guided].max()),
+        "ranked_from": float(len(pool)), "ranked_mean": float(test[kept].mean()), "ranked_max": float(test[kept].max()),
+    }  # fmt: skip
+
+
+def search() -> None:
+    from diffnag import Generator, SearchOptions, load_denoiser, load_space, run_search
+    from diffnag.oracles.table import load_table
+    from diffnag.search_loop.loop import find_oracle
+
+    space = load_space("nasbench201")
+    generator, oracle, table = Generator(space, load_denoiser(space)), find_oracle("table", space), load_table(space)
+    rows = []
+    for dataset in DATASETS:
+        test = table.values[f"{dataset}/test/200"]
+        for name in METHODS:
+            baseline = name in BASELINES
+            begin = time.perf_counter()
+            curves, sources = [], {}
+            for seed in range(SEARCH_SEEDS):
+                options = SearchOptions(
+                    dataset=dataset, reward="test", oracle="table", budget=BUDGET, seed=seed,
+                    method=name if baseline else "diffnag", predictor=None if baseline else name,
+                )  # fmt: skip
+                result = run_search(options, oracle=oracle, generator=None if baseline else generator)
+                curves.append(result.incumbent_curve)
+                sources = dict(result.labels_source)
+            rows.append(_row(dataset, name, np.array(curves, dtype=float), test.max(), labels_source=sum(sources.values())))
+            rows[-1]["seconds_per_run"] = (time.perf_counter() - begin) / SEARCH_SEEDS
+            print(rows[-1])
+        rows.append(_row(dataset, "copy-rank", _copy_rank(table, dataset)[None], test.max(), labels_source=2 * len(test)))
+        print(rows[-1])
+    write_result(
+        "transfer_search", protocol="T", budget=BUDGET, seeds=SEARCH_SEEDS, table_version=table.version,
+        table_sha256=table.sha256, rows=rows,
+    )  # fmt: skip
+
+
+def _copy_rank(table: Any, dataset: str) -> np.ndarray:
+    """Best test accuracy so far `(BUDGET,)`, cells taken in the order of their mean rank in the sister tables' validation."""
+    from scipy.stats import rankdata
+
+    sisters = [table.values[f"{other}/val/200"] for other in DATASETS if other != dataset]
+    order = np.argsort(-np.mean([rankdata(column) for column in sisters], axis=0), kind="stable")
+    return np.maximum.accumulate(table.values[f"{dataset}/test/200"][order[:BUDGET]])
+
+
+def _row(dataset: str, method: str, curves: np.ndarray, optimum: float, *, labels_source: int) -> dict[str, Any]:
+    """`curves (seeds, budget)`: the best value after each label."""
+    hit = curves >= optimum - 1e-4
+    first = np.where(hit.any(1), hit.argmax(1) + 1, np.inf)
+    median = float(np.median(first))
+    return {
+        "dataset": dataset, "method": method, "seeds": len(curves), "labels_target": curves.shape[1], "labels_source": labels_source,
+        "mean_best": float(curves[:, -1].mean()),
+        "stderr": float(curves[:, -1].std(ddof=1) / len(curves) ** 0.5) if len(curves) > 1 else None,
+        "mean_best_at": {str(m): float(curves[:, m - 1].mean()) for m in (1, 5, 10, 20, 30)},
+        "hit_rate": float(hit.any(1).mean()),
+        "median_labels_to_optimum": median if np.isfinite(median) else None,
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
