@@ -55,8 +55,8 @@ def _make(kind: str, name: str, members: tuple[str, ...]) -> Any:
         raise UserError(f"{kind} {name!r} lacks {', '.join(missing)}; a {kind} must offer {', '.join(members)}")
     try:
         return cls()
-    except TypeError as error:
-        raise UserError(f"{kind} {name!r} cannot be made without arguments: {error}") from error
+    except Exception as error:  # a user's class may fail in any way
+        raise UserError(f"{kind} {name!r} cannot be made without arguments: {type(error).__name__}: {error}") from error
 
 
 def load_space(name: str) -> SearchSpace:

@@ -78,6 +78,8 @@ def _progress() -> Iterator[Report]:
         stages: dict[str, Any] = {}
 
         def report(stage: str, step: int, steps: int, loss: float) -> None:
+            if not progress.console.is_terminal and (step * 5 // steps) > ((step - 20) * 5 // steps):
+                print(f"{stage} {step}/{steps}  loss {loss:.3f}", file=sys.stderr, flush=True)
             if stage not in stages:
                 stages[stage] = progress.add_task(stage, total=steps)
             progress.update(stages[stage], completed=step, description=f"{stage}  loss {loss:.3f}")

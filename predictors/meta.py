@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
 KIND = "meta-predictor"
-FEW_LABELS, FEW_STEPS, MANY_STEPS, NOISY_STEPS = 10_000, 400, 2500, 3000
+FEW_LABELS, FEW_STEPS, MANY_STEPS, NOISY_STEPS = 10_000, 800, 2500, 2500
 """Optimiser steps: of the value, with few source labels (which it would soon learn by heart) or many, and of the noise."""
 PRIOR_SCALES = (0.0, 0.05, 0.1, 0.2, 0.4)
 NOISE_SCALES = (0.05, 0.1, 0.2, 0.4, 0.8)

@@ -97,7 +97,8 @@ def train_noisy(
 ) -> None:
     """Fit the distribution of `clean`'s features given x_t, by normal likelihood on noised random architectures.
 
-    Half of the steps are about the target's own task, the rest about others; no label is involved.
+    The direction of the prior's value, in which guidance will mostly go, counts as much as all features together. Half
+    of the steps are about the target's own task, the rest about others; no label is involved.
     """
     generator = torch.Generator().manual_seed(seed)
     packing, sde = Packing.of(space), net.sde
@@ -106,6 +107,7 @@ def train_noisy(
     grid = time_grid(sde, 1000)
     names = known_datasets()
     net.task.load_state_dict(clean.task.state_dict())
+    weight = clean.value.weight[0].detach()
 
     def loss_of(step: int) -> Tensor:
         b = schedule.batch_size
@@ -124,7 +126,11 @@ def train_noisy(
         mean, factor = net(*packing.split(x), pool.mask[batch], t, given.expand(b, -1))
         residual = torch.linalg.solve_triangular(factor, (phi - mean)[..., None], upper=False)[..., 0]
         log_det = torch.diagonal(factor, dim1=1, dim2=2).log().sum(1)
-        return (0.5 * residual.square().sum(1) + log_det).mean() / phi.shape[1]
+        value_error = ((phi - mean) @ weight).square()
+        value_variance = (factor.transpose(1, 2) @ weight).square().sum(1)
+        of_features = (0.5 * residual.square().sum(1) + log_det) / phi.shape[1]
+        of_value = 0.5 * (value_error / value_variance + value_variance.log())
+        return (of_features + of_value).mean()
 
     _descend(list(net.parameters()), loss_of, schedule, lambda *numbers: report("noisy", *numbers))
 

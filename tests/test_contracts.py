@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from diffnag.errors import DataNotFound
 from diffnag.plugins import load_class, make_oracle
 from diffnag.protocols import Oracle, Predictor
 from diffnag.testing import OracleContract, PredictorContract, SearchSpaceContract
@@ -34,7 +33,6 @@ class TestMLP(PredictorContract):
 class TestMeta(PredictorContract):
     @pytest.fixture(params=["meta", "meta-only"])
     def predictor_class(self, request: pytest.FixtureRequest) -> type[Predictor]:
-        pytest.importorskip("predictors.meta")
         return load_class("predictor", request.param)
 
 
@@ -50,10 +48,6 @@ class TestTableOracle(OracleContract):
 class TestSurrogateOracle(OracleContract):
     @pytest.fixture
     def oracle(self, space: NASBench201) -> Oracle:
-        pytest.importorskip("diffnag.oracles.surrogate")
-        try:
-            oracle = make_oracle("surrogate")
-            oracle.setup(space=space)
-        except DataNotFound as error:
-            pytest.skip(str(error))
+        oracle = make_oracle("surrogate")
+        oracle.setup(space=space)
         return oracle

@@ -156,7 +156,8 @@ class TableOracle:
         text = self._space.to_str(arch)
         if text not in self._row:
             raise UserError(f"{text} is not among the {len(self._row)} architectures of the {self.table.space} table")
-        return float(self.table.values[f"{dataset}/{split}/{epochs}"][self._row[text]])
+        value = self.table.values[f"{dataset}/{split}/{epochs}"][self._row[text]]
+        return round(float(value), 4)  # as the benchmark prints it; float32 would add digits that nobody measured
 
     def provenance(self) -> Mapping[str, str | float]:
         """Space, version, checksum and number of architectures of the table."""

@@ -55,9 +55,8 @@ class Screen:
     def begin(self, search: Search, *, folder: Path) -> None:
         """Say what is searched, with which oracle and predictor; go on from the trials already there."""
         options = search.options
-        rows = {"space": options.space, "dataset": options.dataset, "oracle": _oracle(search)}
-        if options.predictor:
-            rows["predictor"] = f"{options.predictor}, {_source(search.labels_source)}"
+        rows = {"predictor": f"{options.predictor}, {_source(search.labels_source)}"} if options.predictor else {}
+        rows |= {"space": options.space, "dataset": options.dataset, "oracle": _oracle(search)}
         details = f", acquisition {options.acquisition}, scale {options.scale:g}" if options.scale is not None else ""
         rows |= {"method": options.method + details, "reward": PROTOCOLS[options.reward]}
         rows |= {"budget": f"{options.budget} labels, {options.batch} a round", "out": str(folder)}
@@ -100,6 +99,8 @@ class Screen:
             test = result.best.test if place == 0 and result.best else None
             table.add_row(escape(space.to_str(trial.arch)), *(_percent(x) for x in (trial.predicted_mean, trial.value, test)))
         self.console.print(table, soft_wrap=False)
+        if result.labels_source:
+            self._say("predicted: when it was chosen; before any label of the dataset that is a standardised score, not an accuracy")
         if result.best is None:
             self._say("every evaluation failed; trials.csv tells why")
         guidance = f", guidance {result.guidance}" if result.predictor != "none" else ""
