@@ -70,7 +70,7 @@ class Tilt:
     """
 
     def __init__(self, predictor: CheckedPredictor, space: SearchSpace, scale: float) -> None:
-        self.predictor, self.scale, self.calls = predictor, scale, 0
+        self.predictor, self.scale, self.calls = predictor, scale, 1  # the reference draws, below
         self._packing = Packing.of(space)
         rng = np.random.default_rng(0)
         means, _ = predictor.predict([space.random(rng) for _ in range(REFERENCE_DRAWS)])

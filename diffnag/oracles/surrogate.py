@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffnag.errors import DataNotFound, UserError, unknown
+from diffnag.errors import DataNotFound
 from diffnag.files import PRETRAINED
+from diffnag.oracles.columns import Columns
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -141,15 +142,12 @@ class SurrogateOracle:
             raise DataNotFound(f"no surrogate is shipped for space {space.name!r}; there are: {', '.join(there) or 'none'}")
         self.surrogate, self.meta = Surrogate.load(path)
         self._operators = space.operators
-        self._epochs: dict[str, dict[str, list[int]]] = {}
-        for key in self.surrogate.outputs:
-            dataset, split, epochs = key.split("/")
-            self._epochs.setdefault(dataset, {}).setdefault(split, []).append(int(epochs))
+        self._columns = Columns("surrogate", self.surrogate.outputs)
 
     @property
     def available(self) -> Mapping[str, tuple[str, ...]]:
         """Dataset -> its splits."""
-        return {dataset: tuple(splits) for dataset, splits in self._epochs.items()}
+        return self._columns.available
 
     def query(self, arch: Arch, *, dataset: str, split: str, epochs: int | None = None) -> float:
         """Estimated accuracy in % after `epochs`, by default the longest training; `UserError` for what is not there."""
@@ -157,15 +155,7 @@ class SurrogateOracle:
 
     def predict_many(self, archs: Sequence[Arch], *, dataset: str, split: str, epochs: int | None = None) -> np.ndarray:
         """`query` of many architectures at once, `(b,)`."""
-        if dataset not in self._epochs:
-            raise unknown("dataset", dataset, self._epochs)
-        if split not in self._epochs[dataset]:
-            raise unknown("split", split, self._epochs[dataset])
-        there = self._epochs[dataset][split]
-        epochs = max(there) if epochs is None else epochs
-        if epochs not in there:
-            raise UserError(f"the surrogate has no results of {epochs} epochs; there are: {', '.join(map(str, sorted(there)))}")
-        column = self.surrogate.outputs.index(f"{dataset}/{split}/{epochs}")
+        column = self.surrogate.outputs.index(self._columns.find(dataset, split, epochs))
         return self.surrogate.predict([graph_features(arch, self._operators) for arch in archs])[:, column]
 
     def provenance(self) -> Mapping[str, str | float]:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diffnag.errors import DataNotFound, UserError, unknown
+from diffnag.errors import DataNotFound, UserError
 from diffnag.files import cache_folder, data_folder, written_whole
+from diffnag.oracles.columns import Columns
 from diffnag.protocols import ReadsTables
 
 if TYPE_CHECKING:
@@ -133,30 +134,20 @@ class TableOracle:
         self.table = load_table(space)
         self._space = space
         self._row = {text: row for row, text in enumerate(self.table.archs)}
-        self._epochs: dict[str, dict[str, list[int]]] = {}
-        for key in self.table.values:
-            dataset, split, epochs = key.split("/")
-            self._epochs.setdefault(dataset, {}).setdefault(split, []).append(int(epochs))
+        self._columns = Columns("table", self.table.values)
 
     @property
     def available(self) -> Mapping[str, tuple[str, ...]]:
         """Dataset -> its splits."""
-        return {dataset: tuple(splits) for dataset, splits in self._epochs.items()}
+        return self._columns.available
 
     def query(self, arch: Arch, *, dataset: str, split: str, epochs: int | None = None) -> float:
         """Accuracy in % after `epochs`, by default the longest training there is; `UserError` for what is not there."""
-        if dataset not in self._epochs:
-            raise unknown("dataset", dataset, self._epochs)
-        if split not in self._epochs[dataset]:
-            raise unknown("split", split, self._epochs[dataset])
-        there = self._epochs[dataset][split]
-        epochs = max(there) if epochs is None else epochs
-        if epochs not in there:
-            raise UserError(f"the table has no results of {epochs} epochs; there are: {', '.join(map(str, sorted(there)))}")
+        column = self._columns.find(dataset, split, epochs)
         text = self._space.to_str(arch)
         if text not in self._row:
             raise UserError(f"{text} is not among the {len(self._row)} architectures of the {self.table.space} table")
-        value = self.table.values[f"{dataset}/{split}/{epochs}"][self._row[text]]
+        value = self.table.values[column][self._row[text]]
         return round(float(value), 4)  # as the benchmark prints it; float32 would add digits that nobody measured
 
     def provenance(self) -> Mapping[str, str | float]:

@@ -1,0 +1,116 @@
+"""How long things take: training the score network, generating, searching, starting up. Medians, warm.
+
+    python -m experiments.speed [--without-training]
+
+Run it on an idle machine; the result says on how many cores and threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.common import use_reference_data, write_result
+
+N, RUNS = 1024, 7
+COMMANDS = ("search", "generate", "train_score", "train_predictor", "train_surrogate", "data", "list", "embed_datasets")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--without-training", action="store_true", help="leave the training of the score network out")
+    with_training = not parser.parse_args().without_training
+    data = use_reference_data()
+
+    content: dict[str, Any] = {"runs": RUNS, "generation": _generation(), "oracles": _oracles()}
+    with tempfile.TemporaryDirectory() as folder:
+        content["search_wall_s"] = {
+            oracle: _median(lambda oracle=oracle: _search(Path(folder), oracle, data), runs=3) for oracle in ("surrogate", "table")
+        }
+        content["help_s"] = {name: _median(lambda name=name: _python("-m", f"diffnag.{name}", "--help"), runs=5) for name in COMMANDS}
+        if with_training:
+            content["train_score"] = _train_score(Path(folder))
+    print(content)
+    write_result("speed", **content)
+
+
+def _generation() -> list[dict[str, Any]]:
+    from diffnag import Generator, load_denoiser, load_predictor, load_space
+
+    space = load_space("nasbench201")
+    generator = Generator(space, load_denoiser(space))
+    predictor = load_predictor("meta", space=space, dataset="cifar10", seed=0)
+    rows = []
+    for guidance in ("none", "gradient", "denoised", "particles"):
+        given = None if guidance == "none" else predictor
+        made = [generator.generate(N, seed=seed, predictor=given, guidance="auto" if given is None else guidance) for seed in range(RUNS + 1)][1:]
+        seconds = float(np.median([item.wall_s for item in made]))
+        row = {"guidance": guidance, "n": N, "nfe": made[0].nfe, "predictor_nfe": made[0].predictor_nfe}
+        rows.append({**row, "median_s": seconds, "archs_per_s": N / seconds})
+        print(rows[-1])
+    return rows
+
+
+def _oracles() -> dict[str, float]:
+    """Milliseconds: opening the table (its compact file is there), one query of each oracle."""
+    from diffnag import load_space, make_oracle
+
+    space = load_space("nasbench201")
+    rng = np.random.default_rng(0)
+    archs = [space.random(rng) for _ in range(200)]
+    found = {}
+    for kind in ("table", "surrogate"):
+        make_oracle(kind).setup(space=space)  # fills the cache
+        found[f"{kind}_setup_ms"] = 1000 * _median(lambda kind=kind: make_oracle(kind).setup(space=space))
+        oracle = make_oracle(kind)
+        oracle.setup(space=space)
+        queries = iter(archs)
+        found[f"{kind}_query_ms"] = 1000 * _median(lambda: oracle.query(next(queries), dataset="cifar10", split="val"), runs=100)
+    return found
+
+
+def _search(folder: Path, oracle: str, data: Path) -> None:
+    """The default search from start to end of its process, into a new folder."""
+    environment = {**os.environ, "DIFFNAG_DATA": str(data)}
+    out = tempfile.mkdtemp(dir=folder)
+    command = ("-m", "diffnag.search", "--dataset", "cifar10", "--predictor", "meta", "--oracle", oracle, "--out", out)
+    _python(*command, environment=environment)
+
+
+def _train_score(folder: Path) -> dict[str, Any]:
+    from diffnag.checkpoint import load_checkpoint
+
+    out = folder / "denoiser.safetensors"
+    begin = time.perf_counter()
+    _python("-m", "diffnag.train_score", "--space", "nasbench201", "--sde", "ve", "--split", "canonical-sha256-0.5", "--out", str(out))
+    wall = time.perf_counter() - begin
+    _, meta = load_checkpoint(out, kind="denoiser")
+    return {"wall_s": wall, **meta["figures_1024_samples_dpmpp_20"]}
+
+
+def _python(*arguments: str, environment: dict[str, str] | None = None) -> None:
+    subprocess.run([sys.executable, *arguments], check=True, capture_output=True, env=environment)
+
+
+def _median(call: Callable[[], object], *, runs: int = RUNS) -> float:
+    """Median seconds of `runs` calls after one that is not counted."""
+    call()
+    seconds = []
+    for _ in range(runs):
+        begin = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - begin)
+    return float(np.median(seconds))
+
+
+if __name__ == "__main__":
+    main()
