@@ -5,7 +5,7 @@
     space = load_space("nasbench201")
     generator = Generator(space, load_denoiser(space))
     predictor = load_predictor("meta", space=space, dataset="cifar10", seed=0)
-    made = generator.generate(256, seed=0, predictor=predictor, scale=2.0)
+    made = generator.generate(256, seed=0, predictor=predictor, scale=3.0)
     print(space.to_str(made.archs[0]), made.guidance)
 
     from diffnag import SearchOptions, run_search

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -13,6 +14,19 @@ from typing import Any
 from diffnag.errors import UserError
 
 PRETRAINED = Path(__file__).parent / "pretrained"
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise `UserError` where `written_whole(path)` would: asked before long work, not after it."""
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
 @contextmanager

@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--quantise", default="threshold", help="threshold (the paper's rule, > 1/2) or argmax")
     p.add_argument("--predictor", help="steer by a predictor: meta, meta-only or package.module:Class; none by default")
     p.add_argument("--dataset", help="the task to steer towards; goes with --predictor")
-    p.add_argument("--scale", type=cli.finite_float, help="S of the target law p(A) exp(S z(A)); 2 by default")
+    p.add_argument("--scale", type=cli.finite_float, help="S of the target law p(A) exp(S z(A)); 3 by default")
     p.add_argument("--guidance", default="auto", help="auto (the strongest the predictor allows), gradient, denoised or particles")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
     return p
@@ -39,7 +39,7 @@ def main() -> None:
         raise UserError("--predictor needs --dataset, the task to steer towards")
 
     from diffnag.denoiser import load_denoiser
-    from diffnag.files import write_json, written_whole
+    from diffnag.files import check_writable, write_json, written_whole
     from diffnag.generation import DEFAULT_SCALE, Generator
     from diffnag.metrics import generation_metrics
     from diffnag.plugins import load_space
@@ -47,6 +47,7 @@ def main() -> None:
     from diffnag.split import CanonicalSplit
 
     space = load_space(args.space)
+    check_writable(args.out)
     denoiser = load_denoiser(space, args.checkpoint, device=cli.resolve_device(args.device))
     generator = Generator(space, denoiser, sampler=args.sampler, steps=args.steps, quantise=args.quantise)
     predictor = None

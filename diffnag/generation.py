@@ -14,7 +14,7 @@ from torch import Tensor
 from diffnag.arch import ArchBatch
 from diffnag.denoiser import Denoiser
 from diffnag.errors import UserError, unknown
-from diffnag.guidance import Tilt, choose, denoised_guided, gradient_guided, particles
+from diffnag.guidance import Tilt, choose, denoised_guided, gradient_guided, particles, within_cube
 from diffnag.predicting import CheckedPredictor
 from diffnag.protocols import Decoded
 from diffnag.sampling import SAMPLERS, CountCalls, Score, euler_maruyama, time_grid
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
 QUANTISATIONS = ("threshold", "argmax")
-DEFAULT_SCALE = 2.0
+DEFAULT_SCALE = 3.0
 CHUNK = 1024
 """Samples that are denoised at once."""
 MOVE_NOISE, MOVE_STEPS = (0.6, 1.6), 6
@@ -94,9 +94,9 @@ class Generator:
             kind, tilt = choose(predictor, guidance), Tilt(predictor, self.space, scale)
             free = self._free.to(self._device)
             if kind == "gradient":
-                score = gradient_guided(counted, tilt.noisy, free)
+                score = within_cube(gradient_guided(counted, tilt.noisy, free), self.denoiser.sde)
             elif kind == "denoised":
-                score = denoised_guided(counted, self.denoiser.sde, tilt.relaxed, free)
+                score = within_cube(denoised_guided(counted, self.denoiser.sde, tilt.relaxed, free), self.denoiser.sde)
         decoded = [item for b in _chunks(n) for item in self._decode(self._draw(score, b, noise))]
         if tilt is not None and kind == "particles":
             archs = [item.arch for item in decoded if item.arch is not None]

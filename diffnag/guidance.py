@@ -132,6 +132,22 @@ def denoised_guided(score: Score, sde: SDE, log_h: Callable[[Tensor], Tensor], f
     return guided
 
 
+def within_cube(score: Score, sde: SDE) -> Score:
+    """`score`, but where its denoised estimate has left the cube [-1, 1]^d, the score of the nearest estimate inside.
+
+    The tilted law has the same architectures as the untilted one, so its denoised estimate is in the cube as well; steps of
+    finite size push it out where guidance is strong. Where it is inside nothing changes, to the bit.
+    """
+
+    def bounded(x: Tensor, t: Tensor) -> Tensor:
+        alpha, sigma = (expand_like(value, x) for value in sde.marginal(t))
+        value = score(x, t)
+        estimate = (x + sigma**2 * value) / alpha
+        return value + alpha / sigma**2 * (estimate.clamp(-1, 1) - estimate)
+
+    return bounded
+
+
 def particles(
     archs: Sequence[Arch],
     tilt: Tilt,

@@ -44,7 +44,7 @@ def main() -> None:
     args = parser().parse_args()
 
     from diffnag.datasets.sources import load_sources
-    from diffnag.files import PRETRAINED
+    from diffnag.files import PRETRAINED, check_writable
     from diffnag.plugins import load_space, make_predictor
 
     space, predictor = load_space(args.space), make_predictor(args.predictor)
@@ -53,6 +53,7 @@ def main() -> None:
     transfer = args.sources or predictor.transfer
     sources = load_sources(transfer, space, args.target)
     out = args.out or PRETRAINED / space.name / f"{transfer}-{args.target}.safetensors"
+    check_writable(out)
     print(f"target {args.target}, sources: " + ", ".join(f"{source.origin} ({source.labels:,} labels)" for source in sources))
 
     begin = time.monotonic()

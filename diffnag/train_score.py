@@ -77,11 +77,13 @@ def train(options: Options, *, out: Path, resume: bool = False, device: str = "a
     import torch
 
     from diffnag.denoiser import Denoiser, DenoiserConfig
+    from diffnag.files import check_writable
     from diffnag.plugins import load_space
     from diffnag.sde import make_sde
     from diffnag.split import CanonicalSplit
 
     space, split = load_space(options.space), CanonicalSplit.named(options.split)
+    check_writable(out)
     rank, world, where = _processes(device)
     config = DenoiserConfig(width=options.width, layers=options.layers, heads=options.heads)
     with torch.random.fork_rng(devices=[]):

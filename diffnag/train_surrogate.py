@@ -67,8 +67,10 @@ def main() -> None:
     options = Options(args.held_out, args.epochs, args.members, args.width, args.seed)
     if not 0 < options.held_out < 1:
         raise UserError(f"--held-out {options.held_out} is not a share; expected a number between 0 and 1")
+    from diffnag.files import check_writable
     from diffnag.plugins import load_space
 
+    check_writable(args.out)
     space = load_space(args.space)
     meta = train(space, read_table(space, args.data), options, out=args.out, device=args.device)
     print(f"wrote {args.out}: {meta['note']}, learned from {meta['labels']:,} labels")

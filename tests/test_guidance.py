@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from diffnag.errors import PredictorError, UserError
-from diffnag.guidance import Tilt, choose, denoised_guided, gradient_guided, particles, strongest
+from diffnag.guidance import Tilt, choose, denoised_guided, gradient_guided, particles, strongest, within_cube
 from diffnag.predicting import CheckedPredictor
 from diffnag.sampling import SAMPLERS, dpmpp, heun, time_grid
 from diffnag.sde import make_sde
@@ -57,6 +57,19 @@ def test_constant_entries_are_not_guided():
     x, t = torch.ones(1, 2), torch.full((1,), 0.5)
     pushed = gradient_guided(score_of(sde), log_h_of(sde, 2.0), free)(x, t) - score_of(sde)(x, t)
     assert pushed[0, 0] > 0 and pushed[0, 1] == 0
+
+
+def test_within_cube_only_touches_estimates_outside():
+    sde = make_sde("ve")
+    x, t = torch.tensor([[0.5, 0.1], [3.0, 0.1]]), torch.full((2,), 0.4)
+    free = torch.ones(2)
+    pushed = gradient_guided(score_of(sde), log_h_of(sde, 20.0), free)
+    sigma = sde.marginal(t)[1][:, None]
+    estimate, bounded = (x + sigma**2 * score(x, t) for score in (pushed, within_cube(pushed, sde)))
+    assert (estimate > 1).all()
+    torch.testing.assert_close(bounded, torch.ones(2, 2))
+    inside = gradient_guided(score_of(sde), log_h_of(sde, 0.1), free)
+    assert torch.equal(within_cube(inside, sde)(x[:1], t[:1]), inside(x[:1], t[:1]))
 
 
 class Table:

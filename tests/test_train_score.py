@@ -118,6 +118,8 @@ def test_levels_are_those_that_sampling_visits(space):
         (["--space", "x"], "unknown space 'x'; there are: nasbench201"),
         (["--split", "half"], "unknown split 'half'; expected canonical-sha256-F"),
         (["--width", "10"], "--width 10 is not a multiple of twice --heads 2"),
+        (["--out", "/proc/nowhere/d.safetensors"], "cannot write /proc/nowhere/d.safetensors"),
+        (["--out", "/"], "cannot write /: Is a directory"),
         (["--device", "nonsense"], "device 'nonsense' is not available here"),
     ],
 )
