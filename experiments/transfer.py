@@ -1,6 +1,6 @@
 """Does knowledge of other datasets carry over? Guided generation with no label of the target, and search with 30.
 
-    python -m experiments.transfer [--only generation|search]
+    python -m experiments.transfer [--only generation|search] [--workers 2]
 
 `generation`: 256 samples a row, means over `SEEDS` seeds, accuracies over the *distinct* architectures; beside each row
 what ranking gives: unguided samples made in the same time, ranked by the same predictor, as many kept as the guided row has
@@ -27,12 +27,13 @@ BASELINES = METHODS[-3:]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=("generation", "search"))
-    only = parser.parse_args().only
+    parser.add_argument("--workers", type=int, default=2, help="processes of the search part")
+    args = parser.parse_args()
     use_reference_data()
-    if only != "search":
+    if args.only != "search":
         generation()
-    if only != "generation":
-        search()
+    if args.only != "generation":
+        search(args.workers)
 
 
 def generation() -> None:
@@ -83,37 +84,54 @@ def _guided_and_ranked(generator: Any, predictor: Any, scale: float, seed: int, 
     }  # fmt: skip
 
 
-def search() -> None:
+def search(workers: int) -> None:
+    from concurrent.futures import ProcessPoolExecutor
+
+    from diffnag import load_space
+    from diffnag.oracles.table import load_table
+
+    table = load_table(load_space("nasbench201"))
+    pairs = [(dataset, method) for dataset in DATASETS for method in (*METHODS, "copy-rank")]
+    with ProcessPoolExecutor(workers, initializer=_one_thread) as pool:
+        rows = list(pool.map(_searches, *zip(*pairs, strict=True)))
+    write_result(
+        "transfer_search", protocol="T", budget=BUDGET, seeds=SEARCH_SEEDS, table_version=table.version,
+        table_sha256=table.sha256, rows=rows,
+    )  # fmt: skip
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)  # workers share the cores
+
+
+def _searches(dataset: str, method: str) -> dict[str, Any]:
+    """The row of one method on one target: `SEARCH_SEEDS` searches."""
     from diffnag import Generator, SearchOptions, load_denoiser, load_space, run_search
     from diffnag.oracles.table import load_table
     from diffnag.search_loop.loop import find_oracle
 
     space = load_space("nasbench201")
-    generator, oracle, table = Generator(space, load_denoiser(space)), find_oracle("table", space), load_table(space)
-    rows = []
-    for dataset in DATASETS:
-        test = table.values[f"{dataset}/test/200"]
-        for name in METHODS:
-            baseline = name in BASELINES
-            begin = time.perf_counter()
-            curves, sources = [], {}
-            for seed in range(SEARCH_SEEDS):
-                options = SearchOptions(
-                    dataset=dataset, reward="test", oracle="table", budget=BUDGET, seed=seed,
-                    method=name if baseline else "diffnag", predictor=None if baseline else name,
-                )  # fmt: skip
-                result = run_search(options, oracle=oracle, generator=None if baseline else generator)
-                curves.append(result.incumbent_curve)
-                sources = dict(result.labels_source)
-            rows.append(_row(dataset, name, np.array(curves, dtype=float), test.max(), labels_source=sum(sources.values())))
-            rows[-1]["seconds_per_run"] = (time.perf_counter() - begin) / SEARCH_SEEDS
-            print(rows[-1])
-        rows.append(_row(dataset, "copy-rank", _copy_rank(table, dataset)[None], test.max(), labels_source=2 * len(test)))
-        print(rows[-1])
-    write_result(
-        "transfer_search", protocol="T", budget=BUDGET, seeds=SEARCH_SEEDS, table_version=table.version,
-        table_sha256=table.sha256, rows=rows,
-    )  # fmt: skip
+    table = load_table(space)
+    optimum = table.values[f"{dataset}/test/200"].max()
+    if method == "copy-rank":
+        return _row(dataset, method, _copy_rank(table, dataset)[None], optimum, labels_source=2 * len(table.archs))
+    baseline = method in BASELINES
+    generator, oracle = Generator(space, load_denoiser(space)), find_oracle("table", space)
+    begin, curves, sources = time.perf_counter(), [], 0
+    for seed in range(SEARCH_SEEDS):
+        options = SearchOptions(
+            dataset=dataset, reward="test", oracle="table", budget=BUDGET, seed=seed,
+            method=method if baseline else "diffnag", predictor=None if baseline else method,
+        )  # fmt: skip
+        result = run_search(options, oracle=oracle, generator=None if baseline else generator)
+        curves.append(result.incumbent_curve)
+        sources = sum(result.labels_source.values())
+    row = _row(dataset, method, np.array(curves, dtype=float), optimum, labels_source=sources)
+    row["seconds_per_run"] = (time.perf_counter() - begin) / SEARCH_SEEDS
+    print(row, flush=True)
+    return row
 
 
 def _copy_rank(table: Any, dataset: str) -> np.ndarray:

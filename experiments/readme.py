@@ -1,0 +1,161 @@
+"""Fill the README's tables from the result files and from the metadata of the shipped weights.
+
+    python -m experiments.readme
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.common import DATASETS, RESULTS
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def main() -> None:
+    text = README.read_text()
+    for name, table in {"measured": measured(), "surrogate": surrogate(), "shipped": shipped()}.items():
+        text, count = re.subn(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", lambda m, t=table: m[1] + t + m[2], text, flags=re.DOTALL)
+        assert count == 1, name
+    README.write_text(text)
+
+
+def measured() -> str:
+    speed, quality = _result("speed"), _result("generation_quality")
+    generation, search = _result("transfer_generation")["rows"], _result("transfer_search")["rows"]
+    rate = {row["guidance"]: row["archs_per_s"] for row in speed["generation"]}
+    ours = next(row for row in quality["samples"] if row["source"] == "dpmpp" and row["steps"] == 20)
+    uniform = quality["samples"][0]
+    law = [row for row in quality["law"] if row["scale"] <= 4]
+    off = {
+        kind: max(abs(row[f"{kind}_mean_z"] - row["exact_mean_z"]) for row in law if row["scale"] <= most)
+        for kind, most in (("gradient", 1), ("particles", 4))
+    }
+    trained = speed["train_score"]
+    speed_command = "`experiments.speed`, [speed.json](experiments/results/speed.json)"
+    quality_command = "`experiments.generation_quality`, [generation_quality.json](experiments/results/generation_quality.json)"
+    rows = [
+        ("train the score network, whole command", f"{trained['wall_s']:.0f} s", speed_command),
+        ("raw validity / uniqueness / novelty, 1,024 samples, 20 evaluations",
+         f"{_pct(ours['validity'])} / {_pct(ours['uniqueness'])} / {_pct(ours['novelty'])} %", quality_command),
+        ("the same for independent uniform draws (share held out from training: "
+         f"{_pct(quality['held_out_share'])} %)", f"100 / {_pct(uniform['uniqueness'])} / {_pct(uniform['novelty'])} %", quality_command),
+        ("architectures a second: unguided / guided by gradient / by particles",
+         f"{rate['none']:,.0f} / {rate['gradient']:,.0f} / {rate['particles']:,.0f}", speed_command),
+        ("largest error of mean z against the exact tilted law: gradient, S <= 1 / particles, S <= 4",
+         f"{off['gradient']:.2f} / {off['particles']:.2f}", quality_command),
+        ("default search for CIFAR-10, whole command, surrogate / table oracle",
+         f"{speed['search_wall_s']['surrogate']:.1f} / {speed['search_wall_s']['table']:.1f} s", speed_command),
+        ("`search --help`", f"{speed['help_s']['search']:.2f} s", speed_command),
+    ]
+    parts = [
+        f"NAS-Bench-201, table v1_0, {speed['cores']} CPU cores, torch {speed['torch'].split('+')[0]}; commands are `python -m ...`.\n\n",
+        _table(("what", "figure", "command, result file"), rows),
+        "\n**Generated with no label of the target** (256 samples at the default scale 3, accuracies over the *distinct* architectures; "
+        "`ranked`: unguided samples made in the same time, ranked by the same predictor, as many kept). "
+        "`experiments.transfer`, [transfer_generation.json](experiments/results/transfer_generation.json) has the sweep of S.\n\n",
+        _table(
+            ("target", "predictor", "source labels", "validity", "distinct", "mean test", "above the space", "max", "ranked mean"),
+            [
+                (row["dataset"], f"`{row['predictor']}`", f"{_sources(search, row):,}", f"{_pct(row['validity'])} %", f"{_pct(row['distinct'])} %",
+                 f"{row['mean']:.2f}", f"{row['gain']:+.2f}", f"{row['max']:.2f}", f"{row['ranked_mean']:.2f}")
+                for row in generation if row["scale"] == 3
+            ],
+        ),
+        "\n**Search**, table oracle, protocol T (the reward is mean test accuracy), 30 labels, 20 seeds: mean best, and in brackets the median "
+        "number of labels to the optimum where half the seeds find it. `copy-rank` needs no model: all cells by their mean rank in the "
+        "other datasets' tables. `experiments.transfer`, [transfer_search.json](experiments/results/transfer_search.json).\n\n",
+        _table(
+            ("method", "source labels", *DATASETS),
+            [
+                (f"`{method}`", f"{next(row['labels_source'] for row in search if row['method'] == method):,}",
+                 *(_best(next(row for row in search if row["method"] == method and row["dataset"] == dataset)) for dataset in DATASETS))
+                for method in dict.fromkeys(row["method"] for row in search)
+            ],
+        ),
+        _said_of_meta_only(generation),
+    ]
+    return "".join(parts)
+
+
+def surrogate() -> str:
+    meta = _meta("nasbench201/surrogate.safetensors")
+    heads = {"strings": "strings", "canonical_classes": "canonical classes"}
+    rows = []
+    for held_out, name in heads.items():
+        figures = meta["held_out"][held_out]
+        for kind, key in (("Kendall tau", "kendall_tau"), ("R²", "r2")):
+            cells = [f"{figures['outputs'][f'{d}/val/200'][key]:.3f} / {figures['outputs'][f'{d}/test/200'][key]:.3f}" for d in DATASETS]
+            rows.append((f"{kind}, held-out {name} ({figures['architectures']:,} architectures)", *cells))
+    return (
+        f"learned from {meta['labels']:,} values of the table {meta['table_version']}. Held out, 200 epochs, validation / test:\n\n"
+        + _table(("", *DATASETS), rows)
+        + "\nOf the strings held out some share their canonical class with a trained one, of the classes none does. The 12-epoch "
+        "figures are in the file's metadata.\n"
+    )
+
+
+def shipped() -> str:
+    rows = []
+    for name in ("denoiser", *(f"{kind}-{dataset}" for kind in ("sister-tables", "meta-only") for dataset in DATASETS), "surrogate"):
+        meta = _meta(f"nasbench201/{name}.safetensors")
+        size = (_pretrained() / f"nasbench201/{name}.safetensors").stat().st_size / 1e6
+        rows.append((f"`{name}`", f"{size:.2f} MB", f"{meta['train_seconds']:.0f} s", f"`{meta['command']}`"))
+    return (
+        "Weights are safetensors with JSON metadata (seed, command, figures) in `diffnag/pretrained`. Seconds as they were measured, on two "
+        "cores, at times with other work beside:\n\n" + _table(("file", "size", "trained in", "command"), rows)
+        + "\n`tasks.safetensors`, the image features of the datasets, comes from `python -m diffnag.embed_datasets`.\n"
+    )
+
+
+def _result(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def _pretrained() -> Path:
+    from diffnag.files import PRETRAINED
+
+    return PRETRAINED
+
+
+def _meta(name: str) -> dict[str, Any]:
+    from safetensors import safe_open
+
+    with safe_open(_pretrained() / name, framework="np") as file:
+        return json.loads(file.metadata()["diffnag"])
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "".join("| " + " | ".join(row) + " |\n" for row in (head, ["---"] * len(head), *rows))
+
+
+def _pct(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _best(row: dict[str, Any]) -> str:
+    median = row["median_labels_to_optimum"]
+    spread = "" if row["stderr"] is None else f" ± {row['stderr']:.2f}"
+    return f"{row['mean_best']:.2f}{spread}" + (f" ({median:.0f})" if median is not None else "")
+
+
+def _sources(search: Sequence[Any], row: Any) -> int:
+    return next(found["labels_source"] for found in search if found["method"] == row["predictor"])
+
+
+def _said_of_meta_only(generation: Sequence[Any]) -> str:
+    taus = [row["tau_all_cells"] for row in generation if row["predictor"] == "meta-only" and row["scale"] == 3]
+    behind = [f"`{row['predictor']}` on {row['dataset']}" for row in generation if row["scale"] == 3 and row["mean"] < row["ranked_mean"]]
+    text = (
+        f"\n`meta-only` has learned from the 4,630 ImageNet-32 tuples alone. They tell little of this space: its Kendall tau over all "
+        f"15,625 cells is {min(taus):.2f} to {max(taus):.2f}, so trust it to rank nothing yet.\n"
+    )
+    return text + (f"Ranking unguided samples beats guidance, in the same time, for {', '.join(behind)}.\n" if behind else "")
+
+
+if __name__ == "__main__":
+    main()
