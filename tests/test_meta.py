@@ -170,8 +170,9 @@ def test_command(space, short, tmp_path, data_folder, monkeypatch, capsys):
         (["--target", "cifar10"], "nas_bench_201"),
     ],
 )
-def test_command_bad_input(arguments, sentence, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["train_predictor", *arguments])
+def test_command_bad_input(arguments, sentence, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("DIFFNAG_CACHE", str(tmp_path))  # with no table left by another test
+    monkeypatch.setattr(sys, "argv", ["train_predictor", "--out", str(tmp_path / "m.safetensors"), *arguments])
     with pytest.raises(SystemExit) as stop:
         cli.run(train_predictor.main)
     assert stop.value.code == 2
@@ -260,7 +261,7 @@ def test_metadata_names_command_and_seed(space):
 
     _, about = load_checkpoint(shipped("nasbench201", "sister-tables", "cifar10"), kind="meta-predictor")
     assert about["seed"] == 0
-    assert about["command"].startswith("python -m diffnag.train_predictor --target cifar10")
+    assert about["command"] == "python -m diffnag.train_predictor --predictor meta --target cifar10 --sources sister-tables"
     json.dumps(about)
 
 
