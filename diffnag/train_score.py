@@ -12,6 +12,8 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,22 +100,20 @@ def train(options: Options, *, out: Path, resume: bool = False, device: str = "a
         raise UserError(f"{state} holds an interrupted training: pass --resume to go on with it, or delete it")
 
     begin = saved = time.monotonic()
-    try:
-        with _progress(options.steps, run.step, show=rank == 0) as report:
-            while run.step < options.steps:
-                loss = _step(run, x0, rank=rank, world=world)
-                last = run.step == options.steps
-                if last or run.step % 25 == 0:
-                    report(run.step, loss.item(), None)
-                if rank == 0 and not last and (run.step % max(options.steps // 8, 1) == 0):
+    with _progress(options.steps, run.step, show=rank == 0) as report, _signals() as signalled:
+        while run.step < options.steps:
+            loss = _step(run, x0, rank=rank, world=world)
+            last = run.step == options.steps
+            if last or run.step % 25 == 0:
+                report(run.step, loss.item(), None)
+            if rank == 0 and not last:
+                if run.step % max(options.steps // 8, 1) == 0:
                     report(run.step, loss.item(), _quality(run.averaged(), space, split, n=256))
-                if rank == 0 and not last and time.monotonic() - saved > SAVE_EVERY_S:
+                if signalled or time.monotonic() - saved > SAVE_EVERY_S:
                     run.save(state)
                     saved = time.monotonic()
-    except KeyboardInterrupt:
-        if rank == 0:
-            run.save(state)
-        raise KeyboardInterrupt(f"stopped at step {run.step} of {options.steps}; the same command with --resume goes on") from None
+            if signalled and not last:
+                raise KeyboardInterrupt(f"stopped at step {run.step} of {options.steps}; the same command with --resume goes on")
     figures = _quality(run.averaged(), space, split, n=1024)
     meta = {
         **{f"trained_{key}": value for key, value in asdict(options).items() if key not in ("space", "sde", "split")},
@@ -268,30 +268,44 @@ def _quality(net: Any, space: SearchSpace, split: Any, *, n: int) -> dict[str, f
     return {key: value for key, value in generation_metrics(archs, n, space, split).items() if isinstance(value, float)}
 
 
-def _progress(steps: int, done: int, *, show: bool) -> Any:
-    from contextlib import contextmanager
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """A list that fills with the signals to stop that arrive: a step once begun is finished, so that what is saved is whole."""
+    import signal
+    import threading
 
+    arrived: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # where Python takes no handlers
+        yield arrived
+        return
+    before = {number: signal.signal(number, lambda number, _: arrived.append(number)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield arrived
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress(steps: int, done: int, *, show: bool) -> Iterator[Callable[[int, float, dict[str, float] | None], None]]:
+    """A bar that takes `(step, loss, metrics or None)`; where there is no terminal, a line whenever there are metrics."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    @contextmanager
-    def bar() -> Any:
-        columns = [TextColumn("step {task.completed}/{task.total}"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn()]
-        with Progress(*columns, console=Console(stderr=True), disable=not show) as progress:
-            task = progress.add_task("", total=steps, completed=done)
-            said = ""
+    columns = [TextColumn("step {task.completed}/{task.total}"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn()]
+    with Progress(*columns, console=Console(stderr=True), disable=not show) as progress:
+        task = progress.add_task("", total=steps, completed=done)
+        said = ""
 
-            def report(step: int, loss: float, quality: dict[str, float] | None) -> None:
-                nonlocal said
-                if quality is not None:
-                    said = "  ".join(f"{key} {quality[key]:.3f}" for key in ("validity", "uniqueness", "novelty") if key in quality)
-                    if not progress.console.is_terminal and show:
-                        print(f"step {step}/{steps}  loss {loss:.4f}  {said}", file=sys.stderr, flush=True)
-                progress.update(task, completed=step, description=f"loss {loss:.4f}  {said}")
+        def report(step: int, loss: float, metrics: dict[str, float] | None) -> None:
+            nonlocal said
+            if metrics is not None:
+                said = "  ".join(f"{key} {metrics[key]:.3f}" for key in ("validity", "uniqueness", "novelty") if key in metrics)
+                if show and not progress.console.is_terminal:
+                    print(f"step {step}/{steps}  loss {loss:.4f}  {said}", file=sys.stderr, flush=True)
+            progress.update(task, completed=step, description=f"loss {loss:.4f}  {said}")
 
-            yield report
-
-    return bar()
+        yield report
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -53,11 +54,11 @@ def test_interrupted_and_resumed_equals_unbroken(tmp_path, monkeypatch):
 
     def interrupted(run, x0, *, rank, world):
         if run.step == 5:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)  # in the middle of a step, which is then finished
         return real(run, x0, rank=rank, world=world)
 
     monkeypatch.setattr(train_score, "_step", interrupted)
-    with pytest.raises(KeyboardInterrupt, match="stopped at step 5 of 12; the same command with --resume goes on"):
+    with pytest.raises(KeyboardInterrupt, match="stopped at step 6 of 12; the same command with --resume goes on"):
         train_score.train(OPTIONS, out=out, device="cpu")
     monkeypatch.setattr(train_score, "_step", real)
     with pytest.raises(UserError, match="holds an interrupted training: pass --resume"):
