@@ -72,7 +72,7 @@ def main() -> None:
             file.write(json.dumps(line) + "\n")
     metrics = {
         "n": args.n,
-        **generation_metrics(archs, args.n, space, CanonicalSplit.named(denoiser.split)),
+        **generation_metrics([item.arch for item in made.by_threshold if item.arch is not None], args.n, space, CanonicalSplit.named(denoiser.split)),
         "nfe": made.nfe,
         "predictor_nfe": made.predictor_nfe,
         "wall_s": round(made.wall_s, 4),

@@ -66,11 +66,11 @@ class Tilt:
     """The log tilt `S z` of one predictor in one space, on architectures, relaxed matrices and noisy ones.
 
     `z = (mean - centre) / spread`, where centre and spread are those of the predictor's means over `REFERENCE_DRAWS`
-    fixed random architectures. `calls` counts the predictor's evaluations, one a batch.
+    fixed random architectures. `items` counts the architectures that the predictor was asked about since.
     """
 
     def __init__(self, predictor: CheckedPredictor, space: SearchSpace, scale: float) -> None:
-        self.predictor, self.scale, self.calls = predictor, scale, 1  # the reference draws, below
+        self.predictor, self.scale, self.items = predictor, scale, 0
         self._packing = Packing.of(space)
         rng = np.random.default_rng(0)
         means, _ = predictor.predict([space.random(rng) for _ in range(REFERENCE_DRAWS)])
@@ -78,19 +78,19 @@ class Tilt:
 
     def z(self, archs: Sequence[Arch]) -> np.ndarray:
         """Standardised means `(b,)` of clean architectures."""
-        self.calls += 1
+        self.items += len(archs)
         return (self.predictor.predict(archs)[0] - self.centre) / self.spread
 
     def relaxed(self, x0: Tensor) -> Tensor:
         """`S z (b,)` of relaxed architectures `x0 (b, d)`, an estimate inside the cube [-1, 1]^d; differentiable."""
-        self.calls += 1
+        self.items += len(x0)
         V, E = self._packing.relaxed(x0)
         mean = self.predictor.predictor.forward(V, E, V.new_ones(V.shape[:2], dtype=torch.bool))  # type: ignore[attr-defined]
         return self.scale * (self._checked(mean, "forward", len(x0)) - self.centre) / self.spread
 
     def noisy(self, x: Tensor, t: Tensor) -> Tensor:
         """`log E[exp(S z) | x_t] (b,)` for `x (b, d)` at `t (b,)`, with z given x_t taken as normal; differentiable."""
-        self.calls += 1
+        self.items += len(x)
         V, E = self._packing.split(x)
         mask = V.new_ones(V.shape[:2], dtype=torch.bool)
         answer = self.predictor.predictor.forward_noisy(V, E, mask, t)  # type: ignore[attr-defined]

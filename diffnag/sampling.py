@@ -27,14 +27,15 @@ class Sampler(Protocol):
 
 
 class CountCalls:
-    """A score that counts its evaluations, one a call: the `nfe` of all results."""
+    """A score that counts its evaluations: `calls`, and `items`, the samples in them."""
 
     def __init__(self, score: Score) -> None:
         self._score = score
-        self.calls = 0
+        self.calls = self.items = 0
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         self.calls += 1
+        self.items += len(x)
         return self._score(x, t)
 
 

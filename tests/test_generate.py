@@ -77,6 +77,22 @@ def test_every_kind_of_guidance_raises_the_mean(space, denoiser, cls, kind):
     assert means[1] > means[0] + 0.5  # in units of the predictor; its spread over the space is about 7
 
 
+def test_metrics_are_by_threshold_whatever_the_rule(space, denoiser, tmp_path, monkeypatch):
+    few = ("--sampler", "euler-maruyama", "--steps", "10", "--n", "200")
+    for rule in ("threshold", "argmax"):
+        run(monkeypatch, *few, "--quantise", rule, "--out", str(tmp_path / f"{rule}.jsonl"))
+    metrics = [json.loads((tmp_path / f"{rule}.metrics.json").read_text()) for rule in ("threshold", "argmax")]
+    valid = [sum(json.loads(line)["valid"] for line in (tmp_path / f"{rule}.jsonl").read_text().splitlines()) for rule in ("threshold", "argmax")]
+    assert metrics[0]["validity"] == metrics[1]["validity"] == valid[0] / 200
+    assert metrics[1]["quantise"] == "argmax"
+    assert valid[1] > valid[0]  # argmax mends rows; its lines say so, the metrics do not
+
+
+def test_evaluations_are_told_a_sample(space, denoiser):
+    made = Generator(space, denoiser, steps=5).generate(1500, seed=0)  # in two chunks
+    assert made.nfe == 5
+
+
 def test_scale_zero_changes_nothing(space, denoiser):
     generator = Generator(space, denoiser)
     free = generator.generate(32, seed=0).decoded
