@@ -84,19 +84,19 @@ class Tilt:
     def relaxed(self, x0: Tensor) -> Tensor:
         """`S z (b,)` of relaxed architectures `x0 (b, d)`, an estimate inside the cube [-1, 1]^d; differentiable."""
         self.items += len(x0)
-        V, E = self._packing.relaxed(x0)
+        V, E = self._packing.relaxed(x0.cpu())  # predictors live on the CPU, whatever the denoiser does
         mean = self.predictor.predictor.forward(V, E, V.new_ones(V.shape[:2], dtype=torch.bool))  # type: ignore[attr-defined]
-        return self.scale * (self._checked(mean, "forward", len(x0)) - self.centre) / self.spread
+        return self.scale * (self._checked(mean, "forward", len(x0)) - self.centre).to(x0.device) / self.spread
 
     def noisy(self, x: Tensor, t: Tensor) -> Tensor:
         """`log E[exp(S z) | x_t] (b,)` for `x (b, d)` at `t (b,)`, with z given x_t taken as normal; differentiable."""
         self.items += len(x)
-        V, E = self._packing.split(x)
+        V, E = self._packing.split(x.cpu())
         mask = V.new_ones(V.shape[:2], dtype=torch.bool)
-        answer = self.predictor.predictor.forward_noisy(V, E, mask, t)  # type: ignore[attr-defined]
+        answer = self.predictor.predictor.forward_noisy(V, E, mask, t.cpu())  # type: ignore[attr-defined]
         mean, variance = (self._checked(part, "forward_noisy", len(x)) for part in answer)
         scale = self.scale / self.spread
-        return scale * (mean - self.centre) + 0.5 * scale**2 * variance
+        return (scale * (mean - self.centre) + 0.5 * scale**2 * variance).to(x.device)
 
     def _checked(self, value: Tensor, method: str, b: int) -> Tensor:
         if not isinstance(value, Tensor) or value.shape != (b,) or not torch.isfinite(value).all():

@@ -127,7 +127,7 @@ class RelaxedPredictor(Protocol):
     """A predictor that is differentiable on relaxed architectures: allows `denoised` guidance."""
 
     def forward(self, V: Tensor, E: Tensor, mask: Tensor) -> Tensor:
-        """`V (b, n, f)`, `E (b, n, n)` in [0, 1], `mask (b, n)` -> mean `(b,)`, in the units of `predict`."""
+        """`V (b, n, f)`, `E (b, n, n)` in [0, 1], `mask (b, n)`, on the CPU -> mean `(b,)`, in the units of `predict`."""
         ...
 
 
@@ -138,7 +138,7 @@ class NoisyPredictor(Protocol):
     def forward_noisy(self, V: Tensor, E: Tensor, mask: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Mean `(b,)` and variance `(b,)` of what `predict` says of the clean architecture behind x_t.
 
-        `V (b, n, f)` and `E (b, n, n)` are diffused: scaled to [-1, 1] and noised to time `t (b,)`.
+        `V (b, n, f)` and `E (b, n, n)` are diffused: scaled to [-1, 1] and noised to time `t (b,)`; all on the CPU.
         """
         ...
 
