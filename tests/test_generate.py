@@ -89,7 +89,7 @@ def test_metrics_are_by_threshold_whatever_the_rule(space, denoiser, tmp_path, m
 
 
 def test_evaluations_are_told_a_sample(space, denoiser):
-    made = Generator(space, denoiser, steps=5).generate(1500, seed=0)  # in two chunks
+    made = Generator(space, denoiser, steps=5).generate(1500, seed=0)  # in three chunks
     assert made.nfe == 5
 
 
