@@ -11,12 +11,14 @@ distinct ones. `search`: table oracle, protocol T (reward = mean test accuracy),
 from __future__ import annotations
 
 import argparse
+import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from experiments.common import DATASETS, use_reference_data, write_result
+from experiments.common import DATASETS, RESULTS, use_reference_data, write_result
 
 N, SEEDS, BUDGET, SEARCH_SEEDS = 256, 5, 30, 20
 SCALES = (0.0, 1.0, 2.0, 3.0, 4.0)
@@ -27,13 +29,14 @@ BASELINES = METHODS[-3:]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=("generation", "search"))
+    parser.add_argument("--methods", nargs="+", choices=(*METHODS, "copy-rank"), default=(*METHODS, "copy-rank"), help="of the search part")
     parser.add_argument("--workers", type=int, default=2, help="processes of the search part")
     args = parser.parse_args()
     use_reference_data()
     if args.only != "search":
         generation()
     if args.only != "generation":
-        search(args.workers)
+        search(args.workers, args.methods)
 
 
 def generation() -> None:
@@ -84,16 +87,22 @@ def _guided_and_ranked(generator: Any, predictor: Any, scale: float, seed: int, 
     }  # fmt: skip
 
 
-def search(workers: int) -> None:
+def search(workers: int, methods: Sequence[str]) -> None:
+    """All rows, or those of `methods` anew and the others as they stand in the result file."""
     from concurrent.futures import ProcessPoolExecutor
 
     from diffnag import load_space
     from diffnag.oracles.table import load_table
 
     table = load_table(load_space("nasbench201"))
-    pairs = [(dataset, method) for dataset in DATASETS for method in (*METHODS, "copy-rank")]
+    everything = (*METHODS, "copy-rank")
+    kept: list[dict[str, Any]] = []
+    if set(methods) != set(everything):
+        kept = [row for row in json.loads((RESULTS / "transfer_search.json").read_text())["rows"] if row["method"] not in methods]
+    pairs = [(dataset, method) for dataset in DATASETS for method in methods]
     with ProcessPoolExecutor(workers, initializer=_one_thread) as pool:
-        rows = list(pool.map(_searches, *zip(*pairs, strict=True)))
+        rows = [*kept, *pool.map(_searches, *zip(*pairs, strict=True))]
+    rows.sort(key=lambda row: (DATASETS.index(row["dataset"]), everything.index(row["method"])))
     write_result(
         "transfer_search", protocol="T", budget=BUDGET, seeds=SEARCH_SEEDS, table_version=table.version,
         table_sha256=table.sha256, rows=rows,
@@ -135,10 +144,10 @@ def _searches(dataset: str, method: str) -> dict[str, Any]:
 
 
 def _copy_rank(table: Any, dataset: str) -> np.ndarray:
-    """Best test accuracy so far `(BUDGET,)`, cells taken in the order of their mean rank in the sister tables' validation."""
+    """Best test accuracy so far `(BUDGET,)`, cells taken in the order of their mean rank by test accuracy in the sister tables."""
     from scipy.stats import rankdata
 
-    sisters = [table.values[f"{other}/val/200"] for other in DATASETS if other != dataset]
+    sisters = [table.values[f"{other}/test/200"] for other in DATASETS if other != dataset]
     order = np.argsort(-np.mean([rankdata(column) for column in sisters], axis=0), kind="stable")
     return np.maximum.accumulate(table.values[f"{dataset}/test/200"][order[:BUDGET]])
 
