@@ -94,7 +94,8 @@ def surrogate() -> str:
             cells = [f"{figures['outputs'][f'{d}/val/200'][key]:.3f} / {figures['outputs'][f'{d}/test/200'][key]:.3f}" for d in DATASETS]
             rows.append((f"{kind}, held-out {name} ({figures['architectures']:,} architectures)", *cells))
     return (
-        f"Six small networks on features of the graph, learned from {meta['labels']:,} values of the table {meta['table_version']}. Held out, 200 epochs, validation / test:\n\n"
+        f"Six small networks on features of the graph, learned from {meta['labels']:,} values of the table {meta['table_version']}. "
+        "Held out, 200 epochs, validation / test:\n\n"
         + _table(("", *DATASETS), rows)
         + "\nOf the strings held out some share their canonical class with a trained one, of the classes none does. The 12-epoch "
         "figures are in the file's metadata.\n"
