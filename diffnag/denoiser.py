@@ -89,9 +89,8 @@ class Denoiser(nn.Module):
         Weighted by 1 + (alpha / sigma)^2, as in Karras et al. (2022), eq. 8, for data of unit second moment.
         """
         alpha, sigma = self.sde.marginal(t)
-        x = expand_like(alpha, x0) * x0 + expand_like(sigma, x0) * noise
         weight = 1 + (alpha / sigma) ** 2
-        return weight * (self(x, t, mask) - x0).square().mean(dim=1)
+        return weight * (self(self.sde.diffuse(x0, t, noise), t, mask) - x0).square().mean(dim=1)
 
     def save(self, path: str | Path, meta: dict[str, Any]) -> None:
         """Write weights and everything that rebuilds the network; `meta` is kept beside it."""

@@ -136,9 +136,8 @@ class Generator:
         for first in range(0, len(archs), CHUNK):
             batch = ArchBatch.of(archs[first : first + CHUNK], self.space, device=self._device)
             x0 = packing.pack(batch.V, batch.E)
-            alpha, sigma = sde.marginal(ts[:1])
             eps = torch.randn(x0.shape, generator=noise).to(x0.device)
-            x = euler_maruyama(score, sde, alpha * x0 + sigma * eps, ts, generator=noise)
+            x = euler_maruyama(score, sde, sde.diffuse(x0, ts[:1], eps), ts, generator=noise)
             moved += [item.arch for item in self._decode(x, "threshold")]
         return moved
 

@@ -48,6 +48,12 @@ def time_grid(sde: SDE, steps: int, *, start: float = 1.0, device: torch.device 
     return torch.tensor(ts, dtype=torch.float32, device=device)
 
 
+def stratified_times(grid: Tensor, b: int, *, generator: torch.Generator) -> Tensor:
+    """`b` training times out of `grid`, one from each of `b` equal strata: less variance than independent draws."""
+    strata = (torch.arange(b) + torch.rand(b, generator=generator)) / b
+    return grid[(strata * len(grid)).long()]
+
+
 def euler_maruyama(score: Score, sde: SDE, x: Tensor, ts: Tensor, *, generator: torch.Generator) -> Tensor:
     """Euler-Maruyama on the reverse-time SDE (Song et al. 2021, eq. 6); one evaluation a step, weak order 1."""
     for t, s in itertools.pairwise(ts):

@@ -35,6 +35,11 @@ class SDE:
         """Scale `alpha` and noise level `sigma` of p(x_t | x_0)."""
         raise NotImplementedError
 
+    def diffuse(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """x_t from `x0 (b, ...)`, `t (b,)` or `(1,)`, and standard normal `noise (b, ...)`."""
+        alpha, sigma = self.marginal(t)
+        return expand_like(alpha, x0) * x0 + expand_like(sigma, x0) * noise
+
     def drift_diffusion(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """`f` and `g` of `dx = f x dt + g dw` (every drift here is linear in x)."""
         raise NotImplementedError

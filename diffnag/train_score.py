@@ -139,7 +139,10 @@ class _Run:
         import torch
         from torch.optim.swa_utils import AveragedModel
 
+        from diffnag.sampling import time_grid
+
         self.net, self.options, self.step = net, options, 0
+        self.grid = time_grid(net.sde, 1000)  # equidistant in log noise: the levels that sampling visits
         self.optimizer = torch.optim.AdamW(net.parameters(), lr=options.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
         self.average = AveragedModel(net, avg_fn=_ema)
 
@@ -194,14 +197,12 @@ def _step(run: _Run, x0: Tensor, *, rank: int, world: int) -> Tensor:
     """One optimiser step on this process's share of the global batch; returns the share's loss."""
     import torch
 
-    from diffnag.sampling import time_grid
+    from diffnag.sampling import stratified_times
 
-    b, sde = run.options.batch_size, run.net.sde
+    b = run.options.batch_size
     generator = torch.Generator().manual_seed((run.options.seed * 1_000_003 + run.step) % 2**63)
     pick = torch.randint(len(x0), (b,), generator=generator)
-    grid = time_grid(sde, 1000)  # equidistant in log noise: the levels that sampling visits
-    strata = (torch.arange(b) + torch.rand(b, generator=generator)) / b  # one draw a stratum: less variance
-    t = grid[(strata * len(grid)).long()]
+    t = stratified_times(run.grid, b, generator=generator)
     noise = torch.randn(b, x0.shape[1], generator=generator)
     mine = slice(rank, None, world)
     share = [tensor[mine].to(x0.device) for tensor in (pick, t, noise)]

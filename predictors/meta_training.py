@@ -15,8 +15,7 @@ from diffnag.arch import ArchBatch, Packing
 from diffnag.datasets.sources import Source
 from diffnag.datasets.tasks import known_datasets, load_task
 from diffnag.relaxation import relax
-from diffnag.sampling import time_grid
-from diffnag.sde import expand_like
+from diffnag.sampling import stratified_times, time_grid
 from predictors.meta_network import CleanNetwork, NoisyNetwork, TaskEncoder
 
 if TYPE_CHECKING:
@@ -118,11 +117,10 @@ def train_noisy(
         generator.set_state(state)  # both networks see the same images
         given = _embedding(net.task, name, generator, whole=name == target)
         batch = torch.randint(len(x0), (b,), generator=generator)
-        t = grid[(((torch.arange(b) + torch.rand(b, generator=generator)) / b) * len(grid)).long()]
+        t = stratified_times(grid, b, generator=generator)
         with torch.no_grad():
             phi = clean(pool.V[batch], pool.E[batch], pool.mask[batch], wanted.expand(b, -1))
-        alpha, sigma = sde.marginal(t)
-        x = expand_like(alpha, x0) * x0[batch] + expand_like(sigma, x0) * torch.randn(b, x0.shape[1], generator=generator)
+        x = sde.diffuse(x0[batch], t, torch.randn(b, x0.shape[1], generator=generator))
         mean, factor = net(*packing.split(x), pool.mask[batch], t, given.expand(b, -1))
         residual = torch.linalg.solve_triangular(factor, (phi - mean)[..., None], upper=False)[..., 0]
         log_det = torch.diagonal(factor, dim1=1, dim2=2).log().sum(1)
