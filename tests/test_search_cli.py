@@ -41,7 +41,10 @@ def start(*arguments: str | Path, seconds: float = 0.0) -> subprocess.Popen[str]
     """Run it in a process of its own, each evaluation taking `seconds`."""
     environment = {**os.environ, "TOY_ORACLE_SECONDS": str(seconds)}
     command = [sys.executable, "-W", "error", "-m", "diffnag.search", *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it, and hands that on
+    )  # fmt: skip
 
 
 def trials(folder: Path) -> list[dict[str, str]]:
