@@ -161,11 +161,11 @@ class NASBench201:
 
         return size(self.operations(arch), num_classes=num_classes, image_size=image_size)
 
-    def build(self, arch: Arch, *, channels: int = 16, cells: int = 5, num_classes: int) -> nn.Module:
+    def build(self, arch: Arch, *, channels: int = 16, cells: int = 5, num_classes: int, stem_stride: int = 1) -> nn.Module:
         """The benchmark's network: images `(b, 3, h, w)` -> logits `(b, num_classes)`."""
         from search_spaces.nasbench201_network import Network
 
-        return Network(self.operations(arch), channels=channels, cells=cells, num_classes=num_classes)
+        return Network(self.operations(arch), channels=channels, cells=cells, num_classes=num_classes, stem_stride=stem_stride)
 
     def read_table(self, path: Path, *, trust_pickle: bool) -> BenchmarkTable:
         """Read the official `.pth` or a CSV with the same columns as `nas_bench_201.csv.gz`."""

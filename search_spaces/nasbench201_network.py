@@ -65,12 +65,13 @@ class Reduction(nn.Module):
 
 
 class Network(nn.Module):
-    """Images `(b, 3, h, w)`, h and w multiples of 4, -> logits `(b, num_classes)`."""
+    """Images `(b, 3, h, w)` -> logits `(b, num_classes)`; `stem_stride` divides the image's side before the first cell."""
 
-    def __init__(self, operations: tuple[int, ...], *, channels: int, cells: int, num_classes: int) -> None:
+    def __init__(self, operations: tuple[int, ...], *, channels: int, cells: int, num_classes: int, stem_stride: int = 1) -> None:
         super().__init__()
         widths = (channels, 2 * channels, 4 * channels)
-        self.stem = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
+        stem = nn.Conv2d(3, channels, 3, stem_stride, padding=1, bias=False)
+        self.stem = nn.Sequential(stem, nn.BatchNorm2d(channels))
         self.body = nn.Sequential(*_cells(operations, channels=channels, cells=cells))
         for narrow, wide in pairwise(widths):
             self.body.append(Reduction(narrow, wide))

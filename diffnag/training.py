@@ -1,0 +1,125 @@
+"""Train a network on images that lie in memory as one tensor: no loader, no workers, weights averaged over the last steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+EVALUATION_BATCH = 512
+
+
+class Diverged(RuntimeError):
+    """The loss is no longer finite."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: SGD with Nesterov momentum, one cosine from `learning_rate` down after a short warm-up.
+
+    `average` is the share of the run over which the exponential moving average of the weights remembers; `shift` the
+    largest random translation in pixels, and `flip` says whether images may be mirrored.
+    """
+
+    epochs: int = 10
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    warm_up: float = 0.1
+    weight_decay: float = 5e-4
+    momentum: float = 0.9
+    label_smoothing: float = 0.1
+    average: float = 0.1
+    shift: int = 1
+    flip: bool = True
+
+
+def as_input(images: np.ndarray) -> Tensor:
+    """uint8 images `(n, h, w)` or `(n, h, w, 3)` -> float32 `(n, 3, h, w)` channels-last, each channel standardised over the set."""
+    x = torch.from_numpy(np.ascontiguousarray(images))
+    x = x[..., None].expand(-1, -1, -1, 3) if x.ndim == 3 else x
+    x = x.float()
+    mean, std = x.mean((0, 1, 2)), x.std((0, 1, 2)).clamp_min(1e-3)
+    return ((x - mean) / std).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+
+
+def train(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    recipe: Recipe,
+    *,
+    generator: torch.Generator,
+    on_epoch: Callable[[int, nn.Module], object] = lambda epoch, averaged: None,
+) -> nn.Module:
+    """Train `model` on images `x (n, 3, h, w)` and labels `y (n,)`; returns its average, in evaluation mode.
+
+    `on_epoch(done, averaged)` is called after each epoch and may raise to end the training. Raises `Diverged`.
+    """
+    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+    batch = min(recipe.batch_size, len(x))
+    steps = len(x) // batch
+    total = recipe.epochs * steps
+    decay = 1 - 1 / max(1.0, recipe.average * total)
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    optimiser = torch.optim.SGD(
+        model.parameters(), recipe.learning_rate, recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay, foreach=True
+    )
+    model.train()
+    for epoch in range(recipe.epochs):
+        order = torch.randperm(len(x), generator=generator)
+        for k in range(steps):
+            for group in optimiser.param_groups:
+                group["lr"] = recipe.learning_rate * one_cycle((epoch * steps + k + 1) / total, recipe.warm_up)
+            chosen = order[k * batch : (k + 1) * batch]
+            images = augment(x[chosen], shift=recipe.shift, flip=recipe.flip, generator=generator)
+            loss = functional.cross_entropy(model(images), y[chosen], label_smoothing=recipe.label_smoothing)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            averaged.update_parameters(model)
+        if not math.isfinite(loss.item()):
+            raise Diverged(f"the loss is {loss.item()} after epoch {epoch + 1}")
+        on_epoch(epoch + 1, averaged.module.eval())
+    return averaged.module.eval()
+
+
+def one_cycle(progress: float, warm_up: float) -> float:
+    """Factor of the learning rate: linear from 0 to 1 over `warm_up`, then a cosine down to 0; `progress` in (0, 1]."""
+    if progress < warm_up:
+        return progress / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
+
+
+def augment(x: Tensor, *, shift: int, flip: bool, generator: torch.Generator) -> Tensor:
+    """Mirror half of the images and move each by up to `shift` pixels, edges repeated."""
+    n, _, h, w = x.shape
+    rows, columns = torch.arange(h).expand(n, h), torch.arange(w).expand(n, w)
+    if shift:
+        moves = torch.randint(-shift, shift + 1, (2, n, 1), generator=generator)
+        rows, columns = (rows + moves[0]).clamp(0, h - 1), (columns + moves[1]).clamp(0, w - 1)
+    if flip:
+        mirrored = torch.rand(n, 1, generator=generator) < 0.5
+        columns = torch.where(mirrored, w - 1 - columns, columns)
+    if not (shift or flip):
+        return x
+    last = x.permute(0, 2, 3, 1)  # channels-last memory: a view
+    moved = last[torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return moved.permute(0, 3, 1, 2)
+
+
+@torch.no_grad()
+def logits(model: nn.Module, x: Tensor) -> Tensor:
+    """`(n, classes)` of images `(n, 3, h, w)`, in evaluation mode."""
+    model.eval()
+    return torch.cat([model(x[k : k + EVALUATION_BATCH]) for k in range(0, len(x), EVALUATION_BATCH)])
+
+
+def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
+    """Share of images `x` whose label is the network's first choice, in %."""
+    return 100 * (logits(model, x).argmax(1) == y).float().mean().item()
