@@ -1,0 +1,175 @@
+"""Train the image encoder: `python -m diffnag.train_image_encoder --images FOLDER --out FILE`.
+
+A classifier of four fifths of the classes of Tiny-ImageNet (Le and Yang, 2015), of which the body is kept. The last fifth,
+the labels with `label % 5 == 4`, stays unseen, for tasks to be held out with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from diffnag import cli
+from diffnag.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+FILE = "tiny_imagenet16.npz"
+HELD_OUT = "label % 5 == 4"
+ALTERED = 0.25
+"""Share of the training images that are made grey, half as sharp, or noisy: the network is to recognise such images too, not
+to be blind to what was done to them, so it sees each in one form only."""
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="python -m diffnag.train_image_encoder", description="Train the image encoder on Tiny-ImageNet.")
+    p.add_argument("--images", type=Path, required=True, metavar="FOLDER",
+                   help=f"holds {FILE} with x_train, x_test (b, h, w[, 3]) uint8 and y_train, y_test (b,)")
+    p.add_argument("--out", type=Path, required=True, metavar="FILE", help="the safetensors file to write")
+    p.add_argument("--epochs", type=cli.positive_int, default=20, help="passes over the images; default: %(default)s")
+    p.add_argument("--seed", type=cli.seed, default=0, help="default: %(default)s")
+    return p
+
+
+def main() -> None:
+    options = parser().parse_args()
+    from diffnag.checkpoint import checksum
+    from diffnag.files import check_writable
+
+    check_writable(options.out)
+    path = options.images / FILE
+    split = read_images(path)
+    source = {"images_file": FILE, "images_sha256": checksum(path)}
+    command = f"python -m diffnag.train_image_encoder --images FOLDER --epochs {options.epochs} --seed {options.seed}"
+    meta = train(*split, out=options.out, epochs=options.epochs, seed=options.seed, about={**source, "command": command})
+    print(
+        f"wrote {options.out}, {options.out.stat().st_size / 1e6:.2f} MB: {meta['validation_accuracy']:.1f} % of the validation "
+        f"images right over {meta['classes']} classes, {meta['train_core_seconds']:.0f} core-seconds"
+    )
+
+
+def read_images(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """`x_train, y_train, x_test, y_test` of a `.npz` file without the held-out classes; labels count from 0 without gaps."""
+    import zipfile
+
+    from diffnag.datasets.encoder import SIDE, check_images
+
+    if not path.is_file():
+        raise UserError(f"there is no file {path}; --images names a folder that holds {FILE}")
+    try:
+        with np.load(path) as arrays:
+            x, y, x_test, y_test = (arrays[name] for name in ("x_train", "y_train", "x_test", "y_test"))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is no .npz file with x_train, y_train, x_test and y_test: {error}") from error
+    for images, labels in ((x, y), (x_test, y_test)):
+        check_images(images)
+        if images.shape[1:3] != (SIDE, SIDE):
+            raise UserError(f"{path} has images of {images.shape[1]} x {images.shape[2]} pixels; accepted is {SIDE} x {SIDE}")
+        if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
+            raise UserError(f"{path} has {len(images)} images and {labels.dtype} labels of shape {labels.shape}; "
+                            "accepted is one whole number an image")
+    classes = np.unique(y[y % 5 != 4])
+    seen, seen_test = np.isin(y, classes), np.isin(y_test, classes)
+    if len(classes) < 2 or not seen_test.any():
+        raise UserError(f"{path} has {len(classes)} classes outside {HELD_OUT}; at least 2 are needed, with test images")
+    return x[seen], np.searchsorted(classes, y[seen]), x_test[seen_test], np.searchsorted(classes, y_test[seen_test])
+
+
+def train(
+    x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.ndarray, *, out: Path, epochs: int, seed: int, about: dict[str, str]
+) -> dict[str, Any]:
+    """Train on images `x` and labels `y (n,)`, write `out`, return its metadata, with the accuracy of what was written."""
+    from dataclasses import asdict
+
+    import torch
+
+    from diffnag import training
+    from diffnag.checkpoint import save_checkpoint
+    from diffnag.datasets.encoder import KIND, LEARNED, STATISTICS, ImageEncoder, to_pixels
+
+    begin, processor, done = time.monotonic(), time.process_time(), 0
+    classes = int(y.max()) + 1
+    labels, labels_test = torch.from_numpy(y), torch.from_numpy(y_test)
+    pixels, pixels_test = to_pixels(altered(x, np.random.default_rng(seed))), to_pixels(x_test)
+    recipe = training.Recipe(epochs=epochs, shift=2, label_smoothing=0.0)
+
+    def report(epoch: int, averaged: nn.Module) -> None:
+        nonlocal done
+        done = epoch
+        left = (time.monotonic() - begin) / epoch * (epochs - epoch)
+        right = training.accuracy(averaged, pixels_test, labels_test)
+        print(f"epoch {epoch}/{epochs}  validation {right:.1f} %  {left / 60:.1f} min left", file=sys.stderr, flush=True)
+
+    with torch.random.fork_rng(devices=[]):  # initial weights come from the global generator; the caller's stays as it was
+        torch.manual_seed(seed)
+        encoder, head = ImageEncoder(), torch.nn.Linear(LEARNED, classes)
+    classifier = torch.nn.Sequential(encoder.trunk, head).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    try:
+        generator = torch.Generator().manual_seed(seed)
+        trained = training.train(classifier, pixels, labels, recipe, generator=generator, on_epoch=report)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"stopped after epoch {done} of {epochs}; nothing was written") from None
+
+    trained.load_state_dict({name: _stored(tensor).float() for name, tensor in trained.state_dict().items()})
+    encoder.trunk.load_state_dict(next(trained.children()).state_dict())
+    encoder.eval()
+    raw = encoder.encode(x)  # not yet standardised: mean 0, standard deviation 1
+    encoder.mean, encoder.std = raw.mean(0), raw.std(0).clamp_min(1e-3)
+    meta = {
+        "kind": KIND,
+        "seed": seed,
+        **about,
+        "held_out": HELD_OUT,
+        "classes": classes,
+        "training_images": len(x),
+        "altered_share": ALTERED,
+        "validation_accuracy": round(training.accuracy(trained, pixels_test, labels_test), 2),
+        "train_seconds": round(time.monotonic() - begin, 1),
+        "train_core_seconds": round(time.process_time() - processor, 1),
+        "threads": torch.get_num_threads(),
+        "recipe": asdict(recipe),
+        "statistics": STATISTICS,
+    }
+    save_checkpoint(out, {name: _stored(tensor) for name, tensor in encoder.state_dict().items()}, meta)
+    return meta
+
+
+def _stored(tensor: Any) -> Any:
+    """Weights take two bytes each; the few vectors of normalisation keep four."""
+    return tensor.half() if tensor.ndim > 1 else tensor
+
+
+def altered(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """`images` with a share `ALTERED` of them made grey, half as sharp, or noisy, one of the three each."""
+    changed = np.repeat(images[..., None], 3, axis=3) if images.ndim == 3 else images.copy()
+    chosen = rng.permutation(len(changed))[: round(ALTERED * len(changed))]
+    for change, rows in zip((grey, blurred, noisy), np.array_split(chosen, 3), strict=True):
+        changed[rows] = change(changed[rows], rng)
+    return changed
+
+
+def grey(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The mean of the channels of `(b, h, w, 3)`, in each of them."""
+    return np.repeat(images.mean(3, keepdims=True), 3, axis=3).round().astype(np.uint8)
+
+
+def blurred(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Means of 2 x 2 pixels of `(b, h, w, 3)`, sides even, each shown in all four of them."""
+    b, h, w, channels = images.shape
+    means = images.reshape(b, h // 2, 2, w // 2, 2, channels).mean((2, 4))
+    return means.repeat(2, axis=1).repeat(2, axis=2).round().astype(np.uint8)
+
+
+def noisy(images: np.ndarray, rng: np.random.Generator, *, deviation: float = 25) -> np.ndarray:
+    """Gaussian noise of that many grey levels on every pixel and channel."""
+    return (images + rng.normal(0, deviation, images.shape)).round().clip(0, 255).astype(np.uint8)
+
+
+if __name__ == "__main__":
+    cli.run(main)
