@@ -27,7 +27,7 @@ def images(*shape: int, seed: int = 0) -> np.ndarray:
 # -- features
 
 
-@pytest.mark.parametrize("shape", [(5, 4, 4), (5, 8, 8), (5, 28, 28), (5, 16, 16, 3), (5, 33, 20, 3), (5, 10, 64, 3)])
+@pytest.mark.parametrize("shape", [(5, 4, 4), (5, 8, 8), (5, 1500, 1500), (5, 28, 28), (5, 16, 16, 3), (5, 33, 20, 3), (5, 10, 64, 3)])
 def test_features_of_any_size_depend_on_the_image_alone(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     x = images(*shape)
     features = encode_images(x)

@@ -29,7 +29,7 @@ FEATURES = 64
 """Features an image: `FEATURES - len(STATISTICS)` of the network, then those of `image_statistics`."""
 LEARNED = FEATURES - len(STATISTICS)
 _WIDTHS = (32, 64, 128)
-_CHUNK = 1024
+_CHUNK, _CHUNK_PIXELS = 1024, 2**22
 _RESNET_SIDE = 64
 
 
@@ -164,7 +164,8 @@ def _resampling(length: int, side: int) -> Tensor:
 
 
 def _in_chunks(model: nn.Module, images: np.ndarray, *, side: int) -> Tensor:
-    chunks = [model(to_pixels(images[k : k + _CHUNK], side=side)) for k in range(0, len(images), _CHUNK)]
+    step = max(1, min(_CHUNK, _CHUNK_PIXELS // (images.shape[1] * images.shape[2])))
+    chunks = [model(to_pixels(images[k : k + step], side=side)) for k in range(0, len(images), step)]
     return torch.cat([torch.empty(0, FEATURES), *chunks])
 
 
