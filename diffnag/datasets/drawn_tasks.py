@@ -1,0 +1,173 @@
+"""Many small image tasks out of few sources, made to differ in what they ask of an architecture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from diffnag.errors import DataNotFound, UserError, unknown
+from diffnag.files import data_folder
+
+SIDE = 16
+HELD_OUT_WHOLE = ("cifar10", "fashion_mnist", "mnist")
+"""Sources that no encoder and no predictor is trained on."""
+HELD_OUT_EVERY = 5
+"""Of every other source, the classes whose label leaves 4 when divided by 5 are held out."""
+IMAGES_OF_TASK = 5_000
+"""Images of a task at most, of which those not trained on are judged on."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is done to every image of a task. In order: shuffling of blocks, blur, noise, grey, resolution.
+
+    `shuffle` permutes blocks of that many pixels a side, the same way in every image (0: not); `blur` repeats pixels of
+    half the resolution; `noise` is the standard deviation of normal noise in units of the pixels' 0 to 255; `side` is the
+    resolution that the task has in the end.
+    """
+
+    shuffle: int = 0
+    blur: bool = False
+    noise: float = 0.0
+    grey: bool = False
+    side: int = SIDE
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """A task as plain data: the same one gives the same images. `label_noise` is the share of training labels redrawn."""
+
+    source: str
+    classes: tuple[int, ...]
+    train_images: int
+    label_noise: float
+    change: Change
+    seed: int
+
+
+class TaskImages(NamedTuple):
+    """uint8 images `(n, side, side[, 3])`, labels `(n,)` from 0; `judged` are those that are not trained on."""
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_judged: np.ndarray
+    y_judged: np.ndarray
+
+
+def draw_task(source: str, rng: np.random.Generator, *, held_out: bool) -> TaskSpec:
+    """A random task of 5 to 20 classes of `source`; a third is left as it is, the others are changed.
+
+    Labels are made noisy only where there are images enough to learn from nevertheless.
+    """
+    classes = allowed_classes(source, held_out=held_out)
+    chosen = np.sort(rng.choice(classes, min(len(classes), int(rng.integers(5, 21))), replace=False))
+    train_images = int(rng.choice([500, 1000, 2000]))
+    label_noise = float(rng.choice([0.0, 0.0, 0.5])) if train_images >= 1000 else 0.0
+    grey_source = images_of(source)[0].ndim == 3
+    change = Change(
+        shuffle=int(rng.choice([0, 0, 4, 2])),
+        blur=bool(rng.random() < 0.2),
+        noise=float(rng.choice([0.0, 0.0, 30.0, 60.0])),
+        grey=bool(rng.random() < 0.3) or grey_source,
+        side=int(rng.choice([16, 16, 16, 8])),
+    )
+    if rng.random() < 1 / 3:
+        change, label_noise = Change(grey=grey_source), 0.0
+    return TaskSpec(source, tuple(map(int, chosen)), train_images, label_noise, change, seed=int(rng.integers(2**31)))
+
+
+def task_images(spec: TaskSpec) -> TaskImages:
+    """The images of `spec`; training images are balanced over the classes as far as they go."""
+    rng = np.random.default_rng(spec.seed)
+    x, y = images_of(spec.source)
+    (members,) = np.nonzero(np.isin(y, spec.classes))
+    members = rng.permutation(members)[:IMAGES_OF_TASK]
+    labels = np.searchsorted(spec.classes, y[members])
+    images = changed(x[members], spec.change, rng)
+    place = np.empty(len(labels), dtype=np.int64)  # of an image among those of its class
+    for label in range(len(spec.classes)):
+        mine = labels == label
+        place[mine] = np.arange(mine.sum())
+    order = np.argsort(place, kind="stable")  # the first of every class, the second of every class, ...
+    train, judged = np.sort(order[: spec.train_images]), np.sort(order[spec.train_images :])
+    given = labels[train].copy()
+    redrawn = rng.random(len(given)) < spec.label_noise
+    given[redrawn] = rng.integers(len(spec.classes), size=int(redrawn.sum()))
+    return TaskImages(images[train], given, images[judged], labels[judged])
+
+
+def changed(x: np.ndarray, change: Change, rng: np.random.Generator) -> np.ndarray:
+    """uint8 images `(n, 16, 16[, 3])` after `change`; `rng` draws the permutation and the noise."""
+    if change.shuffle:
+        x = _shuffled(x, change.shuffle, rng)
+    if change.blur:
+        x = halved(x).repeat(2, axis=1).repeat(2, axis=2)
+    if change.noise:
+        noisy = x + rng.normal(0, change.noise, x.shape).astype(np.float32)
+        x = noisy.clip(0, 255).round().astype(np.uint8)
+    if change.grey and x.ndim == 4:
+        x = (x @ np.array([0.299, 0.587, 0.114], dtype=np.float32)).round().astype(np.uint8)
+    while x.shape[1] > change.side:
+        x = halved(x)
+    return x
+
+
+def halved(x: np.ndarray) -> np.ndarray:
+    """Means over blocks of 2 x 2 pixels of uint8 images `(n, h, w[, 3])`."""
+    total = np.sum([x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)], axis=0, dtype=np.uint16)
+    return np.asarray((total + 2) // 4, dtype=np.uint8)
+
+
+def _shuffled(x: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
+    """Blocks of `side` pixels a side permuted, the same way in every image."""
+    n, h, w = x.shape[:3]
+    blocks = x.reshape(n, h // side, side, w // side, side, -1).swapaxes(2, 3).reshape(n, -1, side, side, x[0, 0, 0].size)
+    blocks = blocks[:, rng.permutation(blocks.shape[1])]
+    return blocks.reshape(n, h // side, w // side, side, side, -1).swapaxes(2, 3).reshape(x.shape)
+
+
+def allowed_classes(source: str, *, held_out: bool) -> np.ndarray:
+    """Labels of `source` that tests may use (`held_out`), or training; raises `UserError` where there are none."""
+    labels = np.unique(images_of(source)[1])
+    away = np.full(len(labels), True) if source in HELD_OUT_WHOLE else labels % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
+    left = labels[away == held_out]
+    if len(left) < 2:
+        raise UserError(f"{source} is held out for tests: nothing is trained on its images; accepted are other sources, or --held-out")
+    return left
+
+
+@lru_cache(maxsize=8)
+def images_of(source: str) -> tuple[np.ndarray, np.ndarray]:
+    """All images of `$DIFFNAG_DATA/images/<source>.npz` at 16 x 16 pixels, uint8 `(n, 16, 16[, 3])`, and labels `(n,)`."""
+    folder = data_folder()
+    if folder is None:
+        raise DataNotFound(f"the images of {source} are not there: set $DIFFNAG_DATA to a folder with images/{source}.npz")
+    path = folder / "images" / f"{source}.npz"
+    if not path.is_file():
+        there = sorted(file.stem for file in (folder / "images").glob("*.npz"))
+        raise unknown("image source", source, there)
+    return _read(path)
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    import zipfile
+
+    try:
+        with np.load(path) as arrays:
+            x = np.concatenate([arrays["x_train"], arrays["x_test"]])
+            y = np.concatenate([arrays["y_train"], arrays["y_test"]]).astype(np.int64)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is no .npz file with x_train, y_train, x_test and y_test: {error}") from error
+    side = x.shape[1]
+    margin = (-side) % SIDE // 2  # 28 pixels become 32 with a margin
+    if margin:
+        x = np.pad(x, ((0, 0), (margin, margin), (margin, margin), *[(0, 0)] * (x.ndim - 3)))
+    while x.shape[1] > SIDE:
+        x = halved(x)
+    if x.shape[1:3] != (SIDE, SIDE) or x.dtype != np.uint8:
+        raise UserError(f"{path} has {x.dtype} images of {side} pixels; accepted are uint8 of 16, 28, 32 or 64 pixels a side")
+    return x, y

@@ -1,0 +1,131 @@
+"""The meta-dataset: architectures trained on many tasks, measured by ourselves, one line of JSON a measurement.
+
+Lines are only ever appended: a reader, or a run that goes on, takes every whole line and leaves out one that a kill cut short.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffnag.datasets.drawn_tasks import Change, TaskSpec
+from diffnag.errors import UserError
+from diffnag.files import PRETRAINED
+
+if TYPE_CHECKING:
+    from diffnag.datasets.drawn_tasks import TaskImages
+
+FORMAT = "diffnag-meta-dataset-1"
+TRAINING = PRETRAINED / "nasbench201" / "meta-dataset.jsonl"
+"""Our own measurements that predictors learn from; the file's first line has the command."""
+CROSSED = PRETRAINED / "nasbench201" / "crossed-tasks.jsonl"
+"""The same architectures on tasks of held-out classes and sources: for tests."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long each network is trained: as many image passes on every task, however small."""
+
+    image_passes: int = 16_000
+    batch_size: int = 128
+    learning_rate: float = 0.1
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One trained network: `accuracy` in % and `loss` in nats over the images not trained on, None where it diverged."""
+
+    task: int
+    arch: str
+    seed: int
+    accuracy: float | None
+    loss: float | None
+    epochs: int
+    seconds: float
+    params: int
+
+
+@dataclass(frozen=True)
+class MetaDataset:
+    """What a file holds. `about` says how it was made: space, effort, sources, whether `held_out`, seed."""
+
+    about: Mapping[str, Any]
+    tasks: Mapping[int, TaskSpec]
+    measurements: tuple[Measurement, ...]
+
+
+def measure(arch: str, images: TaskImages, space: Any, *, task: int, seed: int, effort: Effort, device: str) -> Measurement:
+    """Train `arch` in the space's small network on the task's training images; judge it on all others."""
+    import torch
+    from torch.nn import functional
+
+    from diffnag.training import Diverged, Recipe, as_input, logits, train
+
+    classes = int(images.y_judged.max()) + 1
+    x, x_judged = as_input(images.x_train, device=device), as_input(images.x_judged, device=device)
+    y, y_judged = (torch.from_numpy(labels).to(device) for labels in (images.y_train, images.y_judged))
+    batch = min(effort.batch_size, len(x))
+    epochs = -(-effort.image_passes // (len(x) // batch * batch))
+    recipe = Recipe(epochs=epochs, batch_size=batch, learning_rate=effort.learning_rate, flip=False)
+    begin = time.process_time() if x.device.type == "cpu" else time.perf_counter()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # layers initialise from the global generator
+        model = space.build_small(space.from_str(arch), num_classes=classes, image_size=x.shape[2])
+    model = model.to(device, memory_format=torch.channels_last)
+    accuracy = loss = None
+    try:
+        out = logits(train(model, x, y, recipe, generator=torch.Generator().manual_seed(seed)), x_judged)
+        accuracy = round(100 * (out.argmax(1) == y_judged).float().mean().item(), 3)
+        loss = round(functional.cross_entropy(out, y_judged).item(), 4)
+    except Diverged:
+        pass
+    end = time.process_time() if x.device.type == "cpu" else time.perf_counter()
+    params = sum(parameter.numel() for parameter in model.parameters())
+    return Measurement(task, arch, seed, accuracy, loss, epochs, round(end - begin, 2), params)
+
+
+def read(path: str | Path) -> MetaDataset:
+    """The file's contents; raises `UserError` for any other file."""
+    try:
+        lines = Path(path).read_bytes().split(b"\n")[:-1]  # what follows the last newline was cut short
+        head, *rest = [json.loads(line) for line in lines]
+        if head.pop("format") != FORMAT:
+            raise ValueError("another format")
+        tasks = {row["task"]: _spec(row["spec"]) for row in rest if "spec" in row}
+        measurements = tuple(Measurement(*row) for row in rest if isinstance(row, list))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is no meta-dataset of python -m diffnag.build_meta_dataset: {error}") from error
+    return MetaDataset(head, tasks, measurements)
+
+
+def append(path: Path, rows: Iterable[TaskSpec | Measurement | Mapping[str, Any]], *, task: int = 0) -> None:
+    """Write whole lines at the end, at once on the disk; `task` numbers a `TaskSpec`, a mapping is the file's head."""
+    lines = []
+    for row in rows:
+        if isinstance(row, TaskSpec):
+            lines.append(json.dumps({"task": task, "spec": asdict(row)}, separators=(",", ":")))
+        elif isinstance(row, Measurement):
+            lines.append(json.dumps(list(asdict(row).values()), separators=(",", ":"), allow_nan=False))
+        else:
+            lines.append(json.dumps({"format": FORMAT, **row}))
+    with path.open("ab") as file:
+        file.write("".join(f"{line}\n" for line in lines).encode())
+        file.flush()
+
+
+def cut_to_whole_lines(path: Path) -> None:
+    """Drop what a kill left of a last line."""
+    data = path.read_bytes()
+    if data and not data.endswith(b"\n"):
+        with path.open("r+b") as file:
+            file.truncate(data.rfind(b"\n") + 1)
+
+
+def _spec(row: Mapping[str, Any]) -> TaskSpec:
+    return TaskSpec(**{**row, "classes": tuple(row["classes"]), "change": Change(**row["change"])})

@@ -1,0 +1,97 @@
+"""What the crossed measurements hold: is the interaction of task and architecture larger than the noise of a seed?
+
+    python -m experiments.meta_dataset_analysis
+
+Accuracies become normal scores within each task, so that no task counts more than another. Then, over the same
+architectures on every task: `architecture` is the mean covariance between two tasks, `seed` half the mean squared
+difference of two seeds, `interaction` what is left of the variance. Taus between seeds are means over tasks; taus between
+tasks are lower for two reasons, seeds and interaction.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from experiments.common import write_result
+
+
+def main() -> None:
+    from diffnag.meta_dataset import CROSSED, read
+
+    data = read(CROSSED)
+    rows = analysis(data)
+    for key, value in rows.items():
+        print(key, value)
+    write_result("meta_dataset_analysis", **rows)
+
+
+def analysis(data: Any) -> dict[str, Any]:
+    """The figures of a crossed meta-dataset."""
+    from scipy.stats import kendalltau
+
+    accuracy, again = _crossed(data)
+    tasks = list(data.tasks.values())
+    scores = np.array([_normal_scores(row) for row in accuracy])
+    twice = np.isfinite(again[0])
+    seed_tau = [kendalltau(a[twice], b[twice])[0] for a, b in zip(accuracy, again, strict=True)]
+    noise = [_seed_variance(row, other, twice) for row, other in zip(accuracy, again, strict=True)]
+    pairs = list(combinations(range(len(tasks)), 2))
+    shared = np.mean([np.cov(scores[i], scores[j])[0, 1] for i, j in pairs])
+    total, seed = float(scores.var(1, ddof=1).mean()), float(np.mean(noise))
+    cost = [m.seconds for m in data.measurements]
+    return {
+        "tasks": len(tasks), "architectures": accuracy.shape[1], "measurements": len(data.measurements),
+        "core_seconds_per_measurement": round(float(np.mean(cost)), 2),
+        "seed_tau_median": float(np.median(seed_tau)), "seed_tau_quartiles": np.quantile(seed_tau, [0.25, 0.75]).tolist(),
+        "variance_share": {
+            "architecture": float(shared / total), "interaction": 1 - float(shared + seed) / total, "seed": seed / total,
+        },
+        "task_tau": {
+            kind: float(np.mean([kendalltau(accuracy[i], accuracy[j])[0] for i, j in chosen]))
+            for kind, chosen in {
+                "all pairs": pairs,
+                "same source": [(i, j) for i, j in pairs if tasks[i].source == tasks[j].source],
+                "other source": [(i, j) for i, j in pairs if tasks[i].source != tasks[j].source],
+                "both unchanged": [(i, j) for i, j in pairs if _plain(tasks[i]) and _plain(tasks[j])],
+            }.items() if chosen
+        },
+        "per_task": [
+            {"source": t.source, "classes": len(t.classes), "train_images": t.train_images, "label_noise": t.label_noise,
+             **vars(t.change), "mean_accuracy": round(float(a.mean()), 1), "seed_tau": round(float(tau), 2)}
+            for t, a, tau in zip(tasks, accuracy, seed_tau, strict=True)
+        ],
+    }  # fmt: skip
+
+
+def _plain(task: Any) -> bool:
+    return not (task.change.shuffle or task.change.blur or task.change.noise or task.label_noise)
+
+
+def _crossed(data: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Accuracies `(tasks, architectures)` of the first seed and of the second, NaN where there is none."""
+    archs = list(dict.fromkeys(m.arch for m in data.measurements))
+    values = np.full((2, len(data.tasks), len(archs)), np.nan)
+    for m in data.measurements:
+        values[m.seed, m.task, archs.index(m.arch)] = m.accuracy
+    whole = np.isfinite(values[0]).all(1)
+    return values[0][whole], values[1][whole]
+
+
+def _normal_scores(values: np.ndarray) -> np.ndarray:
+    from diffnag.datasets.sources import normal_scores
+
+    return normal_scores(values)
+
+
+def _seed_variance(first: np.ndarray, second: np.ndarray, twice: np.ndarray) -> float:
+    """Half the mean squared difference of the two seeds' normal scores among all architectures of the task."""
+    one = _normal_scores(first)
+    other = _normal_scores(np.where(twice, second, first))
+    return float(((one - other)[twice] ** 2).mean() / 2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""What does a short training tell? Kendall tau between two seeds, and with the 200-epoch table, against its cost.
+
+    python -m experiments.training_study [--settings NAME ...]
+
+Fourteen cells that compute different things and have a convolution, drawn at random, on two tasks: CIFAR-10 (2,000
+training images) and handwritten digits (1,000), both at 16 x 16 pixels, judged on all images not trained on (3,000 and
+4,000). Each setting changes one thing of the one that `diffnag.meta_dataset` uses. Seconds are of one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from experiments.common import use_reference_data, write_result
+
+
+@dataclass(frozen=True)
+class Setting:
+    """`network` are options of the space's network, `recipe` of the trainer; judged on at most `judged` images."""
+
+    passes: int = 16_000
+    train_images: float = 1.0  # share of the task's training images
+    network: dict[str, Any] = field(default_factory=lambda: {"channels": 16, "cells": 1, "stem_stride": 2, "small": True})
+    recipe: dict[str, Any] = field(default_factory=lambda: {"batch_size": 128, "learning_rate": 0.1, "flip": False})
+    judged: int = 10_000
+
+    def but(self, *, network: dict[str, Any] | None = None, recipe: dict[str, Any] | None = None) -> Setting:
+        return replace(self, network={**self.network, **(network or {})}, recipe={**self.recipe, **(recipe or {})})
+
+
+CHOSEN = Setting()
+SETTINGS = {
+    "chosen": CHOSEN,
+    "residual reductions": CHOSEN.but(network={"small": False}),
+    "8 channels": CHOSEN.but(network={"channels": 8}),
+    "no stride in the stem, 8 channels": CHOSEN.but(network={"channels": 8, "stem_stride": 1}),
+    "2 cells, 8,000 passes": replace(CHOSEN.but(network={"cells": 2}), passes=8_000),
+    "8,000 passes": replace(CHOSEN, passes=8_000),
+    "32,000 passes": replace(CHOSEN, passes=32_000),
+    "half the images": replace(CHOSEN, train_images=0.5),
+    "batch 64": CHOSEN.but(recipe={"batch_size": 64}),
+    "learning rate 0.2": CHOSEN.but(recipe={"learning_rate": 0.2}),
+    "mirrored images": CHOSEN.but(recipe={"flip": True}),
+    "no shifted images": CHOSEN.but(recipe={"shift": 0}),
+    "no averaging of weights": CHOSEN.but(recipe={"average": 0.0}),
+    "judged on 1,000 images": replace(CHOSEN, judged=1_000),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    args = parser.parse_args()
+    use_reference_data()
+    import torch
+
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    tasks = _tasks()
+    archs, table = _cells(14)
+    rows = []
+    for name in args.settings:
+        rows.append({"setting": name, **_row(SETTINGS[name], tasks, archs, table)})
+        print(rows[-1], flush=True)
+    write_result("training_study", cells=len(archs), seeds=2, rows=rows)
+
+
+def _row(setting: Setting, tasks: dict[str, Any], archs: list[Any], table: np.ndarray) -> dict[str, Any]:
+    from scipy.stats import kendalltau
+
+    row: dict[str, Any] = {}
+    seconds = []
+    for name, images in tasks.items():
+        begin = time.process_time()
+        first, second = ([_accuracy(setting, images, arch, seed) for arch in archs] for seed in (0, 1))
+        a, b = np.array(list(first)), np.array(list(second))
+        seconds.append((time.process_time() - begin) / (2 * len(archs)))
+        row[name] = {
+            "seed_tau": round(float(kendalltau(a, b)[0]), 2), "seed_sd": round(float((a - b).std() / 2**0.5), 2),
+            "architecture_sd": round(float(((a + b) / 2).std()), 2), "mean_accuracy": round(float((a + b).mean() / 2), 1),
+        }  # fmt: skip
+        if name == "cifar10":
+            row[name]["table_tau"] = round(float(kendalltau((a + b) / 2, table)[0]), 2)
+    return {"core_seconds": round(float(np.mean(seconds)), 2), **row}
+
+
+def _accuracy(setting: Setting, images: Any, arch: Any, seed: int) -> float:
+    import torch
+
+    from diffnag import load_space
+    from diffnag.training import Recipe, accuracy, as_input, train
+    from search_spaces.nasbench201_network import Network
+
+    n = round(len(images.x_train) * setting.train_images)
+    x, judged = as_input(images.x_train[:n]), as_input(images.x_judged[: setting.judged])
+    y, y_judged = torch.from_numpy(images.y_train[:n]), torch.from_numpy(images.y_judged[: setting.judged])
+    batch = setting.recipe["batch_size"]
+    recipe = Recipe(epochs=-(-setting.passes // (n // batch * batch)), **setting.recipe)
+    torch.manual_seed(seed)
+    model = Network(load_space("nasbench201").operations(arch), num_classes=10, **setting.network)
+    model = model.to(memory_format=torch.channels_last)
+    return accuracy(train(model, x, y, recipe, generator=torch.Generator().manual_seed(seed)), judged, y_judged)
+
+
+def _tasks() -> dict[str, Any]:
+    from diffnag.datasets.drawn_tasks import Change, TaskSpec, task_images
+
+    classes = tuple(range(10))
+    return {
+        "cifar10": task_images(TaskSpec("cifar10", classes, 2_000, 0.0, Change(), seed=0)),
+        "mnist": task_images(TaskSpec("mnist", classes, 1_000, 0.0, Change(grey=True), seed=0)),
+    }
+
+
+def _cells(count: int) -> tuple[list[Any], np.ndarray]:
+    """Random cells with a convolution that compute different things, and their test accuracy on CIFAR-10 after 200 epochs."""
+    from diffnag import load_space
+    from diffnag.oracles.table import load_table
+
+    space = load_space("nasbench201")
+    table = load_table(space)
+    rng, found = np.random.default_rng(7), {}
+    while len(found) < count:
+        arch = space.random(rng)
+        key = space.canonical(arch)
+        if "conv" in key:
+            found.setdefault(key, arch)
+    archs = list(found.values())
+    values = dict(zip(table.archs, table.values["cifar10/test/200"], strict=True))
+    return archs, np.array([values[space.to_str(arch)] for arch in archs])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""Drawn tasks, the measurements on them, and the command that makes them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffnag.datasets import drawn_tasks
+from diffnag.datasets.drawn_tasks import Change, TaskSpec, allowed_classes, changed, draw_task, halved, task_images
+from diffnag.errors import DataNotFound, UserError
+from diffnag.meta_dataset import CROSSED, TRAINING, Effort, Measurement, append, cut_to_whole_lines, measure, read
+from diffnag.plugins import load_space
+
+SPACE = load_space("nasbench201")
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two small sources: `toys` of 10 classes, each of one colour, and a grey `mnist` of 28 pixels."""
+    (tmp_path / "images").mkdir()
+    rng = np.random.default_rng(0)
+    y = np.arange(400) % 10
+    colours = rng.integers(0, 256, (10, 1, 1, 3))
+    x = (0.7 * colours[y] + 0.3 * rng.integers(0, 256, (400, 16, 16, 3))).astype(np.uint8)
+    np.savez(tmp_path / "images" / "toys.npz", x_train=x[:300], y_train=y[:300], x_test=x[300:], y_test=y[300:])
+    grey = rng.integers(0, 256, (60, 28, 28), dtype=np.uint8)
+    np.savez(tmp_path / "images" / "mnist.npz", x_train=grey[:40], y_train=y[:40], x_test=grey[40:], y_test=y[40:60])
+    monkeypatch.setenv("DIFFNAG_DATA", str(tmp_path))
+    drawn_tasks.images_of.cache_clear()
+    yield tmp_path
+    drawn_tasks.images_of.cache_clear()
+
+
+def _spec(**other: object) -> TaskSpec:
+    spec = TaskSpec("toys", (1, 4, 6), train_images=30, label_noise=0.0, change=Change(), seed=5)
+    return replace(spec, **other)  # type: ignore[arg-type]
+
+
+class TestTasks:
+    def test_train_and_judged_are_all_images_once(self, images: Path) -> None:
+        task = task_images(_spec())
+        x, y = drawn_tasks.images_of("toys")
+        mine = sorted(image.tobytes() for image in x[np.isin(y, (1, 4, 6))])
+        assert sorted(image.tobytes() for image in [*task.x_train, *task.x_judged]) == mine
+        assert len(task.x_train) == 30
+        assert np.bincount(task.y_train).tolist() == [10, 10, 10]
+
+    def test_labels_follow_their_images(self, images: Path) -> None:
+        x, y = drawn_tasks.images_of("toys")
+        names = {image.tobytes(): (1, 4, 6).index(label) for image, label in zip(x, y, strict=True) if label in (1, 4, 6)}
+        task = task_images(_spec())
+        assert [names[image.tobytes()] for image in task.x_judged] == task.y_judged.tolist()
+
+    def test_label_noise_is_in_training_alone(self, images: Path) -> None:
+        clean, noisy = task_images(_spec(classes=tuple(range(10)), train_images=200)), task_images(
+            _spec(classes=tuple(range(10)), train_images=200, label_noise=0.5)
+        )
+        assert (clean.x_train == noisy.x_train).all()
+        assert (clean.y_judged == noisy.y_judged).all()
+        assert 0.35 < (clean.y_train != noisy.y_train).mean() < 0.55  # a tenth of the redrawn labels stays right
+
+    def test_same_spec_same_images(self, images: Path) -> None:
+        spec = _spec(change=Change(shuffle=4, noise=30.0, grey=True, side=8), label_noise=0.3)
+        assert all((a == b).all() for a, b in zip(task_images(spec), task_images(spec), strict=True))
+
+    def test_changes(self) -> None:
+        x = RNG.integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+        assert (changed(x, Change(), np.random.default_rng(0)) == x).all()
+        assert changed(x, Change(side=8), np.random.default_rng(0)).shape == (3, 8, 8, 3)
+        assert changed(x, Change(grey=True), np.random.default_rng(0)).shape == (3, 16, 16)
+        blurred = changed(x, Change(blur=True), np.random.default_rng(0))
+        assert (blurred[:, ::2, ::2] == blurred[:, 1::2, 1::2]).all()
+        assert (halved(blurred) == halved(x)).all()
+        moved = changed(x, Change(shuffle=4), np.random.default_rng(0))
+        blocks = lambda image: sorted(image[i : i + 4, j : j + 4].tobytes() for i in range(0, 16, 4) for j in range(0, 16, 4))  # noqa: E731
+        assert (moved != x).any()
+        assert all(blocks(a) == blocks(b) for a, b in zip(x, moved, strict=True))
+        assert (changed(x[[1, 0, 2]], Change(shuffle=4), np.random.default_rng(0)) == moved[[1, 0, 2]]).all()
+
+    def test_halved_is_the_mean_of_blocks(self) -> None:
+        x = RNG.integers(0, 256, (2, 4, 4), dtype=np.uint8)
+        exact = x.reshape(2, 2, 2, 2, 2).mean((2, 4))
+        assert np.abs(halved(x) - exact).max() <= 0.5
+
+    def test_what_is_held_out(self, images: Path) -> None:
+        assert allowed_classes("toys", held_out=True).tolist() == [4, 9]
+        assert allowed_classes("toys", held_out=False).tolist() == [0, 1, 2, 3, 5, 6, 7, 8]
+        assert allowed_classes("mnist", held_out=True).tolist() == list(range(10))
+        with pytest.raises(UserError, match="mnist is held out for tests"):
+            allowed_classes("mnist", held_out=False)
+        for seed in range(50):
+            assert not {4, 9} & set(draw_task("toys", np.random.default_rng(seed), held_out=False).classes)
+
+    def test_sources_are_brought_to_16_pixels(self, images: Path) -> None:
+        x, y = drawn_tasks.images_of("mnist")
+        assert x.shape == (60, 16, 16) and y.shape == (60,)
+
+    def test_missing_images(self, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(UserError, match="mnist, toys"):
+            drawn_tasks.images_of("svhn")
+        monkeypatch.delenv("DIFFNAG_DATA")
+        with pytest.raises(DataNotFound, match=r"\$DIFFNAG_DATA"):
+            drawn_tasks.images_of("svhn")
+
+
+class TestMeasurements:
+    def test_a_trained_cell_beats_chance_and_repeats(self, images: Path) -> None:
+        text = "|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|nor_conv_1x1~2|"
+        task = task_images(_spec(classes=(0, 1, 2), train_images=60))
+        one, again = (
+            measure(text, task, SPACE, task=3, seed=1, effort=Effort(image_passes=2_000, batch_size=30), device="cpu") for _ in range(2)
+        )
+        assert one.accuracy is not None and one.accuracy > 60
+        assert replace(one, seconds=0.0) == replace(again, seconds=0.0)
+        assert (one.task, one.arch, one.seed, one.epochs) == (3, text, 1, 34)
+        network = SPACE.build_small(SPACE.from_str(text), num_classes=3, image_size=16)
+        assert one.params == sum(p.numel() for p in network.parameters())
+
+    def test_round_trip_and_cut_line(self, tmp_path: Path) -> None:
+        path = tmp_path / "m.jsonl"
+        rows = [Measurement(0, "a", 0, 50.5, 1.25, 8, 1.5, 100), Measurement(0, "b", 0, None, None, 8, 1.5, 100)]
+        append(path, [{"space": "nasbench201"}])
+        append(path, [_spec()], task=0)
+        append(path, rows)
+        with path.open("ab") as file:
+            file.write(b'[0,"c",0,4')
+        for _ in range(2):
+            data = read(path)
+            assert data.about == {"space": "nasbench201"} and data.tasks == {0: _spec()} and data.measurements == tuple(rows)
+            cut_to_whole_lines(path)
+        assert path.read_bytes().endswith(b"\n")
+
+    @pytest.mark.parametrize("text", ["", "{}\n", '{"format": "other"}\n', "not json\n", '{"format": "diffnag-meta-dataset-1"}\n[1, 2]\n'])
+    def test_other_files_are_refused(self, tmp_path: Path, text: str) -> None:
+        (tmp_path / "m.jsonl").write_text(text)
+        with pytest.raises(UserError, match="is no meta-dataset"):
+            read(tmp_path / "m.jsonl")
+
+    @pytest.mark.parametrize(("path", "held_out"), [(TRAINING, False), (CROSSED, True)])
+    def test_shipped(self, path: Path, held_out: bool) -> None:
+        data = read(path)
+        assert path.stat().st_size < 1e6
+        assert data.about["held_out"] is held_out
+        for spec in data.tasks.values():
+            if spec.source not in drawn_tasks.HELD_OUT_WHOLE:
+                assert all((label % 5 == 4) is held_out for label in spec.classes)
+            else:
+                assert held_out
+        keys = [(m.task, m.arch, m.seed) for m in data.measurements]
+        assert len(keys) == len(set(keys)) and {task for task, _, _ in keys} <= set(data.tasks)
+        if held_out:
+            assert len(data.tasks) >= 24
+            archs = [{m.arch for m in data.measurements if m.task == task} for task in data.tasks]
+            assert len(archs[0]) >= 40 and all(part == archs[0] for part in archs)
+        else:
+            assert len(data.tasks) >= 200 and len(data.measurements) >= 2_000
+
+
+class TestCommand:
+    ARGS = ("--images", "toys", "--tasks", "2", "--archs-per-task", "2", "--workers", "1", "--device", "cpu")
+
+    def _run(self, *args: str, out: Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "diffnag.build_meta_dataset", *args, "--out", str(out)]
+        return subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
+
+    @pytest.mark.slow
+    def test_goes_on_and_grows(self, images: Path, tmp_path: Path) -> None:
+        out = tmp_path / "m.jsonl"
+        command = [sys.executable, "-m", "diffnag.build_meta_dataset", *self.ARGS, "--out", str(out)]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+        while not (out.is_file() and out.read_text().count("\n") >= 4):
+            assert process.poll() is None and not time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=20)
+        assert process.returncode == 130 and "the same command goes on" in told
+        assert self._run(*self.ARGS, out=out).returncode == 0
+        first = read(out)
+        assert len(first.measurements) == 4 and len(first.tasks) == 2
+        more = self._run("--archs-per-task", "3", *self.ARGS[:4], *self.ARGS[6:], out=out)
+        assert more.returncode == 0, more.stderr
+        data = read(out)
+        assert data.measurements[:4] == first.measurements and len({(m.task, m.arch) for m in data.measurements}) == 6
+        other = self._run("--seed", "1", *self.ARGS, out=out)
+        assert other.returncode == 2 and "was made with another seed" in other.stderr
+        assert json.loads(out.read_text().splitlines()[0])["images"] == ["toys"]
+
+    def test_mistakes(self, images: Path, tmp_path: Path) -> None:
+        unknown = self._run("--images", "svhn", *self.ARGS[2:], out=tmp_path / "m.jsonl")
+        assert unknown.returncode == 2 and "unknown image source 'svhn'" in unknown.stderr
+        held = self._run("--images", "mnist", *self.ARGS[2:], out=tmp_path / "m.jsonl")
+        assert held.returncode == 2 and "held out" in held.stderr
