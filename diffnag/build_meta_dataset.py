@@ -147,8 +147,9 @@ def _trained(
                 finished, running = wait(running, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in finished)
         except BaseException:
+            workers_left = list(pool._processes.values())
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in list(pool._processes.values()):
+            for process in workers_left:
                 process.terminate()
             raise
 

@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     import numpy as np
 
 SOURCES = {
-    "cifar10": "cifar10.npz",
-    "cifar100": "cifar100_16.npz",
-    "fashion_mnist": "fashion_mnist.npz",
-    "mnist": "mnist.npz",
-    "tiny_imagenet": "tiny_imagenet16.npz",
+    "cifar10": ("cifar10.npz", 5000, 32),
+    "cifar100": ("cifar100_16.npz", 500, 32),
+    "fashion_mnist": ("fashion_mnist.npz", 6000, 28),
+    "mnist": ("mnist.npz", 6000, 28),
+    "tiny_imagenet": ("tiny_imagenet16.npz", 500, 64),
 }
-"""Task -> the file of its images."""
+"""Task -> the file of its images, and of the whole dataset the training images a class and the side in pixels."""
 
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m diffnag.embed_datasets", description="Embed image datasets as tasks.")
-    p.add_argument("--images", type=Path, required=True, metavar="FOLDER", help=f"holds {', '.join(SOURCES.values())}, "
+    p.add_argument("--images", type=Path, required=True, metavar="FOLDER", help=f"holds {', '.join(file for file, _, _ in SOURCES.values())}, "
                    "each with x_train (b, h, w[, 3]) uint8 and y_train (b,)")
     p.add_argument("--out", type=Path, required=True, metavar="FILE", help="the safetensors file to write")
     p.add_argument("--images-per-class", type=cli.positive_int, default=20, help="default: %(default)s")
@@ -38,14 +38,17 @@ def main() -> None:
     import torch
 
     from diffnag.checkpoint import checksum, save_checkpoint
-    from diffnag.datasets.tasks import task_from_images
+    from diffnag.datasets.tasks import descriptors_of, task_from_images
 
     tasks, sources = {}, {}
-    for name, file in SOURCES.items():
-        x, y = _training_images(options.images / file, classes=options.classes)
+    for name, (file, images_a_class, side) in SOURCES.items():
+        x, y, all_classes = _training_images(options.images / file, classes=options.classes)
         task = task_from_images(x, y, images_per_class=options.images_per_class, seed=options.seed)
-        tasks[name], sources[file] = task.to(torch.float16), checksum(options.images / file)
-        print(f"{name}: {len(task)} classes of {task.shape[1]} images")
+        assert task.features is not None
+        tasks[f"{name}/features"] = task.features.to(torch.float16)
+        tasks[f"{name}/descriptors"] = descriptors_of(all_classes, images_a_class, side, 1 if x.ndim == 3 else 3)
+        sources[file] = checksum(options.images / file)
+        print(f"{name}: {len(task.features)} classes of {task.features.shape[1]} images")
     command = (
         f"python -m diffnag.embed_datasets --images FOLDER --images-per-class {options.images_per_class} "
         f"--classes {options.classes} --seed {options.seed}"
@@ -55,8 +58,8 @@ def main() -> None:
     print(f"wrote {options.out}, {options.out.stat().st_size / 1e6:.2f} MB")
 
 
-def _training_images(path: Path, *, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Training images and labels of at most `classes` classes of a `.npz` file."""
+def _training_images(path: Path, *, classes: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Training images and labels of at most `classes` classes of a `.npz` file, and how many classes there are."""
     import zipfile
 
     import numpy as np
@@ -68,7 +71,7 @@ def _training_images(path: Path, *, classes: int) -> tuple[np.ndarray, np.ndarra
         raise UserError(f"{path} is no .npz file with x_train and y_train: {error}") from error
     labels = np.unique(y)
     kept = np.isin(y, labels[:: -(-len(labels) // classes)])
-    return x[kept], y[kept]
+    return x[kept], y[kept], len(labels)
 
 
 if __name__ == "__main__":

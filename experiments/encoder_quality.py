@@ -53,7 +53,7 @@ def main() -> None:
 def _features() -> Features:
     """What is compared, by name: uint8 images `(b, h, w[, 3])` -> `(b, features)`."""
     from diffnag.datasets.encoder import LEARNED, encode_images, to_pixels
-    from diffnag.datasets.features import random_conv_features
+    from experiments.random_features import random_conv_features
 
     return {
         "encoder": lambda images: encode_images(images).numpy(),

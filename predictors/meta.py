@@ -1,8 +1,8 @@
 """`meta` and `meta-only`: predictors meta-learned from other datasets, aware of the dataset and of diffusion noise.
 
-Both score an architecture A for a task as `w . phi(A, task) + b`. Labels of the target, where a search pays for some, change
-`w` by Bayesian linear regression; as the noise-aware network predicts the distribution of phi itself, the changed `w` steers
-the diffusion at once.
+Both score an architecture A for a task as `w . phi(A, task) + b`. Labels of the target, where a search pays for some,
+sharpen these scores by a Gaussian process; its answers, projected on phi, change `w`, and as the noise-aware network
+predicts the distribution of phi itself, the changed `w` steers the diffusion at once.
 """
 
 from __future__ import annotations
@@ -15,34 +15,38 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from diffnag.arch import ArchBatch
 from diffnag.checkpoint import load_checkpoint, save_checkpoint
+from diffnag.datasets.sources import FIDELITIES, OWN_IMAGES
 from diffnag.datasets.tasks import load_task
 from diffnag.denoiser import load_denoiser
-from diffnag.errors import UserError, unknown
+from diffnag.errors import UserError
 from diffnag.files import PRETRAINED
 from diffnag.sde import from_json, to_json
+from predictors.adaptation import Adaptation
 from predictors.meta_network import CleanNetwork, MetaConfig, NoisyNetwork
+from predictors.meta_training import Features, Schedule
+from predictors.path_features import PathFeatures
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
     from diffnag.datasets.sources import Source
+    from diffnag.datasets.tasks import Task
     from diffnag.protocols import SearchSpace
 
 KIND = "meta-predictor"
-FEW_LABELS, FEW_STEPS, MANY_STEPS, NOISY_STEPS = 10_000, 800, 2500, 2500
-"""Optimiser steps: of the value, with few source labels (which it would soon learn by heart) or many, and of the noise."""
-PRIOR_SCALES = (0.0, 0.05, 0.1, 0.2, 0.4)
-NOISE_SCALES = (0.05, 0.1, 0.2, 0.4, 0.8)
-"""Grid of standard deviations, of the change of a weight and of a label's noise, over which the evidence is maximised."""
+CLEAN, CLEAN_TABLES, NOISY = Schedule(600, learning_rate=3e-3), Schedule(3000, learning_rate=3e-3), Schedule(2500)
+"""Training of the value, from few labels or with whole tables among the sources, and of the noise-aware part."""
+FEW_LABELS = 10_000
+POOL = 2048
+"""Random architectures on which values are standardised, and the adapted scores projected on phi."""
 
 
 class MetaPredictor:
-    """Meta-learned on the benchmark tables of the other datasets (transfer protocol `sister-tables`).
+    """Meta-learned on the benchmark tables of the other datasets (transfer protocol `sister-tables`) and our own measurements.
 
-    Before any label of the target its values are standardised scores; after, they are in the labels' units.
+    Before any label of the target its values are standardised scores; after, they are in the labels' units. A dataset
+    that the space's benchmark does not know is one of the user's own images: its task is that of its training images.
     """
 
     transfer: ClassVar[str] = "sister-tables"
@@ -50,24 +54,25 @@ class MetaPredictor:
     def setup(self, *, space: SearchSpace, dataset: str, seed: int) -> None:
         """Load the checkpoint that was trained without labels of `dataset`."""
         del seed  # nothing here is random
-        path = shipped(space.name, self.transfer, dataset)
+        target = dataset if dataset in space.datasets else OWN_IMAGES
+        task = load_task(dataset)  # says what datasets there are
+        path = shipped(space.name, self.transfer, target)
         if not path.is_file():
-            there = sorted(file.stem.removeprefix(f"{self.transfer}-") for file in path.parent.glob(f"{self.transfer}-*"))
-            if not there:
-                raise UserError(f"no {self.transfer} meta-predictor is shipped for space {space.name!r}; see python -m diffnag.train_predictor")
-            raise unknown("dataset", dataset, there)
-        self.load(path, space=space, dataset=dataset)
+            raise UserError(
+                f"no {self.transfer} meta-predictor for {target} is shipped for space {space.name!r}; see python -m diffnag.train_predictor"
+            )
+        self.load(path, space=space, target=target, task=task)
 
-    def load(self, path: str | Path, *, space: SearchSpace, dataset: str) -> None:
-        """Use the checkpoint in `path`, which must have been made for `space` and target `dataset`."""
+    def load(self, path: str | Path, *, space: SearchSpace, target: str, task: Task | None = None) -> None:
+        """Use the checkpoint in `path`, which must have been made for `space` and `target`; `task` is by default the target's."""
         tensors, meta = load_checkpoint(path, kind=KIND)
-        if (meta["space"], meta["target"]) != (space.name, dataset):
-            raise UserError(f"{path} predicts {meta['target']} in {meta['space']}, not {dataset} in {space.name}")
+        if (meta["space"], meta["target"]) != (space.name, target):
+            raise UserError(f"{path} predicts {meta['target']} in {meta['space']}, not {target} in {space.name}")
         self._build(space, MetaConfig(**meta["config"]), from_json(meta["sde"]))
         for name, net in (("clean", self._clean), ("noisy", self._noisy)):
             net.load_state_dict({key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")})
-        self._labels_source: dict[str, int] = meta["labels_source"]
-        self._bind(dataset)
+        self._labels_source, self._std, self._fidelity = meta["labels_source"], meta["std"], meta["fidelity"]
+        self._bind(task or load_task(target))
 
     @property
     def labels_source(self) -> Mapping[str, int]:
@@ -86,107 +91,92 @@ class MetaPredictor:
         report: Callable[[str, int, int, float], None],
     ) -> None:
         """Train from scratch on `sources`, none of which may be of `target`; `report(stage, step, steps, loss)`."""
-        from predictors.meta_training import Schedule, train_clean, train_noisy, whiten
+        from predictors.meta_training import LOSS, random_archs, standardise, train_clean, train_noisy, transfer_error
 
-        if any(source.dataset == target for source in sources):
-            raise UserError(f"a source holds labels of the target {target}")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)  # layers initialise from the global generator
-            self._build(space, MetaConfig(), load_denoiser(space).sde)
-        self._labels_source = {source.origin: source.labels for source in sources}
-        steps = FEW_STEPS if sum(source.labels for source in sources) < FEW_LABELS else MANY_STEPS
-        train_clean(self._clean, sources, space, Schedule(steps), seed=seed, report=report)
+        self._build(space, MetaConfig(), load_denoiser(space).sde, seed=seed)
+        labels: dict[str, int] = {}
+        for source in sources:
+            labels[source.origin] = labels.get(source.origin, 0) + source.labels
+        self._labels_source = labels
+        schedule = CLEAN_TABLES if sum(labels.values()) > FEW_LABELS else CLEAN
+        task = load_task(target) if target != OWN_IMAGES else None
+        self._fidelity = -1 if task is not None and all(s.fidelity != "table" for s in sources) else FIDELITIES.index("table" if task else "small")
+        self._std = transfer_error(self._clean, sources, self._features, schedule, loss=LOSS, seed=seed, report=report)
+        self._build(space, MetaConfig(), load_denoiser(space).sde, seed=seed)
+        train_clean(self._clean, sources, self._features, schedule, loss=LOSS, seed=seed, report=report)
+        asked = [task] if task else [source.task for source in sources if source.fidelity == "small"]
         with torch.no_grad():
-            embedding = self._clean.task(load_task(target))
-        whiten(self._clean, embedding, space)
-        train_noisy(self._noisy, self._clean, target, space, Schedule(NOISY_STEPS), seed=seed, report=report)
-        self._bind(target)
+            embeddings = torch.cat([self._embedding(task) for task in asked])
+        standardise(self._clean, embeddings, self._features(random_archs(space, POOL, seed=0)))
+        train_noisy(self._noisy, self._clean, embeddings, space, self._features, NOISY, seed=seed, report=report)
+        self._bind(asked[0])
 
     def save(self, path: str | Path, *, target: str, meta: Mapping[str, Any]) -> None:
         """Write both networks and what they were trained on."""
         nets = {"clean": self._clean, "noisy": self._noisy}
         about = {
-            "kind": KIND, "space": self._space.name, "target": target,
-            "labels_source": dict(self._labels_source), "config": asdict(self._config), "sde": to_json(self._noisy.sde),
+            "kind": KIND, "space": self._space.name, "target": target, "labels_source": dict(self._labels_source),
+            "std": self._std, "fidelity": self._fidelity, "config": asdict(self._config), "sde": to_json(self._noisy.sde),
         }  # fmt: skip
         save_checkpoint(path, {f"{name}.{key}": value for name, net in nets.items() for key, value in net.state_dict().items()}, {**meta, **about})
 
-    def _build(self, space: SearchSpace, config: MetaConfig, sde: Any) -> None:
+    def _build(self, space: SearchSpace, config: MetaConfig, sde: Any, *, seed: int = 0) -> None:
         self._space, self._config = space, config
-        self._clean, self._noisy = CleanNetwork(space, config), NoisyNetwork(space, sde, config)
+        self._groups = PathFeatures(space)
+        self._features = architecture_features(space)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # layers initialise from the global generator
+            inputs = self._features([space.random(np.random.default_rng(0))]).shape[1]
+            self._clean, self._noisy = CleanNetwork(inputs, config), NoisyNetwork(space, sde, config)
 
-    def _bind(self, dataset: str) -> None:
-        """Fix the task: both embeddings are computed once."""
-        task = load_task(dataset)
+    def _embedding(self, task: Task) -> Tensor:
+        """`(1, size)`"""
+        return self._clean.task(self._clean.task.inputs(task)[None], torch.tensor([self._fidelity]))
+
+    def _bind(self, task: Task) -> None:
+        """Fix the task: its embedding is computed once."""
         for net in (self._clean, self._noisy):
             net.eval().requires_grad_(False)
-        self._task_clean, self._task_noisy = self._clean.task(task), self._noisy.task(task)
-        self._forget()
+        self._task = self._embedding(task)
+        self._adaptation: Adaptation | None = None
+        self._weight, self._bias = self._clean.value.weight[0], self._clean.value.bias[0]
 
     # -- labels of the target
 
-    def _forget(self) -> None:
-        k = self._config.features
-        self._change, self._covariance, self._noise = torch.zeros(k), torch.zeros(k, k), 0.0
-        self._gain, self._shift = 1.0, 0.0
-
     def fit(self, archs: Sequence[Arch], y: np.ndarray) -> None:
-        """Adapt the weights to labels `y (m,)` of the target, all that there are; every call starts from the prior.
+        """Adapt to labels `y (m,)` of the target, all that there are; every call starts from the prior."""
+        from predictors.meta_training import random_archs
 
-        The labels' scale is unknown, so they are first given mean and spread of the prior's scores of the same
-        architectures. The change of weights then has a normal prior whose scale, with that of the labels' noise, is the
-        one of largest evidence (MacKay 1992).
-        """
-        self._forget()
-        if len(y) < 3 or np.std(y) == 0:
-            self._shift = float(np.mean(y)) - float(self._scores(archs)[0].mean())
-            return
-        median = np.median(y)
-        y = np.maximum(y, median - 4 * 1.4826 * max(np.median(np.abs(y - median)), 1e-9))  # failures say little of the best
-        prior, _, phi = self._scores(archs)
-        self._gain = float(np.std(y) / max(float(prior.std()), 1e-6))
-        self._shift = float(np.mean(y)) - self._gain * float(prior.mean())
-        residual = torch.as_tensor((y - self._shift) / self._gain, dtype=torch.float64) - prior
-        _, change, noise = max(
-            (_evidence(phi, residual, change, noise), change, noise) for change in PRIOR_SCALES for noise in NOISE_SCALES
-        )
-        precision = phi.T @ phi / noise**2 + torch.eye(phi.shape[1]).double() / max(change, 1e-3) ** 2
-        covariance = torch.linalg.inv(precision)
-        self._covariance, self._noise = covariance.float(), noise
-        self._change = (covariance @ phi.T @ residual / noise**2).float()
+        self._adaptation = Adaptation()
+        prior, _, features = self._prior(archs)
+        self._adaptation.fit(prior, features, y)
+        prior, phi, features = self._prior(random_archs(self._space, POOL, seed=1))
+        mean, _ = self._adaptation.predict(prior, features)
+        columns = np.column_stack([phi, np.ones(len(phi))])
+        solution = np.linalg.lstsq(columns, mean, rcond=1e-6)[0]
+        self._weight = torch.as_tensor(solution[:-1], dtype=torch.float32)
+        self._bias = torch.as_tensor(solution[-1], dtype=torch.float32)
 
     def predict(self, archs: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation `(b,)`: standardised scores before any label, then in the labels' units."""
-        prior, std, phi = self._scores(archs)
-        mean = prior + phi @ self._change.double()
-        if self._noise:
-            std = ((phi @ self._covariance.double() * phi).sum(1) + self._noise**2).sqrt()
-        return (self._shift + self._gain * mean).numpy(), (self._gain * std).numpy()
+        prior, _, features = self._prior(archs)
+        if self._adaptation is None:
+            return prior, np.full(len(prior), self._std)
+        return self._adaptation.predict(prior, features)
 
-    def _scores(self, archs: Sequence[Arch]) -> tuple[Tensor, Tensor, Tensor]:
-        """The prior's mean `(b,)` and standard deviation `(b,)`, and phi `(b, k)`, float64."""
-        batch = ArchBatch.of(archs, self._space)
+    def _prior(self, archs: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+        """The prior's scores `(b,)`, phi `(b, k)`, and what the adaptation sees, `(b, ...)` each."""
         with torch.no_grad():
-            phi = self._clean(batch.V, batch.E, batch.mask, self._task_clean.expand(len(batch), -1))
-            mean, variance = self._clean.value(phi)[:, 0], functional.softplus(self._clean.log_variance(phi)[:, 0])
-        return mean.double(), (variance + 1e-3).sqrt().double(), phi.double()
+            phi = self._clean(self._features(archs), self._task.expand(len(archs), -1))
+            value = self._clean.value(phi)[:, 0]
+        return value.double().numpy(), phi.double().numpy(), [*self._groups(archs)]
 
     # -- guidance
 
-    def forward(self, V: Tensor, E: Tensor, mask: Tensor) -> Tensor:
-        """Mean `(b,)` of relaxed architectures, in the units of `predict`; differentiable."""
-        phi = self._clean(V, E, mask, self._task_clean.expand(len(V), -1))
-        return self._shift + self._gain * (phi @ self._weight() + self._clean.value.bias)
-
     def forward_noisy(self, V: Tensor, E: Tensor, mask: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance `(b,)` of `predict`'s mean, for the clean architecture behind x_t; differentiable."""
-        mean, factor = self._noisy(V, E, mask, t, self._task_noisy.expand(len(V), -1))
-        weight = self._weight()
-        value = self._shift + self._gain * (mean @ weight + self._clean.value.bias)
-        return value, self._gain**2 * (factor.transpose(1, 2) @ weight).square().sum(1)
-
-    def _weight(self) -> Tensor:
-        return self._clean.value.weight[0] + self._change
+        mean, factor = self._noisy(V, E, mask, t, self._task.expand(len(V), -1))
+        return mean @ self._weight + self._bias, (factor.transpose(1, 2) @ self._weight).square().sum(1)
 
 
 class MetaOnlyPredictor(MetaPredictor):
@@ -195,14 +185,12 @@ class MetaOnlyPredictor(MetaPredictor):
     transfer = "meta-only"
 
 
+def architecture_features(space: SearchSpace) -> Features:
+    """What the clean network sees of architectures, `(b, inputs)` float32."""
+    groups = PathFeatures(space)
+    return lambda archs: torch.as_tensor(np.concatenate(groups(archs), axis=1), dtype=torch.float32)
+
+
 def shipped(space: str, transfer: str, target: str) -> Path:
     """Where the package keeps a meta-predictor."""
     return PRETRAINED / space / f"{transfer}-{target}.safetensors"
-
-
-def _evidence(phi: Tensor, residual: Tensor, change: float, noise: float) -> float:
-    """Log marginal likelihood of `residual (m,)` under weights N(0, change^2) on `phi (m, k)` and noise N(0, noise^2)."""
-    covariance = change**2 * phi @ phi.T + noise**2 * torch.eye(len(phi)).double()
-    factor = torch.linalg.cholesky(covariance)
-    white = torch.linalg.solve_triangular(factor, residual[:, None], upper=False)
-    return float(-0.5 * white.square().sum() - torch.diagonal(factor).log().sum())

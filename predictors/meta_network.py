@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from diffnag.datasets.features import FEATURES
+from diffnag.datasets.encoder import FEATURES
+from diffnag.datasets.sources import FIDELITIES
+from diffnag.datasets.tasks import DESCRIPTORS, Task
 from diffnag.denoiser import space_attention
 from diffnag.transformer import GraphTransformer, noise_embedding
 
@@ -19,44 +22,75 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MetaConfig:
-    """Sizes: `width` of a token, transformer `layers` and `heads`, and `features` of an architecture, phi."""
+    """Sizes: of the clean network's layers (`hidden`) and of a task's embedding (`task`); of the noisy transformer, `width`
+    of a token, `layers` and `heads`; and `features` of an architecture, phi. `knows` says what is seen of a task.
+    """
 
+    hidden: int = 64
+    task: int = 16
     width: int = 64
     layers: int = 2
     heads: int = 2
     features: int = 16
+    knows: str = "images"
 
 
-class AttentionPool(nn.Module):
-    """A set `(..., m, width)` -> `(..., width)`: attention by one learned query (Lee et al. 2019, Set Transformer, PMA)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.query = nn.Parameter(torch.zeros(width))  # begins as the mean of the set
-        self.key = nn.Linear(width, width)
-        self.value = nn.Sequential(nn.Linear(width, width), nn.SiLU())
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight = (self.key(x) @ self.query / x.shape[-1] ** 0.5).softmax(dim=-1)
-        return (weight[..., None] * self.value(x)).sum(dim=-2)
+KNOWS = ("nothing", "descriptors", "images")
 
 
 class TaskEncoder(nn.Module):
-    """A task `(classes, images, 64)` -> `(width,)`, the same for any order of classes and of images within one."""
+    """A task -> `(size,)`, the same for any order of classes and of images within one, for any number of either.
 
-    def __init__(self, width: int) -> None:
+    Images are pooled to the moments of each feature over the set: its mean, its spread within classes, and how far the
+    classes lie apart in terms of that spread (which is where noisy labels show). Attention within classes and over them
+    (Lee et al. 2019, Set Transformer) was no better on a few hundred tasks (experiments/dataset_awareness.py).
+    """
+
+    def __init__(self, size: int, knows: str) -> None:
         super().__init__()
-        self.image = nn.Linear(FEATURES, width)
-        self.within_class = AttentionPool(width)
-        self.over_classes = AttentionPool(width)
-        self.out = nn.Linear(width, width)
-        self.unknown = nn.Parameter(torch.zeros(width))
+        self.knows = knows
+        self.descriptors = 0 if knows == "nothing" else len(DESCRIPTORS)
+        """How many of the inputs are the descriptors, the first; the rest come from images."""
+        self.fidelity = nn.Embedding(len(FIDELITIES), size)
+        inputs = {"nothing": 0, "descriptors": len(DESCRIPTORS), "images": len(DESCRIPTORS) + 3 * FEATURES}[knows]
+        self.register_buffer("centre", torch.zeros(inputs))
+        self.register_buffer("spread", torch.ones(inputs))
+        self.inner = nn.Sequential(nn.Linear(inputs, size), nn.SiLU(), nn.Linear(size, size)) if inputs else None
+        nn.init.zeros_(self.fidelity.weight)
 
-    def forward(self, task: Tensor | None) -> Tensor:
-        """The embedding; None, a task whose images are not to be had, has a learned one."""
-        if task is None:
-            return self.unknown
-        return self.out(self.over_classes(self.within_class(self.image(task))))
+    centre: Tensor
+    spread: Tensor
+
+    def standardise(self, tasks: Sequence[Task]) -> None:
+        """Centre the inputs on `tasks` and give them unit spread there."""
+        inputs = torch.stack([self.inputs(task) for task in tasks])
+        self.centre.copy_(inputs.nanmean(0).nan_to_num(0.0))
+        self.spread.copy_((inputs - self.centre).square().nanmean(0).sqrt().nan_to_num(1.0).clamp_min(0.05))
+
+    def inputs(self, task: Task) -> Tensor:
+        """What is seen of `task`, `(inputs,)`; NaN for the images of one that has none."""
+        parts = [task.descriptors] if self.knows != "nothing" else [torch.empty(0)]
+        if self.knows == "images":
+            parts.append(set_moments(task.features) if task.features is not None else torch.full((3 * FEATURES,), torch.nan))
+        return torch.cat(parts)
+
+    def forward(self, inputs: Tensor, fidelity: Tensor) -> Tensor:
+        """`inputs (b, inputs)` and indices `fidelity (b,)`, -1 for one that is not known -> `(b, size)`.
+
+        What is not known, NaN, counts as the mean of the tasks in training.
+        """
+        how = self.fidelity(fidelity.clamp_min(0)) * (fidelity >= 0)[:, None]
+        if self.inner is None:
+            return how
+        return self.inner(((inputs - self.centre) / self.spread).nan_to_num(0.0).clamp(-3, 3)) + how
+
+
+def set_moments(features: Tensor) -> Tensor:
+    """`(classes, images, k)` -> `(3 k,)`: means, log spreads within classes, log ratios of the spread of class means to these."""
+    features = features.clamp(-4, 4)
+    within = features.var(1).mean(0) + 1e-3
+    between = features.mean(1).var(0) + 1e-3
+    return torch.cat([features.mean((0, 1)), within.log() / 2, (between / within).log() / 2])
 
 
 class ArchEncoder(nn.Module):
@@ -76,19 +110,27 @@ class ArchEncoder(nn.Module):
 
 
 class CleanNetwork(nn.Module):
-    """Features phi(A, task) of an architecture; its value is linear in them, so that a few labels can adapt it."""
+    """Features phi(A, task) of an architecture; its value is linear in them, so that labels can change it.
 
-    def __init__(self, space: SearchSpace, config: MetaConfig) -> None:
+    The task scales what is made of the architecture (FiLM; Perez et al. 2018).
+    """
+
+    def __init__(self, inputs: int, config: MetaConfig) -> None:
         super().__init__()
-        self.task = TaskEncoder(config.width)
-        self.arch = ArchEncoder(space, config)
-        self.features = nn.Linear(config.width, config.features)
+        self.inputs = inputs
+        self.task = TaskEncoder(config.task, config.knows)
+        self.body = nn.Sequential(
+            nn.Linear(inputs, config.hidden), nn.SiLU(), nn.Dropout(0.1), nn.Linear(config.hidden, config.hidden), nn.SiLU()
+        )
+        self.scale = nn.Linear(config.task, config.hidden)
+        self.features = nn.Linear(config.hidden, config.features)
         self.value = nn.Linear(config.features, 1)
-        self.log_variance = nn.Linear(config.features, 1)
+        nn.init.zeros_(self.scale.weight)
+        nn.init.zeros_(self.scale.bias)
 
-    def forward(self, V: Tensor, E: Tensor, mask: Tensor, task: Tensor) -> Tensor:
-        """`V (b, n, f)`, `E (b, n, n)` in [0, 1], `mask (b, n)`, task embeddings `(b, width)` -> phi `(b, features)`."""
-        return self.features(self.arch(V, E, mask, task))
+    def forward(self, archs: Tensor, task: Tensor) -> Tensor:
+        """`PathFeatures` `archs (..., inputs)` and task embeddings `(..., size)` -> phi `(..., features)`."""
+        return self.features(self.body(archs) * (1 + self.scale(task)))
 
 
 class NoisyNetwork(nn.Module):
@@ -103,7 +145,7 @@ class NoisyNetwork(nn.Module):
     def __init__(self, space: SearchSpace, sde: SDE, config: MetaConfig) -> None:
         super().__init__()
         self.sde = sde
-        self.task = TaskEncoder(config.width)
+        self.task = nn.Linear(config.task, config.width)
         self.time = nn.Sequential(nn.Linear(config.width, config.width), nn.SiLU(), nn.Linear(config.width, config.width))
         self.arch = ArchEncoder(space, config)
         self.mean = nn.Linear(config.width, config.features)
@@ -112,11 +154,14 @@ class NoisyNetwork(nn.Module):
         self.register_buffer("lower", torch.tril_indices(config.features, config.features), persistent=False)
 
     def forward(self, V: Tensor, E: Tensor, mask: Tensor, t: Tensor, task: Tensor) -> tuple[Tensor, Tensor]:
-        """x_t as `V (b, n, f)`, `E (b, n, n)`, at `t (b,)` -> mean `(b, k)` and lower Cholesky factor `(b, k, k)`."""
+        """x_t as `V (b, n, f)`, `E (b, n, n)`, at `t (b,)`, and the clean network's task embedding `(b, size)`.
+
+        Returns mean `(b, k)` and lower Cholesky factor `(b, k, k)`.
+        """
         alpha, sigma = self.sde.marginal(t)
         noise = sigma / alpha
         shrink = (1 / (alpha * (1 + noise**2).sqrt()))[:, None, None]
-        condition = torch.nn.functional.silu(self.time(noise_embedding(noise, self.width)) + task)
+        condition = torch.nn.functional.silu(self.time(noise_embedding(noise, self.width)) + self.task(task))
         h = self.arch(V * shrink, E * shrink, mask, condition)
         mean, factor = self.mean(h), h.new_zeros(len(h), self.mean.out_features, self.mean.out_features)
         i, j = self.lower

@@ -1,8 +1,8 @@
-"""How the meta-predictor is trained: first on the sources' labels, then, with no labels, to see through noise."""
+"""How the meta-predictor's two networks are trained: on what sources say of clean architectures, then on noised ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,17 +12,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from diffnag.arch import ArchBatch, Packing
-from diffnag.datasets.sources import Source
-from diffnag.datasets.tasks import known_datasets, load_task
-from diffnag.relaxation import relax
+from diffnag.datasets.sources import FIDELITIES, Source
 from diffnag.sampling import stratified_times, time_grid
-from predictors.meta_network import CleanNetwork, NoisyNetwork, TaskEncoder
+from predictors.meta_network import CleanNetwork, NoisyNetwork
 
 if TYPE_CHECKING:
+    from diffnag.arch import Arch
     from diffnag.protocols import SearchSpace
 
-UNKNOWN_SHARE = 0.3
-"""Share of steps in which a task's images are withheld, so that 'unknown' comes to mean an average task."""
+Features = Callable[[Sequence["Arch"]], Tensor]
+"""Architectures -> what the clean network sees of them, `(b, inputs)`."""
+LARGE = 64
+"""A source of more labels gives a random part of them to each step; of a smaller one, all."""
+PART, TASKS = 256, 64
+"""Labels of a large source, and small sources, a step."""
+WITHHELD = 0.2
+"""Share of the sources whose images, and apart from that whose fidelity, are withheld from a step, to be known unknown."""
+JITTER = 0.3
+"""Standard deviation of the noise on a task's standardised inputs: there are few tasks to learn from."""
 RANDOM_ARCHS = 20_000
 
 
@@ -40,88 +47,184 @@ Report = Callable[[str, int, int, float], None]
 """Called as `report(stage, step, steps, loss)`."""
 
 
-def train_clean(
-    net: CleanNetwork, sources: Sequence[Source], space: SearchSpace, schedule: Schedule, *, seed: int, report: Report
-) -> None:
-    """Fit value and variance of each source by normal likelihood, sources taking equal shares of the steps' batches.
+def listwise(score: Tensor, value: Tensor, known: Tensor) -> Tensor:
+    """ListMLE (Xia et al. 2008): minus log likelihood an entry of the order of `value`, a list a row, `(r, m)` each."""
+    order = value.masked_fill(~known, -torch.inf).argsort(1, descending=True)
+    score, known = score.gather(1, order), known.gather(1, order)
+    rest = torch.logcumsumexp(score.masked_fill(~known, -1e4).flip(1), 1).flip(1)
+    return ((rest - score) * known).sum() / known.sum()
 
-    Half of a batch is relaxed, its labels kept, so that the network is meaningful inside the cube. A source's values are
-    an affine map of the network's, learned beside it.
+
+def pairwise(score: Tensor, value: Tensor, known: Tensor) -> Tensor:
+    """Logistic loss of pairs (RankNet; Burges et al. 2005), each counting as its values differ."""
+    apart, wanted = _pairs(score, value, known)
+    return (functional.softplus(-2 * apart * wanted.sign()) * wanted.abs()).sum() / wanted.abs().sum()
+
+
+def hinge(score: Tensor, value: Tensor, known: Tensor) -> Tensor:
+    """Pairs should be a margin of 0.3 apart."""
+    apart, wanted = _pairs(score, value, known)
+    return ((0.3 - apart * wanted.sign()).relu() * wanted.sign().abs()).sum() / wanted.sign().abs().sum()
+
+
+def squared(score: Tensor, value: Tensor, known: Tensor) -> Tensor:
+    """Squared error up to a shift of each list."""
+    error = (score - value) * known
+    error = error - (error.sum(1) / known.sum(1))[:, None] * known
+    return error.square().sum() / known.sum()
+
+
+def _pairs(score: Tensor, value: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    return score[:, :, None] - score[:, None], (value[:, :, None] - value[:, None]) * (known[:, :, None] & known[:, None])
+
+
+LOSS = "listwise"
+"""The one in use."""
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+LOSSES: Mapping[str, Loss] = {"listwise": listwise, "pairwise": pairwise, "hinge": hinge, "squared": squared}
+"""Of scores, values and which are known, `(lists, m)` each; the order within a list is all that most of them learn."""
+
+
+@dataclass(frozen=True)
+class _Lists:
+    """Sources stacked: `archs (r, m, inputs)`, `values (r, m)`, `known (r, m)`, `tasks (r, ...)`, `fidelity (r,)`."""
+
+    archs: Tensor
+    values: Tensor
+    known: Tensor
+    tasks: Tensor
+    fidelity: Tensor
+
+    @classmethod
+    def of(cls, sources: Sequence[Source], net: CleanNetwork, features: Features) -> _Lists:
+        m = max(len(source.values) for source in sources)
+        archs = torch.zeros(len(sources), m, net.inputs)
+        values, known = torch.zeros(len(sources), m), torch.zeros(len(sources), m, dtype=torch.bool)
+        for k, source in enumerate(sources):
+            n = len(source.values)
+            archs[k, :n], values[k, :n], known[k, :n] = features(source.archs), torch.as_tensor(source.values, dtype=torch.float32), True
+        tasks = torch.stack([net.task.inputs(source.task) for source in sources])
+        return cls(archs, values, known, tasks, torch.tensor([FIDELITIES.index(source.fidelity) for source in sources]))
+
+    def part(self, generator: torch.Generator) -> _Lists:
+        """Some lists, some entries of each."""
+        rows = torch.randperm(len(self.values), generator=generator)[:TASKS]
+        m = self.values.shape[1]
+        columns = torch.randint(m, (PART,), generator=generator) if m > LARGE else torch.arange(m)
+        archs, values, known = (part[rows][:, columns] for part in (self.archs, self.values, self.known))
+        return _Lists(archs, values, known, self.tasks[rows], self.fidelity[rows])
+
+
+def train_clean(
+    net: CleanNetwork, sources: Sequence[Source], features: Features, schedule: Schedule, *, loss: str, seed: int, report: Report
+) -> None:
+    """Fit the order of the architectures within each source.
+
+    Sources of one fidelity and size make a stack; stacks count as the square root of the labels behind them.
     """
     generator = torch.Generator().manual_seed(seed)
-    data = [ArchBatch.of(source.archs, space) for source in sources]
-    values = [torch.as_tensor(source.values, dtype=torch.float32) for source in sources]
-    affine = nn.Parameter(torch.tensor([[1.0, 0.0]] * len(sources)))
-    share = _shares([source.labels for source in sources], schedule.batch_size)
-
+    net.task.standardise([source.task for source in sources])
+    groups: dict[tuple[str, bool], list[Source]] = {}
+    for source in sources:
+        groups.setdefault((source.fidelity, len(source.values) > LARGE), []).append(source)
+    stacks = [_Lists.of(group, net, features) for group in groups.values()]
+    weights = [sum(source.labels for source in group) ** 0.5 for group in groups.values()]
     def loss_of(_: int) -> Tensor:
-        terms = []
-        for k, source in enumerate(sources):
-            batch = torch.randint(len(values[k]), (share[k],), generator=generator)
-            V, E = data[k].V[batch], data[k].E[batch]
-            soft_V, soft_E = relax(V[::2], E[::2], space, generator=generator)
-            V, E = torch.cat([soft_V, V[1::2]]), torch.cat([soft_E, E[1::2]])
-            batch = torch.cat([batch[::2], batch[1::2]])
-            task = _embedding(net.task, source.dataset, generator).expand(share[k], -1)
-            phi = net(V, E, data[k].mask[batch], task)
-            mean = affine[k, 0] * net.value(phi)[:, 0] + affine[k, 1]
-            variance = functional.softplus(net.log_variance(phi)[:, 0]) + 1e-3
-            terms.append(((mean - values[k][batch]) ** 2 / variance + variance.log()).sum() / 2)
-        return torch.stack(terms).sum() / schedule.batch_size
+        total = torch.zeros(())
+        for stack, weight in zip(stacks, weights, strict=True):
+            part = stack.part(generator)
+            embedding = net.task(*_withheld(net, part, generator))
+            score = net.value(net(part.archs, embedding[:, None].expand(-1, part.archs.shape[1], -1)))[..., 0]
+            total = total + weight / sum(weights) * LOSSES[loss](score, part.values, part.known)
+        return total
 
-    _descend([*net.parameters(), affine], loss_of, schedule, lambda *numbers: report("clean", *numbers))
+    net.train()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # dropout draws from the global generator
+        _descend(list(net.parameters()), loss_of, schedule, lambda *numbers: report("clean", *numbers))
+    net.eval()
 
 
-def whiten(net: CleanNetwork, embedding: Tensor, space: SearchSpace) -> None:
-    """Make phi of random architectures, for the task of `embedding (width,)`, of zero mean and unit covariance.
+def transfer_error(
+    net: CleanNetwork, sources: Sequence[Source], features: Features, schedule: Schedule, *, loss: str, seed: int, report: Report
+) -> float:
+    """How far scores are off on a task that was left out, as a standard deviation, both standardised; trains `net`.
 
-    What the heads say of an architecture stays the same. Directions that hardly vary are not blown up.
+    A fifth of the sources is left out; the figure is that of the highest fidelity among them that has enough labels.
     """
-    pool = _random_archs(space, 4096, seed=0)
+    rng = np.random.default_rng(seed)
+    away = set(rng.permutation(len(sources))[: max(1, len(sources) // 5)].tolist())
+    tables = [k for k, source in enumerate(sources) if source.fidelity == "table"]
+    if tables:
+        away = {tables[0]}
+    train_clean(
+        net, [source for k, source in enumerate(sources) if k not in away], features, schedule, loss=loss, seed=seed,
+        report=lambda _, *numbers: report("calibration", *numbers),
+    )  # fmt: skip
+    agreements = []
+    for k in away:
+        with torch.no_grad():
+            embedding = net.task(net.task.inputs(sources[k].task)[None], torch.tensor([FIDELITIES.index(sources[k].fidelity)]))
+            score = net.value(net(features(sources[k].archs), embedding.expand(len(sources[k].archs), -1)))[:, 0].numpy()
+        agreements.append(np.corrcoef(score, sources[k].values)[0, 1])
+    return float((2 * (1 - max(0.0, float(np.nanmean(agreements))))) ** 0.5)
+
+
+def _withheld(net: CleanNetwork, part: _Lists, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Inputs of the tasks and fidelities, some of them withheld, the inputs jittered."""
+    r = len(part.tasks)
+    tasks = part.tasks + JITTER * net.task.spread * torch.randn(part.tasks.shape, generator=generator)
+    tasks[torch.rand(r, generator=generator) < WITHHELD, net.task.descriptors :] = torch.nan
+    return tasks, torch.where(torch.rand(r, generator=generator) < WITHHELD, -1, part.fidelity)
+
+
+def standardise(net: CleanNetwork, embedding: Tensor, archs: Tensor) -> None:
+    """Make values of random architectures `archs (m, inputs)`, for the task of `embedding (size,)`, of mean 0 and spread 1,
+    then phi of zero mean and unit covariance, which changes no value.
+
+    Directions that hardly vary are not blown up.
+    """
     with torch.no_grad():
-        phi = net(pool.V, pool.E, pool.mask, embedding.expand(len(pool), -1)).double()
+        phi = net(archs, embedding.expand(len(archs), -1)).double()
+        values = net.value(phi.float())[:, 0]
+        net.value.weight /= values.std()
+        net.value.bias.copy_((net.value.bias - values.mean()) / values.std())
         centre = phi.mean(0)
         power, basis = torch.linalg.eigh(torch.cov(phi.T))
         spread = power.clamp_min(1e-3 * power.max().item()).sqrt()
         to, back = basis / spread, (basis * spread)
-        for head in (net.value, net.log_variance):
-            head.bias.data += (head.weight.double() @ centre).float()
-            head.weight.copy_(head.weight.double() @ back)
+        net.value.bias.add_((net.value.weight.double() @ centre).float())
+        net.value.weight.copy_(net.value.weight.double() @ back)
         net.features.bias.copy_((net.features.bias.double() - centre) @ to)
         net.features.weight.copy_(to.T @ net.features.weight.double())
 
 
 def train_noisy(
-    net: NoisyNetwork, clean: CleanNetwork, target: str, space: SearchSpace, schedule: Schedule, *, seed: int, report: Report
-) -> None:
+    net: NoisyNetwork, clean: CleanNetwork, embeddings: Tensor, space: SearchSpace, features: Features, schedule: Schedule,
+    *, seed: int, report: Report,
+) -> None:  # fmt: skip
     """Fit the distribution of `clean`'s features given x_t, by normal likelihood on noised random architectures.
 
-    The direction of the prior's value, in which guidance will mostly go, counts as much as all features together. Half
-    of the steps are about the target's own task, the rest about others; no label is involved.
+    `embeddings (r, size)` are of the tasks that it is asked about. The direction of the prior's value, in which guidance
+    will mostly go, counts as much as all features together. No label is involved.
     """
     generator = torch.Generator().manual_seed(seed)
     packing, sde = Packing.of(space), net.sde
-    pool = _random_archs(space, RANDOM_ARCHS, seed)
+    archs = random_archs(space, RANDOM_ARCHS, seed)
+    pool, seen = ArchBatch.of(archs, space), features(archs)
     x0 = packing.pack(pool.V, pool.E)
     grid = time_grid(sde, 1000)
-    names = known_datasets()
-    net.task.load_state_dict(clean.task.state_dict())
     weight = clean.value.weight[0].detach()
 
-    def loss_of(step: int) -> Tensor:
+    def loss_of(_: int) -> Tensor:
         b = schedule.batch_size
-        name = target if step % 2 else names[int(torch.randint(len(names), (), generator=generator))]
-        state = generator.get_state()
-        with torch.no_grad():
-            wanted = _embedding(clean.task, name, generator, whole=name == target)
-        generator.set_state(state)  # both networks see the same images
-        given = _embedding(net.task, name, generator, whole=name == target)
         batch = torch.randint(len(x0), (b,), generator=generator)
+        task = embeddings[torch.randint(len(embeddings), (b,), generator=generator)]
         t = stratified_times(grid, b, generator=generator)
         with torch.no_grad():
-            phi = clean(pool.V[batch], pool.E[batch], pool.mask[batch], wanted.expand(b, -1))
+            phi = clean(seen[batch], task)
         x = sde.diffuse(x0[batch], t, torch.randn(b, x0.shape[1], generator=generator))
-        mean, factor = net(*packing.split(x), pool.mask[batch], t, given.expand(b, -1))
+        mean, factor = net(*packing.split(x), pool.mask[batch], t, task)
         residual = torch.linalg.solve_triangular(factor, (phi - mean)[..., None], upper=False)[..., 0]
         log_det = torch.diagonal(factor, dim1=1, dim2=2).log().sum(1)
         value_error = ((phi - mean) @ weight).square()
@@ -133,27 +236,10 @@ def train_noisy(
     _descend(list(net.parameters()), loss_of, schedule, lambda *numbers: report("noisy", *numbers))
 
 
-def _embedding(encoder: TaskEncoder, dataset: str | None, generator: torch.Generator, *, whole: bool = False) -> Tensor:
-    """A task's embedding `(width,)`; unless `whole`, of random classes and images of it, or withheld."""
-    task = load_task(dataset) if dataset is not None else None
-    if task is None or whole:
-        return encoder(task)
-    if torch.rand((), generator=generator) < UNKNOWN_SHARE:
-        return encoder(None)
-    classes = int(torch.randint(min(5, len(task)), min(20, len(task)) + 1, (), generator=generator))
-    images = int(torch.randint(min(5, task.shape[1]), task.shape[1] + 1, (), generator=generator))
-    some = torch.randperm(len(task), generator=generator)[:classes]
-    return encoder(task[some][:, torch.randperm(task.shape[1], generator=generator)[:images]])
-
-
-def _random_archs(space: SearchSpace, m: int, seed: int) -> ArchBatch:
+def random_archs(space: SearchSpace, m: int, seed: int) -> list[Arch]:
+    """`m` random architectures."""
     rng = np.random.default_rng(seed)
-    return ArchBatch.of([space.random(rng) for _ in range(m)], space)
-
-
-def _shares(weights: Sequence[int], total: int) -> list[int]:
-    """`total` divided in proportion to `weights`, at least one each."""
-    return [max(1, round(total * weight / sum(weights))) for weight in weights]
+    return [space.random(rng) for _ in range(m)]
 
 
 def _descend(

@@ -15,9 +15,9 @@ from diffnag import cli, train_image_encoder, training
 from diffnag.checkpoint import load_checkpoint
 from diffnag.datasets import encoder as module
 from diffnag.datasets.encoder import FEATURES, KIND, LEARNED, PATH, STATISTICS, ImageEncoder, encode_images, image_statistics, to_pixels
-from diffnag.datasets.features import random_conv_features
 from diffnag.errors import UserError
 from diffnag.train_image_encoder import altered, blurred, grey, noisy
+from experiments.random_features import random_conv_features
 
 
 def images(*shape: int, seed: int = 0) -> np.ndarray:

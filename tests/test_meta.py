@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import replace
 
@@ -13,24 +14,26 @@ import torch
 import predictors.meta as meta_module
 from diffnag import cli, train_predictor
 from diffnag.arch import ArchBatch, Packing
-from diffnag.datasets.sources import Source, imagenet32_tuples, load_sources, normal_scores, sister_tables
-from diffnag.datasets.tasks import load_task
+from diffnag.datasets.drawn_tasks import TaskImages
+from diffnag.datasets.sources import OWN_IMAGES, Source, imagenet32_tuples, load_sources, normal_scores, own_measurements, sister_tables
+from diffnag.datasets.tasks import Task, load_task
 from diffnag.errors import DataNotFound, UserError
 from diffnag.oracles import table as table_module
 from diffnag.predicting import load_predictor
 from diffnag.sde import expand_like
-from predictors.meta import MetaOnlyPredictor, MetaPredictor, shipped
-from predictors.meta_network import CleanNetwork, MetaConfig, TaskEncoder
-from predictors.meta_training import whiten
+from predictors.meta import MetaOnlyPredictor, MetaPredictor, architecture_features, shipped
+from predictors.meta_network import CleanNetwork, MetaConfig, TaskEncoder, set_moments
+from predictors.meta_training import LOSSES, Schedule, standardise
 
 DATASETS = ("cifar10", "cifar100", "ImageNet16-120")
+TASK_IMAGES = TaskImages(np.zeros((4, 16, 16), np.uint8), np.array([0, 0, 1, 1]), np.zeros((2, 16, 16), np.uint8), np.array([0, 1]))
 
 
 @pytest.fixture
 def short(monkeypatch):
     """Trainings of a few steps."""
-    for name in ("FEW_STEPS", "MANY_STEPS", "NOISY_STEPS"):
-        monkeypatch.setattr(meta_module, name, 3)
+    for name in ("CLEAN", "CLEAN_TABLES", "NOISY"):
+        monkeypatch.setattr(meta_module, name, Schedule(3))
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +57,10 @@ def quiet(stage: str, step: int, steps: int, loss: float) -> None:
 def test_sister_tables_leave_the_target_out(space, data_folder, monkeypatch):
     monkeypatch.setenv("DIFFNAG_DATA", str(data_folder))
     sources = sister_tables(space, "cifar10")
-    assert [(source.origin, source.dataset, source.labels) for source in sources] == [
-        ("nasbench201/cifar100", "cifar100", 31250), ("nasbench201/ImageNet16-120", "ImageNet16-120", 31250),
+    assert [(source.origin, source.fidelity, source.labels) for source in sources] == [
+        ("nasbench201/cifar100", "table", 31250), ("nasbench201/ImageNet16-120", "table", 31250),
     ]  # fmt: skip
+    assert len(sister_tables(space, OWN_IMAGES)) == 3
 
 
 def test_target_accuracies_are_never_read(space, data_folder, monkeypatch):
@@ -73,15 +77,34 @@ def test_target_accuracies_are_never_read(space, data_folder, monkeypatch):
 def test_imagenet32_regimes_are_kept_apart(space, data_folder, monkeypatch):
     monkeypatch.setenv("DIFFNAG_DATA", str(data_folder))
     sources = imagenet32_tuples(space)
-    assert [(source.origin, source.labels, source.dataset) for source in sources] == [("imagenet32/a", 4152, None), ("imagenet32/b", 478, None)]
-    assert all(abs(source.values.mean()) < 1e-9 for source in sources)
-    assert [source.origin for source in load_sources("meta-only", space, "cifar10")] == ["imagenet32/a", "imagenet32/b"]
+    assert [(source.origin, source.labels) for source in sources] == [("imagenet32/a", 4152), ("imagenet32/b", 478)]
+    assert all(abs(source.values.mean()) < 1e-9 and source.task.features is None for source in sources)
+
+
+@pytest.mark.slow
+def test_no_task_of_the_targets_images(space, data_folder, monkeypatch):
+    """Whatever draws on images is told apart by the images that it reads."""
+    monkeypatch.setenv("DIFFNAG_DATA", str(data_folder))
+    read = []
+    monkeypatch.setattr("diffnag.datasets.drawn_tasks.task_images", lambda spec: read.append(spec) or TASK_IMAGES)
+    counts = {target: len(own_measurements(space, target)) for target in (*DATASETS, OWN_IMAGES)}
+    assert counts["cifar10"] == counts[OWN_IMAGES] >= 200
+    assert 80 < counts["cifar100"] < counts["cifar10"]
+    read.clear()
+    own_measurements(space, "cifar100")
+    assert {spec.source for spec in read} == {"tiny_imagenet16"}
+    read.clear()
+    own_measurements(space, "ImageNet16-120")
+    ids = (data_folder / "images" / "tiny_imagenet_wnids.txt").read_text().split()
+    animals = {label for label, wnid in enumerate(ids) if wnid < "n02600"}
+    assert animals == set(range(59))
+    assert not any(animals & set(spec.classes) for spec in read if spec.source == "tiny_imagenet16")
 
 
 def test_source_errors(space):
     with pytest.raises(UserError, match="unknown transfer protocol 'x'; there are: sister-tables, meta-only"):
         load_sources("x", space, "cifar10")
-    with pytest.raises(UserError, match="unknown dataset 'x'; there are: cifar10"):
+    with pytest.raises(UserError, match="unknown target 'x'; there are: cifar10"):
         load_sources("meta-only", space, "x")
     with pytest.raises(DataNotFound, match="imagenet32_tasks.csv.gz"):
         imagenet32_tuples(space)
@@ -98,35 +121,71 @@ def test_normal_scores():
 
 def test_task_encoder_ignores_order_and_takes_any_size():
     torch.manual_seed(0)
-    encoder = TaskEncoder(32)
-    torch.nn.init.normal_(encoder.over_classes.query)
-    torch.nn.init.normal_(encoder.within_class.query)
-    task = torch.randn(7, 5, 64)
-    shuffled = task[torch.randperm(7)]
-    shuffled = torch.stack([images[torch.randperm(5)] for images in shuffled])
-    torch.testing.assert_close(encoder(task), encoder(shuffled))
-    assert not torch.allclose(encoder(task), encoder(torch.randn(3, 9, 64)))
-    assert encoder(None) is encoder.unknown
+    encoder = TaskEncoder(16, "images")
+    task = Task(torch.randn(7, 5, 64), torch.zeros(4))
+    shuffled = task.features[torch.randperm(7)]
+    shuffled = Task(torch.stack([images[torch.randperm(5)] for images in shuffled]), torch.zeros(4))
+    other, unseen = Task(torch.randn(3, 9, 64), torch.zeros(4)), Task(None, torch.zeros(4))
+    encoder.standardise([task, other, unseen])
+    how = torch.tensor([1])
+    one, two, three, none = (encoder(encoder.inputs(t)[None], how) for t in (task, shuffled, other, unseen))
+    torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(one, three) and none.isfinite().all()
+    for knows in ("nothing", "descriptors"):
+        blind = TaskEncoder(16, knows)
+        blind.standardise([task, other])
+        assert torch.equal(blind(blind.inputs(task)[None], how), blind(blind.inputs(other)[None], how))
 
 
-def test_whitening_changes_features_and_not_values(space, archs):
+def test_moments_of_a_set():
+    """Classes at +-1 with spread 0.1 within: mean 0, log spread log 0.1, classes sqrt(2) / 0.1 apart."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.tensor([-1.0, 1.0])[:, None, None] + 0.1 * torch.randn(2, 5000, 3, generator=generator)
+    mean, within, ratio = set_moments(features).split(3)
+    torch.testing.assert_close(mean, torch.zeros(3), atol=1e-2, rtol=0)
+    torch.testing.assert_close(within, torch.full((3,), math.log(0.011**0.5)), atol=2e-2, rtol=0)
+    torch.testing.assert_close(ratio, torch.full((3,), 0.5 * math.log(2.001 / 0.011)), atol=2e-2, rtol=0)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses_like_the_right_order_and_ignore_what_is_not_known(loss):
+    value, known = torch.tensor([[0.0, 1.0, 2.0, 9.0]]), torch.tensor([[True, True, True, False]])
+    right, wrong = torch.tensor([[0.0, 1.0, 2.0, -5.0]]), torch.tensor([[2.0, 1.0, 0.0, -5.0]])
+    assert LOSSES[loss](right, value, known) < LOSSES[loss](wrong, value, known)
+    for other in (0.0, 100.0):
+        moved = right.clone()
+        moved[0, 3] = other
+        torch.testing.assert_close(LOSSES[loss](moved, value, known), LOSSES[loss](right, value, known))
+    shifted = LOSSES[loss](right + 3, value, known)
+    torch.testing.assert_close(shifted, LOSSES[loss](right, value, known), atol=1e-5, rtol=1e-5)
+
+
+def test_listwise_is_the_likelihood_of_the_order():
+    score = torch.tensor([[0.3, -1.0, 2.0]])
+    best_first = [2.0, 0.3, -1.0]
+    weights = [math.exp(s) for s in best_first]
+    expected = -(math.log(weights[0] / sum(weights)) + math.log(weights[1] / sum(weights[1:]))) / 3
+    loss = LOSSES["listwise"](score, torch.tensor([[2.0, 1.0, 3.0]]), torch.ones(1, 3, dtype=torch.bool))
+    assert loss.item() == pytest.approx(expected)
+
+
+def test_standardising_changes_no_order(space, archs):
     torch.manual_seed(0)
-    net = CleanNetwork(space, MetaConfig(width=32, layers=1))
-    batch = ArchBatch.of(archs, space)
-    embedding = torch.randn(32)
+    features = architecture_features(space)(archs)
+    net = CleanNetwork(features.shape[1], MetaConfig()).eval()
+    embedding = torch.randn(1, 16)
 
     def answers():
         with torch.no_grad():
-            phi = net(batch.V, batch.E, batch.mask, embedding.expand(len(batch), -1))
-            return phi, net.value(phi), net.log_variance(phi)
+            phi = net(features, embedding.expand(len(archs), -1))
+            return phi, net.value(phi)[:, 0]
 
-    _, value, variance = answers()
-    whiten(net, embedding, space)
-    phi, value_after, variance_after = answers()
-    torch.testing.assert_close(value_after, value, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(variance_after, variance, atol=1e-4, rtol=1e-4)
-    assert phi.mean(0).abs().max() < 0.3
-    assert torch.cov(phi.T).diagonal().max() < 1.4
+    _, before = answers()
+    standardise(net, embedding, features)
+    phi, after = answers()
+    torch.testing.assert_close(after, (before - before.mean()) / before.std(), atol=1e-3, rtol=1e-3)
+    assert phi.mean(0).abs().max() < 1e-2
+    assert torch.cov(phi.T).diagonal().max() < 1.01
 
 
 # -- training
@@ -134,20 +193,23 @@ def test_whitening_changes_features_and_not_values(space, archs):
 
 def test_train_save_load(space, archs, short, tmp_path):
     values = np.random.default_rng(1).normal(size=len(archs))
-    sources = [Source("nasbench201/cifar100", "cifar100", archs, values, 600), Source("imagenet32/a", None, archs[:40], values[:40], 40)]
+    sources = [
+        Source("nasbench201/cifar100", load_task("cifar100"), "table", archs, values, 600),
+        Source("nasbench201/ImageNet16-120", load_task("ImageNet16-120"), "table", archs, values, 600),
+        Source("own measurements", load_task("mnist"), "small", archs[:9], values[:9], 9),
+        Source("own measurements", load_task("tiny_imagenet"), "small", archs[9:16], values[9:16], 7),
+    ]
     one, two = MetaPredictor(), MetaPredictor()
     for predictor in (one, two):
         predictor.meta_fit(sources, space=space, target="cifar10", seed=3, report=quiet)
     one.save(tmp_path / "m.safetensors", target="cifar10", meta={"transfer": "sister-tables"})
     loaded = MetaPredictor()
-    loaded.load(tmp_path / "m.safetensors", space=space, dataset="cifar10")
-    assert loaded.labels_source == {"nasbench201/cifar100": 600, "imagenet32/a": 40}
+    loaded.load(tmp_path / "m.safetensors", space=space, target="cifar10")
+    assert loaded.labels_source == {"nasbench201/cifar100": 600, "nasbench201/ImageNet16-120": 600, "own measurements": 16}
     for other in (two, loaded):  # the same seed, the same weights
         assert np.array_equal(one.predict(archs)[0], other.predict(archs)[0])
     with pytest.raises(UserError, match="predicts cifar10 in nasbench201, not cifar100"):
-        loaded.load(tmp_path / "m.safetensors", space=space, dataset="cifar100")
-    with pytest.raises(UserError, match="a source holds labels of the target cifar100"):
-        one.meta_fit(sources, space=space, target="cifar100", seed=0, report=quiet)
+        loaded.load(tmp_path / "m.safetensors", space=space, target="cifar100")
 
 
 def test_command(space, short, tmp_path, data_folder, monkeypatch, capsys):
@@ -155,16 +217,16 @@ def test_command(space, short, tmp_path, data_folder, monkeypatch, capsys):
     out = tmp_path / "m.safetensors"
     monkeypatch.setattr(sys, "argv", ["train_predictor", "--target", "cifar100", "--sources", "meta-only", "--out", str(out)])
     train_predictor.main()
-    assert "target cifar100, sources: imagenet32/a (4,152 labels), imagenet32/b (478 labels)" in capsys.readouterr().out
+    assert "target cifar100, sources: imagenet32/a (4,152 labels), imagenet32/b (478 labels), own measurements (1," in capsys.readouterr().out
     loaded = MetaOnlyPredictor()
-    loaded.load(out, space=space, dataset="cifar100")
-    assert sum(loaded.labels_source.values()) == 4630
+    loaded.load(out, space=space, target="cifar100")
+    assert set(loaded.labels_source) == {"imagenet32/a", "imagenet32/b", "own measurements"}
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--target", "x"], "unknown dataset 'x'; there are: cifar10"),
+        (["--target", "x"], "unknown target 'x'; there are: cifar10"),
         (["--target", "cifar10", "--sources", "x"], "unknown transfer protocol 'x'"),
         (["--target", "cifar10", "--predictor", "mlp"], "predictor 'mlp' is not meta-learned"),
         (["--target", "cifar10"], "nas_bench_201"),
@@ -182,22 +244,20 @@ def test_command_bad_input(arguments, sentence, capsys, monkeypatch, tmp_path):
 # -- what is shipped
 
 
-@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("dataset", [*DATASETS, "digits"])
 @pytest.mark.parametrize("name", ["meta", "meta-only"])
 def test_shipped_checkpoints_saw_nothing_of_their_target(space, name, dataset):
     predictor = load_predictor(name, space=space, dataset=dataset, seed=0)
     origins = predictor.labels_source
-    if name == "meta":
-        assert set(origins) == {f"nasbench201/{other}" for other in DATASETS if other != dataset}
-        assert sum(origins.values()) == 62500
-    else:
-        assert origins == {"imagenet32/a": 4152, "imagenet32/b": 478}
-    path = shipped("nasbench201", predictor.predictor.transfer, dataset)
+    measured = {"imagenet32/a", "imagenet32/b", "own measurements"}
+    tables = {f"nasbench201/{other}" for other in DATASETS if other != dataset} if name == "meta" else set()
+    assert set(origins) == measured | tables
+    path = shipped("nasbench201", predictor.predictor.transfer, dataset if dataset in DATASETS else OWN_IMAGES)
     assert path.stat().st_size < 2e6
 
 
 def test_unknown_dataset_and_space(space):
-    with pytest.raises(UserError, match="unknown dataset 'x'; there are: ImageNet16-120, cifar10, cifar100"):
+    with pytest.raises(UserError, match="unknown dataset 'x'; there are: cifar10, cifar100"):
         load_predictor("meta", space=space, dataset="x", seed=0)
 
 
@@ -214,10 +274,9 @@ def test_ranks_the_target_that_it_never_saw(space, data_folder, monkeypatch, dat
 
 def test_labels_adapt_mean_and_uncertainty(space, meta, archs):
     """Labels that follow the prior but for one feature: the adapted predictor finds that feature."""
-    meta.predictor._forget()
-    prior, _, phi = meta.predictor._scores(archs)
-    truth = (90 + 2 * (prior + 0.6 * phi[:, 1])).numpy()
-    before = np.corrcoef(meta.predict(archs)[0], truth)[0, 1]
+    prior, phi, _ = meta.predictor._prior(archs)
+    truth = 90 + 2 * (prior + 0.6 * phi[:, 1])
+    before = np.corrcoef(prior, truth)[0, 1]
     meta.fit(archs[:60], truth[:60])
     mean, std = meta.predict(archs[60:])
     assert np.corrcoef(mean, truth[60:])[0, 1] > max(before, 0.97)
@@ -229,13 +288,13 @@ def test_labels_adapt_mean_and_uncertainty(space, meta, archs):
     assert np.isfinite(std).all()
 
 
-def test_adapted_guidance_agrees_with_predict(space, meta, archs):
-    """At the vertices `forward` is `predict`; at little noise so is `forward_noisy`, with hardly any variance."""
+def test_adapted_guidance_agrees_with_predict(space, archs):
+    """At little noise `forward_noisy` is `predict`, with hardly any variance; at much, it knows what it does not know."""
+    meta = load_predictor("meta", space=space, dataset="cifar10", seed=0)
     rng = np.random.default_rng(0)
-    meta.fit(archs[:40], rng.normal(size=40) + meta.predictor._scores(archs[:40])[0].numpy())
+    meta.fit(archs[:40], 0.3 * rng.normal(size=40) + meta.predictor._prior(archs[:40])[0])
     mean, _ = meta.predict(archs)
     batch, packing = ArchBatch.of(archs, space), Packing.of(space)
-    torch.testing.assert_close(meta.predictor.forward(batch.V, batch.E, batch.mask).double().numpy(), mean, atol=1e-4, rtol=1e-4)
     sde = meta.predictor._noisy.sde
     x0, spread = packing.pack(batch.V, batch.E), mean.std()
     errors = []
@@ -245,14 +304,13 @@ def test_adapted_guidance_agrees_with_predict(space, meta, archs):
         x = alpha * x0 + sigma * torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
         noisy, variance = meta.predictor.forward_noisy(*packing.split(x), batch.mask, times)
         errors.append(((noisy.numpy() - mean) ** 2).mean() / spread**2)
-        assert variance.mean().item() / spread**2 == pytest.approx(errors[-1], rel=0.5, abs=0.03)  # it knows what it does not know
-    assert errors[0] < 0.05
+        assert variance.mean().item() / spread**2 == pytest.approx(errors[-1], rel=0.5, abs=0.1)
+    assert errors[0] < 0.1
     assert errors[1] > 0.6
-    meta.predictor._forget()
 
 
-def test_an_item_does_not_depend_on_its_batch(meta, archs):
-    meta.predictor._forget()
+def test_an_item_does_not_depend_on_its_batch(space, archs):
+    meta = load_predictor("meta", space=space, dataset="cifar10", seed=0)
     np.testing.assert_allclose(meta.predict(archs)[0][5:7], meta.predict(archs[5:7])[0], atol=1e-5)
 
 
@@ -263,8 +321,3 @@ def test_metadata_names_command_and_seed(space):
     assert about["seed"] == 0
     assert about["command"] == "python -m diffnag.train_predictor --predictor meta --target cifar10 --sources sister-tables"
     json.dumps(about)
-
-
-def test_task_of_a_known_dataset_is_bound(space):
-    assert load_task("cifar10").shape == (10, 20, 64)
-    assert load_task("ImageNet16-120") is None

@@ -55,6 +55,10 @@ class TestTasks:
         assert len(task.x_train) == 30
         assert np.bincount(task.y_train).tolist() == [10, 10, 10]
 
+    def test_half_of_a_small_task_is_judged_on(self, images: Path) -> None:
+        task = task_images(_spec(train_images=2_000))
+        assert len(task.x_train) == len(task.x_judged) == 60
+
     def test_labels_follow_their_images(self, images: Path) -> None:
         x, y = drawn_tasks.images_of("toys")
         names = {image.tobytes(): (1, 4, 6).index(label) for image, label in zip(x, y, strict=True) if label in (1, 4, 6)}
@@ -78,9 +82,13 @@ class TestTasks:
         assert (changed(x, Change(), np.random.default_rng(0)) == x).all()
         assert changed(x, Change(side=8), np.random.default_rng(0)).shape == (3, 8, 8, 3)
         assert changed(x, Change(grey=True), np.random.default_rng(0)).shape == (3, 16, 16)
-        blurred = changed(x, Change(blur=True), np.random.default_rng(0))
+        blurred = changed(x, Change(blur=2), np.random.default_rng(0))
         assert (blurred[:, ::2, ::2] == blurred[:, 1::2, 1::2]).all()
         assert (halved(blurred) == halved(x)).all()
+        assert len(np.unique(changed(x, Change(blur=4), np.random.default_rng(0))[0, :, :, 0].reshape(4, 4, 4, 4).std((1, 3)))) == 1
+        step = np.zeros((1, 16, 16, 3), dtype=np.uint8)
+        step[:, :, 8:] = 100
+        assert (changed(step, Change(edges=True), np.random.default_rng(0))[0] == np.where(np.arange(16) == 8, 200, 0)).all()
         moved = changed(x, Change(shuffle=4), np.random.default_rng(0))
         blocks = lambda image: sorted(image[i : i + 4, j : j + 4].tobytes() for i in range(0, 16, 4) for j in range(0, 16, 4))  # noqa: E731
         assert (moved != x).any()
@@ -177,7 +185,8 @@ class TestCommand:
     def test_goes_on_and_grows(self, images: Path, tmp_path: Path) -> None:
         out = tmp_path / "m.jsonl"
         command = [sys.executable, "-m", "diffnag.build_meta_dataset", *self.ARGS, "--out", str(out)]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+        heard = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731 - background jobs ignore Ctrl-C
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
         while not (out.is_file() and out.read_text().count("\n") >= 4):
             assert process.poll() is None and not time.sleep(0.1)
         process.send_signal(signal.SIGINT)

@@ -23,15 +23,16 @@ IMAGES_OF_TASK = 5_000
 
 @dataclass(frozen=True)
 class Change:
-    """What is done to every image of a task. In order: shuffling of blocks, blur, noise, grey, resolution.
+    """What is done to every image of a task, in this order; the default does nothing.
 
-    `shuffle` permutes blocks of that many pixels a side, the same way in every image (0: not); `blur` repeats pixels of
-    half the resolution; `noise` is the standard deviation of normal noise in units of the pixels' 0 to 255; `side` is the
-    resolution that the task has in the end.
+    `edges` leaves the strength of the edges alone; `shuffle` permutes blocks of that many pixels a side, the same way in
+    every image; `blur` averages blocks of that many pixels a side; `noise` is the standard deviation of normal noise, where
+    pixels are 0 to 255; `grey` drops the colours; `side` is the resolution that the task has in the end.
     """
 
+    edges: bool = False
     shuffle: int = 0
-    blur: bool = False
+    blur: int = 1
     noise: float = 0.0
     grey: bool = False
     side: int = SIDE
@@ -65,13 +66,14 @@ def draw_task(source: str, rng: np.random.Generator, *, held_out: bool) -> TaskS
     """
     classes = allowed_classes(source, held_out=held_out)
     chosen = np.sort(rng.choice(classes, min(len(classes), int(rng.integers(5, 21))), replace=False))
-    train_images = int(rng.choice([500, 1000, 2000]))
-    label_noise = float(rng.choice([0.0, 0.0, 0.5])) if train_images >= 1000 else 0.0
+    train_images = int(rng.choice([250, 700, 2000]))
+    label_noise = float(rng.choice([0.0, 0.4, 0.7])) if train_images >= 2000 else 0.0
     grey_source = images_of(source)[0].ndim == 3
     change = Change(
+        edges=bool(rng.random() < 0.15),
         shuffle=int(rng.choice([0, 0, 4, 2])),
-        blur=bool(rng.random() < 0.2),
-        noise=float(rng.choice([0.0, 0.0, 30.0, 60.0])),
+        blur=int(rng.choice([1, 1, 2, 4])),
+        noise=float(rng.choice([0.0, 0.0, 50.0, 100.0])),
         grey=bool(rng.random() < 0.3) or grey_source,
         side=int(rng.choice([16, 16, 16, 8])),
     )
@@ -81,7 +83,7 @@ def draw_task(source: str, rng: np.random.Generator, *, held_out: bool) -> TaskS
 
 
 def task_images(spec: TaskSpec) -> TaskImages:
-    """The images of `spec`; training images are balanced over the classes as far as they go."""
+    """The images of `spec`; training images are balanced over the classes, at most half of all."""
     rng = np.random.default_rng(spec.seed)
     x, y = images_of(spec.source)
     (members,) = np.nonzero(np.isin(y, spec.classes))
@@ -93,7 +95,8 @@ def task_images(spec: TaskSpec) -> TaskImages:
         mine = labels == label
         place[mine] = np.arange(mine.sum())
     order = np.argsort(place, kind="stable")  # the first of every class, the second of every class, ...
-    train, judged = np.sort(order[: spec.train_images]), np.sort(order[spec.train_images :])
+    count = min(spec.train_images, len(order) // 2)
+    train, judged = np.sort(order[:count]), np.sort(order[count:])
     given = labels[train].copy()
     redrawn = rng.random(len(given)) < spec.label_noise
     given[redrawn] = rng.integers(len(spec.classes), size=int(redrawn.sum()))
@@ -102,10 +105,15 @@ def task_images(spec: TaskSpec) -> TaskImages:
 
 def changed(x: np.ndarray, change: Change, rng: np.random.Generator) -> np.ndarray:
     """uint8 images `(n, 16, 16[, 3])` after `change`; `rng` draws the permutation and the noise."""
+    if change.edges:
+        x = edge_strength(x)
     if change.shuffle:
         x = _shuffled(x, change.shuffle, rng)
-    if change.blur:
-        x = halved(x).repeat(2, axis=1).repeat(2, axis=2)
+    if change.blur > 1:
+        side = x.shape[1]
+        while x.shape[1] * change.blur > side:
+            x = halved(x)
+        x = x.repeat(change.blur, axis=1).repeat(change.blur, axis=2)
     if change.noise:
         noisy = x + rng.normal(0, change.noise, x.shape).astype(np.float32)
         x = noisy.clip(0, 255).round().astype(np.uint8)
@@ -120,6 +128,15 @@ def halved(x: np.ndarray) -> np.ndarray:
     """Means over blocks of 2 x 2 pixels of uint8 images `(n, h, w[, 3])`."""
     total = np.sum([x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)], axis=0, dtype=np.uint16)
     return np.asarray((total + 2) // 4, dtype=np.uint8)
+
+
+def edge_strength(x: np.ndarray) -> np.ndarray:
+    """Twice the length of the difference to the pixels above and to the left, over all channels: uint8 `(n, h, w)`."""
+    pixels = np.atleast_3d(x.astype(np.float32)).reshape(*x.shape[:3], -1)
+    down, right = np.zeros_like(pixels), np.zeros_like(pixels)
+    down[:, 1:], right[:, :, 1:] = np.diff(pixels, axis=1), np.diff(pixels, axis=2)
+    strength = np.sqrt((down**2 + right**2).mean(3))
+    return (2 * strength).clip(0, 255).round().astype(np.uint8)
 
 
 def _shuffled(x: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:

@@ -127,6 +127,26 @@ def load_images(source: str | Path, *, seed: int = 0, size: int | None = None) -
     raise UserError(f"{path} {'is another kind of file' if there else 'does not exist'}; accepted are {_ACCEPTED}")
 
 
+def fit_images(images: np.ndarray | Sequence[str | Path], *, size: int) -> np.ndarray:
+    """Images to classify, brought to `size` as those of `load_images` are: uint8 `(n, size, size, 3)`.
+
+    Files, or an array `(n, h, w)`, `(n, h, w, 1)` or `(n, h, w, 3)` of uint8 or of floats in [0, 1]. Raises `UserError`
+    for what cannot be used.
+    """
+    if isinstance(images, np.ndarray):
+        x = _as_channels_last("the array of images", images)
+        if x.dtype != np.uint8 and (x.dtype.kind != "f" or x.min() < 0 or x.max() > 1):
+            raise UserError(f"the images are {x.dtype} from {x.min():g} to {x.max():g}; accepted are uint8, or floats in [0, 1]")
+        return _fit_part(x, slice(None), size=size, scale=1.0 if x.dtype == np.uint8 else 255.0).copy()  # a view cannot be written
+    fitted = np.empty((len(images), size, size, 3), np.uint8)
+    for k, path in enumerate(map(Path, images)):
+        decoded = _decode(path, size)
+        if isinstance(decoded, str):
+            raise UserError(f"cannot read {path}: {decoded}")
+        fitted[k] = decoded[0]
+    return fitted
+
+
 # --- what all sources share: duplicates, classes, the split -----------------------------------------------------------------
 
 

@@ -11,28 +11,37 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diffnag.datasets.tasks import Task, load_task, task_from_images, without_images
 from diffnag.errors import DataNotFound, UserError, unknown
 from diffnag.files import data_folder
 from diffnag.oracles.table import load_table
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
+    from diffnag.datasets.drawn_tasks import TaskSpec
     from diffnag.protocols import SearchSpace
 
 TRANSFERS = ("sister-tables", "meta-only")
 TUPLES = "imagenet32_tasks.csv.gz"
 
 
+OWN_IMAGES = "own-images"
+"""The target that stands for a user's own dataset: every source is allowed."""
+FIDELITIES = ("table", "imagenet32/a", "imagenet32/b", "small")
+"""How networks were trained: the benchmark's 200 epochs, the two regimes of the tuples, and our own short trainings."""
+
+
 @dataclass(frozen=True)
 class Source:
-    """Values `(m,)` of architectures on one dataset, comparable with each other (and with no other source's).
+    """Values `(m,)` of architectures on one task, comparable with each other (and with no other source's).
 
-    `dataset` names the task of `diffnag.datasets.load_task`, None where its images are not to be had; `labels` counts the
-    (arch, dataset, split, epochs) values behind `values`, of which one may be a mean of several.
+    `fidelity` is one of `FIDELITIES`; `labels` counts the (arch, dataset, split, epochs) values behind `values`, of which
+    one may be a mean of several.
     """
 
     origin: str
-    dataset: str | None
+    task: Task
+    fidelity: str
     archs: Sequence[Arch]
     values: np.ndarray
     labels: int
@@ -40,13 +49,12 @@ class Source:
 
 def load_sources(transfer: str, space: SearchSpace, target: str) -> list[Source]:
     """The sources that a transfer protocol allows for `target`; raises `UserError`, or `DataNotFound` for a missing file."""
-    if target not in space.datasets:
-        raise unknown("dataset", target, space.datasets)
-    if transfer == "sister-tables":
-        return sister_tables(space, target)
-    if transfer == "meta-only":
-        return [*imagenet32_tuples(space)]
-    raise unknown("transfer protocol", transfer, TRANSFERS)
+    if target not in (*space.datasets, OWN_IMAGES):
+        raise unknown("target", target, (*space.datasets, OWN_IMAGES))
+    if transfer not in TRANSFERS:
+        raise unknown("transfer protocol", transfer, TRANSFERS)
+    measured = [*imagenet32_tuples(space), *own_measurements(space, target)]
+    return [*sister_tables(space, target), *measured] if transfer == "sister-tables" else measured
 
 
 def sister_tables(space: SearchSpace, target: str) -> list[Source]:
@@ -56,8 +64,8 @@ def sister_tables(space: SearchSpace, target: str) -> list[Source]:
     sources = []
     for dataset in sorted({key.split("/")[0] for key in table.values} - {target}, key=str.lower):
         columns = [table.values[f"{dataset}/{split}/200"] for split in ("val", "test")]
-        scores = np.mean([normal_scores(column) for column in columns], axis=0)
-        sources.append(Source(f"{space.name}/{dataset}", dataset, archs, normal_scores(scores), sum(map(len, columns))))
+        scores = normal_scores(np.mean([normal_scores(column) for column in columns], axis=0))
+        sources.append(Source(f"{space.name}/{dataset}", load_task(dataset), "table", archs, scores, sum(map(len, columns))))
     return sources
 
 
@@ -74,9 +82,46 @@ def imagenet32_tuples(space: SearchSpace, folder: Path | None = None) -> list[So
         values = np.array([float(row["accuracy"]) for row in mine])
         if not np.isfinite(values).all():
             raise UserError(f"{folder / TUPLES} has accuracies that are no finite numbers")
-        scores = (values - values.mean()) / values.std()
-        sources.append(Source(f"imagenet32/{regime}", None, [space.from_str(row["arch_str"]) for row in mine], scores, len(mine)))
+        archs, task = [space.from_str(row["arch_str"]) for row in mine], without_images(20, 1300, 32, 3)
+        sources.append(Source(f"imagenet32/{regime}", task, f"imagenet32/{regime}", archs, _standardised(values), len(mine)))
     return sources
+
+
+def own_measurements(space: SearchSpace, target: str) -> list[Source]:
+    """The package's meta-dataset, one source a task; without those of CIFAR-100 images for target cifar100.
+
+    ImageNet16-120 are the first 120 classes of ImageNet, animals as far as Tiny-ImageNet shares them: for that target
+    tasks with an animal among their classes are left out. The images of the tasks must be in `$DIFFNAG_DATA`.
+    """
+    from diffnag.datasets.drawn_tasks import task_images
+    from diffnag.meta_dataset import TRAINING, read
+
+    data, sources = read(TRAINING), []
+    if data.about["space"] != space.name:
+        return []
+    for number, spec in data.tasks.items():
+        mine = [m for m in data.measurements if m.task == number and m.accuracy is not None]
+        if len(mine) < 3 or _shares_images(spec, target):
+            continue
+        images = task_images(spec)
+        values = _standardised(np.array([m.accuracy for m in mine], dtype=float))
+        archs = [space.from_str(m.arch) for m in mine]
+        sources.append(Source("own measurements", task_from_images(images.x_train, images.y_train), "small", archs, values, len(mine)))
+    return sources
+
+
+TINY_IMAGENET_ANIMALS = 59
+"""So many of the first labels of Tiny-ImageNet, in the order of their WordNet ids, are animals."""
+
+
+def _shares_images(spec: TaskSpec, target: str) -> bool:
+    if target == "ImageNet16-120":
+        return spec.source.startswith("tiny_imagenet") and min(spec.classes) < TINY_IMAGENET_ANIMALS
+    return target in (spec.source, spec.source.partition("_")[0])
+
+
+def _standardised(values: np.ndarray) -> np.ndarray:
+    return (values - values.mean()) / (values.std() + 1e-9)
 
 
 def normal_scores(values: np.ndarray) -> np.ndarray:

@@ -1,28 +1,40 @@
-"""A task as a set: image features of some training images of each class, `(classes, images, 64)`; the order means nothing."""
+"""A task as a predictor sees it: image features of some training images of each class, and a few plain figures."""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from diffnag.checkpoint import load_checkpoint
-from diffnag.datasets.features import random_conv_features
+from diffnag.datasets.encoder import encode_images
 from diffnag.errors import UserError, unknown
 from diffnag.files import PRETRAINED
 
 TASKS = PRETRAINED / "tasks.safetensors"
-WITHOUT_IMAGES = ("ImageNet16-120",)
-"""Datasets with accuracies but no images to be had; to a predictor their task is unknown."""
+IMAGES_PER_CLASS = 20
+DESCRIPTORS = ("log classes", "log images a class", "log side", "colour")
+_WITHOUT_IMAGES = {"ImageNet16-120": (120, 1268, 16, 3)}
+"""Datasets with accuracies but no images to be had: classes, training images a class, side, channels."""
 
 
-def task_from_images(x: np.ndarray, y: np.ndarray, *, images_per_class: int = 20, seed: int = 0) -> Tensor:
-    """Features `(classes, images_per_class, 64)` float32 of images drawn from each class, in the order of the labels.
+class Task(NamedTuple):
+    """`features (classes, images, FEATURES)`, in no order; None where the images are not to be had. `descriptors (4,)`."""
 
-    `x` is as in `random_conv_features`, `y (b,)` whole numbers; `seed` draws the images, the features are always the
-    same. Raises `UserError` where a class has too few images.
+    features: Tensor | None
+    descriptors: Tensor
+
+
+def task_from_images(
+    x: np.ndarray, y: np.ndarray, *, side: int | None = None, images_per_class: int = IMAGES_PER_CLASS, seed: int = 0
+) -> Task:
+    """The task of training images `x`, uint8 `(b, h, w)` or `(b, h, w, 3)`, and labels `y (b,)`, whole numbers.
+
+    `seed` draws the images that are looked at; a class with fewer than `images_per_class` has some of them twice. `side`
+    is that of the images that networks will be trained on, by default that of `x`. Raises `UserError`.
     """
     if y.shape != (len(x),) or not len(x):
         raise UserError(f"there are {len(x)} images and labels of shape {y.shape}; accepted is one label an image")
@@ -30,29 +42,53 @@ def task_from_images(x: np.ndarray, y: np.ndarray, *, images_per_class: int = 20
     chosen = []
     for label in np.unique(y):
         (members,) = np.nonzero(y == label)
-        if len(members) < images_per_class:
-            raise UserError(f"class {label} has {len(members)} images; at least {images_per_class} are needed")
-        chosen.append(np.sort(rng.choice(members, images_per_class, replace=False)))
-    return random_conv_features(x[np.concatenate(chosen)]).unflatten(0, (len(chosen), images_per_class))
+        drawn = rng.permutation(members)[:images_per_class]
+        chosen.append(np.sort(np.resize(drawn, images_per_class)))
+    features = encode_images(x[np.concatenate(chosen)]).unflatten(0, (len(chosen), images_per_class))
+    grey = x.ndim == 3 or bool((x == x[..., :1]).all())
+    return Task(features, descriptors_of(len(chosen), len(x) / len(chosen), side or x.shape[1], 1 if grey else 3))
+
+
+def descriptors_of(classes: int, images: float, side: int, channels: int) -> Tensor:
+    """`DESCRIPTORS (4,)`, around 0; beyond 10 to 400 images a class and 8 to 32 pixels, where nothing was learned, the nearest there is."""
+    images, side = min(max(images, 10), 400), min(max(side, 8), 32)
+    return torch.tensor([np.log(classes / 10), np.log(images / 100), np.log2(side / 16), (channels - 2) / 2], dtype=torch.float32)
+
+
+def without_images(classes: int, images: float, side: int, channels: int) -> Task:
+    """The task of a dataset whose images are not to be had: `images` a class, `side` in pixels."""
+    return Task(None, descriptors_of(classes, images, side, channels))
 
 
 def known_datasets() -> list[str]:
-    """Names that `load_task` takes."""
-    return sorted([*_shipped(), *WITHOUT_IMAGES], key=str.lower)
+    """Names that `load_task` takes beside image sources."""
+    return sorted([*_shipped(), *_WITHOUT_IMAGES], key=str.lower)
 
 
-def load_task(dataset: str) -> Tensor | None:
-    """The shipped task of `dataset`, `(classes, images, 64)` float32; None where no images of it are to be had.
+def load_task(dataset: str) -> Task:
+    """The shipped task of `dataset`, or that of the training images of a user's own source (`diffnag.datasets.images`).
 
     Raises `UserError` for other names.
     """
-    if dataset in WITHOUT_IMAGES:
-        return None
-    if dataset not in _shipped():
-        raise unknown("dataset", dataset, known_datasets())
-    return _shipped()[dataset].to(torch.float32, copy=True)
+    if dataset in _WITHOUT_IMAGES:
+        return without_images(*_WITHOUT_IMAGES[dataset])
+    if dataset in _shipped():
+        return _shipped()[dataset]
+    return _own(dataset)
+
+
+@lru_cache(maxsize=4)
+def _own(source: str) -> Task:
+    from diffnag.datasets.images import is_image_source, load_images
+
+    if not is_image_source(source):
+        raise unknown("dataset", source, known_datasets())
+    images = load_images(source)
+    return task_from_images(images.train.x, images.train.y)
 
 
 @lru_cache(maxsize=1)
-def _shipped() -> dict[str, Tensor]:
-    return load_checkpoint(TASKS, kind="tasks")[0]
+def _shipped() -> dict[str, Task]:
+    tensors, _ = load_checkpoint(TASKS, kind="tasks")
+    names = {key.partition("/")[0] for key in tensors}
+    return {name: Task(tensors[f"{name}/features"].float(), tensors[f"{name}/descriptors"].float()) for name in names}
