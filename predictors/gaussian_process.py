@@ -1,0 +1,36 @@
+"""`gp`: a Gaussian process on what a cell computes; it knows only the labels the search has paid for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from predictors.adaptation import Adaptation
+from predictors.path_features import PathFeatures
+
+if TYPE_CHECKING:
+    from diffnag.arch import Arch
+    from diffnag.protocols import SearchSpace
+
+
+class GaussianProcessPredictor:
+    """Adaptation to the labels of a prior that knows nothing, on `PathFeatures`.
+
+    It has no gradient: it ranks, and steers by particles.
+    """
+
+    def setup(self, *, space: SearchSpace, dataset: str, seed: int) -> None:
+        """Standardise the features over `space`."""
+        del dataset, seed  # nothing here is random, and only labels tell of the dataset
+        self._features = PathFeatures(space)
+
+    def fit(self, archs: Sequence[Arch], y: np.ndarray) -> None:
+        """Learn from `y (m,)`, m >= 1."""
+        self._process = Adaptation()
+        self._process.fit(np.zeros(len(y)), self._features(archs), y)
+
+    def predict(self, archs: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of a new label, `(b,)` each, in the units of `y`."""
+        return self._process.predict(np.zeros(len(archs)), self._features(archs))

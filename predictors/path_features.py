@@ -1,0 +1,193 @@
+"""What a cell computes, as numbers: what lies on its live paths, how deep they are, and what share of the signal each carries.
+
+Operators that compute nothing (`none`, and what only leads there or comes from there) leave no trace and identities are
+dissolved, so that architectures of one functional class share their features, in any search space whose operators go by
+their usual names: `none` or `zero` block, `skip`, `identity`, `input` and `output` pass on, `pool` averages, and any other
+is a layer with a nonlinearity, spatial where its name holds a kernel size above 1, such as `conv3x3`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from diffnag.arch import ArchBatch
+
+if TYPE_CHECKING:
+    from diffnag.arch import Arch
+    from diffnag.protocols import SearchSpace
+
+POOLED = 0.5
+"""Share of the signal's variance that an average pooling leaves."""
+REFERENCE_DRAWS = 1000
+Groups = tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What each of `f` operators does, bool `(f,)` each."""
+
+    inputs: np.ndarray
+    blocks: np.ndarray
+    passes: np.ndarray
+    pools: np.ndarray
+    spatial: np.ndarray
+
+    @classmethod
+    def of(cls, operators: Sequence[str]) -> Self:
+        """Read them off the operators' names."""
+
+        def named(pattern: str) -> np.ndarray:
+            return np.array([re.search(pattern, name.lower()) is not None for name in operators])
+
+        pools = named("pool")
+        return cls(
+            inputs=named("^input"), blocks=named("^(none|zero)"), passes=named("^(skip|identity|input|output)"), pools=pools,
+            spatial=named(r"[2-9]x[2-9]") & ~pools,
+        )  # fmt: skip
+
+
+class PathFeatures:
+    """Features of a space's architectures, standardised over random ones; two groups, `structure` and `flow`."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._space, self._roles = space, Roles.of(space.operators)
+        rng = np.random.default_rng(0)
+        groups = self._raw([space.random(rng) for _ in range(REFERENCE_DRAWS)])
+        self._varies = [group.std(0) > 1e-9 for group in groups]
+        self._centre = [group.mean(0)[varies] for group, varies in zip(groups, self._varies, strict=True)]
+        self._spread = [group.std(0)[varies] for group, varies in zip(groups, self._varies, strict=True)]
+
+    def __call__(self, archs: Sequence[Arch]) -> Groups:
+        """`(b, k)` for each group; columns that never vary in the space are left out."""
+        return tuple(
+            (group[:, varies] - centre) / spread
+            for group, varies, centre, spread in zip(self._raw(archs), self._varies, self._centre, self._spread, strict=True)
+        )
+
+    def _raw(self, archs: Sequence[Arch]) -> Groups:
+        batch = ArchBatch.of(archs, self._space)
+        return path_features(batch.V.numpy(), batch.E.numpy(), self._roles)
+
+
+def path_features(V: np.ndarray, E: np.ndarray, roles: Roles) -> Groups:
+    """`V (b, n, f)` one-hot (zero rows: no node), `E (b, n, n)` upper triangular, in {0, 1} -> `structure (b, f + 20)`, `flow (b, f + (f + 1)^2)`.
+
+    The output is the last node there is. `structure`: how often each operator is live, lengths of paths, and statistics of
+    the signal. `flow`: square roots of the number of paths through each operator, and through each pair that follow each
+    other, ends of the path included.
+    """
+    V, E, output, live = _live(V.astype(np.float64), E.astype(np.float64), roles)
+    b, n, f = V.shape
+    rows = np.arange(b)
+    passing, pooling, spatial = V @ roles.passes, V @ roles.pools, V @ roles.spatial
+    working = live * (1 - passing)  # live and not dissolved
+    layer = working * (1 - pooling)
+    onward = _paths_to(output, E)  # number of paths to the output
+    marks = np.zeros((b, n, f + 1))  # of the paths to a node, it included, how many have which last operator; the last is "none yet"
+    pairs = np.zeros((b, f + 1, f + 1))
+    for j in range(n):
+        arriving = np.einsum("bi,bik->bk", E[:, :, j], marks)
+        arriving[:, f] += live[:, j] * (V[:, j] @ roles.inputs)
+        pairs[:, :, :f] += (onward[:, j] * working[:, j])[:, None, None] * arriving[:, :, None] * V[:, j, None, :]
+        marks[:, j] = passing[:, j, None] * arriving
+        marks[:, j, :f] += working[:, j, None] * arriving.sum(1, keepdims=True) * V[:, j]
+    pairs[:, :, f] = marks[rows, output]
+    through = pairs[:, :, :f].sum(1)
+    paths = pairs[:, :, f].sum(1)
+    lengths = [
+        extreme
+        for weight in (working, layer, layer * spatial, working * pooling, working * (spatial + pooling))
+        for extreme in _lengths(weight, E, live, output, V @ roles.inputs)
+    ]
+    mean_length = np.divide(through @ (1.0 - np.maximum(roles.pools, roles.passes)), paths, out=np.zeros(b), where=paths > 0)
+    identities = pairs[:, f, f]
+    structure = np.column_stack([
+        (V * working[..., None]).sum(1), *lengths, mean_length, paths, identities,
+        _signal(V, E, layer, working * pooling, spatial, output, roles),
+    ])  # fmt: skip
+    return structure, np.sqrt(np.column_stack([through, pairs.reshape(b, -1)]))
+
+
+def _live(V: np.ndarray, E: np.ndarray, roles: Roles) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """V, E without dead edges, each output's node `(b,)`, and which nodes lie on a path from an input to it, `(b, n)`."""
+    b, n, _ = V.shape
+    present = V.sum(2) > 0
+    output = n - 1 - present[:, ::-1].argmax(1)
+    active = present * (1 - V @ roles.blocks)
+    reached, leads = np.zeros((b, n)), np.zeros((b, n))
+    for j in range(n):
+        reached[:, j] = active[:, j] * np.maximum(V[:, j] @ roles.inputs, (E[:, :, j] * reached).max(1))
+    leads[np.arange(b), output] = 1
+    for i in reversed(range(n)):
+        leads[:, i] = active[:, i] * np.maximum(leads[:, i], (E[:, i] * leads).max(1))
+    live = reached * leads
+    return V, E * live[:, :, None] * live[:, None, :], output, live
+
+
+def _paths_to(output: np.ndarray, E: np.ndarray) -> np.ndarray:
+    b, n = E.shape[:2]
+    onward = np.zeros((b, n))
+    onward[np.arange(b), output] = 1
+    for i in reversed(range(n)):
+        onward[:, i] += np.einsum("bj,bj->b", E[:, i], onward)
+    return onward
+
+
+def _lengths(weight: np.ndarray, E: np.ndarray, live: np.ndarray, output: np.ndarray, inputs: np.ndarray) -> list[np.ndarray]:
+    """Longest and shortest path from an input to the output, a node counting its `weight (b, n)`; -1 where there is none."""
+    answers = []
+    for sign in (1, -1):
+        best = np.full(weight.shape, -np.inf)
+        for j in range(weight.shape[1]):
+            before = np.where(E[:, :, j] > 0, best, -np.inf).max(1)
+            before = np.maximum(before, np.where(live[:, j] * inputs[:, j] > 0, 0.0, -np.inf))
+            best[:, j] = before + sign * weight[:, j]
+        length = best[np.arange(len(best)), output]
+        answers.append(np.where(np.isfinite(length), sign * length, -1))
+    return answers
+
+
+def _signal(
+    V: np.ndarray, E: np.ndarray, layer: np.ndarray, pool: np.ndarray, spatial: np.ndarray, output: np.ndarray, roles: Roles
+) -> np.ndarray:
+    """How a signal of unit variance fares in a random network, `(b, 7)`.
+
+    A layer normalises and gives something new, of variance 1; all else is linear. So each node is a weighted sum of
+    uncorrelated sources, the input and the layers, with weights `A`. Of the output: log variance, share of the input,
+    variance from layers, and over the sources, weighted by variance: mean depth, mean spatial depth, spread of depth, entropy.
+    """
+    b, n, _ = V.shape
+    A, depth, spatial_depth = np.zeros((b, n, n)), np.zeros((b, n)), np.zeros((b, n))
+    inputs = V @ roles.inputs
+    for j in range(n):
+        A[:, j] = np.einsum("bi,bik->bk", E[:, :, j], A)
+        A[:, j, j] += inputs[:, j]
+        A[:, j] *= np.where(pool[:, j] > 0, POOLED**0.5, 1.0)[:, None]
+        share = _shares(A[:, j])
+        new = layer[:, j] > 0
+        depth[:, j] = new * (1 + (share * depth).sum(1))
+        spatial_depth[:, j] = new * (spatial[:, j] + (share * spatial_depth).sum(1))
+        A[new, j] = np.eye(n)[j]
+    last = A[np.arange(b), output]
+    variance, share = (last**2).sum(1), _shares(last)
+    of_input = (last**2 * inputs).sum(1)
+    dead = variance == 0
+    mean = (share * depth).sum(1)
+    spread = np.sqrt((share * (depth - mean[:, None]) ** 2).sum(1))
+    entropy = -(share * np.log(np.where(share > 0, share, 1))).sum(1)
+    return np.column_stack([
+        np.where(dead, 0, np.log(np.where(dead, 1, variance))), (share * inputs).sum(1), variance - of_input,
+        mean, (share * spatial_depth).sum(1), np.where(dead, -1, spread), np.where(dead, -1, entropy),
+    ])  # fmt: skip
+
+
+def _shares(A: np.ndarray) -> np.ndarray:
+    """Rows of amplitudes -> shares of the variance; zero where there is none."""
+    power = A**2
+    total = power.sum(1, keepdims=True)
+    return np.divide(power, total, out=np.zeros_like(power), where=total > 0)

@@ -1,0 +1,271 @@
+"""`gp`: the features of what a cell computes, the warp, the process on what a prior leaves over, and its quality on the table."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from pathlib import Path
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+from scipy.stats import kendalltau, multivariate_normal, norm, rankdata, yeojohnson
+
+from diffnag.arch import Arch, ArchBatch
+from diffnag.oracles.table import BenchmarkTable, load_table
+from diffnag.predicting import load_predictor
+from diffnag.protocols import Predictor
+from diffnag.testing import PredictorContract, draws
+from predictors.adaptation import FLOOR, GAIN_STD, SHIFT_STD, Adaptation, Warp
+from predictors.gaussian_process import GaussianProcessPredictor
+from predictors.path_features import PathFeatures, Roles, path_features
+from search_spaces.nasbench201 import NASBench201
+
+CONV1, CONV3, POOL = "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"
+COUNTS, LENGTHS = slice(0, 7), slice(7, 17)
+MEAN_LENGTH, PATHS, IDENTITIES = 17, 18, 19
+SIGNAL = slice(20, 27)
+
+
+class TestGaussianProcess(PredictorContract):
+    @pytest.fixture
+    def predictor_class(self) -> type[Predictor]:
+        return GaussianProcessPredictor
+
+
+def features(space: NASBench201, archs: list[Arch]) -> tuple[np.ndarray, ...]:
+    batch = ArchBatch.of(archs, space)
+    return path_features(batch.V.numpy(), batch.E.numpy(), Roles.of(space.operators))
+
+
+def cell(space: NASBench201, *names: str) -> Arch:
+    """By the operations on 0->1 | 0->2, 1->2 | 0->3, 1->3, 2->3; `-` is none, `=` the identity."""
+    a, b, c, d, e, f = ({"-": "none", "=": "skip_connect"}.get(name, name) for name in names)
+    return space.from_str(f"|{a}~0|+|{b}~0|{c}~1|+|{d}~0|{e}~1|{f}~2|")
+
+
+def paths(space: NASBench201, arch: Arch) -> list[list[str]]:
+    """The operators of every live path, identities left out, by enumeration."""
+    graph = nx.DiGraph(arch.edges)
+    names = [space.operators[op] for op in arch.ops]
+    found = [[names[i] for i in path[1:-1]] for path in nx.all_simple_paths(graph, 0, len(names) - 1)]
+    return [[name for name in path if name != "skip_connect"] for path in found if "none" not in path]
+
+
+def test_paths_are_those_of_enumeration(space: NASBench201) -> None:
+    archs = draws(space, 60)
+    structure, flow = features(space, archs)
+    for arch, row, roots in zip(archs, structure, flow, strict=True):
+        live = paths(space, arch)
+        through, pairs = (roots**2)[:7], (roots**2)[7:].reshape(8, 8)
+        assert row[PATHS] == len(live) and row[IDENTITIES] == live.count([])
+        weights = [{CONV1, CONV3, POOL}, {CONV1, CONV3}, {CONV3}, {POOL}, {CONV3, POOL}]
+        lengths = [[sum(name in counted for name in path) for path in live] or [-1] for counted in weights]
+        assert row[LENGTHS].tolist() == [extreme(each) for each in lengths for extreme in (max, min)]
+        assert row[MEAN_LENGTH] == pytest.approx(np.mean(lengths[1]) if live else 0)
+        names = ["start", *space.operators]
+        counted = np.zeros((8, 8))
+        for path in live:
+            for a, b in itertools.pairwise(["start", *path, "start"]):  # the end shares the start's place
+                counted[names.index(a) - 1, names.index(b) - 1] += 1
+        np.testing.assert_allclose(pairs, counted, atol=1e-12)
+        np.testing.assert_allclose(through, counted[:, :7].sum(0), atol=1e-12)
+
+
+def test_what_computes_nothing_leaves_no_trace(space: NASBench201) -> None:
+    """After `none` on 0->1, whatever leaves map 1 is dead; a map that leads nowhere likewise; an identity is no operator."""
+    choices = ("-", "=", CONV1, CONV3, POOL)
+    dead = [cell(space, "-", CONV3, x, "=", y, POOL) for x in choices for y in choices]
+    dead += [cell(space, x, CONV3, "-", "=", "-", POOL) for x in choices]
+    for group in features(space, dead):
+        assert (group == group[0]).all()
+    same = [cell(space, "=", "-", CONV3, "-", "-", "="), cell(space, "-", CONV3, "-", "-", "-", "="), cell(space, CONV3, "-", "=", "-", "-", "=")]
+    for group in features(space, [*same, cell(space, "-", "-", "-", CONV3, "-", "-")]):
+        assert (group == group[0]).all()
+
+
+def test_a_cell_that_computes_nothing(space: NASBench201) -> None:
+    structure, flow = features(space, [cell(space, CONV3, CONV3, "-", "-", "-", "-")])
+    assert not structure[0, COUNTS].any() and (structure[0, LENGTHS] == -1).all() and not flow.any()
+    assert structure[0, SIGNAL].tolist() == [0, 0, 0, 0, 0, -1, -1]
+
+
+def test_signal_in_closed_form(space: NASBench201) -> None:
+    """log variance, share of the input, variance from layers, mean depth, mean spatial depth, spread of depth, entropy."""
+    archs = [
+        cell(space, "-", "-", "-", CONV3, "-", "-"),
+        cell(space, "=", "-", "-", CONV3, "=", "-"),  # identity + layer
+        cell(space, "=", "=", "-", "-", "=", "="),  # the identity twice: amplitudes add
+        cell(space, CONV3, "-", CONV1, "-", "-", POOL),  # two layers on one path, then averaged
+    ]
+    half = np.log(2)
+    expected = [
+        [0, 0, 1, 1, 1, 0, 0],
+        [half, 0.5, 1, 0.5, 0.5, 0.5, half],
+        [2 * half, 1, 0, 0, 0, 0, 0],
+        [-half, 0, 0.5, 2, 1, 0, 0],
+    ]
+    np.testing.assert_allclose(features(space, archs)[0][:, SIGNAL], expected, atol=1e-12)
+
+
+def test_architectures_with_fewer_nodes_and_other_names() -> None:
+    """The output is the last node there is; unknown operators are layers."""
+    roles = Roles.of(("input", "output", "sep_conv_5x5", "max_pool_3x3", "Identity", "gelu", "zero"))
+    assert roles.spatial.tolist() == [False, False, True, False, False, False, False]
+    assert roles.passes.nonzero()[0].tolist() == [0, 1, 4] and roles.blocks.nonzero()[0].tolist() == [6]
+    V, E = Arch((0, 2, 5, 1), ((0, 1), (1, 2), (0, 2), (2, 3))).matrices(nodes=6, operators=7)
+    structure, flow = path_features(V[None], E[None], roles)
+    assert structure[0, COUNTS].tolist() == [0, 0, 1, 0, 0, 1, 0] and structure[0, PATHS] == 2
+    assert structure[0, LENGTHS][:6].tolist() == [2, 1, 2, 1, 1, 0]
+    assert (flow[0, :7] ** 2).round(9).tolist() == [0, 0, 1, 0, 0, 2, 0]
+
+
+def test_features_are_standardised(space: NASBench201) -> None:
+    for group in PathFeatures(space)(draws(space, 2000, seed=1)):
+        assert abs(group.mean(0)).max() < 0.15 and abs(group.std(0) - 1).max() < 0.3
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 2.0, 3.2])
+def test_warp(power: float) -> None:
+    y = np.random.default_rng(0).gamma(2.0, 3.0, 100) * -1 + 95
+    warp = Warp.of(y, power)
+    t = warp(y)
+    scale = 1.4826 * np.median(np.abs(y - np.median(y)))
+    reference = yeojohnson((y - np.median(y)) / scale, power)
+    np.testing.assert_allclose(t, (reference - reference.mean()) / reference.std(), atol=5e-6)
+    np.testing.assert_allclose(warp.inverse(t), y, rtol=1e-9)
+    wide = np.linspace(-60 if power > 0 else -5, 5, 500)
+    assert (np.diff(warp.inverse(wide)) > 0).all() and np.isfinite(warp.inverse(wide)).all()
+    assert warp(np.array([-1e9]))[0] == pytest.approx(warp(np.array([warp.median + FLOOR * warp.scale]))[0])
+
+
+def made(m: int, *, noise: float = 0.0) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+    rng = np.random.default_rng(5)
+    prior, groups = rng.normal(size=m), [rng.normal(size=(m, 3)), rng.normal(size=(m, 2))]
+    return prior, groups, 80 + 2 * (prior + np.sin(groups[0][:, 0]) + noise * rng.normal(size=m))
+
+
+def test_predictions_are_those_of_the_process() -> None:
+    """Posterior and density of the warped labels, written out with the hyper-parameters that were found."""
+    prior, groups, y = made(60, noise=0.2)
+    adaptation = Adaptation()
+    adaptation.fit(prior[:40], [group[:40] for group in groups], y[:40])
+    *log_lengths, log_amplitude, log_noise, _ = adaptation._theta.numpy()
+    p = (prior - prior[:40].mean()) / prior[:40].std()
+    squared = sum(
+        ((x[:, None] - x) ** 2).mean(2) / np.exp(2 * log_length) / 3
+        for x, log_length in zip((p[:, None], *groups), log_lengths, strict=True)
+    )
+    r = np.sqrt(5 * squared)
+    K = np.exp(2 * log_amplitude) * (1 + r + r**2 / 3) * np.exp(-r) + GAIN_STD**2 * np.outer(p, p) + SHIFT_STD**2
+    noisy = K[:40, :40] + np.exp(2 * log_noise) * np.eye(40)
+    residual = adaptation._warp(y[:40]) - p[:40]
+    mean = p[40:] + K[40:, :40] @ np.linalg.solve(noisy, residual)
+    variance = np.diag(K)[40:] + np.exp(2 * log_noise) - np.einsum("ij,ji->i", K[40:, :40], np.linalg.solve(noisy, K[:40, 40:]))
+    low, middle, high = adaptation.quantiles(prior[40:], [group[40:] for group in groups], (0.158655254, 0.5, 0.841344746))
+    answer, std = adaptation.predict(prior[40:], [group[40:] for group in groups])
+    np.testing.assert_allclose(adaptation._warp(answer), mean, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose((adaptation._warp(high) - adaptation._warp(low)) / 2, np.sqrt(variance), rtol=1e-4)
+    np.testing.assert_allclose(std, (high - low) / 2, rtol=1e-6)
+    np.testing.assert_allclose(answer, middle)
+    worse = multivariate_normal(cov=noisy + 0.5 * np.eye(40)).logpdf(residual)
+    assert multivariate_normal(cov=noisy).logpdf(residual) > worse + 5  # hyper-parameters are of large evidence
+
+
+def test_labels_that_agree_with_the_prior_confirm_it() -> None:
+    prior, groups, _ = made(80)
+    adaptation = Adaptation()
+    adaptation.fit(prior[:30], [group[:30] for group in groups], 60 + 3 * prior[:30])
+    mean, std = adaptation.predict(prior, groups)
+    assert abs(mean - 60 - 3 * prior).max() < 0.6 and std.max() < 0.7
+
+
+def test_labels_correct_a_prior_where_features_tell() -> None:
+    prior, groups, y = made(400)
+    adaptation = Adaptation()
+    adaptation.fit(prior[:100], [group[:100] for group in groups], y[:100])
+    mean, _ = adaptation.predict(prior[100:], [group[100:] for group in groups])
+    assert kendalltau(mean, y[100:]).statistic > 0.9 > 0.75 > kendalltau(prior[100:], y[100:]).statistic
+
+
+def test_one_label_only_shifts_the_prior() -> None:
+    prior, groups, _ = made(50)
+    adaptation = Adaptation()
+    adaptation.fit(prior[:1], [group[:1] for group in groups], np.array([70.0]))
+    mean, std = adaptation.predict(prior, groups)
+    assert kendalltau(mean, prior).statistic > 0.95 and mean[0] == pytest.approx(70, abs=0.5) and (std > 0).all()
+
+
+def test_a_failure_does_not_rule(space: NASBench201) -> None:
+    rng = np.random.default_rng(0)
+    archs, y = draws(space, 20), rng.normal(90, 1, 20)
+    y[0] = 10
+    predictor = load_predictor("gp", space=space, dataset="cifar10", seed=0)
+    predictor.fit(archs, y)
+    mean, _ = predictor.predict(draws(space, 200, seed=1))
+    assert np.median(mean) > 87 and mean.max() < 95
+
+
+def test_order_of_labels_does_not_matter(space: NASBench201) -> None:
+    archs, others = draws(space, 40), draws(space, 50, seed=1)
+    y = ArchBatch.of(archs, space).V.sum(1)[:, 5].numpy() + 0.1 * np.random.default_rng(0).normal(size=40)
+    answers = []
+    for order in (range(40), reversed(range(40))):
+        predictor = load_predictor("gp", space=space, dataset="cifar10", seed=0)
+        chosen = list(order)
+        predictor.fit([archs[i] for i in chosen], y[chosen])
+        answers.append(predictor.predict(others)[0])
+    np.testing.assert_allclose(*answers, atol=2e-2)
+
+
+def test_it_is_quick(space: NASBench201) -> None:
+    archs, y = draws(space, 30), np.random.default_rng(0).normal(90, 2, 30)
+    predictor, pool = load_predictor("gp", space=space, dataset="cifar10", seed=0), draws(space, 256, seed=1)
+    predictor.fit(archs, y)
+    begin = time.process_time()
+    predictor.fit(archs, y)
+    between = time.process_time()
+    predictor.predict(pool)
+    assert between - begin < 1.5 and time.process_time() - between < 0.5  # with room for a loaded machine
+
+
+@pytest.fixture(scope="module")
+def table(space: NASBench201, data_folder: Path) -> BenchmarkTable:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIFFNAG_DATA", str(data_folder))
+        return load_table(space)
+
+
+def test_39_labels_rank_the_table(space: NASBench201, table: BenchmarkTable) -> None:
+    archs, y = [space.from_str(text) for text in table.archs], table.values["cifar10/test/200"].astype(np.float64)
+    taus, covered = [], []
+    for seed in range(4):
+        order = np.random.default_rng(seed).permutation(len(y))
+        paid, rest = order[:39], order[39:3039]
+        predictor = load_predictor("gp", space=space, dataset="cifar10", seed=0)
+        predictor.fit([archs[i] for i in paid], y[paid])
+        mean, std = predictor.predict([archs[i] for i in rest])
+        taus.append(kendalltau(mean, y[rest]).statistic)
+        covered.append(np.mean(abs(y[rest] - mean) < 1.645 * std))
+    assert np.mean(taus) > 0.75, taus
+    assert 0.8 < np.mean(covered) < 0.97, covered
+
+
+def test_few_labels_sharpen_copied_ranks(space: NASBench201, table: BenchmarkTable) -> None:
+    chosen = np.random.default_rng(0).permutation(len(table.archs))[:3100]
+    y, *sisters = (table.values[f"{name}/test/200"][chosen].astype(np.float64) for name in ("cifar10", "cifar100", "ImageNet16-120"))
+    prior = np.mean([norm.ppf(rankdata(sister) / (len(sister) + 1)) for sister in sisters], axis=0)
+    groups = PathFeatures(space)([space.from_str(table.archs[i]) for i in chosen])
+    adaptation = Adaptation()
+    adaptation.fit(prior[:100], [group[:100] for group in groups], y[:100])
+    mean, std = adaptation.predict(prior[100:], [group[100:] for group in groups])
+    assert kendalltau(mean, y[100:]).statistic > max(0.89, kendalltau(prior[100:], y[100:]).statistic + 0.01)
+    assert 0.8 < np.mean(abs(y[100:] - mean) < 1.645 * std) < 0.97
+
+
+def test_fit_leaves_the_global_generator(space: NASBench201) -> None:
+    state = torch.get_rng_state()
+    predictor = load_predictor("gp", space=space, dataset="cifar10", seed=0)
+    predictor.fit(draws(space, 12), np.arange(12.0))
+    assert torch.equal(state, torch.get_rng_state())
