@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from diffnag.errors import UserError
     from diffnag.generation import Generation, Generator
     from diffnag.guidance import Tilt, denoised_guided, gradient_guided, particles
+    from diffnag.model_file import Classifier, load_model
     from diffnag.plugins import load_space, make_oracle
     from diffnag.predicting import CheckedPredictor, load_predictor
     from diffnag.search_loop.loop import SearchOptions, SearchResult, run_search
@@ -38,6 +39,7 @@ _HOMES = {
     "errors": ("UserError",),
     "generation": ("Generation", "Generator"),
     "guidance": ("Tilt", "denoised_guided", "gradient_guided", "particles"),
+    "model_file": ("Classifier", "load_model"),
     "plugins": ("load_space", "make_oracle"),
     "predicting": ("CheckedPredictor", "load_predictor"),
     "search_loop.loop": ("SearchOptions", "SearchResult", "run_search"),
@@ -47,6 +49,7 @@ __all__ = [
     "Arch",
     "ArchBatch",
     "CheckedPredictor",
+    "Classifier",
     "Denoiser",
     "Generation",
     "Generator",
@@ -58,6 +61,7 @@ __all__ = [
     "denoised_guided",
     "gradient_guided",
     "load_denoiser",
+    "load_model",
     "load_predictor",
     "load_space",
     "make_oracle",

@@ -48,6 +48,19 @@ def seed(text: str) -> int:
     return int(text)
 
 
+def duration(text: str) -> float:
+    """Argparse type: a time in seconds, written `90`, `90s`, `1.5m` or `2h`."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1.0)
+    try:
+        value = float(number) * unit
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time above 0, such as 90, 90s, 10m or 2h")
+    return value
+
+
 def finite_float(text: str) -> float:
     """Argparse type: a finite number of at least 0."""
     try:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from diffnag.arch import Arch
+    from diffnag.datasets.images import ImageDataset
     from diffnag.oracles.table import BenchmarkTable
 
 Attention = Literal["ancestors", "causal", "full"]
@@ -85,11 +86,32 @@ class SearchSpace(Protocol):
 
     def from_parameters(self, parameters: Mapping[str, str]) -> Arch: ...
 
-    def size(self, arch: Arch, *, num_classes: int, image_size: int) -> Size:
-        """Size of the network that `build` gives at its default width and depth."""
+    def size(self, arch: Arch, *, channels: int = ..., cells: int = ..., num_classes: int, image_size: int) -> Size:
+        """Size of the network that `build` gives, by default at its default width and depth."""
         ...
 
-    def build(self, arch: Arch, *, channels: int = ..., cells: int = ..., num_classes: int) -> nn.Module: ...
+    def build(
+        self, arch: Arch, *, channels: int = ..., cells: int = ..., num_classes: int, stem_stride: int = ...
+    ) -> nn.Module:
+        """Images `(b, 3, h, w)` of any side -> logits; `stem_stride`, by default 1, divides the side before the first cell."""
+        ...
+
+
+@runtime_checkable
+class TrainsSmall(Protocol):
+    """A space with a reduced skeleton: asked for by `python -m diffnag.build_meta_dataset`."""
+
+    def build_small(self, arch: Arch, *, num_classes: int, image_size: int) -> nn.Module:
+        """A network that trains in seconds and in which the choice of the architecture still matters."""
+        ...
+
+
+@runtime_checkable
+class HasResNetLike(Protocol):
+    """A space that names its architecture closest to a residual network, to be compared with."""
+
+    resnet_like: str
+    """As the space writes it."""
 
 
 @runtime_checkable
@@ -174,4 +196,34 @@ class Oracle(Protocol):
 
     def provenance(self) -> Mapping[str, str | float]:
         """Version, checksum and whatever else stands beside the figures in every result."""
+        ...
+
+
+@runtime_checkable
+class MultiFidelity(Protocol):
+    """An oracle whose evaluation can be watched, and stopped early."""
+
+    epochs: int
+    """Of an evaluation that is not stopped."""
+
+    def stages(self, arch: Arch, *, dataset: str, split: str) -> Iterator[tuple[int, float]]:
+        """`(epochs so far, accuracy in %)` at some points of one evaluation, the last of them after `epochs`.
+
+        Work is done when the next point is asked for; who asks no more stops the evaluation.
+        """
+        ...
+
+
+@runtime_checkable
+class NeedsImages(Protocol):
+    """An oracle that measures on a user's own images."""
+
+    def set_images(
+        self, images: ImageDataset, *, dataset: str, seconds: float | None, epochs: int | None, seed: int, device: str
+    ) -> None:
+        """Call them `dataset` from now on; called once, after `setup`.
+
+        One full evaluation should cost about `seconds` of one core; `epochs` says how long it trains, None leaves both to
+        the oracle.
+        """
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,13 +38,31 @@ class Recipe:
     flip: bool = True
 
 
-def as_input(images: np.ndarray) -> Tensor:
-    """uint8 images `(n, h, w)` or `(n, h, w, 3)` -> float32 `(n, 3, h, w)` channels-last, each channel standardised over the set."""
-    x = torch.from_numpy(np.ascontiguousarray(images))
-    x = x[..., None].expand(-1, -1, -1, 3) if x.ndim == 3 else x
-    x = x.float()
-    mean, std = x.mean((0, 1, 2)), x.std((0, 1, 2)).clamp_min(1e-3)
+def as_input(
+    images: np.ndarray, *, device: torch.device | str = "cpu", statistics: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
+    """uint8 images `(n, h, w)` or `(n, h, w, 3)` -> float32 `(n, 3, h, w)` channels-last, each channel standardised.
+
+    `statistics` are the mean and deviation `(3,)` to do it by, as `channel_statistics` gives them; by default the set's own.
+    """
+    x = _float_images(images, device=device)
+    mean, std = (part.to(device) for part in statistics or _statistics(x))
     return ((x - mean) / std).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+
+
+def channel_statistics(images: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation `(3,)` of each channel over a set of uint8 images, in their units of 0 to 255."""
+    return _statistics(_float_images(images, device="cpu"))
+
+
+def _float_images(images: np.ndarray, *, device: torch.device | str) -> Tensor:
+    x = torch.from_numpy(np.ascontiguousarray(images)).to(device)
+    x = x[..., None].expand(-1, -1, -1, 3) if x.ndim == 3 else x
+    return x.float()
+
+
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    return x.mean((0, 1, 2)), x.std((0, 1, 2)).clamp_min(1e-3)
 
 
 def train(
@@ -60,6 +78,13 @@ def train(
 
     `on_epoch(done, averaged)` is called after each epoch and may raise to end the training. Raises `Diverged`.
     """
+    for done, averaged in enumerate(epochs(model, x, y, recipe, generator=generator), start=1):
+        on_epoch(done, averaged)
+    return averaged
+
+
+def epochs(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, *, generator: torch.Generator) -> Iterator[nn.Module]:
+    """`train` for those who look on: yields the average so far, in evaluation mode, after each epoch."""
     from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
     batch = min(recipe.batch_size, len(x))
@@ -76,7 +101,7 @@ def train(
         for k in range(steps):
             for group in optimiser.param_groups:
                 group["lr"] = recipe.learning_rate * one_cycle((epoch * steps + k + 1) / total, recipe.warm_up)
-            chosen = order[k * batch : (k + 1) * batch]
+            chosen = order[k * batch : (k + 1) * batch].to(x.device)
             images = augment(x[chosen], shift=recipe.shift, flip=recipe.flip, generator=generator)
             loss = functional.cross_entropy(model(images), y[chosen], label_smoothing=recipe.label_smoothing)
             optimiser.zero_grad()
@@ -85,8 +110,7 @@ def train(
             averaged.update_parameters(model)
         if not math.isfinite(loss.item()):
             raise Diverged(f"the loss is {loss.item()} after epoch {epoch + 1}")
-        on_epoch(epoch + 1, averaged.module.eval())
-    return averaged.module.eval()
+        yield averaged.module.eval()
 
 
 def one_cycle(progress: float, warm_up: float) -> float:
@@ -98,6 +122,8 @@ def one_cycle(progress: float, warm_up: float) -> float:
 
 def augment(x: Tensor, *, shift: int, flip: bool, generator: torch.Generator) -> Tensor:
     """Mirror half of the images and move each by up to `shift` pixels, edges repeated."""
+    if not (shift or flip):
+        return x
     n, _, h, w = x.shape
     rows, columns = torch.arange(h).expand(n, h), torch.arange(w).expand(n, w)
     if shift:
@@ -106,10 +132,9 @@ def augment(x: Tensor, *, shift: int, flip: bool, generator: torch.Generator) ->
     if flip:
         mirrored = torch.rand(n, 1, generator=generator) < 0.5
         columns = torch.where(mirrored, w - 1 - columns, columns)
-    if not (shift or flip):
-        return x
+    index = (torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :])
     last = x.permute(0, 2, 3, 1)  # channels-last memory: a view
-    moved = last[torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    moved = last[tuple(part.to(x.device) for part in index)]
     return moved.permute(0, 3, 1, 2)
 
 

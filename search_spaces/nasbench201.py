@@ -43,6 +43,8 @@ class NASBench201:
     operators: tuple[str, ...] = ("input", "output", *OPERATIONS)
     attention: Attention = "ancestors"
     edges = _wiring()
+    resnet_like = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|skip_connect~2|"
+    """Two 3x3 convolutions beside a skip connection."""
     table_file = "nas_bench_201.csv.gz"
     datasets: Mapping[str, tuple[int, int]] = {"cifar10": (10, 32), "cifar100": (100, 32), "ImageNet16-120": (120, 16)}
 
@@ -155,17 +157,27 @@ class NASBench201:
 
     # -- networks and tables
 
-    def size(self, arch: Arch, *, num_classes: int, image_size: int = 32) -> Size:
-        """Parameters and multiply-adds of `build(arch)` at 16 channels and 5 cells a stage, on 3-channel images."""
+    def size(self, arch: Arch, *, channels: int = 16, cells: int = 5, num_classes: int, image_size: int = 32) -> Size:
+        """Parameters and multiply-adds of `build`, with a stem of stride 1, on 3-channel images."""
         from search_spaces.nasbench201_network import size
 
-        return size(self.operations(arch), num_classes=num_classes, image_size=image_size)
+        return size(self.operations(arch), num_classes=num_classes, image_size=image_size, channels=channels, cells=cells)
 
     def build(self, arch: Arch, *, channels: int = 16, cells: int = 5, num_classes: int, stem_stride: int = 1) -> nn.Module:
-        """The benchmark's network: images `(b, 3, h, w)` -> logits `(b, num_classes)`."""
+        """The benchmark's network, whose stem has stride 1: images `(b, 3, h, w)` -> logits `(b, num_classes)`."""
         from search_spaces.nasbench201_network import Network
 
         return Network(self.operations(arch), channels=channels, cells=cells, num_classes=num_classes, stem_stride=stem_stride)
+
+    def build_small(self, arch: Arch, *, num_classes: int, image_size: int) -> nn.Module:
+        """One cell a stage at 16, 32 and 64 channels, on maps of about 8 pixels a side, pooled reductions.
+
+        Of the skeletons tried this one tells architectures apart best for its cost (experiments/training_study.py).
+        """
+        from search_spaces.nasbench201_network import Network
+
+        stride = max(1, image_size // 8)
+        return Network(self.operations(arch), channels=16, cells=1, num_classes=num_classes, stem_stride=stride, small=True)
 
     def read_table(self, path: Path, *, trust_pickle: bool) -> BenchmarkTable:
         """Read the official `.pth` or a CSV with the same columns as `nas_bench_201.csv.gz`."""

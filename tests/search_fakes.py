@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from diffnag.arch import Arch
 from diffnag.protocols import SearchSpace
+from diffnag.training import Diverged
 
 WEIGHTS = (0.0, 1.0, 4.0, 9.0, 2.0)
 """What each operation of NAS-Bench-201 adds to the value on its connection; position i counts i + 1 times."""
@@ -53,6 +54,35 @@ class FlakyOracle(ToyOracle):
         if len(self.asked) % 3 == 0:
             raise RuntimeError("out of memory")
         return float("nan") if len(self.asked) % 5 == 0 else found
+
+
+class StagedOracle(ToyOracle):
+    """Multi-fidelity: a quarter of `value` after each of 4 epochs. From the `at`-th evaluation on it dies halfway, if asked to."""
+
+    epochs = 4
+
+    def __init__(self, *, at: int = 0, seconds: float = 0.0) -> None:
+        super().__init__()
+        self.at, self.seconds, self.trained = at, seconds, 0
+
+    def stages(self, arch: Arch, *, dataset: str, split: str) -> Iterator[tuple[int, float]]:
+        self.asked.append((arch, split))
+        for epoch in range(1, 5):
+            time.sleep(self.seconds)
+            if 0 < self.at <= len(self.asked) and epoch == 3:
+                raise KeyboardInterrupt
+            self.trained += 1
+            yield epoch, value(arch) * epoch / 4
+
+
+class FlakyStagedOracle(StagedOracle):
+    """Each third diverges after an epoch, each fifth ends as NaN."""
+
+    def stages(self, arch: Arch, *, dataset: str, split: str) -> Iterator[tuple[int, float]]:
+        for epoch, found in super().stages(arch, dataset=dataset, split=split):
+            if len(self.asked) % 3 == 0 and epoch == 2:
+                raise Diverged("the loss is nan after epoch 2")
+            yield epoch, float("nan") if len(self.asked) % 5 == 0 else found
 
 
 class KilledOracle(ToyOracle):

@@ -132,7 +132,7 @@ def test_a_predictor_that_breaks_ends_the_run_by_name(
         (("--method", "annealing"), "unknown method"),
         (("--oracle", "benchmark"), "unknown oracle 'benchmark'; there are: surrogate, table"),
         (("--predictor", "meta"), "makes no use of --predictor"),
-        (("--method", "diffnag", "--predictor", "fortune"), "unknown predictor 'fortune'; there are: meta"),
+        (("--method", "diffnag", "--predictor", "fortune"), "unknown predictor 'fortune'; there are: "),
         (("--method", "diffnag", "--predictor", "tests.search_fakes:Made"), "lacks fit, predict"),
         (("--max-params", "10"), "no architecture of nasbench201 meets --max-params 10"),
         (("--budget", "0"), "'0' is not a whole number of at least 1"),

@@ -18,7 +18,18 @@ from diffnag.search_loop.loop import Search, SearchOptions, SearchResult, run_se
 from diffnag.search_loop.methods import METHODS, LocalSearch
 from diffnag.search_loop.trial import Trial
 from search_spaces.nasbench201 import NASBench201
-from tests.search_fakes import BreaksLater, FlakyOracle, KilledOracle, Nearest, Prior, RandomGenerator, ToyOracle, value
+from tests.search_fakes import (
+    BreaksLater,
+    FlakyOracle,
+    FlakyStagedOracle,
+    KilledOracle,
+    Nearest,
+    Prior,
+    RandomGenerator,
+    StagedOracle,
+    ToyOracle,
+    value,
+)
 
 BEST = NASBench201().of_operations((3,) * 6)
 """All 3x3: the one maximum of the toy oracle."""
@@ -204,6 +215,77 @@ def test_an_exhausted_space_ends_the_search(method: str, space: NASBench201) -> 
     assert result.labels_target == len(left) < 100
 
 
+# -- evaluations that are watched
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_poor_evaluations_are_stopped_and_are_labels_that_are_never_the_best(method: str, space: NASBench201) -> None:
+    oracle = StagedOracle()
+    result = search(options(method, budget=30), oracle=oracle)
+    assert result.labels_target == len(result.trials) == 30
+    assert result.epochs_target == oracle.trained == sum(trial.epochs or 0 for trial in result.trials)
+    assert all(trial.state == "done" and trial.epochs == 4 for trial in result.trials[:5])
+    for i, trial in enumerate(result.trials):
+        whole = [value(other.arch) for other in result.trials[:i] if other.state == "done"]
+        poor = i >= 5 and value(trial.arch) < np.median(whole)
+        assert (trial.state, trial.epochs) == (("pruned", 1) if poor else ("done", 4))
+        assert trial.value == (value(trial.arch) / 4 if poor else value(trial.arch))
+    assert "pruned" in {trial.state for trial in result.trials}
+    best = max((trial for trial in result.trials if trial.state == "done"), key=lambda trial: trial.value or 0.0)
+    assert result.best and result.best.value == best.value == result.incumbent_curve[-1]
+
+
+def test_a_stopped_value_is_no_rival() -> None:
+    class Falling(StagedOracle):
+        """Good after an epoch, each later one worse: what was stopped early has the largest values."""
+
+        def stages(self, arch: Any, *, dataset: str, split: str) -> Any:
+            for epoch, found in super().stages(arch, dataset=dataset, split=split):
+                yield epoch, 100 - 20 * epoch + found / 4 / epoch
+
+    result = search(options(budget=20), oracle=Falling())
+    pruned = [trial.value or 0.0 for trial in result.trials if trial.state == "pruned"]
+    assert result.best and max(pruned) > result.best.value
+    assert result.best.value == max(trial.value or 0.0 for trial in result.trials if trial.state == "done")
+
+
+def test_watched_evaluations_may_fail() -> None:
+    result = search(options(), oracle=FlakyStagedOracle())
+    states = [trial.state == "failed" for trial in result.trials]
+    assert states == [i % 5 == 0 or (i % 3 == 0 and not trial.pruned) for i, trial in enumerate(result.trials, start=1)]
+    assert result.trials[2].error == "Diverged: the loss is nan after epoch 2" and result.trials[2].epochs == 1
+    assert result.trials[4].error == "the oracle returned nan" and result.labels_target == 17
+
+
+@pytest.mark.parametrize("storage", ["sqlite:///{}/study.db", "journal:{}/study.log"], ids=["sqlite", "journal"])
+@pytest.mark.parametrize("method", ["evolution", "diffnag"])
+def test_a_watched_search_that_was_killed_goes_on_as_the_unbroken_one(method: str, storage: str, tmp_path: Path) -> None:
+    unbroken, place = search(options(method, budget=24), oracle=StagedOracle()), storage.format(tmp_path)
+    for at in (9, 4):  # halfway through an evaluation: what it has reported by then must not count
+        with pytest.raises(KeyboardInterrupt):
+            search(options(method, budget=24), oracle=StagedOracle(at=at), storage=place)
+    assert outcome(search(options(method, budget=24), oracle=StagedOracle(), storage=place)) == outcome(unbroken)
+
+
+def test_the_time_limit_ends_the_search_and_is_kept_over_a_resume(tmp_path: Path) -> None:
+    place = f"sqlite:///{tmp_path}/study.db"
+    asked, notes = options(budget=200, time_limit=0.5), []
+    with Search(asked, oracle=StagedOracle(seconds=0.02), storage=place) as ready:
+        result = ready.run(on_note=notes.append)
+    assert 1 <= result.labels_target < 200 and result.wall_s < 5
+    assert notes == [f"the time is spent after {result.labels_target} of 200 labels"]
+    assert all(trial.epochs == 4 or trial.state == "pruned" for trial in result.trials)
+    oracle = StagedOracle()
+    again = search(asked, oracle=oracle, storage=place)
+    assert outcome(again) == outcome(result) and oracle.trained == 0
+    assert search(dataclasses.replace(asked, time_limit=None, budget=20), oracle=oracle, storage=place).labels_target == 20
+
+
+def test_one_evaluation_is_made_whole_however_little_time_there_is() -> None:
+    result = search(options(time_limit=0.3), oracle=StagedOracle(seconds=0.05))
+    assert result.trials[0].state == "done" and result.best is not None
+
+
 # -- storage
 
 
@@ -302,6 +384,7 @@ def test_a_predictor_that_breaks_is_named_and_no_label_is_lost(tmp_path: Path) -
         ({"space": "darts"}, "unknown space 'darts'; there are: .*nasbench201"),
         ({"budget": 0}, "budget is 0; at least 1"),
         ({"batch": -1}, "batch is -1; at least 1"),
+        ({"time_limit": 0.0}, "time-limit is 0.0; more than 0 seconds"),
         ({"predictor": "meta", "scale": 2.0}, "method 'random' makes no use of --predictor, --scale"),
         ({"method": "diffnag", "predictor": None}, "method 'diffnag' needs --predictor; there are: .*meta"),
         ({"method": "diffnag", "acquisition": "kg"}, "unknown acquisition 'kg'; there are: ei, ucb, pi, ts"),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from diffnag.arch import Arch
 from diffnag.errors import UserError
-from diffnag.protocols import SearchSpace
+from diffnag.protocols import SearchSpace, Size
 
 MISSES = 1_000
 """Random draws in a row that bring nothing new before what is left is enumerated."""
@@ -19,17 +19,21 @@ DRAWS = 10_000
 
 @dataclass(frozen=True)
 class Domain:
-    """The architectures of `space` whose network for `dataset` has at most `max_params` and `max_flops`."""
+    """The architectures of `space` whose network for `dataset` has at most `max_params` and `max_flops`.
+
+    `size` measures that network; by default it is the one of the space's default width and depth, for a dataset it knows.
+    """
 
     space: SearchSpace
     dataset: str
     max_params: int | None = None
     max_flops: int | None = None
+    size: Callable[[Arch], Size] | None = None
 
     def __post_init__(self) -> None:
         if not self.limited:
             return
-        if self.dataset not in self.space.datasets:
+        if self.size is None and self.dataset not in self.space.datasets:
             known = ", ".join(self.space.datasets)
             raise UserError(f"limits on the size need the shape of the dataset, known for {known}, not for {self.dataset!r}")
         archs = self.space.enumerate() or _draws(self.space, DRAWS)
@@ -46,12 +50,15 @@ class Domain:
         """Whether `arch` is within the limits."""
         if not self.limited:
             return True
-        num_classes, image_size = self.space.datasets[self.dataset]
-        size = self.space.size(arch, num_classes=num_classes, image_size=image_size)
+        size = self.size(arch) if self.size else self._known_size(arch)
         return not (
             (self.max_params is not None and size.params > self.max_params)
             or (self.max_flops is not None and size.flops > self.max_flops)
         )
+
+    def _known_size(self, arch: Arch) -> Size:
+        num_classes, image_size = self.space.datasets[self.dataset]
+        return self.space.size(arch, num_classes=num_classes, image_size=image_size)
 
     def fresh(self, archs: Iterable[Arch], seen: set[str]) -> Iterator[Arch]:
         """Those of `archs` that are allowed and whose canonical form is not in `seen`, which takes them up."""

@@ -12,23 +12,34 @@ from typing import TYPE_CHECKING, Any, Self
 
 from diffnag.errors import DataNotFound, UserError, unknown
 from diffnag.plugins import load_space, make_oracle, names
+from diffnag.protocols import MultiFidelity, NeedsImages
 from diffnag.search_loop.acquisition import ACQUISITIONS
 from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.methods import BASELINES, METHODS, Diffnag, Evolution, LocalSearch, Method, Random
-from diffnag.search_loop.study import Planned, Study
+from diffnag.search_loop.study import Outcome, Planned, Study
 from diffnag.search_loop.trial import Trial, best_of
 
 if TYPE_CHECKING:
+    import optuna
+
     from diffnag.arch import Arch
+    from diffnag.datasets.images import ImageDataset
     from diffnag.generation import Generator
     from diffnag.predicting import CheckedPredictor
-    from diffnag.protocols import Oracle, SearchSpace
+    from diffnag.protocols import Oracle, SearchSpace, Size
+    from diffnag.training_plan import Plan
 
 Note = Callable[[str], object]
 
 REWARDS = ("val", "test")
 CANDIDATES = 256
 """Architectures generated a round."""
+SEARCH_SHARE = 0.6
+"""Of the time limit, where the best architecture is trained on one's own images afterwards."""
+FINAL_SECONDS = 45.0
+"""Of one core, about, for that last training, where there is no time limit."""
+FINAL_EPOCHS = 3
+"""Times as many as of an evaluation, where these were asked for."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,9 @@ class SearchOptions:
 
     `predictor`, `acquisition`, `candidates`, `scale` and `checkpoint` belong to method `diffnag` and are refused with
     a baseline. `reward` is the split whose accuracy is maximised: `val` is protocol V, `test` protocol T.
+
+    `dataset` is one that the oracle knows, or a user's own images (see `diffnag.datasets.images`); `image_size` (pixels a
+    side) and `epochs` (of a whole evaluation) belong to these. `time_limit` is in seconds.
     """
 
     dataset: str
@@ -53,6 +67,9 @@ class SearchOptions:
     checkpoint: Path | None = None
     max_params: int | None = None
     max_flops: int | None = None
+    image_size: int | None = None
+    epochs: int | None = None
+    time_limit: float | None = None
     seed: int = 0
     device: str = "auto"
 
@@ -62,10 +79,12 @@ class SearchOptions:
             if name not in known:
                 raise unknown(kind, name, known)
         counts = {"budget": self.budget, "batch": self.batch, "candidates": self.candidates}
-        counts |= {"max-params": self.max_params, "max-flops": self.max_flops}
+        counts |= {"max-params": self.max_params, "max-flops": self.max_flops, "epochs": self.epochs}
         for key, value in counts.items():
             if value is not None and value < 1:
                 raise UserError(f"{key} is {value}; at least 1 is accepted")
+        if self.time_limit is not None and not self.time_limit > 0:
+            raise UserError(f"time-limit is {self.time_limit}; more than 0 seconds are accepted")
         own = {key: getattr(self, key) for key in ("predictor", "acquisition", "candidates", "scale", "checkpoint")}
         if self.method in BASELINES:
             if given := [f"--{key}" for key, value in own.items() if value is not None]:
@@ -109,6 +128,10 @@ class SearchResult:
     """The best value after each label."""
     labels_target: int
     """Oracle queries, failures and the first round included."""
+    epochs_target: int | None
+    """Epochs trained for them; None where the oracle does not tell."""
+    seconds_target: float
+    """Seconds they took."""
     labels_source: Mapping[str, int]
     guidance: str
     wall_s: float
@@ -128,8 +151,9 @@ class Search:
     """A search made ready: everything is loaded and checked, nothing evaluated. Use it in a `with` statement.
 
     `storage` (see `Study.open`) holds the study called `name`; one that is there goes on. Objects given as `oracle`
-    (set up), `generator` or `predictor` (fresh) are used in place of those that `options` names, so that many
-    searches can share what is slow to load. Raises `UserError` for whatever is wrong with the input.
+    (set up, with its `images` where it has any), `generator` or `predictor` (fresh) are used in place of those that
+    `options` names, so that many searches can share what is slow to load. Raises `UserError` for whatever is wrong with
+    the input.
     """
 
     def __init__(
@@ -139,18 +163,32 @@ class Search:
         storage: str | None = None,
         name: str = "search",
         oracle: Oracle | None = None,
+        images: ImageDataset | None = None,
         generator: Generator | None = None,
         predictor: CheckedPredictor | None = None,
     ) -> None:
         self.options = options = options.resolved()
         self.space = load_space(options.space)
-        self.oracle = oracle or find_oracle(options.oracle, self.space)
+        self.images = images
+        """The user's own, None where the oracle knows the dataset."""
+        if oracle is not None:
+            self.oracle = oracle
+        elif is_own_images(options, self.space):
+            self.oracle, self.images = _oracle_on_images(options, self.space)
+        else:
+            self.oracle = find_oracle(options.oracle, self.space)
+            _refuse_image_options(options, self.oracle)
+        self.final_plan = self._plan_final()
+        """How the best architecture is trained at the end, where there are images."""
         available = self.oracle.available
         if options.dataset not in available:
             raise unknown("dataset", options.dataset, available)
         if options.reward not in available[options.dataset]:
             raise unknown("split", options.reward, available[options.dataset])
-        self.domain = Domain(self.space, options.dataset, max_params=options.max_params, max_flops=options.max_flops)
+        self.domain = Domain(
+            self.space, options.dataset, max_params=options.max_params, max_flops=options.max_flops,
+            size=self.final_size if self.images else None,
+        )  # fmt: skip
         self.labels_source: Mapping[str, int] = {}
         self.method = self._make_method(generator, predictor)
         self.study = Study.open(storage=storage, name=name, space=self.space, options=self._identity())
@@ -167,7 +205,7 @@ class Search:
         self.study.close()
 
     def run(self, *, on_trial: Callable[[Trial], object] = lambda _: None, on_note: Note = lambda _: None) -> SearchResult:
-        """Search until the budget is spent or nothing is left to evaluate.
+        """Search until the budget or the time is spent, or nothing is left to evaluate.
 
         `on_trial` is called after each label, `on_note` with what a user should know of a round. Raises
         `PredictorError` where the predictor breaks its contract; what is evaluated by then is in the storage.
@@ -175,9 +213,14 @@ class Search:
         options, study = self.options, self.study
         while True:
             for planned in study.planned:
+                if self._out_of_time:
+                    break
                 on_trial(self._evaluate(planned))
             history = study.history
             if len(history) >= options.budget:
+                break
+            if self._out_of_time:
+                on_note(f"the time is spent after {len(history)} of {options.budget} labels")
                 break
             batch = self.method.propose(history, min(options.batch, options.budget - len(history)))
             for note in batch.notes:
@@ -196,6 +239,8 @@ class Search:
             space=options.space, dataset=options.dataset, oracle={"kind": self.oracle.kind, **self.oracle.provenance()},
             reward=options.reward, method=options.method, predictor=options.predictor or "none", best=self._best(history, on_note),
             incumbent_curve=tuple(trial.value if trial else None for trial in curve), labels_target=len(history),
+            epochs_target=sum(trial.epochs or 0 for trial in history) if isinstance(self.oracle, MultiFidelity) else None,
+            seconds_target=round(sum(trial.cost_s for trial in history), 3),
             labels_source=self.labels_source, guidance=spent.guidance, wall_s=spent.wall_s, nfe=spent.nfe,
             predictor_nfe=spent.predictor_nfe, seed=options.seed, budget=options.budget, trials=history,
         )  # fmt: skip
@@ -204,8 +249,53 @@ class Search:
         """Pay for one label. An evaluation that raises or gives no finite number is a failed one, not the end."""
         started = self.study.start(planned)
         begin = time.perf_counter()
-        value, error = self._ask(planned.proposal.arch, self.options.reward)
-        return self.study.tell(started, value=value, error=error, cost_s=time.perf_counter() - begin)
+        if isinstance(self.oracle, MultiFidelity):
+            outcome = self._watch(started, planned.proposal.arch, self.oracle)
+        else:
+            outcome = Outcome(*self._ask(planned.proposal.arch, self.options.reward), cost_s=0.0)
+        return self.study.tell(started, replace(outcome, cost_s=time.perf_counter() - begin))
+
+    def _watch(self, started: optuna.Trial, arch: Arch, oracle: MultiFidelity) -> Outcome:
+        """An evaluation that is stopped where its values on the way are poor, or where the time is spent."""
+        value, epochs = math.nan, 0
+        try:
+            for epochs, value in oracle.stages(arch, dataset=self.options.dataset, split=self.options.reward):
+                if not math.isfinite(value):
+                    break
+                poor = self.study.report(started, epochs=epochs, value=value)
+                if epochs < oracle.epochs and (poor or self._out_of_time):
+                    return Outcome(value, None, 0.0, epochs, pruned=True)
+        except UserError:
+            raise
+        except Exception as failure:
+            return Outcome(None, f"{type(failure).__name__}: {failure}", 0.0, epochs)
+        if not math.isfinite(value):
+            return Outcome(None, f"the oracle returned {value}", 0.0, epochs)
+        return Outcome(value, None, 0.0, epochs)
+
+    @property
+    def _out_of_time(self) -> bool:
+        """Whether the search's share of the time is spent; never before one evaluation is whole, or all of it is spent."""
+        if self.options.time_limit is None:
+            return False
+        spent, share = self.study.spent.wall_s, SEARCH_SHARE if self.images else 1.0
+        return spent > self.options.time_limit * (1.0 if best_of(self.study.history) is None else share)
+
+    def final_size(self, arch: Arch) -> Size:
+        """Of the network that `arch` would be in the end, on the user's images."""
+        assert self.images and self.final_plan
+        shape = {"num_classes": len(self.images.classes), "image_size": self.images.size}
+        return self.final_plan.skeleton.size(arch, self.space, **shape)
+
+    def _plan_final(self) -> Plan | None:
+        if self.images is None:
+            return None
+        from diffnag.training_plan import plan_final
+
+        options = self.options
+        seconds = FINAL_SECONDS if options.time_limit is None else (1 - SEARCH_SHARE) * options.time_limit
+        epochs = None if options.epochs is None else FINAL_EPOCHS * options.epochs
+        return plan_final(self.images, self.space, seconds=seconds, epochs=epochs)
 
     def _ask(self, arch: Arch, split: str) -> tuple[float | None, str | None]:
         """The oracle's finite answer, or the error in its place."""
@@ -258,8 +348,11 @@ class Search:
 
     def _identity(self) -> dict[str, Any]:
         """The options in which a study that goes on must agree with the one that was begun."""
-        identity = {key: value for key, value in asdict(self.options).items() if key not in ("budget", "device", "oracle", "checkpoint")}
+        free = ("budget", "device", "oracle", "checkpoint", "time_limit", "image_size", "epochs")
+        identity = {key: value for key, value in asdict(self.options).items() if key not in free}
         identity["oracle"] = self.oracle_name
+        if self.images:
+            identity["dataset"] = self.images.name  # wherever it lies: the oracle tells the images' checksum and the plan
         identity |= {f"oracle {key}": value for key, value in self.oracle.provenance().items()}
         if self.options.method == "diffnag":
             identity["checkpoint"] = self._checkpoint_checksum()
@@ -280,12 +373,52 @@ def run_search(
     storage: str | None = None,
     name: str = "search",
     oracle: Oracle | None = None,
+    images: ImageDataset | None = None,
     generator: Generator | None = None,
     predictor: CheckedPredictor | None = None,
 ) -> SearchResult:
     """Search without a word, by default in memory only; see `Search` for the arguments and the errors."""
-    with Search(options, storage=storage, name=name, oracle=oracle, generator=generator, predictor=predictor) as search:
+    with Search(
+        options, storage=storage, name=name, oracle=oracle, images=images, generator=generator, predictor=predictor
+    ) as search:
         return search.run()
+
+
+def is_own_images(options: SearchOptions, space: SearchSpace) -> bool:
+    """Whether the dataset is a user's own images; the names that the space knows come first."""
+    from diffnag.datasets.images import is_image_source
+
+    return options.dataset not in space.datasets and is_image_source(options.dataset)
+
+
+def _oracle_on_images(options: SearchOptions, space: SearchSpace) -> tuple[Oracle, ImageDataset]:
+    """An oracle that trains, set up with the images."""
+    from diffnag.datasets.images import load_images
+
+    name = "training" if options.oracle == "auto" else options.oracle
+    oracle = make_oracle(name)
+    if not isinstance(oracle, NeedsImages):
+        raise UserError(f"oracle {name!r} knows no images of one's own such as {options.dataset}; accepted is --oracle training")
+    if options.reward != "val":
+        raise UserError(f"--reward {options.reward} would choose by the images that judge in the end; accepted with one's own images is val")
+    images = load_images(options.dataset, size=options.image_size)
+    oracle.setup(space=space)
+    seconds = None if options.time_limit is None else SEARCH_SHARE * options.time_limit / options.budget
+    oracle.set_images(
+        images, dataset=options.dataset, seconds=seconds, epochs=options.epochs, seed=options.seed, device=options.device
+    )
+    return oracle, images
+
+
+def _refuse_image_options(options: SearchOptions, oracle: Oracle) -> None:
+    if isinstance(oracle, NeedsImages):
+        raise UserError(
+            f"oracle {oracle.kind!r} trains on one's own images, and {options.dataset!r} names none; accepted as --dataset "
+            f"are digits, a folder with one sub-folder of images a class, or an .npz file"
+        )
+    given = {"--image-size": options.image_size, "--epochs": options.epochs}
+    if told := [name for name, value in given.items() if value is not None]:
+        raise UserError(f"{' and '.join(told)} is for one's own images, and {options.dataset!r} names none; leave it out")
 
 
 def find_oracle(name: str, space: SearchSpace) -> Oracle:

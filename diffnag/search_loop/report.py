@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -14,13 +15,18 @@ from diffnag.files import write_json, written_whole
 from diffnag.search_loop.study import shown
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
 
     from diffnag.protocols import SearchSpace
     from diffnag.search_loop.loop import Search, SearchResult
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "optuna")
-COLUMNS = ("number", "round", "arch", "value", "state", "error", "predicted_mean", "predicted_std", "cost_s")
+COLUMNS = ("number", "round", "arch", "value", "state", "epochs", "error", "predicted_mean", "predicted_std", "cost_s")
+MEASURED = ("table", "training")
+"""Kinds of oracle whose figures need no warning."""
+NAMED, COUNTED = 120, 40
+"""Most classes whose names, or counts, a confusion matrix has room for."""
 
 
 def write_options(folder: Path, search: Search, *, storage: str) -> None:
@@ -34,15 +40,15 @@ def write_options(folder: Path, search: Search, *, storage: str) -> None:
     write_json(folder / "options.json", {**options, **about})
 
 
-def write_result(folder: Path, result: SearchResult, space: SearchSpace) -> None:
-    """trials.csv, result.json and search.png."""
+def write_result(folder: Path, result: SearchResult, space: SearchSpace, *, more: Mapping[str, Any] | None = None) -> None:
+    """trials.csv, result.json (with what there is `more` to tell) and search.png."""
     with written_whole(folder / "trials.csv") as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         for trial in result.trials:
-            state = "done" if trial.error is None else "failed"
-            writer.writerow({**vars(trial), "arch": space.to_str(trial.arch), "state": state})
-    write_json(folder / "result.json", result.to_json())
+            row = {**vars(trial), "arch": space.to_str(trial.arch), "state": trial.state}
+            writer.writerow({column: row[column] for column in COLUMNS})
+    write_json(folder / "result.json", {**result.to_json(), **(more or {})})
     with written_whole(folder / "search.png") as temporary:
         _picture(temporary, result, space)
 
@@ -50,7 +56,7 @@ def write_result(folder: Path, result: SearchResult, space: SearchSpace) -> None
 def accuracy(kind: str, split: str) -> str:
     """What the values of a split are, in words: a surrogate's are called so wherever they are shown."""
     name = ("validation" if split == "val" else split) + " accuracy"
-    return name if kind == "table" else f"{kind} {name}"
+    return name if kind in MEASURED else f"{kind} {name}"
 
 
 def _picture(path: Path, result: SearchResult, space: SearchSpace) -> None:
@@ -74,18 +80,23 @@ def _picture(path: Path, result: SearchResult, space: SearchSpace) -> None:
 
 def _curve(axes: Axes, result: SearchResult) -> None:
     labels = range(1, result.labels_target + 1)
-    done = [(label, trial.value) for label, trial in zip(labels, result.trials, strict=True) if trial.value is not None]
+    valued = [(label, trial) for label, trial in zip(labels, result.trials, strict=True) if trial.value is not None]
+    done = [(label, trial.value or 0.0) for label, trial in valued if not trial.pruned]
+    pruned = [(label, trial.value or 0.0) for label, trial in valued if trial.pruned]
     failed = [label for label, trial in zip(labels, result.trials, strict=True) if trial.value is None]
     if done:
         axes.scatter([label for label, _ in done], [value for _, value in done], color="#9a9a9a", s=18, label="evaluated")
+    if pruned:
+        numbers, values = zip(*pruned, strict=True)
+        axes.scatter(numbers, values, facecolors="none", edgecolors="#9a9a9a", s=18, label="stopped early")
     curve = [(label, value) for label, value in zip(labels, result.incumbent_curve, strict=True) if value is not None]
     if curve:
         axes.step(*zip(*curve, strict=True), where="post", color="#1f6fb4", linewidth=2, label="best so far")
-        values = sorted(value for _, value in done)
-        bottom = values[len(values) // 10]  # a few broken architectures would squash all else
-        margin = 0.08 * max(values[-1] - bottom, 0.1)
-        axes.set_ylim(bottom - margin, values[-1] + margin)
-        if hidden := sum(value < bottom - margin for value in values):
+        heights = sorted(value for _, value in done + pruned)
+        bottom = heights[len(heights) // 10]  # a few broken architectures would squash all else
+        margin = 0.08 * max(heights[-1] - bottom, 0.1)
+        axes.set_ylim(bottom - margin, heights[-1] + margin)
+        if hidden := sum(height < bottom - margin for height in heights):
             text = f"{hidden} below this range"
             axes.annotate(text, (0.98, 0.02), xycoords="axes fraction", ha="right", fontsize=9, color="#606060")
     if failed:
@@ -95,7 +106,45 @@ def _curve(axes: Axes, result: SearchResult) -> None:
     axes.set_title(f"{result.space}, {result.dataset}: {_searcher(result)}", fontsize=11)
     axes.grid(alpha=0.3)
     if done or failed:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncol=3, frameon=False, fontsize=9)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncol=4, frameon=False, fontsize=9)
+
+
+def confusion_picture(path: Path, counts: np.ndarray, classes: Sequence[str], *, title: str) -> None:
+    """Draw `counts (c, c)`, true class by chosen class: colours are shares of the true class, hits blue and errors red."""
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    c = len(classes)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    hit = np.eye(c, dtype=bool)
+    cell = 0.55 if c <= 12 else 0.36 if c <= COUNTED else 0.15 if c <= NAMED else 10 / c  # inches
+    names = [name if len(name) <= 20 else f"{name[:19]}…" for name in classes]
+    room = 0.085 * max(map(len, names)) if c <= NAMED else 0.0
+    side = max(c * cell, 2.6)
+    figure = Figure(figsize=(side + room + 1.3, side + room + 1.3), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(np.ma.masked_where(~hit, shares), cmap="Blues", vmin=0, vmax=1.25)
+    axes.imshow(np.ma.masked_where(hit | (counts == 0), np.sqrt(shares)), cmap="Reds", vmin=-0.15, vmax=1)
+    if c <= COUNTED:
+        for i, j in zip(*np.nonzero(counts), strict=True):
+            dark = shares[i, j] > 0.6 if i == j else np.sqrt(shares[i, j]) > 0.55
+            axes.text(j, i, f"{counts[i, j]}", ha="center", va="center", fontsize=9 if c <= 12 else 7, color="white" if dark else "black")
+    if c <= NAMED:
+        size = 9 if c <= 12 else 8 if c <= COUNTED else 6
+        upright = max(map(len, names)) <= 3 and c <= COUNTED
+        axes.set_xticks(range(c), names, rotation=0 if upright else 90, fontsize=size)
+        axes.set_yticks(range(c), names, fontsize=size)
+    axes.tick_params(length=0)
+    axes.set_xticks(np.arange(c - 1) + 0.5, minor=True)
+    axes.set_yticks(np.arange(c - 1) + 0.5, minor=True)
+    axes.tick_params(which="minor", length=0)
+    axes.grid(which="minor", color="#e6e6e6", linewidth=0.5)
+    axes.set_xlabel("chosen class")
+    axes.set_ylabel("true class")
+    right, total = int(counts.trace()), int(counts.sum())
+    axes.set_title(f"{title}\n{right} of {total} right ({100 * right / total:.2f} %)", fontsize=11)
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=130)
 
 
 def _searcher(result: SearchResult) -> str:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
 JOURNAL = "journal:"
+UNPRUNED = 5
+"""Whole evaluations before any is stopped early."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,17 @@ class Planned:
     number: int
     round: int
     proposal: Proposal
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of an evaluation: a value, or the error that stands in its place."""
+
+    value: float | None
+    error: str | None
+    cost_s: float
+    epochs: int | None = None
+    pruned: bool = False
 
 
 class Study:
@@ -72,6 +85,8 @@ class Study:
             study = optuna.create_study(
                 storage=opened, study_name=name, direction="maximize", load_if_exists=True,
                 sampler=optuna.samplers.RandomSampler(seed=0),  # never drawn from: every trial comes with its parameters
+                # compares with whole evaluations alone, so those a kill has left half done do not count
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED),
             )  # fmt: skip
             made = study.user_attrs.get("options")
             if made is None:
@@ -132,12 +147,19 @@ class Study:
         self._study.enqueue_trial(self._space.to_parameters(proposal.arch), user_attrs=attributes)
         return self._study.ask({name: CategoricalDistribution(choices) for name, choices in self._space.parameters.items()})
 
-    def tell(self, started: optuna.Trial, *, value: float | None, error: str | None, cost_s: float) -> Trial:
-        """Write down what came of it: a value, or the error that stands in its place."""
+    def report(self, started: optuna.Trial, *, epochs: int, value: float) -> bool:
+        """Write down a value seen on the way; whether to stop there, as it is below the median of whole evaluations."""
+        started.report(value, step=epochs)
+        return started.should_prune()
+
+    def tell(self, started: optuna.Trial, outcome: Outcome) -> Trial:
+        """Write down what came of it."""
         from optuna.trial import TrialState
 
-        state = TrialState.COMPLETE if error is None else TrialState.FAIL
-        started.set_user_attr("outcome", {"error": error, "cost_s": cost_s, "wall_s": self.spent.wall_s})
+        state = TrialState.FAIL if outcome.error is not None else TrialState.PRUNED if outcome.pruned else TrialState.COMPLETE
+        told = {"error": outcome.error, "cost_s": outcome.cost_s, "wall_s": self.spent.wall_s, "epochs": outcome.epochs}
+        started.set_user_attr("outcome", told)
+        value = outcome.value if state == TrialState.COMPLETE else None  # a pruned one keeps the last that was reported
         trial = self._read(self._study.tell(started, value, state=state))
         self._trials[trial.number] = trial
         return trial
@@ -147,11 +169,14 @@ class Study:
         _close(self._storage)
 
     def _read(self, trial: optuna.trial.FrozenTrial) -> Trial:
+        from optuna.trial import TrialState
+
         attributes, outcome = trial.user_attrs, trial.user_attrs["outcome"]
         return Trial(
             number=attributes["number"], round=attributes["round"], arch=self._space.from_str(attributes["arch"]),
             value=trial.value, error=outcome["error"], cost_s=outcome["cost_s"],
             predicted_mean=attributes["predicted_mean"], predicted_std=attributes["predicted_std"],
+            epochs=outcome.get("epochs"), pruned=trial.state == TrialState.PRUNED,
         )  # fmt: skip
 
     def _close_abandoned(self) -> None:

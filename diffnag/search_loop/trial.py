@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from diffnag.arch import Arch
 
@@ -36,16 +37,24 @@ class Trial:
     round: int
     arch: Arch
     value: float | None
-    """What is maximised; None where the evaluation failed."""
+    """What is maximised; None where the evaluation failed, the last value seen where it was stopped early."""
     error: str | None
     """Why it failed."""
     predicted_mean: float | None
     predicted_std: float | None
     cost_s: float
     """Seconds of the evaluation."""
+    epochs: int | None = None
+    """Epochs that were trained, where the oracle tells."""
+    pruned: bool = False
+    """Whether the evaluation was stopped early: its value is then no rival to those of whole ones."""
+
+    @property
+    def state(self) -> Literal["done", "pruned", "failed"]:
+        return "failed" if self.error is not None else "pruned" if self.pruned else "done"
 
 
 def best_of(history: tuple[Trial, ...]) -> Trial | None:
-    """The trial of the largest value, the earliest of equals; None where none succeeded."""
-    done = [trial for trial in history if trial.value is not None]
+    """The whole evaluation of the largest value, the earliest of equals; None where there is none."""
+    done = [trial for trial in history if trial.value is not None and not trial.pruned]
     return max(done, key=lambda trial: (trial.value, -trial.number), default=None)

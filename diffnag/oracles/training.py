@@ -1,0 +1,122 @@
+"""The oracle that trains: accuracies measured on a user's own images, `kind = "training"`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diffnag.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from diffnag.arch import Arch
+    from diffnag.datasets.images import ImageDataset, Images
+    from diffnag.protocols import SearchSpace
+
+SECONDS = 4.0
+"""Of one core, about, for one full evaluation."""
+
+
+class TrainingOracle:
+    """Trains each architecture in a reduced skeleton on the training images and judges it on the validation images.
+
+    The test images are not there for it. Every evaluation has the same seed: it starts from the same state of the random
+    generators and sees the images in the same order.
+    """
+
+    kind = "training"
+    images: ImageDataset
+
+    def setup(self, *, space: SearchSpace) -> None:
+        """Remember the space; `set_images` says what to train on."""
+        self._space = space
+        self._dataset: str | None = None
+
+    def set_images(
+        self, images: ImageDataset, *, dataset: str, seconds: float | None, epochs: int | None, seed: int, device: str
+    ) -> None:
+        """See `diffnag.protocols.NeedsImages`; the plan is the one of `plan_evaluation`."""
+        import torch
+
+        from diffnag.cli import resolve_device
+        from diffnag.training import as_input, channel_statistics
+        from diffnag.training_plan import plan_evaluation
+
+        self.images, self._dataset, self._seed = images, dataset, seed
+        self.plan = plan_evaluation(images, self._space, seconds=seconds or SECONDS, epochs=epochs)
+        self._device = resolve_device(device)
+        train = _share(images.train, self.plan.images)
+        statistics = channel_statistics(images.train.x[train])
+        self._x, self._x_val = (
+            as_input(x, device=self._device, statistics=statistics) for x in (images.train.x[train], images.val.x)
+        )
+        self._y, self._y_val = (torch.from_numpy(y).to(self._device) for y in (images.train.y[train], images.val.y))
+
+    @property
+    def available(self) -> Mapping[str, tuple[str, ...]]:
+        """The user's dataset, and its validation split alone."""
+        return {} if self._dataset is None else {self._dataset: ("val",)}
+
+    @property
+    def epochs(self) -> int:
+        """Of an evaluation that is not stopped."""
+        return self.plan.recipe.epochs
+
+    def stages(self, arch: Arch, *, dataset: str, split: str) -> Iterator[tuple[int, float]]:
+        """Validation accuracy in % after a third, two thirds and all epochs of one training; may raise `Diverged`."""
+        import torch
+
+        from diffnag.training import accuracy, epochs
+
+        self._check(dataset, split)
+        generator = torch.Generator().manual_seed(self._seed)
+        training = epochs(self._network(arch), self._x, self._y, self.plan.recipe, generator=generator)
+        for done, averaged in enumerate(training, start=1):
+            if done in self.plan.rungs:
+                yield done, round(accuracy(averaged, self._x_val, self._y_val), 4)
+
+    def query(self, arch: Arch, *, dataset: str, split: str, epochs: int | None = None) -> float:
+        """Validation accuracy in % after `epochs`, one of the plan's rungs, by default the last."""
+        epochs = self.epochs if epochs is None else epochs
+        if epochs not in self.plan.rungs:
+            there = ", ".join(map(str, self.plan.rungs))
+            raise UserError(f"an evaluation is not judged after {epochs} epochs; there are: {there}")
+        return next(value for done, value in self.stages(arch, dataset=dataset, split=split) if done == epochs)
+
+    def provenance(self) -> Mapping[str, str | float]:
+        """Checksum of images and split, and the plan."""
+        if self._dataset is None:
+            return {}
+        plan = {key: int(value) if isinstance(value, bool) else value for key, value in self.plan.to_json().items()}
+        return {"sha256": self.images.sha256, "image_size": self.images.size, **plan}
+
+    def _check(self, dataset: str, split: str) -> None:
+        if dataset not in self.available:
+            raise unknown("dataset", dataset, self.available)
+        if split not in self.available[dataset]:
+            raise unknown("split", split, self.available[dataset])
+
+    def _network(self, arch: Arch) -> nn.Module:
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seed)  # layers initialise from the global generator
+            network = self.plan.skeleton.build(
+                arch, self._space, num_classes=len(self.images.classes), image_size=self.images.size
+            )
+        return network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _share(images: Images, count: int) -> np.ndarray:
+    """Indices of `count` images, of each class as large a share as of the others; of all that are there in their order."""
+    if count >= len(images.y):
+        return np.arange(len(images.y))
+    rng = np.random.default_rng(0)
+    place = np.empty(len(images.y))  # of an image in its class, as a fraction
+    for label in np.unique(images.y):
+        (members,) = np.nonzero(images.y == label)
+        place[rng.permutation(members)] = np.arange(len(members)) / len(members)
+    return np.sort(np.argsort(place, kind="stable")[:count])

@@ -1,0 +1,159 @@
+"""How much of a space's network is trained on a user's images, and how long: a rule, so that the same data give the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diffnag.protocols import Size, TrainsSmall
+from diffnag.training import Recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from diffnag.arch import Arch
+    from diffnag.datasets.images import ImageDataset
+    from diffnag.protocols import SearchSpace
+
+SPEED, STEP_SECONDS = 7e9, 3e-3
+"""Nominal cost of training on one core: multiply-adds of forward passes a second, and an optimiser step apart from them."""
+CELLS_SIDE = 16
+"""Pixels a side that the stem brings larger images to, about."""
+FEWEST_IMAGES = 1_000
+"""An evaluation leaves out no images where there are no more than so many."""
+LEAST_STEPS = 300
+"""Optimiser steps that few images make up for in epochs."""
+EVALUATED = ((16, 1), (16, 2), (32, 2), (32, 3))
+FINAL = ((8, 1), (16, 1), (16, 2), (32, 2), (32, 3), (64, 3))
+"""Channels, and cells a stage, of the networks to choose from."""
+DRAWS, HEAVY = 64, 90
+"""Random architectures, and the percentile of their multiply-adds that stands for one of the space."""
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """The network around the cells: options of the space's `build`, or with `small` its `build_small`, which has none."""
+
+    channels: int
+    cells: int
+    stem_stride: int = 1
+    small: bool = False
+
+    def build(self, arch: Arch, space: SearchSpace, *, num_classes: int, image_size: int) -> nn.Module:
+        """A fresh network; its weights are drawn from torch's global generator."""
+        if self.small:
+            assert isinstance(space, TrainsSmall)
+            return space.build_small(arch, num_classes=num_classes, image_size=image_size)
+        return space.build(
+            arch, channels=self.channels, cells=self.cells, num_classes=num_classes, stem_stride=self.stem_stride
+        )
+
+    def size(self, arch: Arch, space: SearchSpace, *, num_classes: int, image_size: int) -> Size:
+        """What `build` gives, in the space's closed form; not of small ones."""
+        side = -(-image_size // self.stem_stride)
+        return space.size(arch, channels=self.channels, cells=self.cells, num_classes=num_classes, image_size=side)
+
+    def __str__(self) -> str:
+        stride = f", stem of stride {self.stem_stride}" if self.stem_stride > 1 else ""
+        return "small network of the space" if self.small else f"{self.channels} channels, {self.cells} cells a stage{stride}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One training: of `skeleton`, on so many `images`, by `recipe`."""
+
+    skeleton: Skeleton
+    images: int
+    recipe: Recipe = field(default_factory=Recipe)
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs after which a training may be judged and stopped: a third, two thirds, all."""
+        epochs = self.recipe.epochs
+        return tuple(sorted({-(-epochs // 3), -(-2 * epochs // 3), epochs}))
+
+    def to_json(self) -> dict[str, int | float | bool]:
+        """Flat: skeleton, images and recipe."""
+        skeleton = {"small": True} if self.skeleton.small else {**asdict(self.skeleton)}
+        return {**skeleton, "train_images": self.images, **asdict(self.recipe)}
+
+
+def plan_evaluation(images: ImageDataset, space: SearchSpace, *, seconds: float, epochs: int | None = None) -> Plan:
+    """How one architecture is evaluated in about `seconds` of one core.
+
+    The largest skeleton whose 30 epochs on all training images fit: the space's small network, where it has one, or the
+    narrowest; then 16 or 32 channels and up to 3 cells a stage. Where not even the smallest fits it trains fewer epochs,
+    down to 8, then on fewer images, down to 1,000 and 20 a class. Few images train more epochs, so that there are 300
+    optimiser steps. `epochs` replaces the number of epochs, and nothing else. Images of 24 pixels or more a side are
+    brought to about 16 by the stem.
+    """
+    stride = _stem_stride(images.size)
+    skeletons = [Skeleton(channels, cells, stride) for channels, cells in EVALUATED]
+    skeletons.insert(0, Skeleton(0, 0, small=True) if isinstance(space, TrainsSmall) else Skeleton(8, 1, stride))
+    return _plan(images, space, skeletons, n=len(images.train.y), seconds=seconds, epochs=epochs, most=30, fewest=8, may_leave_out=True)
+
+
+def plan_final(images: ImageDataset, space: SearchSpace, *, seconds: float, epochs: int | None = None) -> Plan:
+    """How the best architecture is trained on the images of training and validation together, in about `seconds` of one core.
+
+    The largest skeleton whose 40 epochs fit, from 8 channels and 1 cell a stage to 64 and 3; where not even the smallest
+    fits it trains fewer epochs. Few images, `epochs` and the stem are as in `plan_evaluation`.
+    """
+    skeletons = [Skeleton(channels, cells, _stem_stride(images.size)) for channels, cells in FINAL]
+    n = len(images.train.y) + len(images.val.y)
+    return _plan(images, space, skeletons, n=n, seconds=seconds, epochs=epochs, most=40, fewest=3, may_leave_out=False)
+
+
+def _stem_stride(size: int) -> int:
+    return max(1, (size + CELLS_SIDE // 2) // CELLS_SIDE)
+
+
+def _plan(
+    images: ImageDataset, space: SearchSpace, skeletons: Sequence[Skeleton], *,
+    n: int, seconds: float, epochs: int | None, most: int, fewest: int, may_leave_out: bool,
+) -> Plan:  # fmt: skip
+    batch = 32 if n < 4_000 else 64 if n < 16_000 else 128
+    most = max(most, -(-LEAST_STEPS // max(n // batch, 1)))
+    passes = {skeleton: seconds / (_flops(skeleton, images, space) / SPEED + STEP_SECONDS / batch) for skeleton in skeletons}
+    fitting = [skeleton for skeleton in skeletons if passes[skeleton] >= most * n]
+    skeleton = fitting[-1] if fitting else skeletons[0]
+    trained = epochs or int(np.clip(passes[skeleton] // n, fewest, most))
+    left_out = may_leave_out and trained * n > passes[skeleton]
+    used = min(n, max(int(passes[skeleton]) // trained, FEWEST_IMAGES, 20 * len(images.classes))) if left_out else n
+    recipe = Recipe(epochs=trained, batch_size=batch, shift=max(1, images.size // 8), flip=images.channels == 3)
+    return Plan(skeleton, used, recipe)
+
+
+def _flops(skeleton: Skeleton, images: ImageDataset, space: SearchSpace) -> float:
+    """Multiply-adds of one forward pass of a heavy architecture."""
+    rng = np.random.default_rng(0)
+    shape = {"num_classes": len(images.classes), "image_size": images.size}
+    if not skeleton.small:
+        return float(np.percentile([skeleton.size(space.random(rng), space, **shape).flops for _ in range(DRAWS)], HEAVY))
+    counted = [measured_size(skeleton.build(space.random(rng), space, **shape), image_size=images.size) for _ in range(DRAWS // 4)]
+    return float(np.percentile([size.flops for size in counted], HEAVY))
+
+
+def measured_size(network: nn.Module, *, image_size: int) -> Size:
+    """Trainable parameters of `network`, and the multiply-adds of its convolutions and linear layers on one image."""
+    import torch
+    from torch import nn
+
+    counted = []
+
+    def count(module: nn.Module, _: object, output: torch.Tensor) -> None:
+        outputs = output[0, 0].numel() if isinstance(module, nn.Conv2d) else 1  # places where the weights are used
+        counted.append(outputs * sum(parameter.numel() for parameter in module.parameters()))
+
+    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    training = network.training
+    with torch.no_grad():
+        network.eval()(torch.zeros(1, 3, image_size, image_size, device=next(network.parameters()).device))
+    network.train(training)
+    for hook in hooks:
+        hook.remove()
+    return Size(params=sum(p.numel() for p in network.parameters() if p.requires_grad), flops=sum(counted))

@@ -1,0 +1,434 @@
+"""A search on one's own images, from the command line to the files it leaves; on stripes that train in a moment."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.image import imread
+
+import diffnag
+from diffnag import cli
+from diffnag.errors import UserError
+from diffnag.final_training import Share, confusion, finish, train_fully
+from diffnag.model_file import Classifier, Description, export_onnx, read_model, save_model
+from diffnag.oracles.training import TrainingOracle, _share
+from diffnag.search import main
+from diffnag.search_loop.loop import Search, SearchOptions
+from diffnag.search_loop.report import confusion_picture
+from diffnag.training import Diverged
+from diffnag.training_plan import Skeleton
+from search_spaces.nasbench201 import NASBench201
+from tests.test_training import images
+
+RESNET = NASBench201.resnet_like
+DATA = images()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _narrow() -> Iterator[None]:
+    """The narrowest networks, so that tests are quick."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("diffnag.training_plan.EVALUATED", ())
+        patched.setattr("diffnag.training_plan.FINAL", ((8, 1),))
+        yield
+
+
+@pytest.fixture(scope="module")
+def stripes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The images as a user's file."""
+    path = tmp_path_factory.mktemp("data") / "stripes.npz"
+    arrays = {f"{letter}_{name}": getattr(part, letter) for name in ("train", "val", "test") for letter in "xy"
+              for part in [getattr(DATA, name)]}  # fmt: skip
+    np.savez(path, **arrays)
+    return path
+
+
+def call(*arguments: str | Path) -> int:
+    """Run the command line in this process; its exit code."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "argv", ["search", *map(str, arguments)])
+        try:
+            cli.run(main)
+        except SystemExit as end:
+            return int(end.code or 0)
+    return 0
+
+
+def few(stripes: Path, **changes: Any) -> SearchOptions:
+    asked = {"dataset": str(stripes), "method": "random", "budget": 3, "epochs": 2, "device": "cpu"}
+    return SearchOptions(**{**asked, **changes})
+
+
+def oracle_on(data: diffnag.datasets.images.ImageDataset, space: NASBench201, *, epochs: int | None = 2) -> TrainingOracle:  # type: ignore[name-defined]
+    oracle = TrainingOracle()
+    oracle.setup(space=space)
+    oracle.set_images(data, dataset="stripes", seconds=None, epochs=epochs, seed=0, device="cpu")
+    return oracle
+
+
+@pytest.fixture(scope="module")
+def run(_narrow: None, stripes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[Any, ...]]:
+    """A whole run with everything, and its command."""
+    del _narrow
+    out = tmp_path_factory.mktemp("run")
+    command = ("--dataset", stripes, "--method", "evolution", "--budget", "8", "--epochs", "4", "--compare", "--device", "cpu", "--out", out)
+    assert call(*command) == 0
+    return out, command
+
+
+# -- the run
+
+
+def test_what_a_run_leaves(run: tuple[Path, Any]) -> None:
+    out, _ = run
+    result = json.loads((out / "result.json").read_text())
+    with (out / "trials.csv").open() as file:
+        trials = list(csv.DictReader(file))
+    assert result["labels_target"] == len(trials) == 8 and result["oracle"]["kind"] == "training"
+    assert result["epochs_target"] == sum(int(trial["epochs"]) for trial in trials) and result["oracle"]["epochs"] == 4
+    done = [float(trial["value"]) for trial in trials if trial["state"] == "done"]
+    assert result["best"]["value"] == max(done) and result["best"]["test"] is None
+    assert result["classes"] == ["0", "1", "2"] and result["test_images"] == 20
+    low, high = result["test_interval"]
+    assert 0 <= low < result["test_accuracy"] <= high + 1e-12 and result["test_accuracy"] > 0.8
+    assert result["onnx_max_abs_difference"] < 1e-4
+    assert result["final"]["plan"]["epochs"] == 12 and result["final"]["plan"]["train_images"] == 80
+    assert (result["images"]["train"], result["images"]["size"], result["images"]["given_test"]) == (60, 8, True)
+    assert len(result["per_class_accuracy"]) == 3
+    assert imread(out / "confusion.png").ndim == 3
+
+
+def test_the_comparison_is_of_equals(run: tuple[Path, Any]) -> None:
+    out, _ = run
+    rows = {row["name"]: row for row in json.loads((out / "result.json").read_text())["compare"]}
+    assert [*rows] == ["evolution", "random", "ResNet-like"]
+    assert [row["labels"] for row in rows.values()] == [8, 8, 1]
+    assert rows["ResNet-like"]["arch"] == RESNET and (out / "compare" / "ResNet-like.pt").is_file()
+    for row in rows.values():
+        assert row["epochs"] == 12 and row["params"] > 0 and row["flops"] > 0
+        low, high = row["test_interval"]
+        assert low <= row["test_accuracy"] <= high and row["validation_interval"][0] <= row["validation_accuracy"]
+
+
+def test_the_same_command_trains_nothing_again(run: tuple[Path, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    out, command = run
+    before = json.loads((out / "result.json").read_text())
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("diffnag.final_training.train", None)
+        assert call(*command) == 0
+    said = capsys.readouterr().out
+    after = json.loads((out / "result.json").read_text())
+    assert after == {**before, "wall_s": after["wall_s"]}
+    assert "8 labels are there already" in said and "ResNet-like" in said and "test accuracy" in said
+    assert "validation, in the search" in said and "model.onnx differs from torch by at most" in said
+
+
+def test_a_run_elsewhere_comes_out_the_same(run: tuple[Path, Any], tmp_path: Path) -> None:
+    out, command = run
+    assert call(*[part for part in command if part not in ("--compare", out)], tmp_path) == 0
+    first, second = (json.loads((folder / "result.json").read_text()) for folder in (out, tmp_path))
+    for key in ("best", "incumbent_curve", "test_accuracy", "per_class_accuracy"):
+        assert first[key] == second[key]
+    (ours, _), (theirs, _) = (read_model(folder / "model.pt") for folder in (out, tmp_path))
+    assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True))
+
+
+def test_interrupted_in_the_final_training_it_goes_on(stripes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ("--dataset", stripes, "--method", "random", "--budget", "2", "--epochs", "1", "--device", "cpu", "--out", tmp_path)
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("diffnag.final_training.train", interrupted)
+        assert call(*command) == 130
+    assert "2 of 2 labels are saved" in capsys.readouterr().err
+    assert json.loads((tmp_path / "result.json").read_text())["labels_target"] == 2
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("diffnag.final_training.export_onnx", lambda path, model: 0.0)
+        assert call(*command) == 0
+    assert json.loads((tmp_path / "result.json").read_text())["test_accuracy"] >= 0
+
+
+# -- the oracle
+
+
+def test_the_oracle_knows_no_test_images(space: NASBench201) -> None:
+    oracle = oracle_on(DATA, space)
+    assert oracle.available == {"stripes": ("val",)}
+    with pytest.raises(UserError, match="unknown split 'test'; there are: val"):
+        oracle.query(space.from_str(RESNET), dataset="stripes", split="test")
+    with pytest.raises(UserError, match="is not judged after 7 epochs; there are: 1, 2"):
+        oracle.query(space.from_str(RESNET), dataset="stripes", split="val", epochs=7)
+
+
+def test_an_evaluation_repeats_itself_and_learns(space: NASBench201) -> None:
+    oracle, arch = oracle_on(DATA, space, epochs=9), space.from_str(RESNET)
+    stages = list(oracle.stages(arch, dataset="stripes", split="val"))
+    assert [epochs for epochs, _ in stages] == [3, 6, 9] and stages[-1][1] > 90
+    assert list(oracle.stages(arch, dataset="stripes", split="val")) == stages
+    assert oracle.query(arch, dataset="stripes", split="val") == stages[-1][1]
+    assert oracle.query(arch, dataset="stripes", split="val", epochs=3) == stages[0][1]
+
+
+def test_a_share_of_the_images_has_every_class() -> None:
+    data = images(n=300, classes=5).train
+    chosen = _share(data, 50)
+    assert len(set(chosen.tolist())) == 50 and np.bincount(data.y[chosen]).tolist() == [10] * 5
+    assert _share(data, 300).tolist() == list(range(300))
+
+
+def test_a_diverged_training_and_a_full_memory_are_failed_trials(stripes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = iter([Diverged("the loss is nan after epoch 1"), torch.OutOfMemoryError("no memory left"), None])
+
+    def breaks(self: TrainingOracle, arch: object) -> torch.nn.Module:
+        if failure := next(calls):
+            raise failure
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3))
+
+    monkeypatch.setattr(TrainingOracle, "_network", breaks)
+    with Search(few(stripes)) as search:
+        result = search.run()
+    assert [trial.state for trial in result.trials] == ["failed", "failed", "done"]
+    assert [trial.error for trial in result.trials[:2]] == [
+        "Diverged: the loss is nan after epoch 1", "OutOfMemoryError: no memory left"
+    ]  # fmt: skip
+    assert result.best is not None and result.epochs_target == 2
+
+
+def test_limits_on_the_size_are_those_of_the_final_network(stripes: Path, space: NASBench201) -> None:
+    with Search(few(stripes, max_params=90_000, budget=4)) as search:
+        result = search.run()
+        assert result.labels_target == 4
+        for trial in result.trials:
+            size = search.final_size(trial.arch)
+            network = search.final_plan.skeleton.build(trial.arch, space, num_classes=3, image_size=8)  # type: ignore[union-attr]
+            assert size.params == sum(p.numel() for p in network.parameters()) <= 90_000
+    with pytest.raises(UserError, match="no architecture of nasbench201 meets --max-params 10 on"):
+        Search(few(stripes, max_params=10))
+
+
+def test_other_images_or_another_plan_are_another_search(stripes: Path, tmp_path: Path) -> None:
+    place = f"sqlite:///{tmp_path}/study.db"
+    with Search(few(stripes), storage=place) as search:
+        search.run()
+    with pytest.raises(UserError, match="was made with oracle epochs 2, not 3"):
+        Search(few(stripes, epochs=3), storage=place)
+    moved = tmp_path / "stripes.npz"
+    moved.write_bytes(stripes.read_bytes())
+    with Search(few(moved), storage=place) as search:
+        assert len(search.study.history) == 3  # wherever the file lies
+
+
+# -- the final training
+
+
+def test_the_time_limit_shortens_the_final_training(stripes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes: list[str] = []
+    with Search(few(stripes, epochs=50, time_limit=11.0)) as search:
+        monkeypatch.setattr(type(search.study), "spent", type("Spent", (), {"wall_s": 10.9})())
+        _, about = train_fully(RESNET, search, on_progress=lambda done, of: None, on_note=notes.append)
+    assert about["epochs"] == 1 and notes == ["1 of 150 epochs of the final training fit into the time that is left"]
+
+
+def test_a_final_training_that_diverges_is_repeated_gently(stripes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffnag import final_training
+
+    real, notes = final_training.train, []
+
+    def fragile(model: Any, x: Any, y: Any, recipe: Any, **rest: Any) -> Any:
+        if recipe.learning_rate > 0.02:
+            raise Diverged("the loss is nan after epoch 1")
+        return real(model, x, y, recipe, **rest)
+
+    monkeypatch.setattr(final_training, "train", fragile)
+    with Search(few(stripes)) as search:
+        _, about = train_fully(RESNET, search, on_progress=lambda done, of: None, on_note=notes.append)
+    assert about["learning_rate"] == pytest.approx(0.01) and len(notes) == 2
+    monkeypatch.setattr(final_training, "GENTLER", (1.0,))
+    with Search(few(stripes)) as search, pytest.raises(UserError, match="diverged with every learning rate down to 0.1"):
+        train_fully(RESNET, search, on_progress=lambda done, of: None, on_note=notes.append)
+
+
+def test_a_network_that_onnx_cannot_tell_costs_the_file_alone(stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(path: Path, model: object) -> float:
+        raise RuntimeError("no such operator\nand a long story")
+
+    notes: list[str] = []
+    monkeypatch.setattr("diffnag.final_training.export_onnx", refuses)
+    with Search(few(stripes)) as search:
+        found = finish(search, search.run(), folder=tmp_path, storage="", compare=False, on_progress=lambda *_: None, on_note=notes.append)
+    assert found and found.to_json()["onnx_max_abs_difference"] is None and found.to_json()["compare"] is None
+    assert notes == ["model.onnx could not be made: no such operator"]
+    assert (tmp_path / "model.pt").is_file() and (tmp_path / "confusion.png").is_file()
+
+
+def test_nothing_is_finished_where_every_evaluation_failed(stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(self: TrainingOracle, arch: object) -> None:
+        raise Diverged("the loss is nan after epoch 1")
+
+    monkeypatch.setattr(TrainingOracle, "_network", breaks)
+    assert call("--dataset", stripes, "--method", "random", "--budget", "2", "--device", "cpu", "--out", tmp_path) == 0
+    assert json.loads((tmp_path / "result.json").read_text())["best"] is None and not (tmp_path / "model.pt").exists()
+
+
+def test_wilson_interval() -> None:
+    share = Share(354, 359)
+    n, z = 359, 1.959963984540054
+    centre = (share.value + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * (share.value * (1 - share.value) / n + z**2 / (4 * n**2)) ** 0.5
+    assert share.interval == pytest.approx((centre - half, centre + half))
+    assert Share.of_percent(98.6072, 359) == share and Share.of_percent(None, 3) is None
+
+
+# -- the model's files
+
+
+def classifier(*, seed: int = 0) -> Classifier:
+    description = Description(
+        "nasbench201", RESNET, Skeleton(4, 1), ("cat", "dog", "emu"), 8, (0.5, 0.25, 0.1), (0.2, 0.3, 1 / 3)
+    )  # fmt: skip
+    space = NASBench201()
+    torch.manual_seed(seed)
+    network = description.skeleton.build(space.from_str(RESNET), space, num_classes=3, image_size=8)
+    network(torch.randn(32, 3, 8, 8))  # statistics that are not those of a fresh network
+    return Classifier(network, description).eval()
+
+
+def test_a_model_comes_back_bitwise(tmp_path: Path) -> None:
+    model, path = classifier(), tmp_path / "model.pt"
+    save_model(path, model, about={"made_with": {"seed": 3}, "epochs": 2})
+    before = torch.random.get_rng_state()
+    back = diffnag.load_model(path)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert back.classes == ("cat", "dog", "emu") and back.description == model.description and not back.training
+    x = torch.rand(5, 3, 8, 8)
+    assert torch.equal(back(x), model(x)) and torch.equal(back.mean, model.mean)
+    assert read_model(path)[1] == {"made_with": {"seed": 3}, "epochs": 2}
+
+
+def test_raw_images_of_any_kind_are_taken(tmp_path: Path) -> None:
+    from PIL import Image
+
+    model, x = classifier(), images().test.x
+    plain = model.preprocess(x)
+    assert plain.shape == (20, 3, 8, 8) and float(plain.max()) == pytest.approx(250 / 255)
+    torch.testing.assert_close(model.preprocess(x.astype(np.float32) / 255), plain)
+    torch.testing.assert_close(model.preprocess(x[..., 0]), plain)  # grey
+    torch.testing.assert_close(model.preprocess(torch.from_numpy(x)), plain)
+    assert model.preprocess(np.zeros((2, 30, 50, 3), np.uint8)).shape == (2, 3, 8, 8)
+    Image.fromarray(x[0]).save(tmp_path / "a.png")
+    torch.testing.assert_close(model.preprocess([tmp_path / "a.png"]), plain[:1])
+    assert model.predict(x) == [model.classes[k] for k in model(plain).argmax(1).tolist()]
+    for wrong, message in ((x.astype(np.int64), "accepted are uint8, or floats in"), (x[0, 0], "has the shape"), (["no.png"], "cannot read")):
+        with pytest.raises(UserError, match=message):
+            model.preprocess(wrong)  # type: ignore[arg-type]
+
+
+def test_the_onnx_file_says_the_same(tmp_path: Path) -> None:
+    import onnxruntime
+
+    model, path = classifier(), tmp_path / "model.onnx"
+    assert export_onnx(path, model) < 1e-4
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for b in (1, 3, 70):
+        x = torch.rand(b, 3, 8, 8)
+        (theirs,) = session.run(["logits"], {"images": x.numpy()})
+        np.testing.assert_allclose(theirs, model(x).detach().numpy(), atol=1e-5)
+    told = session.get_modelmeta().custom_metadata_map
+    assert json.loads(told["classes"]) == ["cat", "dog", "emu"] and json.loads(told["preprocessing"])["mean"][0] == 0.5
+    assert not list(tmp_path.glob("*.data"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is no readable model.pt"),
+        (b"words", "is no readable model.pt"),
+        ({"kind": "something"}, "is not a diffnag image classifier of format 1"),
+        ({"weights": {}}, "does not fit the network it describes"),
+        ({"skeleton": {"depth": 3}}, "does not fit the network it describes"),
+        ({"format": Path("a")}, "is no readable model.pt"),
+    ],
+)
+def test_files_that_are_no_model(content: bytes | dict[str, Any], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    save_model(path, classifier(), about={})
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save({**torch.load(path, weights_only=True), **content}, path)
+    with pytest.raises(UserError, match=message):
+        diffnag.load_model(path)
+    with pytest.raises(UserError, match="there is no model"):
+        diffnag.load_model(tmp_path / "none.pt")
+
+
+def test_confusion_counts(space: NASBench201) -> None:
+    model = classifier()
+    counts = confusion(model, DATA.test)
+    assert counts.sum(1).tolist() == np.bincount(DATA.test.y).tolist()
+    chosen = model(model.preprocess(DATA.test.x)).argmax(1).numpy()
+    assert counts.trace() == (chosen == DATA.test.y).sum()
+
+
+@pytest.mark.parametrize("classes", [2, 30, 100, 150])
+def test_the_confusion_matrix_is_drawn_at_any_size(classes: int, tmp_path: Path) -> None:
+    counts = np.diag(np.full(classes, 20)) + np.eye(classes, k=1, dtype=int)
+    confusion_picture(tmp_path / "c.png", counts, [f"class number {k}" for k in range(classes)], title="t")
+    height, width = imread(tmp_path / "c.png").shape[:2]
+    assert 300 < height < 3000 and 300 < width < 3000
+
+
+# -- bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--dataset", "digits", "--oracle", "table"), "oracle 'table' knows no images of one's own such as digits"),
+        (("--dataset", "digits", "--oracle", "surrogate"), "oracle 'surrogate' knows no images"),
+        (("--dataset", "digits", "--reward", "test"), "--reward test would choose by the images that judge in the end"),
+        (("--dataset", "digits", "--image-size", "3"), "an image size of 3 pixels was asked for"),
+        (("--dataset", "./no/such/folder"), "does not exist"),
+        (("--dataset", "cifar10", "--oracle", "training"), "oracle 'training' trains on one's own images, and 'cifar10' names none"),
+        (("--dataset", "cifar10", "--oracle", "tests.search_fakes:ToyOracle", "--epochs", "3"), "--epochs is for one's own images"),
+        (("--dataset", "cifar10", "--oracle", "tests.search_fakes:ToyOracle", "--compare"), "--compare is for one's own images"),
+        (("--dataset", "digits", "--time-limit", "soon"), "'soon' is no time above 0"),
+        (("--dataset", "digits", "--time-limit", "0m"), "'0m' is no time above 0"),
+    ],
+)
+def test_bad_combinations(arguments: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--method", "random", "--budget", "2", "--out", tmp_path / "run", *arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run" / "trials.csv").exists()
+
+
+def test_times_as_they_are_written() -> None:
+    assert [cli.duration(text) for text in ("90", "90s", "1.5m", "2h")] == [90, 90, 90, 7200]
+
+
+def test_a_folder_is_named_after_the_images(stripes: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("diffnag.final_training.export_onnx", lambda path, model: 0.0)
+    assert call("--dataset", stripes, "--method", "random", "--budget", "1", "--epochs", "1", "--device", "cpu") == 0
+    assert (tmp_path / "runs" / "nasbench201-stripes-random-0" / "model.pt").is_file()
+
+
+@pytest.mark.slow
+def test_digits_are_learned(tmp_path: Path) -> None:
+    assert call("--dataset", "digits", "--predictor", "random-forest", "--budget", "6", "--device", "cpu", "--out", tmp_path) == 0
+    assert json.loads((tmp_path / "result.json").read_text())["test_accuracy"] >= 0.97
+
+
+def test_options_know_the_fields() -> None:
+    assert {"image_size", "epochs", "time_limit"} <= {field.name for field in dataclasses.fields(SearchOptions)}

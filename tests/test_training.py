@@ -1,0 +1,126 @@
+"""Training on images in memory: the parts in closed form, and the plan that says how much is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from diffnag.datasets.images import ImageDataset, Images
+from diffnag.training import Diverged, Recipe, accuracy, as_input, augment, channel_statistics, epochs, one_cycle, train
+from diffnag.training_plan import Plan, Skeleton, measured_size, plan_evaluation, plan_final
+from search_spaces.nasbench201 import NASBench201
+
+
+def images(*, n: int = 60, classes: int = 3, size: int = 8, colour: bool = False, seed: int = 0) -> ImageDataset:
+    """Classes that differ by where a bright stripe is; `n` images for training, a third as many for the other splits."""
+    rng = np.random.default_rng(seed)
+
+    def draw(count: int) -> Images:
+        y = np.arange(count) % classes
+        x = rng.integers(0, 120, (count, size, size, 3), dtype=np.uint8)
+        x[..., 1:] = x[..., 1:] if colour else x[..., :1]
+        for image, label in zip(x, y, strict=True):
+            image[label * size // classes : label * size // classes + 2] = 250
+        return Images(x, y.astype(np.int64))
+
+    return ImageDataset(
+        name="stripes", classes=tuple("abcdefghij"[:classes]), train=draw(n), val=draw(n // 3), test=draw(n // 3),
+        channels=3 if colour else 1, size=size, original_labels=tuple(range(classes)), given_test=False, notes=(), sha256="0" * 64,
+    )  # fmt: skip
+
+
+def linear(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 3))
+
+
+def test_standardised_by_the_set_or_by_given_statistics() -> None:
+    x = images().train.x
+    own = as_input(x)
+    assert own.shape == (60, 3, 8, 8) and own.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(own.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(own.std((0, 2, 3)), torch.ones(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(as_input(x, statistics=channel_statistics(x)), own)
+    shifted = as_input(x, statistics=(torch.full((3,), 10.0), torch.full((3,), 2.0)))
+    torch.testing.assert_close(shifted[0, 0, 0, 0], torch.tensor((float(x[0, 0, 0, 0]) - 10) / 2))
+
+
+def test_one_cycle_rises_then_falls() -> None:
+    assert [one_cycle(p, 0.1) for p in (0.05, 0.1, 0.55, 1.0)] == pytest.approx([0.5, 1.0, 0.5, 0.0])
+
+
+def test_augmentation_moves_and_mirrors() -> None:
+    x = torch.arange(16.0).view(1, 1, 4, 4).expand(200, 3, 4, 4)
+    moved = augment(x, shift=1, flip=False, generator=torch.Generator().manual_seed(0))
+    assert {tuple(image[0, 1, 1:3].tolist()) for image in moved} == {
+        (5.0 + r + c, 6.0 + r + c) for r in (-4, 0, 4) for c in (-1, 0, 1)
+    }  # fmt: skip
+    mirrored = augment(x, shift=0, flip=True, generator=torch.Generator().manual_seed(0))
+    assert {tuple(image[0, 0].tolist()) for image in mirrored} == {(0.0, 1.0, 2.0, 3.0), (3.0, 2.0, 1.0, 0.0)}
+    assert augment(x, shift=0, flip=False, generator=torch.Generator()) is x
+
+
+def test_training_learns_the_same_twice_and_can_be_watched() -> None:
+    data, recipe = images(), Recipe(epochs=6, batch_size=16, flip=False)
+    x, y = as_input(data.train.x), torch.from_numpy(data.train.y)
+    seen: list[int] = []
+    first = train(linear(), x, y, recipe, generator=torch.Generator().manual_seed(1), on_epoch=lambda done, _: seen.append(done))
+    assert seen == [1, 2, 3, 4, 5, 6] and not first.training
+    statistics = channel_statistics(data.train.x)
+    assert accuracy(first, as_input(data.val.x, statistics=statistics), torch.from_numpy(data.val.y)) > 90
+    *_, second = epochs(linear(), x, y, recipe, generator=torch.Generator().manual_seed(1))
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_divergence_is_told() -> None:
+    data = images()
+    with pytest.raises(Diverged, match="the loss is (nan|inf) after epoch"):
+        train(linear(), as_input(data.train.x) * 1e20, torch.from_numpy(data.train.y), Recipe(epochs=3, learning_rate=1e20),
+              generator=torch.Generator())  # fmt: skip
+
+
+# -- the plan
+
+
+@pytest.mark.parametrize("arch", ["resnet", "random"])
+@pytest.mark.parametrize(("size", "stride"), [(8, 1), (28, 2), (27, 2), (30, 1), (64, 4)])
+def test_size_in_closed_form_is_the_networks(arch: str, size: int, stride: int, space: NASBench201) -> None:
+    cell = space.from_str(space.resnet_like) if arch == "resnet" else space.of_operations((3, 3, 2, 3, 1, 2))
+    skeleton = Skeleton(channels=4, cells=2, stem_stride=stride)
+    network = skeleton.build(cell, space, num_classes=5, image_size=size)
+    assert measured_size(network, image_size=size) == skeleton.size(cell, space, num_classes=5, image_size=size)
+
+
+def test_the_resnet_like_cell_uses_both_convolutions(space: NASBench201) -> None:
+    assert space.canonical(space.from_str(space.resnet_like)) == "nor_conv_3x3(nor_conv_3x3(x))+x"
+
+
+def test_more_time_never_trains_less(space: NASBench201) -> None:
+    data = images(n=600, classes=10, size=12, colour=True)
+    plans = [plan_evaluation(data, space, seconds=seconds) for seconds in (0.1, 1, 4, 15, 60, 1000)]
+    assert plans[0].skeleton.small and plans[0].recipe.epochs == 8 and plans[0].images == 600
+    widths = [(plan.skeleton.channels, plan.skeleton.cells) for plan in plans]
+    assert widths == sorted(widths) and widths[-1] == (32, 3)
+    assert plans[-1].recipe.flip and not plan_evaluation(images(), space, seconds=4).recipe.flip
+    finals = [plan_final(data, space, seconds=seconds) for seconds in (0.01, 45, 1000, 1e6)]
+    assert finals[0].skeleton == Skeleton(8, 1) and finals[0].recipe.epochs == 3
+    assert finals[-1].skeleton == Skeleton(64, 3) and {plan.images for plan in finals} == {800}
+
+
+def test_many_images_are_left_out_where_they_do_not_fit(space: NASBench201) -> None:
+    data = images(n=6_000, classes=10, size=32)
+    plan = plan_evaluation(data, space, seconds=4)
+    assert plan.recipe.epochs == 8 and 1_000 <= plan.images < 6_000
+    assert plan_final(data, space, seconds=4).skeleton.stem_stride == 2
+
+
+def test_epochs_that_were_asked_for(space: NASBench201) -> None:
+    plan = plan_evaluation(images(), space, seconds=4, epochs=2)
+    assert plan.recipe.epochs == 2 and plan.rungs == (1, 2)
+    assert [Plan(plan.skeleton, 60, dataclasses.replace(plan.recipe, epochs=n)).rungs for n in (1, 3, 10)] == [
+        (1,), (1, 2, 3), (4, 7, 10)
+    ]  # fmt: skip
