@@ -425,6 +425,7 @@ def test_a_folder_is_named_after_the_images(stripes: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_digits_are_learned(tmp_path: Path) -> None:
     assert call("--dataset", "digits", "--predictor", "random-forest", "--budget", "6", "--device", "cpu", "--out", tmp_path) == 0
     assert json.loads((tmp_path / "result.json").read_text())["test_accuracy"] >= 0.97
