@@ -1,6 +1,6 @@
 """How well few labels of the target rank all of NAS-Bench-201: Kendall tau over its 15,625 strings, and calibration.
 
-    python -m experiments.few_labels [--seeds 20]
+    python -m experiments.few_labels [--seeds 20] [--datasets ...] [--methods ...] [--splits ...]
 
 Labels are drawn uniformly from the strings. Rows: `random-forest`, `mlp` and `gp` know these labels only; `gp+proxies`
 also the table's training-free proxies of the target (computed, not labels); the others know the tables of the two other
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -22,15 +23,16 @@ from typing import Any, TextIO, cast
 
 import numpy as np
 
-from experiments.common import DATASETS, use_reference_data, write_result
+from experiments.common import DATASETS, RESULTS, use_reference_data, write_result
 
 LABELS = (39, 78, 156, 469)
 BARS = {"gp": (0.70, 0.74, 0.80, 0.84), "meta+adaptation": (0.88, 0.885, 0.89, 0.90)}
 """What issue 3 asks for on CIFAR-10."""
 PROXIES = ("naswot", "logsynflow", "zen", "synflow")
 BASELINES = ("random-forest", "mlp", "meta")
+METHODS = ("gp", "gp+proxies", "meta+adaptation", "copied-ranks+adaptation", *BASELINES)
 FEWER_SEEDS = 5
-"""Of the validation split, and of the baselines, which are shown on CIFAR-10 only."""
+"""Of the baselines, which are shown on CIFAR-10 only, of the other datasets, and of the validation split."""
 Fit = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(indices, their labels) -> quantiles of all strings at `LEVELS`."""
 LEVELS = tuple(0.5 * (1 + math.erf(z / 2**0.5)) for z in (-1.6449, -1, -0.6745, 0, 0.6745, 1, 1.6449))
@@ -40,6 +42,9 @@ LEVELS = tuple(0.5 * (1 + math.erf(z / 2**0.5)) for z in (-1.6449, -1, -0.6745, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=DATASETS)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, help="the other rows stay as they are in the result file")
+    parser.add_argument("--splits", nargs="+", choices=("test", "val"), default=("test", "val"))
     args = parser.parse_args()
     folder = use_reference_data()
     import torch
@@ -55,12 +60,14 @@ def main() -> None:
     features = PathFeatures(space)(archs)
     with gzip.open(folder / "nas_bench_201.csv.gz", "rt", newline="") as file:
         proxies = {row["arch_str"]: row for row in csv.DictReader(cast("TextIO", file))}
-    rows = []
-    for dataset in DATASETS:
-        meta = load_predictor("meta", space=space, dataset=dataset, seed=0).predict(archs)[0]
+    kept = json.loads((RESULTS / "few_labels.json").read_text())["rows"] if (RESULTS / "few_labels.json").is_file() else []
+    rows = {_place(row): row for row in kept}
+    for dataset in args.datasets:
+        meta = nothing = np.zeros(len(archs))
+        if any(name.startswith("meta") for name in args.methods):
+            meta = load_predictor("meta", space=space, dataset=dataset, seed=0).predict(archs)[0]
         extra = _normal_scores(_proxies([proxies[text] for text in table.archs], dataset))
         ranks = np.mean([_normal_scores(table.values[f"{other}/test/200"]) for other in DATASETS if other != dataset], axis=0)
-        nothing = np.zeros(len(archs))
         methods: dict[str, Fit] = {
             "gp": _adapted(nothing, features),
             "gp+proxies": _adapted(nothing, [*features, extra]),
@@ -69,22 +76,29 @@ def main() -> None:
         }
         methods |= {name: _plugin(name, archs, space, dataset) for name in BASELINES}
         priors = {"meta": meta, "meta+adaptation": meta, "copied-ranks+adaptation": ranks}
-        for split in ("test", "val"):
+        for split in args.splits:
             target = table.values[f"{dataset}/{split}/200"].astype(np.float64)
             for name, fit in methods.items():
-                if name in BASELINES and (split, dataset) != ("test", "cifar10"):
+                foremost = (dataset, split) == ("cifar10", "test")
+                if name not in args.methods or (name in BASELINES and not foremost):
                     continue
-                seeds = min(args.seeds, FEWER_SEEDS) if name in BASELINES or split == "val" else args.seeds
+                seeds = args.seeds if foremost and name not in BASELINES else min(args.seeds, FEWER_SEEDS)
                 for k, labels in enumerate(LABELS):
                     row = {"dataset": dataset, "split": split, "method": name, "labels_target": labels, "seeds": seeds}
                     if name in priors:
                         row["tau_prior"] = _tau(priors[name], target)
                     row |= _row(fit, target, labels, seeds)
-                    if dataset == "cifar10" and split == "test" and name in BARS:
+                    if foremost and name in BARS:
                         row["bar"] = BARS[name][k]
-                    rows.append(row)
-                    print({key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()}, flush=True)
-    write_result("few_labels", strings=len(archs), table_version=table.version, table_sha256=table.sha256, rows=rows)
+                    row = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
+                    rows[_place(row)] = row
+                    print(row, flush=True)
+        ordered = [rows[place] for place in sorted(rows)]
+        write_result("few_labels", strings=len(archs), table_version=table.version, table_sha256=table.sha256, rows=ordered)
+
+
+def _place(row: dict[str, Any]) -> tuple[int, bool, int, int]:
+    return DATASETS.index(row["dataset"]), row["split"] == "val", METHODS.index(row["method"]), row["labels_target"]
 
 
 def _row(fit: Fit, target: np.ndarray, labels: int, seeds: int) -> dict[str, float]:
