@@ -28,7 +28,7 @@ Job = tuple[int, str, int]
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m diffnag.build_meta_dataset", description=__doc__.partition(":")[0] + ".",
-        epilog="The same command goes on with a file that is there; more --tasks or --archs-per-task add to it.",
+        epilog="The same command goes on with a file that is there; more --tasks, --archs-per-task or --seeds add to it.",
     )  # fmt: skip
     add = p.add_argument
     add("--images", required=True, help="sources of the tasks, with commas, such as tiny_imagenet16,cifar100_16: files "
@@ -38,7 +38,8 @@ def parser() -> argparse.ArgumentParser:
     add("--out", type=Path, required=True, metavar="FILE", help="JSON lines, appended to as networks are trained")
     add("--space", default="nasbench201", help="search space (default: %(default)s)")
     add("--held-out", action="store_true", help="tasks of the classes and sources that nothing is trained on (for tests)")
-    add("--crossed", action="store_true", help="the same architectures on every task, a quarter of them with two seeds")
+    add("--seeds", type=cli.positive_int, default=1, help="trainings of each network (default: %(default)s)")
+    add("--crossed", action="store_true", help="the same architectures on every task, a quarter of them with twice the seeds")
     add("--seed", type=cli.seed, default=0, help="default: %(default)s")
     add("--workers", type=cli.positive_int, default=os.cpu_count(), help="processes of one thread each (default: one a core)")
     add("--device", default="auto", help="default: %(default)s")
@@ -112,7 +113,7 @@ def _jobs(args: argparse.Namespace, space: SearchSpace) -> Iterator[Job]:
     for task in range(args.tasks):
         rng = np.random.default_rng([args.seed, 1] if args.crossed else [args.seed, 1, task])
         for k, arch in zip(range(args.archs_per_task), _distinct(space, rng), strict=False):
-            seeds = 2 if args.crossed and k % 4 == 0 else 1
+            seeds = 2 * args.seeds if args.crossed and k % 4 == 0 else args.seeds
             yield from ((task, space.to_str(arch), seed) for seed in range(seeds))
 
 

@@ -2,10 +2,10 @@
 
     python -m experiments.meta_dataset_analysis
 
-Accuracies become normal scores within each task, so that no task counts more than another. Then, over the same
-architectures on every task: `architecture` is the mean covariance between two tasks, `seed` half the mean squared
-difference of two seeds, `interaction` what is left of the variance. Taus between seeds are means over tasks; taus between
-tasks are lower for two reasons, seeds and interaction.
+A label is the mean over a network's trainings; a quarter of the architectures has two labels. Labels become normal
+scores within each task, so that no task counts more than another. Then, over the same architectures on every task:
+`architecture` is the mean covariance between two tasks, `seed` half the mean squared difference of two labels,
+`interaction` what is left of the variance. Taus between tasks are low for two reasons, seeds and interaction.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def analysis(data: Any) -> dict[str, Any]:
     cost = [m.seconds for m in data.measurements]
     return {
         "tasks": len(tasks), "architectures": accuracy.shape[1], "measurements": len(data.measurements),
-        "core_seconds_per_measurement": round(float(np.mean(cost)), 2),
+        "seeds_per_label": (1 + max(m.seed for m in data.measurements)) // 2,
+        "core_seconds_per_label": round(float(np.mean(cost)) * ((1 + max(m.seed for m in data.measurements)) // 2), 2),
         "seed_tau_median": float(np.median(seed_tau)), "seed_tau_quartiles": np.quantile(seed_tau, [0.25, 0.75]).tolist(),
         "variance_share": {
             "architecture": float(shared / total), "interaction": 1 - float(shared + seed) / total, "seed": seed / total,
@@ -75,12 +76,13 @@ def _plain(task: Any) -> bool:
 
 
 def _crossed(data: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Accuracies `(tasks, architectures)` of the first seed and of the second, NaN where there is none."""
+    """Labels `(tasks, architectures)`, means over the seeds that all have, and over as many others, NaN where there are none."""
     archs = list(dict.fromkeys(m.arch for m in data.measurements))
-    values = np.full((2, len(data.tasks), len(archs)), np.nan)
+    values = np.full((1 + max(m.seed for m in data.measurements), len(data.tasks), len(archs)), np.nan)
     for m in data.measurements:
         values[m.seed, m.task, archs.index(m.arch)] = m.accuracy
-    return values[0], values[1]
+    half = len(values) // 2
+    return values[:half].mean(0), values[half:].mean(0)
 
 
 def _normal_scores(values: np.ndarray) -> np.ndarray:

@@ -35,9 +35,8 @@ if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
 KIND = "meta-predictor"
-CLEAN, CLEAN_TABLES, NOISY = Schedule(600, learning_rate=3e-3), Schedule(3000, learning_rate=3e-3), Schedule(2500)
-"""Training of the value, from few labels or with whole tables among the sources, and of the noise-aware part."""
-FEW_LABELS = 10_000
+CLEAN, NOISY = Schedule(4000, learning_rate=3e-3, weight_decay=0.01), Schedule(2500)
+"""Training of the value and of the noise-aware part."""
 POOL = 2048
 """Random architectures on which values are standardised, and the adapted scores projected on phi."""
 
@@ -91,20 +90,23 @@ class MetaPredictor:
         report: Callable[[str, int, int, float], None],
     ) -> None:
         """Train from scratch on `sources`, none of which may be of `target`; `report(stage, step, steps, loss)`."""
-        from predictors.meta_training import LOSS, random_archs, standardise, train_clean, train_noisy, transfer_error
+        from predictors.meta_training import LOSS, own_process, random_archs, standardise, taught, train_clean, train_noisy, transfer_error
 
         self._build(space, MetaConfig(), load_denoiser(space).sde, seed=seed)
         labels: dict[str, int] = {}
         for source in sources:
             labels[source.origin] = labels.get(source.origin, 0) + source.labels
         self._labels_source = labels
-        schedule = CLEAN_TABLES if sum(labels.values()) > FEW_LABELS else CLEAN
         task = load_task(target) if target != OWN_IMAGES else None
-        self._fidelity = -1 if task is not None and all(s.fidelity != "table" for s in sources) else FIDELITIES.index("table" if task else "small")
-        self._std = transfer_error(self._clean, sources, self._features, schedule, loss=LOSS, seed=seed, report=report)
-        self._build(space, MetaConfig(), load_denoiser(space).sde, seed=seed)
-        train_clean(self._clean, sources, self._features, schedule, loss=LOSS, seed=seed, report=report)
-        asked = [task] if task else [source.task for source in sources if source.fidelity == "small"]
+        tables = any(source.fidelity == "table" for source in sources)
+        self._fidelity = FIDELITIES.index("small") if task is None else FIDELITIES.index("table") if tables else -1
+        self._std = transfer_error(self._clean, sources, self._features, seed=seed, report=report)
+        small = [source for source in sources if source.fidelity == "small"]
+        process = own_process(self._clean, small, self._features, seed=seed, report=report)
+        lists = [source for source in sources if source.fidelity != "small"]
+        lists += taught(self._clean, process, small, task, space, self._features, seed=seed)
+        train_clean(self._clean, lists, self._features, CLEAN, loss=LOSS, seed=seed, report=report)
+        asked = [task] if task else [source.task for source in small]
         with torch.no_grad():
             embeddings = torch.cat([self._embedding(task) for task in asked])
         standardise(self._clean, embeddings, self._features(random_archs(space, POOL, seed=0)))

@@ -12,20 +12,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from diffnag.arch import ArchBatch, Packing
-from diffnag.datasets.sources import FIDELITIES, Source
+from diffnag.datasets.sources import FIDELITIES, Source, normal_scores
 from diffnag.sampling import stratified_times, time_grid
 from predictors.meta_network import CleanNetwork, NoisyNetwork
+from predictors.task_process import TaskProcess
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
+    from diffnag.datasets.tasks import Task
     from diffnag.protocols import SearchSpace
 
 Features = Callable[[Sequence["Arch"]], Tensor]
 """Architectures -> what the clean network sees of them, `(b, inputs)`."""
 LARGE = 64
 """A source of more labels gives a random part of them to each step; of a smaller one, all."""
-PART, TASKS = 256, 64
-"""Labels of a large source, and small sources, a step."""
+PART, LARGE_LISTS, SMALL_LISTS = 256, 4, 64
+"""Labels of a large source, large sources of one kind and small ones, a step."""
+TAUGHT, TAUGHT_TASKS = 1024, 64
+"""Architectures a task, and tasks, on which a network learns what the process of our own measurements says."""
 WITHHELD = 0.2
 """Share of the sources whose images, and apart from that whose fidelity, are withheld from a step, to be known unknown."""
 JITTER = 0.3
@@ -78,7 +82,7 @@ def _pairs(score: Tensor, value: Tensor, known: Tensor) -> tuple[Tensor, Tensor]
     return score[:, :, None] - score[:, None], (value[:, :, None] - value[:, None]) * (known[:, :, None] & known[:, None])
 
 
-LOSS = "listwise"
+LOSS = "squared"
 """The one in use."""
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 LOSSES: Mapping[str, Loss] = {"listwise": listwise, "pairwise": pairwise, "hinge": hinge, "squared": squared}
@@ -108,8 +112,8 @@ class _Lists:
 
     def part(self, generator: torch.Generator) -> _Lists:
         """Some lists, some entries of each."""
-        rows = torch.randperm(len(self.values), generator=generator)[:TASKS]
         m = self.values.shape[1]
+        rows = torch.randperm(len(self.values), generator=generator)[: LARGE_LISTS if m > LARGE else SMALL_LISTS]
         columns = torch.randint(m, (PART,), generator=generator) if m > LARGE else torch.arange(m)
         archs, values, known = (part[rows][:, columns] for part in (self.archs, self.values, self.known))
         return _Lists(archs, values, known, self.tasks[rows], self.fidelity[rows])
@@ -138,35 +142,58 @@ def train_clean(
             total = total + weight / sum(weights) * LOSSES[loss](score, part.values, part.known)
         return total
 
-    net.train()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # dropout draws from the global generator
-        _descend(list(net.parameters()), loss_of, schedule, lambda *numbers: report("clean", *numbers))
-    net.eval()
+    _descend(list(net.parameters()), loss_of, schedule, lambda *numbers: report("clean", *numbers))
 
 
-def transfer_error(
-    net: CleanNetwork, sources: Sequence[Source], features: Features, schedule: Schedule, *, loss: str, seed: int, report: Report
-) -> float:
-    """How far scores are off on a task that was left out, as a standard deviation, both standardised; trains `net`.
-
-    A fifth of the sources is left out; the figure is that of the highest fidelity among them that has enough labels.
-    """
-    rng = np.random.default_rng(seed)
-    away = set(rng.permutation(len(sources))[: max(1, len(sources) // 5)].tolist())
-    tables = [k for k, source in enumerate(sources) if source.fidelity == "table"]
-    if tables:
-        away = {tables[0]}
-    train_clean(
-        net, [source for k, source in enumerate(sources) if k not in away], features, schedule, loss=loss, seed=seed,
-        report=lambda _, *numbers: report("calibration", *numbers),
+def own_process(
+    net: CleanNetwork, sources: Sequence[Source], features: Features, *, seed: int, report: Report
+) -> TaskProcess:
+    """The Gaussian process of our own measurements, `sources`: values are normal scores within each task."""
+    process = TaskProcess()
+    process.fit(
+        torch.cat([features(source.archs) for source in sources]),
+        torch.stack([net.task.inputs(source.task) for source in sources]),
+        torch.cat([torch.full((len(source.values),), k) for k, source in enumerate(sources)]),
+        torch.cat([torch.as_tensor(normal_scores(source.values)) for source in sources]),
+        seed=seed, report=lambda *numbers: report("process", *numbers),
     )  # fmt: skip
-    agreements = []
-    for k in away:
-        with torch.no_grad():
-            embedding = net.task(net.task.inputs(sources[k].task)[None], torch.tensor([FIDELITIES.index(sources[k].fidelity)]))
-            score = net.value(net(features(sources[k].archs), embedding.expand(len(sources[k].archs), -1)))[:, 0].numpy()
-        agreements.append(np.corrcoef(score, sources[k].values)[0, 1])
+    return process
+
+
+def taught(
+    net: CleanNetwork, process: TaskProcess, sources: Sequence[Source], target: Task | None, space: SearchSpace, features: Features, *, seed: int
+) -> list[Source]:
+    """What `process` says of random architectures, on half of the lists for the target's own task, else on tasks of `sources`."""
+    rng = np.random.default_rng(seed)
+    tasks = [sources[int(k)].task for k in rng.integers(len(sources), size=TAUGHT_TASKS)]
+    if target is not None:
+        tasks[::2] = [target] * len(tasks[::2])
+    pool = random_archs(space, 4 * TAUGHT, seed)
+    seen = features(pool)
+    lists = []
+    for task in tasks:
+        chosen = rng.choice(len(pool), TAUGHT, replace=False)
+        mean, _ = process.predict(seen[chosen], net.task.inputs(task))
+        labels = sum(source.labels for source in sources)
+        lists.append(Source("own measurements", task, "small", [pool[k] for k in chosen], mean / (mean.std() + 1e-9), labels // TAUGHT_TASKS))
+    return lists
+
+
+def transfer_error(net: CleanNetwork, sources: Sequence[Source], features: Features, *, seed: int, report: Report) -> float:
+    """How far standardised scores are off on a task that they were not learned from, as a standard deviation.
+
+    With tables among the sources it is their disagreement, else that of a process with tasks left out, labels' noise included.
+    """
+    tables = [source.values for source in sources if source.fidelity == "table"]
+    if len(tables) > 1:
+        agreements = [np.corrcoef(tables[0], tables[1])[0, 1]]
+    else:
+        small = [source for source in sources if source.fidelity == "small"]
+        fold = np.random.default_rng(seed).permutation(len(small)) % 5
+        process = own_process(net, [source for source, k in zip(small, fold, strict=True) if k], features, seed=seed, report=report)
+        left = [source for source, k in zip(small, fold, strict=True) if not k]
+        said = [process.predict(features(source.archs), net.task.inputs(source.task))[0] for source in left]
+        agreements = [np.corrcoef(mean, normal_scores(source.values))[0, 1] for mean, source in zip(said, left, strict=True)]
     return float((2 * (1 - max(0.0, float(np.nanmean(agreements))))) ** 0.5)
 
 
@@ -178,14 +205,14 @@ def _withheld(net: CleanNetwork, part: _Lists, generator: torch.Generator) -> tu
     return tasks, torch.where(torch.rand(r, generator=generator) < WITHHELD, -1, part.fidelity)
 
 
-def standardise(net: CleanNetwork, embedding: Tensor, archs: Tensor) -> None:
-    """Make values of random architectures `archs (m, inputs)`, for the task of `embedding (size,)`, of mean 0 and spread 1,
+def standardise(net: CleanNetwork, embeddings: Tensor, archs: Tensor) -> None:
+    """Make values of random architectures `archs (m, inputs)` on the tasks of `embeddings (r, size)` of mean 0 and spread 1,
     then phi of zero mean and unit covariance, which changes no value.
 
     Directions that hardly vary are not blown up.
     """
     with torch.no_grad():
-        phi = net(archs, embedding.expand(len(archs), -1)).double()
+        phi = net(archs, embeddings[torch.arange(len(archs)) % len(embeddings)]).double()
         values = net.value(phi.float())[:, 0]
         net.value.weight /= values.std()
         net.value.bias.copy_((net.value.bias - values.mean()) / values.std())

@@ -22,7 +22,7 @@ from diffnag.oracles import table as table_module
 from diffnag.predicting import load_predictor
 from diffnag.sde import expand_like
 from predictors.meta import MetaOnlyPredictor, MetaPredictor, architecture_features, shipped
-from predictors.meta_network import CleanNetwork, MetaConfig, TaskEncoder, set_moments
+from predictors.meta_network import CleanNetwork, MetaConfig, TaskEncoder, separability
 from predictors.meta_training import LOSSES, Schedule, standardise
 
 DATASETS = ("cifar10", "cifar100", "ImageNet16-120")
@@ -32,8 +32,9 @@ TASK_IMAGES = TaskImages(np.zeros((4, 16, 16), np.uint8), np.array([0, 0, 1, 1])
 @pytest.fixture
 def short(monkeypatch):
     """Trainings of a few steps."""
-    for name in ("CLEAN", "CLEAN_TABLES", "NOISY"):
+    for name in ("CLEAN", "NOISY"):
         monkeypatch.setattr(meta_module, name, Schedule(3))
+    monkeypatch.setattr("predictors.task_process.STEPS", 2)
 
 
 @pytest.fixture(scope="module")
@@ -137,14 +138,14 @@ def test_task_encoder_ignores_order_and_takes_any_size():
         assert torch.equal(blind(blind.inputs(task)[None], how), blind(blind.inputs(other)[None], how))
 
 
-def test_moments_of_a_set():
-    """Classes at +-1 with spread 0.1 within: mean 0, log spread log 0.1, classes sqrt(2) / 0.1 apart."""
+def test_separability_is_a_leave_one_out_share():
     generator = torch.Generator().manual_seed(0)
-    features = torch.tensor([-1.0, 1.0])[:, None, None] + 0.1 * torch.randn(2, 5000, 3, generator=generator)
-    mean, within, ratio = set_moments(features).split(3)
-    torch.testing.assert_close(mean, torch.zeros(3), atol=1e-2, rtol=0)
-    torch.testing.assert_close(within, torch.full((3,), math.log(0.011**0.5)), atol=2e-2, rtol=0)
-    torch.testing.assert_close(ratio, torch.full((3,), 0.5 * math.log(2.001 / 0.011)), atol=2e-2, rtol=0)
+    apart = torch.arange(4.0)[:, None, None] + 0.05 * torch.randn(4, 10, 8, generator=generator)
+    assert separability(apart).item() == pytest.approx(math.log(40.5 / 0.5))
+    noise = torch.randn(5, 400, 8, generator=generator)  # no classes at all: a fifth is right by chance
+    assert separability(noise).item() == pytest.approx(math.log(0.2 / 0.8), abs=0.25)
+    again = torch.cat([apart, apart], dim=1)  # an image that is shown twice does not vouch for itself
+    assert torch.equal(separability(again), separability(apart))
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -1,0 +1,88 @@
+"""What few measurements on many tasks tell of any architecture on any task: a Gaussian process over both.
+
+    f(A, task) = g(A) + h(A, task),   cov h = k(A, A') k(task, task')
+
+With Matern and squared-exponential kernels on what a cell computes and on what is seen of a task. Amplitudes, length scales (one for
+each input of a task: automatic relevance) and noise are those of largest posterior probability (Rasmussen & Williams 2006).
+Some two thousand labels are too few for a network to tell what holds for all tasks from what holds for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+STEPS, LEARNING_RATE = 40, 0.1
+SUBSET = 1200
+"""Labels on which hyper-parameters are sought; whole tasks, drawn at random."""
+STARTS = {"arch length": 0.4, "shared": -0.4, "by task": -0.8, "noise": -0.5}
+TASK_LENGTH = 0.7
+"""Medians of the logarithms; each hyper-parameter has a log-normal prior of spread 1."""
+
+
+class TaskProcess:
+    """Values of architectures on tasks, in normal scores within a task."""
+
+    def fit(self, archs: Tensor, tasks: Tensor, member: Tensor, values: Tensor, *, seed: int, report: Callable[[int, int, float], None]) -> None:
+        """Architectures `(n, k)` on tasks `(r, p)`: `member (n,)` says on which, `values (n,)` how good among those of the task."""
+        self._centre, self._spread = tasks.nanmean(0), (tasks - tasks.nanmean(0)).square().nanmean(0).sqrt().clamp_min(0.05)
+        self._archs, self._member, self._tasks = archs.double(), member, self._standard(tasks)
+        start = torch.tensor([*STARTS.values(), *[TASK_LENGTH] * tasks.shape[1]], dtype=torch.float64)
+        chosen = torch.randperm(len(tasks), generator=torch.Generator().manual_seed(seed))
+        some = torch.isin(member, chosen[: max(1, round(len(tasks) * min(1.0, SUBSET / len(values))))])
+        self._theta = _most_probable(start, self._archs[some], self._tasks[member[some]], values[some].double(), report)
+        self._factor = _factor(self._archs, self._tasks[member], self._theta)
+        self._weights = torch.cholesky_solve(values.double()[:, None], self._factor)[:, 0]
+
+    def predict(self, archs: Tensor, task: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of f, `(b,)` each, of architectures `(b, k)` on one task `(p,)`."""
+        of = self._standard(task[None]).expand(len(archs), -1)
+        cross = _covariance(archs.double(), self._archs, of, self._tasks[self._member], self._theta)
+        explained = torch.linalg.solve_triangular(self._factor, cross.T, upper=False).square().sum(0)
+        prior = (2 * self._theta[1]).exp() + (2 * self._theta[2]).exp()
+        return (cross @ self._weights).numpy(), (prior - explained).clamp_min(1e-6).sqrt().numpy()
+
+    @property
+    def hyper_parameters(self) -> dict[str, float | list[float]]:
+        """As they were found: standard deviations, and length scales in units of the inputs' spread."""
+        found = self._theta.exp().tolist()
+        return {**dict(zip(STARTS, found[:4], strict=True)), "task lengths": found[4:]}
+
+    def _standard(self, tasks: Tensor) -> Tensor:
+        """Inputs of tasks in units of their spread; what is not known counts as the mean."""
+        return ((tasks - self._centre) / self._spread).nan_to_num(0.0).clamp(-3, 3).double()
+
+
+def _most_probable(start: Tensor, archs: Tensor, tasks: Tensor, values: Tensor, report: Callable[[int, int, float], None]) -> Tensor:
+    theta = start.clone().requires_grad_(True)
+    optimiser = torch.optim.Adam([theta], LEARNING_RATE)
+    for step in range(STEPS):
+        factor = _factor(archs, tasks, theta)
+        white = torch.linalg.solve_triangular(factor, values[:, None], upper=False)
+        loss = 0.5 * white.square().sum() + factor.diagonal().log().sum() + 0.5 * (theta - start).square().sum()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        report(step + 1, STEPS, loss.item() / len(values))
+    return theta.detach()
+
+
+def _factor(archs: Tensor, tasks: Tensor, theta: Tensor) -> Tensor:
+    noise = (2 * theta[3]).exp() * torch.eye(len(archs), dtype=torch.float64)
+    return torch.linalg.cholesky(_covariance(archs, archs, tasks, tasks, theta) + noise)
+
+
+def _covariance(archs: Tensor, others: Tensor, tasks: Tensor, of_others: Tensor, theta: Tensor) -> Tensor:
+    r = (5 * _squared_distances(archs, others) / archs.shape[1] / (2 * theta[0]).exp() + 1e-12).sqrt()
+    shared = (2 * theta[1]).exp()
+    if tasks.shape[1]:
+        lengths = theta[4:].exp()
+        shared = shared + (2 * theta[2]).exp() * (-_squared_distances(tasks / lengths, of_others / lengths) / 2).exp()
+    return (1 + r + r**2 / 3) * (-r).exp() * shared
+
+
+def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    return (a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T).clamp_min(0)
