@@ -157,7 +157,7 @@ def _trained(sources: list[Any], features: Any, *, knows: str, model: str, seed:
     if model == "process":
         kept = np.random.default_rng(seed).permutation(len(sources))[: round(0.9 * len(sources))]
         process = own_process(net, [sources[k] for k in sorted(kept)], features, seed=seed, report=lambda *_: None)
-        return lambda task, archs: process.predict(archs, net.task.inputs(task))[0]
+        return lambda task, archs: process.predict(archs, net.task.inputs(task))
     train_clean(net, sources, features, Schedule(300, learning_rate=1e-3), loss=model, seed=seed, report=lambda *_: None)
 
     def score(task: Any, archs: Any) -> np.ndarray:

@@ -27,7 +27,7 @@ from experiments.common import DATASETS, RESULTS, use_reference_data, write_resu
 
 LABELS = (39, 78, 156, 469)
 BARS = {"gp": (0.70, 0.74, 0.80, 0.84), "meta+adaptation": (0.88, 0.885, 0.89, 0.90)}
-"""What issue 3 asks for on CIFAR-10."""
+"""What is to be reached on CIFAR-10."""
 PROXIES = ("naswot", "logsynflow", "zen", "synflow")
 BASELINES = ("random-forest", "mlp", "meta")
 METHODS = ("gp", "gp+proxies", "meta+adaptation", "copied-ranks+adaptation", *BASELINES)

@@ -79,7 +79,9 @@ def measured() -> str:
             ],
         ),
         _said_of_copy_rank(search),
-        _said_of_meta_only(generation),
+        _said_of_guidance(generation),
+        _few_labels(),
+        _awareness(),
     ]
     return "".join(parts)
 
@@ -104,14 +106,17 @@ def surrogate() -> str:
 
 def shipped() -> str:
     rows = []
-    for name in ("denoiser", *(f"{kind}-{dataset}" for kind in ("sister-tables", "meta-only") for dataset in DATASETS), "surrogate"):
+    for name in ("denoiser", *(f"{kind}-{target}" for kind in ("sister-tables", "meta-only") for target in (*DATASETS, "own-images")), "surrogate"):
         meta = _meta(f"nasbench201/{name}.safetensors")
         size = (_pretrained() / f"nasbench201/{name}.safetensors").stat().st_size / 1e6
         rows.append((f"`{name}`", f"{size:.2f} MB", f"{meta['train_seconds']:.0f} s", f"`{meta['command']}`"))
     return (
         "Weights are safetensors with JSON metadata (seed, command, figures) in `diffnag/pretrained`. Seconds as they were measured, on two "
         "cores, at times with other work beside:\n\n" + _table(("file", "size", "trained in", "command"), rows)
-        + "\n`tasks.safetensors`, the image features of the datasets, comes from `python -m diffnag.embed_datasets`.\n"
+        + f"\n`image_encoder.safetensors` comes from `{_meta('image_encoder.safetensors')['command']}` "
+        f"({_meta('image_encoder.safetensors')['train_core_seconds']:.0f} core-seconds), `tasks.safetensors`, the image features of the "
+        "datasets, from `python -m diffnag.embed_datasets`. Our own measurements are JSON lines whose first line has the command: "
+        "`meta-dataset.jsonl` (240 tasks x 9 architectures) and `crossed-tasks.jsonl` (30 tasks x 40 architectures).\n"
     )
 
 
@@ -156,14 +161,55 @@ def _said_of_copy_rank(search: Sequence[Any]) -> str:
     return f"\n`copy-rank` stays ahead of `meta` on {', '.join(ahead)}.\n" if ahead else ""
 
 
-def _said_of_meta_only(generation: Sequence[Any]) -> str:
+def _said_of_guidance(generation: Sequence[Any]) -> str:
     taus = [row["tau_all_cells"] for row in generation if row["predictor"] == "meta-only" and row["scale"] == 3]
     behind = [f"`{row['predictor']}` on {row['dataset']}" for row in generation if row["scale"] == 3 and row["mean"] < row["ranked_mean"]]
-    text = (
-        f"\n`meta-only` has learned from the 4,630 ImageNet-32 tuples alone. They tell little of this space: its Kendall tau over all "
-        f"15,625 cells is {min(taus):.2f} to {max(taus):.2f}, so it is a floor for what fair transfer has to offer, not a tool to trust.\n"
-    )
+    text = f"\nKendall tau of `meta-only` over all 15,625 cells, with no label of the target: {min(taus):.2f} to {max(taus):.2f}.\n"
     return text + (f"Ranking unguided samples beats guidance, in the same time, for {', '.join(behind)}.\n" if behind else "")
+
+
+def _few_labels() -> str:
+    rows = [row for row in _result("few_labels")["rows"] if (row["dataset"], row["split"]) == ("cifar10", "test")]
+    counts = sorted({row["labels_target"] for row in rows if row["labels_target"]})
+    tau = {(row["method"], row["labels_target"]): row["tau"] for row in rows}
+    names = {"gp": "none", "gp+proxies": "none", "random-forest": "none", "mlp": "none", "meta+adaptation": "sister-tables",
+             "copied-ranks+adaptation": "sister-tables"}  # fmt: skip
+    return (
+        "\n**From few labels**: Kendall tau over all cells, CIFAR-10 test accuracy, labels drawn at random. `gp` is a predictor of the "
+        "package, `meta+adaptation` the same process on the scores of `meta`. `experiments.few_labels`, "
+        "[few_labels.json](experiments/results/few_labels.json) has the other datasets and calibration.\n\n"
+        + _table(
+            ("predictor", "sources", *(f"{m} labels" for m in counts)),
+            [(f"`{name}`", source, *(f"{tau[name, m]:.3f}" for m in counts)) for name, source in names.items() if (name, counts[0]) in tau],
+        )
+    )
+
+
+def _awareness() -> str:
+    analysis, result = _result("meta_dataset_analysis"), _result("dataset_awareness")["content"]["awareness"]
+    share = analysis["variance_share"]
+    meaning = {"a": "no task input", "b": "descriptors", "c": "and images", "d": "another task's"}
+
+    def interval(found: Any) -> str:
+        return f"{found['mean']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f})"
+
+    return (
+        f"\n**Does it know the dataset?** Trained on {result['training_labels']:,} measurements of {result['training_tasks']} tasks, asked to rank "
+        f"{result['architectures']} architectures on {result['tasks']} tasks of classes and sources never seen, five training seeds. Of the variance "
+        f"within a task {100 * share['architecture']:.0f} % is the architecture's, {100 * share['interaction']:.0f} % that of architecture "
+        f"and task together, {100 * share['seed']:.0f} % the seed's (median tau of two labels {analysis['seed_tau_median']:.2f}, "
+        f"{analysis['core_seconds_per_label']:.1f} core-seconds a label). `experiments.dataset_awareness`, "
+        "[dataset_awareness.json](experiments/results/dataset_awareness.json).\n\n"
+        + _table(
+            ("told of the task", "Kendall tau", "regret of the top pick", "of the best of 5", "tau of (c) above it, 95 % interval"),
+            [
+                (f"({row['name']}) {meaning[row['name']]}", f"{row['tau']['mean']:.3f}", f"{row['regret of the top pick']['mean']:.2f}",
+                 f"{row['regret of the best of 5']['mean']:.2f}",
+                 next((interval(d["tau"]) for d in result["differences"] if d["pair"] == f"c - {row['name']}"), ""))
+                for row in result["rows"]
+            ],
+        )
+    )
 
 
 if __name__ == "__main__":

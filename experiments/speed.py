@@ -22,7 +22,8 @@ import numpy as np
 from experiments.common import use_reference_data, write_result
 
 N, RUNS = 1024, 7
-COMMANDS = ("search", "generate", "train_score", "train_predictor", "train_surrogate", "data", "list", "embed_datasets")
+COMMANDS = ("search", "generate", "train_score", "train_predictor", "train_surrogate", "data", "list", "embed_datasets",
+            "build_meta_dataset", "train_image_encoder")
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from experiments.common import DATASETS, RESULTS, use_reference_data, write_resu
 
 N, SEEDS, BUDGET, SEARCH_SEEDS = 256, 5, 30, 20
 SCALES = (0.0, 1.0, 2.0, 3.0, 4.0)
-METHODS = ("meta", "meta-only", "random-forest", "mlp", "random", "evolution", "local-search")
+METHODS = ("meta", "meta-only", "gp", "random-forest", "mlp", "random", "evolution", "local-search")
 BASELINES = METHODS[-3:]
 
 

@@ -8,7 +8,7 @@ predicts the distribution of phi itself, the changed `w` steers the diffusion at
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -103,7 +103,8 @@ class MetaPredictor:
         self._std = transfer_error(self._clean, sources, self._features, seed=seed, report=report)
         small = [source for source in sources if source.fidelity == "small"]
         process = own_process(self._clean, small, self._features, seed=seed, report=report)
-        lists = [source for source in sources if source.fidelity != "small"]
+        # how tables differ from dataset to dataset cannot be learned from two or three: each counts as the target's own
+        lists = [replace(s, task=task) if task and s.fidelity == "table" else s for s in sources if s.fidelity != "small"]
         lists += taught(self._clean, process, small, task, space, self._features, seed=seed)
         train_clean(self._clean, lists, self._features, CLEAN, loss=LOSS, seed=seed, report=report)
         asked = [task] if task else [source.task for source in small]

@@ -173,7 +173,7 @@ def taught(
     lists = []
     for task in tasks:
         chosen = rng.choice(len(pool), TAUGHT, replace=False)
-        mean, _ = process.predict(seen[chosen], net.task.inputs(task))
+        mean = process.predict(seen[chosen], net.task.inputs(task))
         labels = sum(source.labels for source in sources)
         lists.append(Source("own measurements", task, "small", [pool[k] for k in chosen], mean / (mean.std() + 1e-9), labels // TAUGHT_TASKS))
     return lists
@@ -192,7 +192,7 @@ def transfer_error(net: CleanNetwork, sources: Sequence[Source], features: Featu
         fold = np.random.default_rng(seed).permutation(len(small)) % 5
         process = own_process(net, [source for source, k in zip(small, fold, strict=True) if k], features, seed=seed, report=report)
         left = [source for source, k in zip(small, fold, strict=True) if not k]
-        said = [process.predict(features(source.archs), net.task.inputs(source.task))[0] for source in left]
+        said = [process.predict(features(source.archs), net.task.inputs(source.task)) for source in left]
         agreements = [np.corrcoef(mean, normal_scores(source.values))[0, 1] for mean, source in zip(said, left, strict=True)]
     return float((2 * (1 - max(0.0, float(np.nanmean(agreements))))) ** 0.5)
 

@@ -34,16 +34,14 @@ class TaskProcess:
         chosen = torch.randperm(len(tasks), generator=torch.Generator().manual_seed(seed))
         some = torch.isin(member, chosen[: max(1, round(len(tasks) * min(1.0, SUBSET / len(values))))])
         self._theta = _most_probable(start, self._archs[some], self._tasks[member[some]], values[some].double(), report)
-        self._factor = _factor(self._archs, self._tasks[member], self._theta)
-        self._weights = torch.cholesky_solve(values.double()[:, None], self._factor)[:, 0]
+        factor = _factor(self._archs, self._tasks[member], self._theta)
+        self._weights = torch.cholesky_solve(values.double()[:, None], factor)[:, 0]
 
-    def predict(self, archs: Tensor, task: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of f, `(b,)` each, of architectures `(b, k)` on one task `(p,)`."""
+    def predict(self, archs: Tensor, task: Tensor) -> np.ndarray:
+        """Mean of f `(b,)` of architectures `(b, k)` on one task `(p,)`."""
         of = self._standard(task[None]).expand(len(archs), -1)
         cross = _covariance(archs.double(), self._archs, of, self._tasks[self._member], self._theta)
-        explained = torch.linalg.solve_triangular(self._factor, cross.T, upper=False).square().sum(0)
-        prior = (2 * self._theta[1]).exp() + (2 * self._theta[2]).exp()
-        return (cross @ self._weights).numpy(), (prior - explained).clamp_min(1e-6).sqrt().numpy()
+        return (cross @ self._weights).numpy()
 
     @property
     def hyper_parameters(self) -> dict[str, float | list[float]]:

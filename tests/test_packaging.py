@@ -35,7 +35,13 @@ def test_framework_imports_no_plugin():
             assert not line.strip().startswith(("from search_spaces", "import search_spaces", "from predictors", "import predictors")), path
 
 
-@pytest.mark.parametrize("command", ["search", "generate", "train_score", "train_predictor", "train_surrogate", "data", "list", "embed_datasets"])
+COMMANDS = (
+    "search", "generate", "train_score", "train_predictor", "train_surrogate", "data", "list", "embed_datasets",
+    "build_meta_dataset", "train_image_encoder",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_loads_nothing_heavy(command):
     code = (
         "import sys, runpy\n"
