@@ -20,6 +20,8 @@ GAIN_STD, SHIFT_STD = 0.3, 1.0
 """Normal prior of the gain around 1 and of the shift around 0, of standardised labels on standardised scores."""
 LENGTH, AMPLITUDE, NOISE, POWER = (1.0, 0.7), (0.5, 1.0), (0.3, 0.4), (1.5, 0.75)
 """Median and log standard deviation of the hyper-parameters; of the power, mean and standard deviation."""
+FARTHEST = 4.0
+"""Scores further from those of the labelled architectures, in their standard deviations, count as being there."""
 STEPS = 40
 FLOOR = -40.0
 """Labels further below the median, in robust standard deviations, count as being there: failures say little of the rest."""
@@ -85,11 +87,12 @@ class Adaptation:
     def predict(self, prior: np.ndarray, features: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation `(b,)` of a new label, its noise included, in the units of `y`.
 
-        The mean is the median of the warped normal, which ranks as the process does.
+        The mean is the median of the warped normal, which ranks as the process does; the standard deviation is how far its
+        upper quantile lies above: who searches hopes for better, and accuracies have far more room below.
         """
         mean, std = self._latent(prior, features)
-        upper, lower = self._warp.inverse(mean + std), self._warp.inverse(mean - std)
-        return self._warp.inverse(mean), (upper - lower) / 2
+        middle = self._warp.inverse(mean)
+        return middle, np.maximum(self._warp.inverse(mean + std) - middle, 1e-9)
 
     def quantiles(self, prior: np.ndarray, features: Sequence[np.ndarray], levels: Sequence[float]) -> np.ndarray:
         """Quantiles `(levels, b)` of a new label."""
@@ -115,7 +118,7 @@ class Adaptation:
         return (p + cross @ self._weights).numpy(), (own - explained).clamp_min(float(noise) ** 2).sqrt().numpy()
 
     def _standard(self, prior: np.ndarray) -> np.ndarray:
-        return (prior - self._p_centre) / self._p_spread
+        return ((prior - self._p_centre) / self._p_spread).clip(-FARTHEST, FARTHEST)
 
     @staticmethod
     def _inputs(p: np.ndarray, features: Sequence[np.ndarray]) -> list[Tensor]:

@@ -167,7 +167,7 @@ def test_predictions_are_those_of_the_process() -> None:
     answer, std = adaptation.predict(prior[40:], [group[40:] for group in groups])
     np.testing.assert_allclose(adaptation._warp(answer), mean, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose((adaptation._warp(high) - adaptation._warp(low)) / 2, np.sqrt(variance), rtol=1e-4)
-    np.testing.assert_allclose(std, (high - low) / 2, rtol=1e-6)
+    np.testing.assert_allclose(std, high - middle, rtol=1e-6)
     np.testing.assert_allclose(answer, middle)
     worse = multivariate_normal(cov=noisy + 0.5 * np.eye(40)).logpdf(residual)
     assert multivariate_normal(cov=noisy).logpdf(residual) > worse + 5  # hyper-parameters are of large evidence
