@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     args = parser().parse_args()
 
-    from diffnag.datasets.sources import load_sources
+    from diffnag.datasets.sources import labels_by_origin, load_sources
     from diffnag.files import PRETRAINED, check_writable
     from diffnag.plugins import load_space, make_predictor
 
@@ -54,7 +54,7 @@ def main() -> None:
     sources = load_sources(transfer, space, args.target)
     out = args.out or PRETRAINED / space.name / f"{transfer}-{args.target}.safetensors"
     check_writable(out)
-    print(f"target {args.target}, sources: " + ", ".join(f"{source.origin} ({source.labels:,} labels)" for source in sources))
+    print(f"target {args.target}, sources: " + ", ".join(f"{origin} ({labels:,} labels)" for origin, labels in labels_by_origin(sources).items()))
 
     begin = time.monotonic()
     with _progress() as report:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from diffnag.checkpoint import load_checkpoint, save_checkpoint
-from diffnag.datasets.sources import FIDELITIES, OWN_IMAGES
+from diffnag.datasets.sources import FIDELITIES, OWN_IMAGES, labels_by_origin
 from diffnag.datasets.tasks import load_task
 from diffnag.denoiser import load_denoiser
 from diffnag.errors import UserError
@@ -93,10 +93,7 @@ class MetaPredictor:
         from predictors.meta_training import LOSS, own_process, random_archs, standardise, taught, train_clean, train_noisy, transfer_error
 
         self._build(space, MetaConfig(), load_denoiser(space).sde, seed=seed)
-        labels: dict[str, int] = {}
-        for source in sources:
-            labels[source.origin] = labels.get(source.origin, 0) + source.labels
-        self._labels_source = labels
+        self._labels_source = labels_by_origin(sources)
         task = load_task(target) if target != OWN_IMAGES else None
         tables = any(source.fidelity == "table" for source in sources)
         self._fidelity = FIDELITIES.index("small") if task is None else FIDELITIES.index("table") if tables else -1

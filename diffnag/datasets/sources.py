@@ -53,8 +53,16 @@ def load_sources(transfer: str, space: SearchSpace, target: str) -> list[Source]
         raise unknown("target", target, (*space.datasets, OWN_IMAGES))
     if transfer not in TRANSFERS:
         raise unknown("transfer protocol", transfer, TRANSFERS)
-    measured = [*imagenet32_tuples(space), *own_measurements(space, target)]
-    return [*sister_tables(space, target), *measured] if transfer == "sister-tables" else measured
+    tables = sister_tables(space, target) if transfer == "sister-tables" else []
+    return [*tables, *imagenet32_tuples(space), *own_measurements(space, target)]
+
+
+def labels_by_origin(sources: Sequence[Source]) -> dict[str, int]:
+    """Origin -> labels behind its sources."""
+    labels: dict[str, int] = {}
+    for source in sources:
+        labels[source.origin] = labels.get(source.origin, 0) + source.labels
+    return labels
 
 
 def sister_tables(space: SearchSpace, target: str) -> list[Source]:
