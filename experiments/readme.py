@@ -209,6 +209,10 @@ def _awareness() -> str:
                 for row in result["rows"]
             ],
         )
+        + "".join(
+            f"\nThe interval of {difference['pair']} includes 0: on these tasks that gain is not established.\n"
+            for difference in result["differences"] if difference["tau"]["low"] <= 0
+        )
     )
 
 
