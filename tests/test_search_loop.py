@@ -13,9 +13,10 @@ import pytest
 
 from diffnag.errors import PredictorError, UserError
 from diffnag.predicting import CheckedPredictor
+from diffnag.search_loop.baselines import LocalSearch
 from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.loop import Search, SearchOptions, SearchResult, run_search
-from diffnag.search_loop.methods import METHODS, LocalSearch
+from diffnag.search_loop.methods import METHODS
 from diffnag.search_loop.trial import Trial, expected_values
 from search_spaces.nasbench201 import NASBench201
 from tests.search_fakes import (

@@ -14,8 +14,10 @@ from diffnag.errors import DataNotFound, UserError, unknown
 from diffnag.plugins import load_space, make_oracle, names
 from diffnag.protocols import MultiFidelity, NeedsImages
 from diffnag.search_loop.acquisition import ACQUISITIONS
+from diffnag.search_loop.baselines import Evolution, LocalSearch, Random
 from diffnag.search_loop.domain import Domain
-from diffnag.search_loop.methods import BASELINES, METHODS, Diffnag, Evolution, LocalSearch, Method, Random
+from diffnag.search_loop.guided import Diffnag
+from diffnag.search_loop.methods import BASELINES, METHODS, Method
 from diffnag.search_loop.study import Outcome, Planned, Study
 from diffnag.search_loop.trial import Trial, best_of
 

@@ -1,0 +1,98 @@
+"""Searches without a model: random draws, regularised evolution, local search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diffnag.search_loop.domain import Domain
+from diffnag.search_loop.methods import History, batch_of, paid, shuffled
+from diffnag.search_loop.trial import Batch
+
+if TYPE_CHECKING:
+    from diffnag.arch import Arch
+
+
+@dataclass(frozen=True)
+class Random:
+    """Uniform draws."""
+
+    domain: Domain
+    seed: int
+
+    def propose(self, history: History, q: int) -> Batch:
+        rng = np.random.default_rng([self.seed, len(history)])
+        return batch_of(islice(self.domain.random(rng, paid(self.domain, history)), q))
+
+
+@dataclass(frozen=True)
+class Evolution:
+    """Regularised evolution (Real et al., AAAI 2019, algorithm 1).
+
+    The population are the youngest `population` trials, at first random draws; a child is a neighbour, within the
+    domain and not yet paid for, of the best of `sample` members. The defaults are the best of seven settings on the
+    NAS-Bench-201 table at 30 and 100 labels.
+    """
+
+    domain: Domain
+    seed: int
+    population: int = 10
+    sample: int = 10
+
+    def propose(self, history: History, q: int) -> Batch:
+        rng = np.random.default_rng([self.seed, len(history)])
+        seen = paid(self.domain, history)
+        if (missing := self.population - len(history)) > 0:
+            return batch_of(islice(self.domain.random(rng, seen), min(missing, q)))
+        return batch_of(islice(self._children(history[-self.population :], rng, seen), q))
+
+    def _children(self, members: History, rng: np.random.Generator, seen: set[str]) -> Iterator[Arch]:
+        barren = 0
+        while barren < self.population:  # every neighbour of so many parents in a row is paid for
+            contestants = [members[i] for i in rng.choice(len(members), size=min(self.sample, len(members)), replace=False)]
+            parent = max(contestants, key=lambda trial: -np.inf if trial.value is None else trial.value)
+            child = next(self.domain.fresh(shuffled(self.domain.space.neighbours(parent.arch), rng), seen), None)
+            barren = 0 if child else barren + 1
+            if child:
+                yield child
+        yield from self.domain.random(rng, seen)
+
+
+@dataclass(frozen=True)
+class LocalSearch:
+    """Local search (White et al., UAI 2021, algorithm 1; den Ottelander et al., GECCO 2021).
+
+    Evaluates all neighbours of the current architecture in random order, moves to the best if it improves, else
+    starts anew from a random draw. What is known already, by its canonical form, is not evaluated again.
+    """
+
+    domain: Domain
+    seed: int
+
+    def propose(self, history: History, q: int) -> Batch:
+        values = {self.domain.space.canonical(trial.arch): trial.value for trial in history}
+        rng = np.random.default_rng(self.seed)  # of the whole search, which is replayed from its start
+        visited: set[str] = set()
+        for start in self.domain.random(rng, visited):
+            current = start
+            if (key := self.domain.space.canonical(start)) not in values:
+                return batch_of([start])
+            while True:
+                around = list(self.domain.fresh(shuffled(self.domain.space.neighbours(current), rng), {key}))
+                visited.update(map(self.domain.space.canonical, around))
+                unknown = [arch for arch in around if self.domain.space.canonical(arch) not in values]
+                if unknown:
+                    return batch_of(unknown[:q])
+                step = max(around, key=lambda arch: self._value(arch, values), default=current)
+                if self._value(step, values) <= self._value(current, values):
+                    break
+                current, key = step, self.domain.space.canonical(step)
+        return Batch(())
+
+    def _value(self, arch: Arch, values: dict[str, float | None]) -> float:
+        value = values[self.domain.space.canonical(arch)]
+        return -np.inf if value is None else value
