@@ -8,14 +8,13 @@ to the rounding of a sum).
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,33 +23,10 @@ from diffnag.errors import UserError
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
 
-    from diffnag.protocols import SearchSpace
-    from diffnag.sde import SDE
+    from diffnag.score_training import Options
 
 SAVE_EVERY_S = 20.0
-EMA_DECAY = 0.998
-FOCUS = (0.8, 0.55)
-"""Noise sigma / alpha around which most entries (-1 or 1) are decided, and the spread of its logarithm."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """Everything that decides the weights; a resumed run must have the same."""
-
-    space: str
-    sde: str
-    split: str
-    steps: int
-    batch_size: int
-    learning_rate: float
-    width: int
-    layers: int
-    heads: int
-    seed: int
-    joint: int = 0
-    focus: float = 0.0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -86,6 +62,8 @@ def _share(text: str) -> float:
 
 def main() -> None:
     args = parser().parse_args()
+    from diffnag.score_training import Options
+
     options = Options(**{key: value for key, value in vars(args).items() if key not in ("out", "resume", "device")})
     if options.width % (2 * options.heads):
         raise UserError(f"--width {options.width} is not a multiple of twice --heads {options.heads}")
@@ -99,6 +77,7 @@ def train(options: Options, *, out: Path, resume: bool = False, device: str = "a
     from diffnag.denoiser import Denoiser, DenoiserConfig
     from diffnag.files import check_writable
     from diffnag.plugins import load_space
+    from diffnag.score_training import ScoreTraining, quality, training_set
     from diffnag.sde import make_sde
     from diffnag.split import CanonicalSplit
 
@@ -109,8 +88,8 @@ def train(options: Options, *, out: Path, resume: bool = False, device: str = "a
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)  # layers initialise from the global generator
         net = Denoiser(space, make_sde(options.sde), config).to(where)
-    x0 = _training_set(net, space, split).to(where)
-    run = _Run(net, options)
+    x0 = training_set(net, space, split).to(where)
+    run = ScoreTraining(net, options)
     state = out.with_name(out.name + ".state")
     if resume:
         run.load(state)
@@ -121,19 +100,19 @@ def train(options: Options, *, out: Path, resume: bool = False, device: str = "a
     saved = begin
     with _progress(options.steps, run.step, show=rank == 0) as report, _signals() as signalled:
         while run.step < options.steps:
-            loss = _step(run, x0, rank=rank, world=world)
+            loss = run.advance(x0, rank=rank, world=world)
             last = run.step == options.steps
             if last or run.step % 25 == 0:
                 report(run.step, loss.item(), None)
             if rank == 0 and not last:
                 if run.step % max(options.steps // 8, 1) == 0:
-                    report(run.step, loss.item(), _quality(run.averaged(), space, split, n=256))
+                    report(run.step, loss.item(), quality(run.averaged(), space, split, n=256))
                 if signalled or time.monotonic() - saved > SAVE_EVERY_S:
                     run.save(state, seconds=time.monotonic() - begin, core_seconds=time.process_time() - processor)
                     saved = time.monotonic()
             if signalled and not last:
                 raise KeyboardInterrupt(f"stopped at step {run.step} of {options.steps}; the same command with --resume goes on")
-    figures = _quality(run.averaged(), space, split, n=1024)
+    figures = quality(run.averaged(), space, split, n=1024)
     meta = {
         **{f"trained_{key}": value for key, value in asdict(options).items() if key not in ("space", "sde", "split")},
         "split": split.name,
@@ -152,121 +131,6 @@ def train(options: Options, *, out: Path, resume: bool = False, device: str = "a
     return meta
 
 
-def training_times(sde: SDE, focus: float) -> Tensor:
-    """1,001 times, descending: a share `focus` log-normal in noise (`FOCUS`), the others equidistant in log noise as in sampling."""
-    import numpy as np
-    import torch
-
-    from diffnag.sampling import time_grid
-
-    grid = time_grid(sde, 1000)
-    if not focus:
-        return grid
-    centre, spread = FOCUS
-    levels = sde.noise_to_signal(grid).log()
-    density = torch.exp(-(((levels - math.log(centre)) / spread) ** 2) / 2)
-    reached = ((1 - focus) / len(grid) + focus * density / density.sum()).cumsum(0)
-    return torch.from_numpy(np.interp(np.linspace(0, 1, len(grid)), reached.numpy(), grid.numpy()).astype(np.float32))
-
-
-class _Run:
-    """Network, average, optimiser and step: all that a resumed training needs."""
-
-    def __init__(self, net: Any, options: Options) -> None:
-        import torch
-        from torch.optim.swa_utils import AveragedModel
-
-        self.net, self.options, self.step = net, options, 0
-        self.seconds = self.core_seconds = 0.0  # of the parts of an interrupted training before this one
-        self.grid = training_times(net.sde, options.focus)
-        self.optimizer = torch.optim.AdamW(net.parameters(), lr=options.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
-        self.average = AveragedModel(net, avg_fn=_ema)
-
-    def rate(self) -> float:
-        """Warm-up over a twentieth of the steps, then cosine to zero, as a share of the peak."""
-        warmup = max(self.options.steps // 20, 1)
-        if self.step < warmup:
-            return (self.step + 1) / warmup
-        return 0.5 * (1 + math.cos(math.pi * (self.step - warmup) / max(self.options.steps - warmup, 1)))
-
-    def averaged(self) -> Any:
-        return self.average.module
-
-    def save(self, path: Path, *, seconds: float, core_seconds: float) -> None:
-        import torch
-
-        from diffnag.files import written_whole
-
-        with written_whole(path) as temporary:
-            torch.save({
-                "options": asdict(self.options), "step": self.step, "net": self.net.state_dict(),
-                "average": self.average.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "seconds": self.seconds + seconds, "core_seconds": self.core_seconds + core_seconds,
-            }, temporary)  # fmt: skip
-
-    def load(self, path: Path) -> None:
-        import torch
-
-        if not path.is_file():
-            raise UserError(f"--resume: there is no interrupted training {path}")
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            theirs = dict(state["options"])
-            spent = float(state["seconds"]), float(state["core_seconds"])
-        except Exception as error:  # a damaged file fails in as many ways as it has bytes
-            raise UserError(f"--resume: {path} is no readable training state") from error
-        if differing := [key for key, value in asdict(self.options).items() if theirs.get(key) != value]:
-            said = ", ".join(f"{key} {theirs.get(key)} (now {getattr(self.options, key)})" for key in differing)
-            raise UserError(f"--resume: {path} was begun with other options: {said}")
-        self.net.load_state_dict(state["net"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, (self.seconds, self.core_seconds) = state["step"], spent
-
-
-def _ema(average: Tensor, now: Tensor, count: Tensor | int) -> Tensor:
-    """Exponential moving average that forgets its first, untrained weights: the decay rises to `EMA_DECAY`."""
-    return average.lerp(now, 1 - min(EMA_DECAY, (1 + float(count)) / (10 + float(count))))
-
-
-def _step(run: _Run, x0: Tensor, *, rank: int, world: int) -> Tensor:
-    """One optimiser step on this process's share of the global batch; returns the share's loss."""
-    import torch
-
-    from diffnag.sampling import stratified_times
-
-    b = run.options.batch_size
-    generator = torch.Generator().manual_seed((run.options.seed * 1_000_003 + run.step) % 2**63)
-    pick = torch.randint(len(x0), (b,), generator=generator)
-    t = stratified_times(run.grid, b, generator=generator)
-    noise = torch.randn(b, x0.shape[1], generator=generator)
-    mine = slice(rank, None, world)
-    share = [tensor[mine].to(x0.device) for tensor in (pick, t, noise)]
-
-    for group in run.optimizer.param_groups:
-        group["lr"] = run.options.learning_rate * run.rate()
-    loss = run.net.loss(x0[share[0]], share[1], share[2]).sum() / b
-    run.optimizer.zero_grad()
-    loss.backward()
-    if world > 1:
-        _sum_gradients(run.net)
-    torch.nn.utils.clip_grad_norm_(run.net.parameters(), 1.0)
-    run.optimizer.step()
-    run.average.update_parameters(run.net)
-    run.step += 1
-    return loss.detach() * world
-
-
-def _sum_gradients(net: nn.Module) -> None:
-    import torch
-
-    grads = [p.grad for p in net.parameters() if p.grad is not None]
-    flat = torch.cat([grad.flatten() for grad in grads])
-    torch.distributed.all_reduce(flat)
-    for grad, summed in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):
-        grad.copy_(summed.view_as(grad))
-
-
 def _processes(device: str) -> tuple[int, int, torch.device]:
     """Rank, number of processes and device; joins the group where `torchrun` started us."""
     import torch
@@ -280,29 +144,6 @@ def _processes(device: str) -> tuple[int, int, torch.device]:
         torch.accelerator.set_device_index(where.index)
     torch.distributed.init_process_group("nccl" if where.type == "cuda" else "gloo")
     return torch.distributed.get_rank(), world, where
-
-
-def _training_set(net: Any, space: SearchSpace, split: Any) -> Tensor:
-    from diffnag.arch import ArchBatch
-
-    archs = split.training_archs(space)
-    if not archs:
-        raise UserError(f"split {split.name} leaves no architecture of {space.name} to train on")
-    batch = ArchBatch.of(archs, space)
-    if not batch.mask.all():
-        raise UserError(f"space {space.name} leaves nodes unused; give it an operator 'absent' instead")
-    return net.packing.pack(batch.V, batch.E)
-
-
-def _quality(net: Any, space: SearchSpace, split: Any, *, n: int) -> dict[str, float]:
-    from diffnag.generation import Generator
-    from diffnag.metrics import generation_metrics
-
-    was_training = net.training
-    net.eval()
-    archs = Generator(space, net).generate(n, seed=0).archs
-    net.train(was_training)
-    return {key: value for key, value in generation_metrics(archs, n, space, split).items() if isinstance(value, float)}
 
 
 @contextmanager

@@ -11,12 +11,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-import diffnag.train_score as train_score
+from diffnag import score_training, train_score
 from diffnag.checkpoint import load_checkpoint
 from diffnag.errors import UserError
 from diffnag.sampling import time_grid
 
-OPTIONS = train_score.Options(
+OPTIONS = score_training.Options(
     space="nasbench201", sde="ve", split="canonical-sha256-0.5", steps=12, batch_size=16, learning_rate=3e-3,
     width=16, layers=1, heads=2, seed=0,
 )  # fmt: skip
@@ -28,7 +28,7 @@ COMMAND = [
 
 @pytest.fixture(autouse=True)
 def _small_samples(monkeypatch):
-    monkeypatch.setattr(train_score, "_quality", lambda net, space, split, *, n: {"validity": 0.0})
+    monkeypatch.setattr(score_training, "quality", lambda net, space, split, *, n: {"validity": 0.0})
 
 
 def weights(path):
@@ -50,17 +50,17 @@ def test_learns_and_describes_itself(tmp_path, sde):
 
 def test_interrupted_and_resumed_equals_unbroken(tmp_path, monkeypatch):
     train_score.train(OPTIONS, out=tmp_path / "unbroken.safetensors", device="cpu")
-    real, out = train_score._step, tmp_path / "broken.safetensors"
+    real, out = score_training.ScoreTraining.advance, tmp_path / "broken.safetensors"
 
     def interrupted(run, x0, *, rank, world):
         if run.step == 5:
             os.kill(os.getpid(), signal.SIGINT)  # in the middle of a step, which is then finished
         return real(run, x0, rank=rank, world=world)
 
-    monkeypatch.setattr(train_score, "_step", interrupted)
+    monkeypatch.setattr(score_training.ScoreTraining, "advance", interrupted)
     with pytest.raises(KeyboardInterrupt, match="stopped at step 6 of 12; the same command with --resume goes on"):
         train_score.train(OPTIONS, out=out, device="cpu")
-    monkeypatch.setattr(train_score, "_step", real)
+    monkeypatch.setattr(score_training.ScoreTraining, "advance", real)
     with pytest.raises(UserError, match="holds an interrupted training: pass --resume"):
         train_score.train(OPTIONS, out=out, device="cpu")
     with pytest.raises(UserError, match=r"was begun with other options: seed 0 \(now 1\)"):
@@ -73,8 +73,8 @@ def test_state_is_saved_while_training(tmp_path, monkeypatch):
     """A kill gives no chance to save, so the state is written as training goes on."""
     monkeypatch.setattr(train_score, "SAVE_EVERY_S", 0.0)
     saved = []
-    real = train_score._Run.save
-    monkeypatch.setattr(train_score._Run, "save", lambda run, path, **spent: (saved.append(run.step), real(run, path, **spent)))
+    real = score_training.ScoreTraining.save
+    monkeypatch.setattr(score_training.ScoreTraining, "save", lambda run, path, **spent: (saved.append(run.step), real(run, path, **spent)))
     train_score.train(replace(OPTIONS, steps=3), out=tmp_path / "d.safetensors", device="cpu")
     assert saved == [1, 2]
 
@@ -101,7 +101,7 @@ def test_two_processes_learn_the_same(tmp_path):
 def test_average_forgets_its_first_weights():
     average, now = torch.zeros(1), torch.ones(1)
     for count in range(1, 100):
-        average = train_score._ema(average, now, count)
+        average = score_training._ema(average, now, count)
     assert average.item() > 0.999
 
 
@@ -117,8 +117,8 @@ def test_a_share_of_the_levels_lies_where_entries_are_decided(space):
 
     for name in ("ve", "vp"):
         sde = make_sde(name)
-        assert torch.equal(train_score.training_times(sde, 0.0), time_grid(sde, 1000))
-        times = train_score.training_times(sde, 0.7)
+        assert torch.equal(score_training.training_times(sde, 0.0), time_grid(sde, 1000))
+        times = score_training.training_times(sde, 0.7)
         assert times[0] == 1 and times[-1] == pytest.approx(sde.t_min) and (times.diff() < 0).all()
         noise, plain = sde.noise_to_signal(times), sde.noise_to_signal(time_grid(sde, 1000))
         middle, before = (((levels > 0.4) & (levels < 1.6)).float().mean().item() for levels in (noise, plain))
