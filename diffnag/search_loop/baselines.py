@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -24,9 +24,9 @@ class Random:
     domain: Domain
     seed: int
 
-    def propose(self, history: History, q: int) -> Batch:
-        rng = np.random.default_rng([self.seed, len(history)])
-        return batch_of(islice(self.domain.random(rng, paid(self.domain, history)), q))
+    def propose(self, history: History, q: int, *, pending: Sequence[Arch] = ()) -> Batch:
+        rng = np.random.default_rng([self.seed, len(history) + len(pending)])
+        return batch_of(islice(self.domain.random(rng, paid(self.domain, history, pending)), q))
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class Evolution:
     population: int = 10
     sample: int = 10
 
-    def propose(self, history: History, q: int) -> Batch:
-        rng = np.random.default_rng([self.seed, len(history)])
-        seen = paid(self.domain, history)
-        if (missing := self.population - len(history)) > 0:
-            return batch_of(islice(self.domain.random(rng, seen), min(missing, q)))
+    def propose(self, history: History, q: int, *, pending: Sequence[Arch] = ()) -> Batch:
+        rng = np.random.default_rng([self.seed, len(history) + len(pending)])
+        seen = paid(self.domain, history, pending)
+        if (missing := self.population - len(history) - len(pending)) > 0 or not history:
+            return batch_of(islice(self.domain.random(rng, seen), min(max(missing, 1), q)))
         return batch_of(islice(self._children(history[-self.population :], rng, seen), q))
 
     def _children(self, members: History, rng: np.random.Generator, seen: set[str]) -> Iterator[Arch]:
@@ -73,8 +73,9 @@ class LocalSearch:
     domain: Domain
     seed: int
 
-    def propose(self, history: History, q: int) -> Batch:
-        values = {self.domain.space.canonical(trial.arch): trial.value for trial in history}
+    def propose(self, history: History, q: int, *, pending: Sequence[Arch] = ()) -> Batch:
+        values: dict[str, float | None] = {self.domain.space.canonical(arch): None for arch in pending}  # no move leads there yet
+        values |= {self.domain.space.canonical(trial.arch): trial.value for trial in history}
         rng = np.random.default_rng(self.seed)  # of the whole search, which is replayed from its start
         visited: set[str] = set()
         for start in self.domain.random(rng, visited):

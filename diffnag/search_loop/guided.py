@@ -14,6 +14,8 @@ from diffnag.search_loop.methods import History, paid
 from diffnag.search_loop.trial import Batch, Proposal, best_of, expected_values
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from diffnag.arch import Arch
     from diffnag.generation import Generator
     from diffnag.predicting import CheckedPredictor
@@ -40,13 +42,13 @@ class Diffnag:
     roots: tuple[int, int] = (16, 4)
     """Candidates and trials that a refinement starts from."""
 
-    def propose(self, history: History, q: int) -> Batch:
-        rng = np.random.default_rng([self.seed, len(history)])
+    def propose(self, history: History, q: int, *, pending: Sequence[Arch] = ()) -> Batch:
+        rng = np.random.default_rng([self.seed, len(history) + len(pending)])
         labelled = [trial for trial in history if trial.value is not None]
         if labelled:
             self.predictor.fit([trial.arch for trial in labelled], np.array(expected_values(labelled)))
         guide = self.predictor if labelled or self.predictor.knows_something else None
-        seen = paid(self.domain, history)
+        seen = paid(self.domain, history, pending)
         pool: list[Arch] = []
         notes: list[str] = []
         nfe = predictor_nfe = 0

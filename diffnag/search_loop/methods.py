@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -22,17 +22,18 @@ History = tuple[Trial, ...]
 class Method(Protocol):
     """A way to search."""
 
-    def propose(self, history: History, q: int) -> Batch:
-        """At most `q` architectures of the domain, none a canonical copy of another or of one in `history`.
+    def propose(self, history: History, q: int, *, pending: Sequence[Arch] = ()) -> Batch:
+        """At most `q` architectures of the domain, none a canonical copy of another or of one in `history` or `pending`.
 
-        Fewer where that is the method's way; none only where the domain is exhausted.
+        `pending` are planned and not yet evaluated, or other workers evaluate them now; one worker alone has none. Fewer
+        where that is the method's way; none only where the domain is exhausted.
         """
         ...
 
 
-def paid(domain: Domain, history: History) -> set[str]:
-    """Canonical forms of what was evaluated."""
-    return {domain.space.canonical(trial.arch) for trial in history}
+def paid(domain: Domain, history: History, pending: Sequence[Arch] = ()) -> set[str]:
+    """Canonical forms of what was evaluated, or is going to be."""
+    return {domain.space.canonical(arch) for arch in (*(trial.arch for trial in history), *pending)}
 
 
 def shuffled(archs: list[Arch], rng: np.random.Generator) -> list[Arch]:
