@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from diffnag.arch import ArchBatch
 from diffnag.relaxation import relax
+from predictors.ensemble import ensemble, random_weights
 from predictors.features import graph_features
 
 if TYPE_CHECKING:
@@ -54,8 +53,8 @@ class MLPPredictor:
         targets = torch.as_tensor((y - self._mean) / self._scale, dtype=torch.float32)
         data = ArchBatch.of(archs, self._space)
         sizes = (len(self._centre), WIDTH, WIDTH, 1)
-        self._prior = _random_weights(sizes, generator)
-        self._weights = [part.requires_grad_() for part in _random_weights(sizes, generator)]
+        self._prior = random_weights(sizes, members=MEMBERS, generator=generator)
+        self._weights = [part.requires_grad_() for part in random_weights(sizes, members=MEMBERS, generator=generator)]
         optimiser = torch.optim.AdamW(self._weights, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=STEPS)
         bootstrap = torch.poisson(torch.ones(MEMBERS, len(archs)), generator=generator)
@@ -81,31 +80,14 @@ class MLPPredictor:
 
     def forward(self, V: Tensor, E: Tensor, mask: Tensor) -> Tensor:
         """`V (b, n, f)`, `E (b, n, n)` in [0, 1], `mask (b, n)` -> mean `(b,)` in the units of `y`; differentiable."""
-        trained = _ensemble(self._weights, self._inputs(V, E, mask))
+        trained = ensemble(self._weights, self._inputs(V, E, mask))
         return trained.mean(0) * self._scale + self._mean
 
     def _members(self, V: Tensor, E: Tensor, mask: Tensor) -> Tensor:
         """What each member says, standardised, `(members, b)`."""
         x = self._inputs(V, E, mask)
-        prior = _ensemble(self._prior, x)
-        return _ensemble(self._weights, x) + PRIOR * (prior - prior.mean(0))  # spread, but no say in the mean
+        prior = ensemble(self._prior, x)
+        return ensemble(self._weights, x) + PRIOR * (prior - prior.mean(0))  # spread, but no say in the mean
 
     def _inputs(self, V: Tensor, E: Tensor, mask: Tensor) -> Tensor:
         return (graph_features(V, E, mask) - self._centre.to(V)) / self._spread.to(V)
-
-
-def _random_weights(sizes: tuple[int, ...], generator: torch.Generator) -> list[Tensor]:
-    """Weights `(members, in, out)` and biases `(members, 1, out)` of a stack of layers, all members at once (He et al., 2015)."""
-    parts = []
-    for inputs, outputs in pairwise(sizes):
-        weight = torch.randn(MEMBERS, inputs, outputs, generator=generator) * (2 / inputs) ** 0.5
-        parts += [weight, torch.zeros(MEMBERS, 1, outputs)]
-    return parts
-
-
-def _ensemble(weights: Sequence[Tensor], x: Tensor) -> Tensor:
-    """`x (b, in)` -> `(members, b)`."""
-    h = x.expand(MEMBERS, *x.shape)
-    for i in range(0, len(weights), 2):
-        h = torch.baddbmm(weights[i + 1].to(x), functional.silu(h) if i else h, weights[i].to(x))
-    return h.squeeze(2)

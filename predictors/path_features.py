@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 POOLED = 0.5
 """Share of the signal's variance that an average pooling leaves."""
 REFERENCE_DRAWS = 1000
+REMEMBERED = 30_000
+"""Architectures whose features are kept: a search asks for the same ones again and again."""
 Groups = tuple[np.ndarray, ...]
 
 
@@ -58,6 +60,9 @@ class Roles:
 class PathFeatures:
     """Features of a space's architectures, standardised over random ones; two groups, `structure` and `flow`."""
 
+    _row: dict[Arch, int]
+    _known: Groups
+
     def __init__(self, space: SearchSpace) -> None:
         self._space, self._roles = space, Roles.of(space.operators)
         self._parts = np.array(space.parts if isinstance(space, HasParts) else (0,) * space.nodes)
@@ -66,9 +71,25 @@ class PathFeatures:
         self._varies = [group.std(0) > 1e-9 for group in groups]
         self._centre = [group.mean(0)[varies] for group, varies in zip(groups, self._varies, strict=True)]
         self._spread = [group.std(0)[varies] for group, varies in zip(groups, self._varies, strict=True)]
+        self._forget()
 
     def __call__(self, archs: Sequence[Arch]) -> Groups:
         """`(b, k)` for each group; columns that never vary in the space are left out."""
+        fresh = [arch for arch in dict.fromkeys(archs) if arch not in self._row]
+        if fresh and len(self._row) + len(fresh) > REMEMBERED:
+            self._forget()
+            fresh = list(dict.fromkeys(archs))
+        if fresh:
+            self._row |= {arch: row for row, arch in enumerate(fresh, start=len(self._row))}
+            self._known = tuple(np.concatenate(parts) for parts in zip(self._known, self._standardised(fresh), strict=True))
+        rows = [self._row[arch] for arch in archs]
+        return tuple(group[rows] for group in self._known)
+
+    def _forget(self) -> None:
+        self._row = {}
+        self._known = tuple(np.empty((0, len(centre))) for centre in self._centre)
+
+    def _standardised(self, archs: Sequence[Arch]) -> Groups:
         return tuple(
             (group[:, varies] - centre) / spread
             for group, varies, centre, spread in zip(self._raw(archs), self._varies, self._centre, self._spread, strict=True)
