@@ -212,7 +212,7 @@ def test_split_names(space):
         (["--checkpoint", "absent"], "there is no checkpoint absent"),
         (["--predictor", "meta"], "--predictor needs --dataset"),
         (["--dataset", "cifar10"], "--dataset goes with --predictor"),
-        (["--predictor", "x", "--dataset", "cifar10"], "unknown predictor 'x'; there are: gp, meta, meta-only, mlp, random-forest"),
+        (["--predictor", "x", "--dataset", "cifar10"], "unknown predictor 'x'; there are: gp, meta, meta-only, mlp, path-ensemble, random-forest"),
         (["--predictor", "meta", "--dataset", "x"], "unknown dataset 'x'; there are: cifar10, cifar100, fashion_mnist"),
         (["--predictor", "meta", "--dataset", "cifar10", "--guidance", "x"], "unknown guidance 'x'; there are: auto, gradient"),
         (["--predictor", "mlp", "--dataset", "cifar10"], "predictor 'mlp' knows only what it was fitted on"),

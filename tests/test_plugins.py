@@ -137,7 +137,7 @@ def test_a_prior_is_set_up_and_knows_something(module: str, space: NASBench201, 
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("no-such", r"unknown predictor 'no-such'; there are: .*mlp, random-forest, or a dotted path package.module:Class"),
+        ("no-such", r"unknown predictor 'no-such'; there are: .*path-ensemble, random-forest, or a dotted path package.module:Class"),
         ("no_such_module:Good", r"importing 'no_such_module' failed: ModuleNotFoundError"),
         ("my_broken:Good", r"importing 'my_broken' failed: ModuleNotFoundError: No module named 'no_such_package'"),
         ("my_plugins:Bad", r"my_plugins has no class 'Bad'; it has: Good, Unfit, Needy, Prior, NoTask, Clumsy"),

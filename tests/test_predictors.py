@@ -45,7 +45,7 @@ def test_features_count_operators_and_pairs_along_edges() -> None:
     assert pairs.tolist() == [0, 2, 0, 1]  # a-a, a-b, b-a, b-b
 
 
-@pytest.mark.parametrize("name", ["random-forest", "mlp"])
+@pytest.mark.parametrize("name", ["random-forest", "mlp", "path-ensemble"])
 def test_fifty_labels_rank_the_table(name: str, space: NASBench201, labelled: tuple[list[Arch], np.ndarray]) -> None:
     archs, y = labelled
     taus = []
