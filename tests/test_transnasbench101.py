@@ -14,7 +14,9 @@ import torch
 from torch import nn
 
 from diffnag.arch import ArchBatch
+from diffnag.denoiser import load_denoiser
 from diffnag.errors import UserError
+from diffnag.generation import Generator
 from diffnag.oracles.table import TableOracle
 from diffnag.protocols import Oracle, SearchSpace
 from diffnag.search_loop.measure import Measure
@@ -312,3 +314,10 @@ def test_a_loss_is_called_a_loss() -> None:
     assert (loss.name("val"), loss.unit, loss.figure(-0.59378)) == ("validation negative loss", "", "-0.5938")
     accuracy = Measure.of(MICRO, dataset="jigsaw", kind="surrogate")
     assert (accuracy.name("test"), accuracy.unit, accuracy.figure(46.317)) == ("surrogate test accuracy", "%", "46.32")
+
+
+@pytest.mark.parametrize(("space", "uniqueness"), [(MICRO, 0.93), (MACRO, 0.92)], ids=["micro", "macro"])
+def test_the_shipped_score_network_is_a_good_one(space: SearchSpace, uniqueness: float) -> None:
+    """Raw, by the paper's rule, from few samples; experiments/generation_quality.py has the figures."""
+    made = Generator(space, load_denoiser(space)).generate(256, seed=0)
+    assert len(made.archs) >= 0.97 * 256 and len(set(made.archs)) >= uniqueness * len(made.archs)
