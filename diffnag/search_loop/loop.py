@@ -18,7 +18,9 @@ from diffnag.search_loop.baselines import Evolution, LocalSearch, Random
 from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.guided import Diffnag
 from diffnag.search_loop.methods import BASELINES, METHODS, Method
+from diffnag.search_loop.model_based import bananas, gp_enumerate
 from diffnag.search_loop.study import Outcome, Planned, Study
+from diffnag.search_loop.tpe import TPE
 from diffnag.search_loop.trial import Trial, best_of
 
 if TYPE_CHECKING:
@@ -51,7 +53,8 @@ class SearchOptions:
     """What is searched for, and how.
 
     `predictor`, `acquisition`, `candidates`, `scale` and `checkpoint` belong to method `diffnag` and are refused with
-    a baseline. `reward` is the split whose accuracy is maximised: `val` is protocol V, `test` protocol T.
+    a baseline, but for the `acquisition` of `gp-enumerate`. `reward` is the split whose accuracy is maximised: `val` is
+    protocol V, `test` protocol T.
 
     `dataset` is one that the oracle knows, or a user's own images (see `diffnag.datasets.images`); `image_size` (pixels a
     side) and `epochs` (of a whole evaluation) belong to these. `time_limit` is in seconds.
@@ -89,18 +92,18 @@ class SearchOptions:
                 raise UserError(f"{key} is {value}; at least 1 is accepted")
         if self.time_limit is not None and not self.time_limit > 0:
             raise UserError(f"time-limit is {self.time_limit}; more than 0 seconds are accepted")
+        if self.acquisition not in (None, *ACQUISITIONS):
+            raise unknown("acquisition", str(self.acquisition), ACQUISITIONS)
         own = {key: getattr(self, key) for key in ("predictor", "acquisition", "candidates", "scale", "checkpoint")}
         if self.method in BASELINES:
-            if given := [f"--{key}" for key, value in own.items() if value is not None]:
+            used = ("acquisition",) if self.method == "gp-enumerate" else ()
+            if given := [f"--{key}" for key, value in own.items() if value is not None and key not in used]:
                 raise UserError(f"method {self.method!r} makes no use of {', '.join(given)}; leave it out, or use --method diffnag")
             return self
         if self.predictor is None:
             raise UserError(f"method 'diffnag' needs --predictor; there are: {', '.join(names('predictor'))}, or a dotted path")
-        acquisition = self.acquisition or "ei"
         scale = SCALE if self.scale is None else self.scale
-        if acquisition not in ACQUISITIONS:
-            raise unknown("acquisition", acquisition, ACQUISITIONS)
-        return replace(self, acquisition=acquisition, candidates=self.candidates or CANDIDATES, scale=scale)
+        return replace(self, acquisition=self.acquisition or "ei", candidates=self.candidates or CANDIDATES, scale=scale)
 
 
 @dataclass(frozen=True)
@@ -348,6 +351,12 @@ class Search:
             return Evolution(self.domain, options.seed)
         if options.method == "local-search":
             return LocalSearch(self.domain, options.seed)
+        if options.method == "tpe":
+            return TPE(self.domain, options.seed)
+        if options.method == "bananas":
+            return bananas(self.domain, options.seed)
+        if options.method == "gp-enumerate":
+            return gp_enumerate(self.domain, options.seed, acquisition=options.acquisition or "ei")
         from diffnag.predicting import load_predictor
 
         assert options.predictor and options.acquisition and options.candidates and options.scale is not None  # by `resolved`

@@ -13,7 +13,7 @@ from diffnag.search_loop.trial import Batch, Proposal, Trial
 if TYPE_CHECKING:
     from diffnag.arch import Arch
 
-BASELINES = ("random", "evolution", "local-search")
+BASELINES = ("random", "evolution", "local-search", "bananas", "tpe", "gp-enumerate")
 METHODS = ("diffnag", *BASELINES)
 
 History = tuple[Trial, ...]

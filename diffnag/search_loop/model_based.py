@@ -1,0 +1,128 @@
+"""Searches with a predictor and no generator: BANANAS scores mutations of the best, `gp-enumerate` the whole space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from diffnag.errors import UserError
+from diffnag.search_loop.acquisition import rank
+from diffnag.search_loop.domain import Domain
+from diffnag.search_loop.methods import History, batch_of, paid, shuffled
+from diffnag.search_loop.trial import Batch, Proposal, best_of, expected_values
+
+if TYPE_CHECKING:
+    from diffnag.arch import Arch
+    from diffnag.predicting import CheckedPredictor
+
+INITIAL = 10
+"""Random draws before there is a model."""
+MUTATIONS = 100
+LARGEST = 20_000
+"""Architectures of a space that is enumerated at every step."""
+
+
+class Candidates(Protocol):
+    """What the model is asked about."""
+
+    def __call__(self, history: History, seen: set[str], rng: np.random.Generator) -> list[Arch]:
+        """Fresh architectures of the domain, whose canonical forms `seen` takes up; none only where it is exhausted."""
+        ...
+
+
+@dataclass(frozen=True)
+class ModelBased:
+    """Fit the predictor to all labels, pay for the candidates of the largest acquisition value.
+
+    What is pending counts as a label of mean value while the predictor is fitted, so that parallel picks keep apart
+    (constant liar; Ginsbourger et al., 2010).
+    """
+
+    domain: Domain
+    seed: int
+    predictor: CheckedPredictor
+    acquisition: str
+    candidates: Candidates
+
+    def propose(self, history: History, q: int, *, pending: Sequence[Arch] = ()) -> Batch:
+        rng = np.random.default_rng([self.seed, len(history) + len(pending)])
+        seen = paid(self.domain, history, pending)
+        labelled = [trial for trial in history if trial.value is not None]
+        if (missing := INITIAL - len(history) - len(pending)) > 0 or not labelled:
+            return batch_of(islice(self.domain.random(rng, seen), min(max(missing, 1), q)))
+        y = expected_values(labelled)
+        lies = [float(np.mean(y))] * len(pending)
+        self.predictor.fit([*(trial.arch for trial in labelled), *pending], np.array([*y, *lies]))
+        pool = self.candidates(history, seen, rng)
+        mean, std = self.predictor.predict(pool)
+        best = best_of(history)
+        order = rank(self.acquisition, mean, std, best=best.value if best else None, rng=rng)[:q]
+        return Batch(tuple(Proposal(pool[i], float(mean[i]), float(std[i])) for i in order))
+
+
+@dataclass(frozen=True)
+class Mutations:
+    """Neighbours of the best trials, best first; random draws where they do not suffice."""
+
+    domain: Domain
+
+    def __call__(self, history: History, seen: set[str], rng: np.random.Generator) -> list[Arch]:
+        found: list[Arch] = []
+        done = [trial for trial in history if trial.value is not None]
+        for trial in sorted(done, key=lambda trial: -(trial.value or 0.0)):
+            near = shuffled(self.domain.space.neighbours(trial.arch), rng)
+            found += islice(self.domain.fresh(near, seen), MUTATIONS - len(found))
+            if len(found) == MUTATIONS:
+                return found
+        return found + list(islice(self.domain.random(rng, seen), MUTATIONS - len(found)))
+
+
+@dataclass(frozen=True)
+class Enumerated:
+    """All that is left of a space small enough to be enumerated, one of each canonical class, which one the seed tells.
+
+    Raises `UserError` for a larger space.
+    """
+
+    domain: Domain
+    seed: int
+
+    def __post_init__(self) -> None:
+        space = self.domain.space
+        if (archs := space.enumerate()) is None or len(list(islice(archs, LARGEST + 1))) > LARGEST:
+            raise UserError(
+                f"method 'gp-enumerate' scores every architecture of a space, and {space.name} has more than {LARGEST:,}; "
+                f"leave it to --method diffnag or bananas"
+            )
+
+    def __call__(self, history: History, seen: set[str], rng: np.random.Generator) -> list[Arch]:
+        left = [arch for key, arch in self._classes.items() if key not in seen]
+        seen.update(self._classes)
+        return left
+
+    @cached_property
+    def _classes(self) -> dict[str, Arch]:
+        archs = shuffled(list(self.domain.space.enumerate() or ()), np.random.default_rng(self.seed))
+        return {self.domain.space.canonical(arch): arch for arch in self.domain.fresh(archs, set())}
+
+
+def bananas(domain: Domain, seed: int) -> ModelBased:
+    """BANANAS (White et al., AAAI 2021, algorithm 1): an ensemble on paths, mutations, independent Thompson sampling."""
+    return ModelBased(domain, seed, _predictor("path-ensemble", domain, seed), "ts", Mutations(domain))
+
+
+def gp_enumerate(domain: Domain, seed: int, *, acquisition: str = "ei") -> ModelBased:
+    """The predictor `gp` on all that is left of the space; `UserError` where that is too large."""
+    everything = Enumerated(domain, seed)
+    return ModelBased(domain, seed, _predictor("gp", domain, seed), acquisition, everything)
+
+
+def _predictor(name: str, domain: Domain, seed: int) -> CheckedPredictor:
+    from diffnag.predicting import load_predictor
+
+    return load_predictor(name, space=domain.space, dataset=domain.dataset, seed=seed)
