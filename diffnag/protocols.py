@@ -219,7 +219,7 @@ class NoisyPredictor(Protocol):
 
 @runtime_checkable
 class HasPrior(Protocol):
-    """A predictor that can predict before any `fit`: it was trained on source labels."""
+    """A predictor that can predict before any `fit`: it was trained on source labels, or needs none."""
 
     @property
     def labels_source(self) -> Mapping[str, int]:

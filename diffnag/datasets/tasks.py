@@ -88,12 +88,19 @@ def load_task(dataset: str) -> Task:
     return _own(dataset)
 
 
+def own_images(source: str) -> ImageDataset:
+    """A user's own images: those in use, else they are read; `UserError` as `load_images`."""
+    from diffnag.datasets.images import load_images
+
+    return _IN_USE.get(source) or load_images(source)
+
+
 def _own(source: str) -> Task:
-    from diffnag.datasets.images import is_image_source, load_images
+    from diffnag.datasets.images import is_image_source
 
     if not is_image_source(source):
         raise unknown("dataset", source, known_datasets())
-    images = _IN_USE.get(source) or load_images(source)
+    images = own_images(source)
     return task_from_images(images.train.x, images.train.y)
 
 

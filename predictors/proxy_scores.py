@@ -1,0 +1,118 @@
+"""What an untrained network tells of itself: training-free scores of an architecture, each of a network freshly built.
+
+The networks are theirs to change: weights, mode and statistics are other ones afterwards. A network without any signal (a dead
+cell) gets a finite score that no live one falls below.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+ACTIVATIONS = {"relu", "relu6", "hardswish", "silu", "mish", "gelu", "elu", "celu", "selu", "leaky_relu", "prelu", "clamp_min"}
+"""Functions of torch, whoever calls them, that are on or off at an input of 0."""
+POOLINGS = {"mean", "amax", "avg_pool2d", "adaptive_avg_pool2d"}
+PERTURBATION = 0.01
+"""Of the images, whose pixels have variance 1, in `zen`."""
+
+
+@torch.no_grad()
+def naswot(network: nn.Module, images: Tensor) -> float:
+    """log det K, where K (b, b) counts how many activations two images have in common, on or off (Mellor et al., ICML 2021, eq. 2).
+
+    One more is added that each image shares with itself alone: else two images that nothing tells apart would make it -inf.
+    `images (b, 3, h, w)`, b >= 2; normalisation is by their own statistics.
+    """
+    with _Codes(len(images)) as codes:
+        network.train()(images)
+    return float(torch.linalg.slogdet(codes.common + torch.eye(len(images), dtype=torch.float64)).logabsdet)
+
+
+def synflow(network: nn.Module, *, image_size: int) -> float:
+    """log of the sum of |w dR/dw| over the weights of convolutions and linear layers (Tanaka et al., NeurIPS 2020, eq. 4).
+
+    R is the sum of the logits of one image of ones, by the absolute values of all weights, normalisation left out as in
+    Abdelfattah et al. (ICLR 2021), in float64: it reaches 1e67 in NAS-Bench-201. Beyond the range of float64 is its end.
+    """
+    _reset_normalisation(network.double().eval())
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.abs_()
+    weights = [module.weight for module in network.modules() if isinstance(module, nn.modules.conv._ConvNd | nn.Linear)]
+    with torch.enable_grad():
+        total = network(torch.ones(1, 3, image_size, image_size, dtype=torch.float64)).sum()
+        slopes = torch.autograd.grad(total, weights, allow_unused=True)
+    flows = [(weight.detach() * slope).sum() for weight, slope in zip(weights, slopes, strict=True) if slope is not None]
+    return _log(torch.stack(flows).nan_to_num().sum())
+
+
+@torch.no_grad()
+def zen(network: nn.Module, *, batch: int, image_size: int, generator: torch.Generator) -> float:
+    """log of how far the last feature map moves with the image, normalisation's share given back (Lin et al., ICCV 2021, algorithm 1).
+
+    That is log E ||f(x) - f(x + 0.01 e)|| + sum over the normalisation layers of log sigma, sigma^2 the mean variance of
+    their channels; all weights, x and e `(batch, 3, image_size, image_size)` are standard normal.
+    """
+    _reset_normalisation(network.train())
+    for parameter in network.parameters():
+        if parameter.ndim > 1:
+            parameter.normal_(generator=generator)
+    x, e = torch.randn(2, batch, 3, image_size, image_size, generator=generator)
+    norms = _normalisation(network)
+    for norm in norms:
+        norm.momentum = 1.0  # the running variance is that of the last batch
+    moved, still = (_last_map(network, images) for images in (x + PERTURBATION * e, x))
+    scales = sum(_log(norm.running_var.mean()) / 2 for norm in norms if norm.running_var is not None)
+    return _log((moved - still).flatten(1).norm(dim=1).mean()) + scales
+
+
+def _last_map(network: nn.Module, images: Tensor) -> Tensor:
+    with _LastMap() as watched:
+        output: Tensor = network(images)
+    return output if watched.map is None else watched.map
+
+
+class _Codes(TorchFunctionMode):
+    """`common (b, b)`: the activations that are on, or off, for both of two images."""
+
+    def __init__(self, batch: int) -> None:
+        super().__init__()
+        self.common = torch.zeros(batch, batch, dtype=torch.float64)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.__name__.rstrip("_") in ACTIVATIONS:
+            sign = (args[0] > 0).flatten(1).float() * 2 - 1
+            self.common += (sign.shape[1] + sign @ sign.T) / 2
+        return func(*args, **(kwargs or {}))
+
+
+class _LastMap(TorchFunctionMode):
+    """`map (b, c, h, w)`: what is pooled to one pixel last; None where nothing is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map: Tensor | None = None
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func.__name__ in POOLINGS and args[0].ndim == 4 and result.numel() == args[0][..., 0, 0].numel():
+            self.map = args[0]
+        return result
+
+
+def _normalisation(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    return [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+
+
+def _reset_normalisation(network: nn.Module) -> None:
+    """Mean 0, variance 1 and no scale of its own: the identity where batch statistics are not used."""
+    for norm in _normalisation(network):
+        norm.reset_parameters()
+
+
+def _log(value: Tensor) -> float:
+    """Finite: of 0 it is that of the least positive number."""
+    return float(value.double().clamp(min=torch.finfo(torch.float64).tiny).log())
