@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from functools import lru_cache
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import torch
-from torch import Tensor
+from scipy.linalg import cho_solve, solve_triangular
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 GAIN_STD, SHIFT_STD = 0.3, 1.0
 """Normal prior of the gain around 1 and of the shift around 0, of standardised labels on standardised scores."""
@@ -26,6 +29,8 @@ STEPS = 40
 FLOOR = -40.0
 """Labels further below the median, in robust standard deviations, count as being there: failures say little of the rest."""
 BLOCK = 4096
+TINY, JITTER = 1e-12, 1e-6
+"""What keeps square roots and Cholesky factors away from 0."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,11 @@ class Warp:
     @classmethod
     def of(cls, y: np.ndarray, power: float) -> Self:
         median, scale = _robust(y)
-        t = _power(torch.as_tensor(_floored(y, median, scale)), torch.tensor(power, dtype=torch.float64)).numpy()
+        t = _power(_floored(y, median, scale), power)
         return cls(median, scale, power, float(t.mean()), float(t.std()) or 1.0)
 
     def __call__(self, y: np.ndarray) -> np.ndarray:
-        t = _power(torch.as_tensor(_floored(y, self.median, self.scale)), torch.tensor(self.power, dtype=torch.float64)).numpy()
+        t = _power(_floored(y, self.median, self.scale), self.power)
         return (t - self.centre) / self.spread
 
     def inverse(self, t: np.ndarray) -> np.ndarray:
@@ -74,19 +79,17 @@ class Adaptation:
         self._informed = len(y) >= 3 and float(np.std(y)) > 0
         self._p_centre = float(prior.mean())
         self._p_spread = float(prior.std()) if self._informed and prior.std() > 1e-9 else 1.0
-        p = self._standard(prior)
-        self._x = self._inputs(p, features)
-        self._p = torch.as_tensor(p)
+        self._p = self._standard(prior)
+        self._x = self._inputs(self._p, features)
         distances = [_squared_distances(x, x) for x in self._x]
-        theta = torch.tensor([*(np.log(LENGTH[0]) for _ in self._x), np.log(AMPLITUDE[0]), np.log(NOISE[0]), POWER[0]], dtype=torch.float64)
+        theta = np.array([*(np.log(LENGTH[0]) for _ in self._x), np.log(AMPLITUDE[0]), np.log(NOISE[0]), POWER[0]])
         self.log_evidence = 0.0
         if self._informed:
             theta, self.log_evidence = _most_probable(theta, distances, self._p, y)
         self._theta = theta
         self._warp = Warp.of(y, float(theta[-1])) if self._informed else Warp(float(y.mean()), 1.0, 1.0, 0.0, 1.0)
         self._factor = _factor(distances, self._p, theta)
-        residual = torch.as_tensor(self._warp(y)) - self._p
-        self._weights = torch.cholesky_solve(residual[:, None], self._factor)[:, 0]
+        self._weights = cho_solve((self._factor, True), self._warp(y) - self._p)
 
     def predict(self, prior: np.ndarray, features: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation `(b,)` of a new label, its noise included, in the units of `y`.
@@ -114,60 +117,100 @@ class Adaptation:
     def _block(self, prior: np.ndarray, features: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         scores = self._standard(prior)
         distances = [_squared_distances(a, b) for a, b in zip(self._inputs(scores, features), self._x, strict=True)]
-        p = torch.as_tensor(scores)
-        cross = _covariance(distances, p, self._p, self._theta)
-        amplitude, noise = self._theta[-3].exp(), self._theta[-2].exp()
-        own = amplitude**2 + GAIN_STD**2 * p**2 + SHIFT_STD**2 + noise**2
-        explained = torch.linalg.solve_triangular(self._factor, cross.T, upper=False).square().sum(0)
-        return (p + cross @ self._weights).numpy(), (own - explained).clamp_min(float(noise) ** 2).sqrt().numpy()
+        cross = _covariance(distances, scores, self._p, self._theta)
+        amplitude, noise = np.exp(2 * self._theta[-3]), np.exp(2 * self._theta[-2])
+        own = amplitude + GAIN_STD**2 * scores**2 + SHIFT_STD**2 + noise
+        explained = (solve_triangular(self._factor, cross.T, lower=True, check_finite=False) ** 2).sum(0)
+        return scores + cross @ self._weights, np.sqrt(np.maximum(own - explained, noise))
 
     def _standard(self, prior: np.ndarray) -> np.ndarray:
         return ((prior - self._p_centre) / self._p_spread).clip(-FARTHEST, FARTHEST)
 
     @staticmethod
-    def _inputs(p: np.ndarray, features: Sequence[np.ndarray]) -> list[Tensor]:
-        return [torch.as_tensor(np.asarray(x, dtype=np.float64) / x.shape[1] ** 0.5) for x in (p[:, None], *features)]
+    def _inputs(p: np.ndarray, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [np.asarray(x, dtype=np.float64) / x.shape[1] ** 0.5 for x in (p[:, None], *features)]
 
 
-def _most_probable(start: Tensor, distances: Sequence[Tensor], p: Tensor, y: np.ndarray) -> tuple[Tensor, float]:
-    """Hyper-parameters, log length scale of each group, log amplitude, log noise, power; and their log density with the labels."""
+class _Evidence:
+    """Minus the log density of labels `y (m,)` and hyper-parameters theta: log length scale of each group of features, log amplitude,
+    log noise, power (of the labels' warp)."""
+
+    def __init__(self, start: np.ndarray, distances: Sequence[np.ndarray], p: np.ndarray, y: np.ndarray) -> None:
+        self._start, self._distances, self._p = start, distances, p
+        self._spread = np.array([*(LENGTH[1] for _ in distances), AMPLITUDE[1], NOISE[1], POWER[1]])
+        median, scale = _robust(y)
+        z = _floored(y, median, scale)
+        self._z, self._log_z = z, np.sign(z) * np.log1p(np.abs(z))
+
+    def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """The value and its gradient `(len(theta),)` (Rasmussen & Williams 2006, eq. 5.9; chain rule through the warp)."""
+        m, groups = len(self._p), len(self._distances)
+        t, slope = _power(self._z, theta[-1]), _power_slope(self._z, theta[-1])
+        spread = t.std()
+        unit = (t - t.mean()) / spread
+        d_unit = (slope - slope.mean()) / spread
+        d_log_spread = float(np.mean(unit * d_unit))
+        d_unit = d_unit - unit * d_log_spread
+
+        scaled = [d * (5 / groups) * np.exp(-2 * log_length) for d, log_length in zip(self._distances, theta, strict=False)]
+        r = np.sqrt(sum(scaled) + TINY)
+        decay = np.exp(-r)
+        amplitude, noise = np.exp(2 * theta[-3]), np.exp(2 * theta[-2])
+        matern = amplitude * (1 + r + r**2 / 3) * decay
+        lower = np.linalg.cholesky(matern + _linear(self._p, self._p) + (noise + JITTER) * np.eye(m))
+        residual = unit - self._p
+        inverse = cho_solve((lower, True), np.eye(m), check_finite=False)
+        weights = inverse @ residual
+        away = (theta - self._start) / self._spread
+        log_slope = (theta[-1] - 1) * self._log_z.sum() - m * np.log(spread)
+        value = 0.5 * residual @ weights + np.log(np.diagonal(lower)).sum() - log_slope + 0.5 * away @ away
+
+        by_kernel = 0.5 * (inverse - np.outer(weights, weights))
+        by_length = by_kernel * (amplitude / 3 * (1 + r) * decay)
+        gradient = away / self._spread
+        gradient[:groups] += [np.vdot(by_length, d) for d in scaled]
+        gradient[-3] += 2 * np.vdot(by_kernel, matern)
+        gradient[-2] += 2 * noise * np.trace(by_kernel)
+        gradient[-1] += weights @ d_unit - self._log_z.sum() + m * d_log_spread
+        return float(value), gradient
+
+
+def _most_probable(start: np.ndarray, distances: Sequence[np.ndarray], p: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
+    """The hyper-parameters of largest density with the labels, and its log."""
     from scipy.optimize import minimize
 
-    median, scale = _robust(y)
-    z = torch.as_tensor(_floored(y, median, scale))
-    spread = torch.tensor([*(LENGTH[1] for _ in distances), AMPLITUDE[1], NOISE[1], POWER[1]], dtype=torch.float64)
-
-    def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
-        theta = torch.tensor(values, requires_grad=True)
-        t = _power(z, theta[-1])
-        residual = (t - t.mean()) / t.std(correction=0) - p
-        factor = _factor(distances, p, theta)
-        white = torch.linalg.solve_triangular(factor, residual[:, None], upper=False)
-        log_slope = (theta[-1] - 1) * (z.sign() * z.abs().log1p()).sum() - len(z) * t.std(correction=0).log()
-        total = 0.5 * white.square().sum() + torch.diagonal(factor).log().sum() - log_slope + 0.5 * ((theta - start) / spread).square().sum()
-        (gradient,) = torch.autograd.grad(total, theta)
-        return float(total.detach()), gradient.numpy()
-
     bounds = [*((-2.5, 3.0) for _ in distances), (-5.0, 2.0), (-4.0, 1.0), (0.0, 4.0)]
-    found = minimize(loss, start.numpy(), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": STEPS})
-    return torch.as_tensor(found.x), -float(found.fun)
+    evidence = _Evidence(start, distances, p, y)
+    with _blas().limit(limits=1, user_api="blas"):  # matrices this small only wait for each other's threads
+        found = minimize(evidence, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": STEPS})
+    return found.x, -float(found.fun)
 
 
-def _covariance(distances: Sequence[Tensor], p: Tensor, q: Tensor, theta: Tensor) -> Tensor:
+@lru_cache(maxsize=1)
+def _blas() -> ThreadpoolController:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def _covariance(distances: Sequence[np.ndarray], p: np.ndarray, q: np.ndarray, theta: np.ndarray) -> np.ndarray:
     """Prior covariance, noise aside, of `(a,)` architectures with scores p and `(m,)` with scores q."""
-    lengths, amplitude = theta[: len(distances)].exp(), theta[-3].exp()
-    squared = sum((d / length**2 for d, length in zip(distances, lengths, strict=True)), torch.zeros(())) / len(distances)
-    r = (5 * squared + 1e-12).sqrt()
-    return amplitude**2 * (1 + r + r**2 / 3) * (-r).exp() + GAIN_STD**2 * p[:, None] * q + SHIFT_STD**2
+    squared = sum(d * np.exp(-2 * log_length) for d, log_length in zip(distances, theta, strict=False)) / len(distances)
+    r = np.sqrt(5 * squared + TINY)
+    return np.asarray(np.exp(2 * theta[-3]) * (1 + r + r**2 / 3) * np.exp(-r) + _linear(p, q))
 
 
-def _factor(distances: Sequence[Tensor], p: Tensor, theta: Tensor) -> Tensor:
-    noise = theta[-2].exp() ** 2 + 1e-6
-    return torch.linalg.cholesky(_covariance(distances, p, p, theta) + noise * torch.eye(len(p), dtype=torch.float64))
+def _linear(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Covariance that gain and shift bring."""
+    return GAIN_STD**2 * np.outer(p, q) + SHIFT_STD**2
 
 
-def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    return (a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T).clamp_min(0)
+def _factor(distances: Sequence[np.ndarray], p: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    return np.linalg.cholesky(_covariance(distances, p, p, theta) + (np.exp(2 * theta[-2]) + JITTER) * np.eye(len(p)))
+
+
+def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0)
 
 
 def _robust(y: np.ndarray) -> tuple[float, float]:
@@ -180,10 +223,22 @@ def _floored(y: np.ndarray, median: float, scale: float) -> np.ndarray:
     return np.maximum((y - median) / scale, FLOOR)
 
 
-def _power(z: Tensor, power: Tensor) -> Tensor:
+def _exponents(z: np.ndarray, power: float) -> np.ndarray:
+    """Yeo & Johnson's (2000) exponent at each z, never 0."""
+    u = np.where(z >= 0, power, 2 - power)
+    return np.where(np.abs(u) < 1e-6, 1e-6, u)
+
+
+def _power(z: np.ndarray, power: float) -> np.ndarray:
     """Yeo & Johnson (2000), increasing, 0 at 0 with slope 1."""
-    up, down = (torch.where(p.abs() < 1e-6, 1e-6, p) for p in (power, 2 - power))
-    return torch.where(z >= 0, torch.expm1(up * z.clamp_min(0).log1p()) / up, -torch.expm1(down * (-z).clamp_min(0).log1p()) / down)
+    u = _exponents(z, power)
+    return np.sign(z) * np.expm1(u * np.log1p(np.abs(z))) / u
+
+
+def _power_slope(z: np.ndarray, power: float) -> np.ndarray:
+    """Derivative of `_power` by the power."""
+    u, log = _exponents(z, power), np.log1p(np.abs(z))
+    return (log * np.exp(u * log) - np.expm1(u * log) / u) / u
 
 
 class DoubtfulAdaptation:
