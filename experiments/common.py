@@ -24,14 +24,13 @@ def use_reference_data() -> Path:
     return folder
 
 
-def write_result(name: str, **content: Any) -> None:
-    """Write `experiments/results/<name>.json`: the command and the machine, then the content."""
+def about(name: str) -> dict[str, Any]:
+    """The command `experiments.<name>` as it was given, and the machine."""
     import torch
 
     from diffnag import __version__
-    from diffnag.files import write_json
 
-    about = {
+    return {
         "command": shlex.join(["python", "-m", f"experiments.{name}", *sys.argv[1:]]),
         "diffnag": __version__,
         "python": platform.python_version(),
@@ -39,7 +38,13 @@ def write_result(name: str, **content: Any) -> None:
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
     }
-    write_json(RESULTS / f"{name}.json", {**about, **content})
+
+
+def write_result(name: str, **content: Any) -> None:
+    """Write `experiments/results/<name>.json`: the command and the machine, then the content."""
+    from diffnag.files import write_json
+
+    write_json(RESULTS / f"{name}.json", {**about(name), **content})
     print(f"wrote {RESULTS / name}.json")
 
 

@@ -14,24 +14,16 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from experiments.common import RESULTS, one_thread, use_reference_data, write_result
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from diffnag.arch import Arch
-    from diffnag.generation import Generation
-    from diffnag.protocols import SearchSpace
-    from diffnag.search_loop.loop import Search
+from experiments.draws import Draws
 
 SPACE, DATASET, PREDICTOR = "nasbench101", "cifar10", "mlp"
 SOURCES = ("guided", "unguided", "mutation", "uniform")
 ROWS = (*SOURCES, "evolution", "random")
-PARENTS = 10
 AT = (10, 30, 50, 100, 150)
 
 
@@ -83,7 +75,7 @@ def _search(name: str, seed: int, budget: int, *, anew: bool) -> dict[str, Any]:
     options |= {"predictor": PREDICTOR} if name in SOURCES else {"method": name}
     options |= {"scale": 0.0} if name == "unguided" else {}
     begin = time.perf_counter()
-    draws = _Draws(space, mutate=name == "mutation") if name in ("mutation", "uniform") else None
+    draws = Draws(space, mutate=name == "mutation") if name in ("mutation", "uniform") else None
     generator: Any = draws or (Generator(space, load_denoiser(space)) if name in SOURCES else None)
     with Search(SearchOptions(**options), oracle=find_oracle("table", space), generator=generator) as search:
         if draws:
@@ -94,37 +86,6 @@ def _search(name: str, seed: int, budget: int, *, anew: bool) -> dict[str, Any]:
     write_json(kept, found)
     print(name, seed, round(float(found["curve"][-1]), 3), f"{found['seconds']:.0f} s", flush=True)
     return found
-
-
-class _Draws:
-    """In the place of a generator: random neighbours of the best cells labelled so far, or uniform draws."""
-
-    search: Search
-
-    def __init__(self, space: SearchSpace, *, mutate: bool) -> None:
-        self._space, self._mutate = space, mutate
-
-    def generate(self, n: int, *, seed: int, predictor: object, scale: float) -> Generation:
-        """Neighbours of the best `PARENTS`; uniform draws where nothing is labelled yet."""
-        done = sorted(self.search.study.history, key=lambda trial: -(trial.value or 0.0))[:PARENTS]
-        return self.vary([trial.arch for trial in done], n, seed=seed)
-
-    def vary(self, archs: Sequence[Arch], n: int, *, seed: int) -> Generation:
-        """Neighbours of `archs`, which are taken in turn."""
-        from diffnag.generation import Generation
-        from diffnag.protocols import Decoded
-
-        rng = np.random.default_rng(seed)
-        if self._mutate and archs:
-            drawn = [self._neighbour(archs[k % len(archs)], rng) for k in range(n)]
-        else:
-            drawn = [self._space.random(rng) for _ in range(n)]
-        decoded = tuple(Decoded(arch, None) for arch in drawn)
-        return Generation(decoded=decoded, by_threshold=decoded, guidance="none", nfe=0, predictor_nfe=0, wall_s=0.0)
-
-    def _neighbour(self, arch: Arch, rng: np.random.Generator) -> Arch:
-        around = self._space.neighbours(arch)
-        return around[rng.integers(len(around))]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,60 @@
+"""Curves of the arena: how far the best found is from the best there is, against labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from diffnag.files import written_whole
+from experiments.arena_results import OURS, Entry
+
+COLUMNS = 4
+CONFIDENCE = 1.96
+"""Standard errors that a band of 95 % reaches to either side."""
+GREY = {"random": "0.55"}
+
+
+def draw(entries: Sequence[Entry], protocol: str, path: Path) -> Path | None:
+    """A panel for each benchmark, a curve with its 95 % confidence band for each method; None where there is nothing to draw."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    entries = [entry for entry in entries if entry.place[2] == protocol]
+    if not entries:
+        return None
+    benchmarks = list(dict.fromkeys(entry.place[0] for entry in entries))
+    methods = list(dict.fromkeys(entry.method for entry in entries))
+    columns = min(COLUMNS, len(benchmarks))
+    rows = -(-len(benchmarks) // columns)
+    figure, axes = pyplot.subplots(rows, columns, figsize=(3.4 * columns, 2.7 * rows + 0.6), squeeze=False, layout="constrained")
+    for place in axes.flat[len(benchmarks) :]:
+        place.set_axis_off()
+    lines = {}
+    for place, benchmark in zip(axes.flat, benchmarks, strict=False):
+        floor = np.inf
+        for entry in entries:
+            if entry.place[0] != benchmark:
+                continue
+            regret = entry.identity["optimum"] - entry.curves()
+            labels, mean = np.arange(1, regret.shape[1] + 1), regret.mean(0)
+            error = regret.std(0, ddof=1) / len(regret) ** 0.5 if len(regret) > 1 else np.zeros_like(mean)
+            colour = GREY.get(entry.method, f"C{methods.index(entry.method)}")
+            lines[entry.method], = place.plot(labels, mean, color=colour, lw=2.0 if entry.method == OURS else 1.2)
+            place.fill_between(labels, mean - CONFIDENCE * error, mean + CONFIDENCE * error, color=colour, alpha=0.2, lw=0)
+            floor = min(floor, *mean[mean > 0])
+        place.set(title=benchmark, yscale="log", xlim=(1, None))
+        place.set_ylim(bottom=max(floor / 2, 1e-4 * place.get_ylim()[1]))
+        place.grid(alpha=0.3)
+        place.title.set_fontsize(9)
+    unit = "validation" if protocol == "V" else "test"
+    figure.supxlabel("labels", fontsize=10)
+    figure.supylabel(f"best {unit} value of the table less best found", fontsize=10)
+    figure.legend(lines.values(), lines, loc="outside upper center", ncols=min(len(lines), 7), fontsize=9, frameon=False)
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=110, metadata={"Software": None})
+    pyplot.close(figure)
+    return path

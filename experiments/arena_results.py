@@ -1,0 +1,197 @@
+"""What the searches of the arena amount to: files of curves, rows, paired tests, a table."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffnag.errors import UserError
+from diffnag.files import written_whole
+
+AT = (25, 50, 64, 100, 150, 192)
+OURS = "diffnag"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """All searches of one method on one benchmark under one protocol, as they lie in a file."""
+
+    method: str
+    """Its name in the arena, or the variation's."""
+    identity: Mapping[str, Any]
+    runs: Mapping[int, Mapping[str, Any]]
+    """Seed -> what `arena_search.run` gives."""
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        return self.identity["benchmark"], self.method, self.identity["protocol"]
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted(self.runs)
+
+    def curves(self, column: int = 1) -> np.ndarray:
+        """`(seeds, budget)`: the best value after each label, or with `column` 2 the test value of that architecture.
+
+        NaN before there is one; what was reached stays to the end of the budget.
+        """
+        found = np.full((len(self.runs), self.identity["budget"]), np.nan)
+        for row, seed in zip(found, self.seeds, strict=True):
+            for step in self.runs[seed]["steps"]:
+                row[step[0] - 1 :] = np.nan if step[column] is None else step[column]
+        return found
+
+    def labels_to_optimum(self) -> np.ndarray:
+        """`(seeds,)`, infinite where it was not found."""
+        hits = (self.runs[seed]["hit"] for seed in self.seeds)
+        return np.array([np.inf if hit is None else hit for hit in hits], dtype=np.float64)
+
+    def row(self) -> dict[str, Any]:
+        """The row of the result file."""
+        curves, first, at = self.curves(), self.labels_to_optimum(), [m for m in AT if m <= self.identity["budget"]]
+        seconds, labels = (sum(run[key] for run in self.runs.values()) for key in ("seconds", "labels"))
+        benchmark, method, protocol = self.place
+        count, median = len(curves), float(np.median(first))
+        row = {
+            "benchmark": benchmark, "method": method, "protocol": protocol, "seeds": count, "budget": self.identity["budget"],
+            "batch": self.identity["batch"], "optimum": self.identity["optimum"],
+            "mean_best_at": {str(m): _rounded(np.mean(curves[:, m - 1])) for m in at},
+            "stderr_at": {str(m): _rounded(_stderr(curves[:, m - 1])) for m in at},
+            "hit_rate": float(np.isfinite(first).mean()), "hit_rate_at": {str(m): float((first <= m).mean()) for m in at},
+            "median_labels_to_optimum": median if np.isfinite(median) else None,
+            "labels_source": max(run["labels_source"] for run in self.runs.values()),
+            "seconds_per_label": round(seconds / labels, 4), "seconds_per_search": round(seconds / count, 2),
+        }  # fmt: skip
+        if protocol == "V":
+            row["mean_test_at"] = {str(m): _rounded(np.mean(self.curves(2)[:, m - 1])) for m in at}
+        return row
+
+
+def curves_folder(out: Path) -> Path:
+    """Beside the result file."""
+    return out.with_suffix("")
+
+
+def _file(folder: Path, place: Sequence[str]) -> Path:
+    return folder / ("-".join(place).replace("/", "-").replace(" ", "-") + ".json.gz")
+
+
+def load(folder: Path, *, method: str, identity: Mapping[str, Any], anew: bool = False) -> Entry:
+    """The entry as far as it got; `UserError` where what lies there was made otherwise, unless it shall be made `anew`."""
+    entry = Entry(method, identity, {})
+    path = _file(folder, entry.place)
+    if anew or not path.is_file():
+        return entry
+    kept = _read(path)
+    if kept.identity != identity:
+        other = [key for key in {**kept.identity, **identity} if kept.identity.get(key) != identity.get(key)]
+        told = "; ".join(f"{key} {kept.identity.get(key)!r}, not {identity.get(key)!r}" for key in other)
+        raise UserError(f"{path} was made with {told}: give another --out, or --anew to begin these searches again")
+    return kept
+
+
+def save(folder: Path, entry: Entry) -> None:
+    """Write its file, the same bytes for the same runs."""
+    content = {"method": entry.method, "identity": entry.identity, "runs": {str(seed): entry.runs[seed] for seed in entry.seeds}}
+    with written_whole(_file(folder, entry.place)) as temporary:
+        temporary.write_bytes(gzip.compress(json.dumps(content, allow_nan=False, separators=(",", ":")).encode(), mtime=0))
+
+
+def load_all(folder: Path) -> list[Entry]:
+    """All entries with a search in them, in no order."""
+    return [entry for path in sorted(folder.glob("*.json.gz")) if (entry := _read(path)).runs]
+
+
+def _read(path: Path) -> Entry:
+    try:
+        content = json.loads(gzip.decompress(path.read_bytes()))
+        return Entry(content["method"], content["identity"], {int(seed): run for seed, run in content["runs"].items()})
+    except (OSError, EOFError, ValueError, KeyError) as error:
+        raise UserError(f"{path} is no readable file of curves ({error}); delete it to have it made again") from error
+
+
+def paired_tests(entries: Iterable[Entry], *, ours: str = OURS) -> list[dict[str, Any]]:
+    """Of `ours` against each other method on the same benchmark, protocol and seeds: Wilcoxon's signed-rank test, two-sided.
+
+    Of the best value at each of `AT` labels the mean difference (positive: ours is better) and p; of the labels to the optimum
+    p alone, a search that missed it counting as one more than the budget.
+    """
+    by_place = {entry.place: entry for entry in entries}
+    rows = []
+    for (benchmark, method, protocol), other in by_place.items():
+        mine = by_place.get((benchmark, ours, protocol))
+        if mine is None or method == ours:
+            continue
+        seeds = [seed for seed in mine.seeds if seed in other.runs]
+        budget = min(mine.identity["budget"], other.identity["budget"])
+        if len(seeds) < 2:
+            continue
+        a, b = (Entry(entry.method, entry.identity, {seed: entry.runs[seed] for seed in seeds}) for entry in (mine, other))
+        gaps = a.curves()[:, :budget] - b.curves()[:, :budget]
+        firsts = [np.minimum(entry.labels_to_optimum(), budget + 1) for entry in (a, b)]
+        rows.append({
+            "benchmark": benchmark, "protocol": protocol, "method": ours, "against": method, "seeds": len(seeds),
+            "difference_at": {str(m): _rounded(np.mean(gaps[:, m - 1])) for m in AT if m <= budget},
+            "p_at": {str(m): _signed_rank(gaps[:, m - 1]) for m in AT if m <= budget},
+            "p_labels_to_optimum": _signed_rank(firsts[0] - firsts[1]),
+        })  # fmt: skip
+    return rows
+
+
+def _signed_rank(differences: np.ndarray) -> float:
+    from scipy.stats import wilcoxon
+
+    differences = differences[np.isfinite(differences)]
+    if not differences.any():
+        return 1.0  # nothing tells the two apart
+    return float(f"{wilcoxon(differences, method='approx').pvalue:.3g}")
+
+
+def _stderr(values: np.ndarray) -> float:
+    return float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else np.nan
+
+
+def _rounded(value: float) -> float | None:
+    """NaN is none."""
+    return round(float(value), 5) if np.isfinite(value) else None
+
+
+def table(rows: Sequence[Mapping[str, Any]], tests: Sequence[Mapping[str, Any]], *, ours: str = OURS) -> str:
+    """Markdown: a table for each benchmark and protocol."""
+    p = {(test["benchmark"], test["against"], test["protocol"]): test for test in tests}
+    parts = []
+    for benchmark, protocol in dict.fromkeys((row["benchmark"], row["protocol"]) for row in rows):
+        own = [row for row in rows if (row["benchmark"], row["protocol"]) == (benchmark, protocol)]
+        at = list(own[0]["mean_best_at"])
+        digits = 2 if abs(own[0]["optimum"]) >= 1 else 4  # accuracies in %, or losses
+
+        def figure(value: float | None, digits: int = digits) -> str:
+            return "" if value is None else f"{value:.{digits}f}"
+
+        told = "mean best validation value" if protocol == "V" else "mean best test value"
+        lines = [
+            f"## {benchmark}, protocol {protocol}", "",
+            f"The {told} after so many labels (standard error), and what the searches that found the optimum, {own[0]['optimum']:g}, "
+            f"took.{' `test`: of the best by validation, at the end.' if protocol == 'V' else ''} `p`: the paired test of "
+            f"`{ours}` at {at[-1]} labels.", "",
+            f"| method | seeds | {' | '.join(at)} | {'test | ' if protocol == 'V' else ''}found | median labels | s a label | p |",
+            "| --- " * (len(at) + 6 + (protocol == "V")) + "|",
+        ]  # fmt: skip
+        for row in own:
+            best = [f"{figure(row['mean_best_at'][m])} ({figure(row['stderr_at'][m])})" for m in at]
+            tested = [figure(row["mean_test_at"][at[-1]])] if protocol == "V" else []
+            test = p.get((benchmark, row["method"], protocol))
+            median = row["median_labels_to_optimum"]
+            cells = [
+                row["method"], str(row["seeds"]), *best, *tested, f"{100 * row['hit_rate']:.0f} %", "" if median is None else f"{median:g}",
+                f"{row['seconds_per_label']:.3f}", f"{test['p_at'][at[-1]]:.2g}" if test else "",
+            ]  # fmt: skip
+            lines.append(f"| {' | '.join(cells)} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,188 @@
+"""One search of the arena: a method on a benchmark's table with a seed, and what is kept of it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from experiments.common import DATASETS
+from experiments.draws import Draws
+
+if TYPE_CHECKING:
+    from diffnag.arch import Arch
+    from diffnag.generation import Generator
+    from diffnag.protocols import SearchSpace
+    from diffnag.search_loop.trial import Trial
+
+TASKS = ("class_object", "class_scene", "jigsaw", "room_layout")
+BENCHMARKS: Mapping[str, tuple[str, ...]] = {
+    **{f"nasbench201/{dataset}": ("T", "V") for dataset in DATASETS},
+    "nasbench101/cifar10": ("T",),
+    **{f"transnasbench101-{part}/{task}": ("T", "V") for part in ("micro", "macro") for task in TASKS},
+}
+"""Space and dataset -> protocols; NAS-Bench-101's table lacks most validation values."""
+REWARDS = {"T": "test", "V": "val"}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A method with its options of `SearchOptions`; one label a round where these say nothing else."""
+
+    method: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    draws: str | None = None
+    """`mutation` or `uniform` in place of the method's generator."""
+
+    def told(self) -> dict[str, Any]:
+        """All that makes it what it is, for the file of its results."""
+        return {"batch": 1, **self.options, "method": self.method, **({"draws": self.draws} if self.draws else {})}
+
+
+GUIDED = {"predictor": "gp"}
+"""Of `diffnag` in the arena: from scratch, with no source labels."""
+METHODS: Mapping[str, Contender] = {
+    "diffnag": Contender("diffnag", GUIDED),
+    "random": Contender("random"),
+    "evolution": Contender("evolution"),
+    "local-search": Contender("local-search"),
+    "bananas": Contender("bananas", {"batch": 10}),  # as its authors have it
+    "tpe": Contender("tpe"),
+    "gp-enumerate": Contender("gp-enumerate"),
+}
+VARIATIONS: Mapping[str, Contender] = {
+    "reference": Contender("diffnag", GUIDED),
+    **{f"acquisition {name}": Contender("diffnag", {**GUIDED, "acquisition": name}) for name in ("ucb", "pi", "ts")},
+    "generator unguided": Contender("diffnag", {**GUIDED, "scale": 0.0}),
+    **{f"generator {name}": Contender("diffnag", GUIDED, draws=name) for name in ("mutation", "uniform")},
+    **{f"guidance scale {scale:g}": Contender("diffnag", {**GUIDED, "scale": scale}) for scale in (2.0, 12.0)},
+    **{f"surrogate {name}": Contender("diffnag", {"predictor": name}) for name in ("mlp", "random-forest", "path-ensemble")},
+    **{f"warm start {name}": Contender("diffnag", {"predictor": name}) for name in ("meta", "meta-only")},
+}
+"""Of `diffnag`: each changes one part of the reference."""
+
+
+class Goal(NamedTuple):
+    """The best of a table: its value, and the canonical class it belongs to."""
+
+    value: float
+    key: str
+
+
+class _Reached(Exception):
+    """A search under protocol T is over: nothing better is in the table."""
+
+
+def enumerable(benchmark: str) -> bool:
+    """Whether `gp-enumerate` takes the space."""
+    return not benchmark.startswith("nasbench101")
+
+
+def run(contender: Contender, *, benchmark: str, protocol: str, seed: int, budget: int) -> dict[str, Any]:
+    """One search.
+
+    `steps` has a row for each label that brought a new best: its number from 1, the value, and under V the test value of that
+    architecture (a look-up for the report; no method sees it). `hit` is the label that bought the best canonical class of the
+    table, None where none did: a copy is not paid for again, so the value of another member may be all that can be had of the
+    class. Under T the search stops at the best value there is.
+    """
+    from diffnag.search_loop.loop import Search, SearchOptions
+
+    name, dataset = benchmark.split("/")
+    space, oracle = _space_and_oracle(name)
+    split = REWARDS[protocol]
+    goal = _goal(benchmark, split)
+    steps: list[list[float]] = []
+    hits: list[int] = []
+    labels = 0
+
+    def note(trial: Trial) -> None:
+        nonlocal labels
+        labels += 1
+        if trial.value is None:
+            return
+        if trial.value >= goal.value or space.canonical(trial.arch) == goal.key:
+            hits.append(labels)
+        if not steps or trial.value > steps[-1][1]:
+            tested = [oracle.query(trial.arch, dataset=dataset, split="test")] if protocol == "V" else []
+            steps.append([labels, trial.value, *tested])
+        if protocol == "T" and trial.value >= goal.value:
+            raise _Reached
+
+    options = SearchOptions(
+        space=name, dataset=dataset, oracle="table", reward=split, budget=budget, seed=seed,
+        **{"batch": 1, **contender.options, "method": contender.method},
+    )  # fmt: skip
+    begin = time.perf_counter()
+    draws = Draws(space, mutate=contender.draws == "mutation") if contender.draws else None
+    generator: Any = draws or (_generator(name) if contender.method == "diffnag" else None)
+    with Search(options, oracle=oracle, generator=generator) as search:
+        if draws:
+            draws.search = search
+        sources = sum(search.labels_source.values())
+        with suppress(_Reached):
+            search.run(on_trial=note)
+    return {
+        "steps": steps, "labels": labels, "hit": hits[0] if hits else None, "labels_source": sources,
+        "seconds": round(time.perf_counter() - begin, 3),
+    }  # fmt: skip
+
+
+def identity(contender: Contender, *, benchmark: str, protocol: str, budget: int) -> dict[str, Any]:
+    """What searches must have in common to stand in one row, as JSON."""
+    from diffnag.checkpoint import checksum
+    from diffnag.denoiser import shipped_denoiser
+
+    name, _ = benchmark.split("/")
+    _, oracle = _space_and_oracle(name)
+    goal = _goal(benchmark, REWARDS[protocol])
+    weights = checksum(shipped_denoiser(name)) if contender.method == "diffnag" and not contender.draws else None
+    return {
+        "benchmark": benchmark, "protocol": protocol, "budget": budget, **contender.told(), "checkpoint": weights,
+        "table": {key: oracle.provenance()[key] for key in ("version", "sha256")}, "optimum": goal.value,
+    }  # fmt: skip
+
+
+@cache
+def _space_and_oracle(name: str) -> tuple[SearchSpace, Any]:
+    from diffnag import load_space
+    from diffnag.errors import UserError
+    from diffnag.oracles.table import TableOracle
+
+    class Table(TableOracle):
+        """An architecture that has no value (of TransNAS-Bench-101, one) is a failed evaluation, not the end of the search."""
+
+        def query(self, arch: Arch, *, dataset: str, split: str, epochs: int | None = None) -> float:
+            try:
+                return super().query(arch, dataset=dataset, split=split, epochs=epochs)
+            except UserError:
+                return math.nan
+
+    space, oracle = load_space(name), Table()
+    oracle.setup(space=space)
+    return space, oracle
+
+
+@cache
+def _goal(benchmark: str, split: str) -> Goal:
+    from diffnag.oracles.columns import Columns
+
+    name, dataset = benchmark.split("/")
+    space, oracle = _space_and_oracle(name)
+    values = oracle.table.values[Columns("table", oracle.table.values).find(dataset, split, None)]
+    best = space.from_str(oracle.table.archs[int(np.nanargmax(values))])
+    return Goal(oracle.query(best, dataset=dataset, split=split), space.canonical(best))
+
+
+@cache
+def _generator(name: str) -> Generator:
+    from diffnag import Generator, load_denoiser
+
+    space, _ = _space_and_oracle(name)
+    return Generator(space, load_denoiser(space))

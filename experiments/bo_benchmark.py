@@ -1,0 +1,173 @@
+"""The arena: every search method on every benchmark, the same loop and the same account of labels, many seeds.
+
+    python -m experiments.bo_benchmark [--methods random tpe ...] [--benchmarks nasbench201/cifar10 ...] [--protocol T V]
+        [--seeds 0:100] [--budget 200] [--workers 2] [--out FILE.json] [--anew] [--ablations]
+
+Protocol T: the reward is mean test accuracy, a search ends at the table's best. Protocol V: the reward is validation accuracy.
+`diffnag` starts from scratch, with predictor `gp` and no source labels. All methods are given one label a round, but `bananas`,
+which has 10 as in its paper. With `--ablations` the contenders are variations of `diffnag`, by default 30 seeds under T.
+
+Each finished search is kept at once in `FILE/<benchmark>-<method>-<protocol>.json.gz`; the same command goes on where it was
+stopped, and others add to it. `FILE.json` has the rows and the paired tests of all that is kept there, `FILE.md` the tables,
+`FILE-T.png` and `FILE-V.png` the curves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from diffnag import cli
+from diffnag.errors import UserError
+from diffnag.files import check_writable, write_json, written_whole
+from experiments import arena_plots, arena_results, arena_search
+from experiments.arena_results import Entry
+from experiments.arena_search import BENCHMARKS, METHODS, VARIATIONS, Contender
+from experiments.common import RESULTS, about, one_thread, use_reference_data
+
+ABLATED = ("nasbench201/cifar10", "nasbench201/ImageNet16-120")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.bo_benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--methods", nargs="+", metavar="NAME", help=f"of {', '.join(METHODS)}; with --ablations the names of variations (default: all)")
+    add("--benchmarks", nargs="+", metavar="NAME", help=f"of {', '.join(BENCHMARKS)} (default: all)")
+    add("--protocol", nargs="+", choices=("T", "V"), help="default: both")
+    add("--seeds", type=_seeds, metavar="FROM:TO", help="the last not included (default: 0:100)")
+    add("--budget", type=cli.positive_int, default=200, help="labels of a search (default: %(default)s)")
+    add("--workers", type=cli.positive_int, default=2, help="processes, one core each (default: %(default)s)")
+    add("--out", type=Path, help="default: bo_benchmark.json in experiments/results, or bo_benchmark_ablations.json")
+    add("--anew", action="store_true", help="forget what is kept of these searches: for code that searches otherwise now")
+    add("--ablations", action="store_true", help="variations of diffnag in place of the methods")
+    args = parser.parse_args()
+    contenders = VARIATIONS if args.ablations else METHODS
+    out: Path = args.out or RESULTS / ("bo_benchmark_ablations.json" if args.ablations else "bo_benchmark.json")
+    if out.suffix != ".json":
+        raise UserError(f"--out is {out}; a name that ends in .json is accepted")
+    check_writable(out)
+    use_reference_data()
+    chosen = {name: contenders[name] for name in _known("method", args.methods, contenders)}
+    benchmarks = _known("benchmark", args.benchmarks, ABLATED if args.ablations and not args.benchmarks else BENCHMARKS)
+    protocols = tuple(args.protocol or ("T" if args.ablations else ("T", "V")))
+    seeds = args.seeds or range(30 if args.ablations else 100)
+    folder = arena_results.curves_folder(out)
+    entries = list(_entries(chosen, benchmarks, protocols, budget=args.budget, folder=folder, anew=args.anew))
+    try:
+        for entry in _searched(entries, chosen, seeds, workers=args.workers, folder=folder):
+            print(_told(entry), flush=True)
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(f"stopped; finished searches are kept in {folder}, the same command goes on") from interrupt
+    finally:
+        _report(out, (*METHODS, *VARIATIONS))
+
+
+def _entries(
+    chosen: dict[str, Contender], benchmarks: tuple[str, ...], protocols: tuple[str, ...], *, budget: int, folder: Path, anew: bool
+) -> Iterator[Entry]:
+    """What is asked for and possible, as far as it got in earlier runs."""
+    for benchmark in benchmarks:
+        for protocol in protocols:
+            for name, contender in chosen.items():
+                if protocol in BENCHMARKS[benchmark] and (contender.method != "gp-enumerate" or arena_search.enumerable(benchmark)):
+                    identity = arena_search.identity(contender, benchmark=benchmark, protocol=protocol, budget=budget)
+                    yield arena_results.load(folder, method=name, identity=identity, anew=anew)
+
+
+def _searched(entries: list[Entry], chosen: dict[str, Contender], seeds: range, *, workers: int, folder: Path) -> Iterator[Entry]:
+    """The entries one after another, as soon as all their seeds are there; each finished search is kept at once."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # the processes inherit it
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin) as pool:
+        places: dict[Future[dict[str, Any]], tuple[int, int]] = {}
+        for number, entry in enumerate(entries):
+            benchmark, name, protocol = entry.place
+            asked = {"benchmark": benchmark, "protocol": protocol, "budget": entry.identity["budget"]}
+            places |= {
+                pool.submit(arena_search.run, chosen[name], seed=seed, **asked): (number, seed) for seed in seeds if seed not in entry.runs
+            }
+        missing = [sum(number == other for other, _ in places.values()) for number in range(len(entries))]
+        yield from (entry for entry, left in zip(entries, missing, strict=True) if not left)
+        try:
+            for done in as_completed(places):
+                number, seed = places[done]
+                entries[number] = replace(entries[number], runs={**entries[number].runs, seed: done.result()})
+                arena_results.save(folder, entries[number])
+                missing[number] -= 1
+                if not missing[number]:
+                    yield entries[number]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
+
+
+def _begin() -> None:
+    """A process that Ctrl-C ends without a word; what it was at is begun again in the next run."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    one_thread()
+
+
+def _report(out: Path, order: tuple[str, ...]) -> None:
+    """Rows, tests, tables and pictures of all that is kept."""
+    benchmarks = list(BENCHMARKS)
+    entries = arena_results.load_all(arena_results.curves_folder(out))
+    entries.sort(key=lambda entry: (entry.place[2], benchmarks.index(entry.place[0]), order.index(entry.place[1])))
+    if not entries:
+        return
+    begin = time.perf_counter()
+    ours = "reference" if any(entry.method == "reference" for entry in entries) else arena_results.OURS
+    rows = [entry.row() for entry in entries]
+    tests = arena_results.paired_tests(entries, ours=ours)
+    hours = sum(run["seconds"] for entry in entries for run in entry.runs.values()) / 3600
+    write_json(out, {**about("bo_benchmark"), "core_hours": round(hours, 2), "rows": rows, "tests": tests})
+    with written_whole(out.with_suffix(".md")) as temporary:
+        temporary.write_text(arena_results.table(rows, tests, ours=ours))
+    pictures = [arena_plots.draw(entries, protocol, out.with_name(f"{out.stem}-{protocol}.png")) for protocol in ("T", "V")]
+    told = ", ".join(str(path) for path in (out, out.with_suffix(".md"), *pictures) if path)
+    print(f"wrote {told}; {hours:.2f} core-hours of searches, {time.perf_counter() - begin:.0f} s for the report")
+
+
+def _told(entry: Entry) -> str:
+    row = entry.row()
+    at = list(row["mean_best_at"])
+    best = ", ".join(f"{row['mean_best_at'][m]:g} after {m}" for m in at[:: max(1, len(at) - 1)])
+    return (
+        f"{row['benchmark']} {row['method']} {row['protocol']}: {row['seeds']} seeds, mean best {best}; optimum found by "
+        f"{100 * row['hit_rate']:.0f} %, median {row['median_labels_to_optimum']}; {row['seconds_per_label']:.3f} s a label"
+    )
+
+
+def _seeds(text: str) -> range:
+    """Argparse type: `0:100`, or one number."""
+    first, colon, last = text.partition(":")
+    try:
+        seeds = range(int(first), int(last) if colon else int(first) + 1)
+    except ValueError:
+        seeds = range(0)
+    if not seeds or seeds[0] < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} are no seeds, such as 0:100")
+    return seeds
+
+
+def _known(kind: str, asked: list[str] | None, known: Any) -> tuple[str, ...]:
+    from diffnag.errors import unknown
+
+    for name in asked or ():
+        if name not in known:
+            raise unknown(kind, name, known)
+    return tuple(dict.fromkeys(asked or known))
+
+
+if __name__ == "__main__":
+    cli.run(main)

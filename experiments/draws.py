@@ -1,0 +1,48 @@
+"""What stands in the place of a generator, where it is asked what the generator is worth."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from diffnag.arch import Arch
+    from diffnag.generation import Generation
+    from diffnag.protocols import SearchSpace
+    from diffnag.search_loop.loop import Search
+
+PARENTS = 10
+
+
+class Draws:
+    """Random neighbours of the best cells labelled so far, or uniform draws."""
+
+    search: Search
+
+    def __init__(self, space: SearchSpace, *, mutate: bool) -> None:
+        self._space, self._mutate = space, mutate
+
+    def generate(self, n: int, *, seed: int, predictor: object, scale: float) -> Generation:
+        """Neighbours of the best `PARENTS`; uniform draws where nothing is labelled yet."""
+        done = sorted(self.search.study.history, key=lambda trial: -(trial.value or 0.0))[:PARENTS]
+        return self.vary([trial.arch for trial in done], n, seed=seed)
+
+    def vary(self, archs: Sequence[Arch], n: int, *, seed: int) -> Generation:
+        """Neighbours of `archs`, which are taken in turn."""
+        from diffnag.generation import Generation
+        from diffnag.protocols import Decoded
+
+        rng = np.random.default_rng(seed)
+        if self._mutate and archs:
+            drawn = [self._neighbour(archs[k % len(archs)], rng) for k in range(n)]
+        else:
+            drawn = [self._space.random(rng) for _ in range(n)]
+        decoded = tuple(Decoded(arch, None) for arch in drawn)
+        return Generation(decoded=decoded, by_threshold=decoded, guidance="none", nfe=0, predictor_nfe=0, wall_s=0.0)
+
+    def _neighbour(self, arch: Arch, rng: np.random.Generator) -> Arch:
+        around = self._space.neighbours(arch)
+        return around[rng.integers(len(around))]
