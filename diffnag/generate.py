@@ -79,6 +79,7 @@ def main() -> None:
     metrics = {
         "n": args.n,
         **generation_metrics([item.arch for item in made.by_threshold if item.arch is not None], args.n, space, CanonicalSplit.named(denoiser.split)),
+        **({} if made.unpruned is None else {"unpruned": made.unpruned / args.n}),
         "nfe": made.nfe,
         "predictor_nfe": made.predictor_nfe,
         "wall_s": round(made.wall_s, 4),
@@ -91,8 +92,8 @@ def main() -> None:
         "seed": args.seed,
     }
     write_json(beside, metrics)
-    shown = ("validity", "uniqueness", "novelty")
-    print(f"guidance: {made.guidance}; " + ", ".join(f"{key} {metrics[key]:.3f}" for key in shown if metrics[key] is not None))
+    shown = ("validity", "unpruned", "uniqueness", "novelty")
+    print(f"guidance: {made.guidance}; " + ", ".join(f"{key} {metrics[key]:.3f}" for key in shown if metrics.get(key) is not None))
     print(f"wrote {args.out} and {beside}: {args.n} samples in {made.wall_s:.2f} s, {made.nfe} evaluations of the score")
     if made.trace is not None:
         save_trace(strip, made.trace, args.trace, result=made.decoded[made.trace.sample], space=space)

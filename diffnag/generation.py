@@ -17,7 +17,7 @@ from diffnag.denoiser import Denoiser
 from diffnag.errors import UserError, unknown
 from diffnag.guidance import Tilt, choose, denoised_guided, gradient_guided, particles, within_cube
 from diffnag.predicting import CheckedPredictor
-from diffnag.protocols import Decoded
+from diffnag.protocols import Decoded, Prunes
 from diffnag.sampling import SAMPLERS, CountCalls, RecordCalls, Score, euler_maruyama, time_grid
 from diffnag.trace import Trace
 
@@ -50,6 +50,8 @@ class Generation:
     wall_s: float
     trace: Trace | None = None
     """Of one sample, where it was asked for."""
+    unpruned: int | None = None
+    """Of the samples as drawn, by the paper's rule, how many are valid with nothing pruned; None where the space prunes nothing."""
 
     @property
     def archs(self) -> list[Arch]:
@@ -132,7 +134,7 @@ class Generator:
         return Generation(
             decoded=tuple(decoded), by_threshold=tuple(by_threshold), guidance=kind, nfe=math.ceil(counted.items / n),
             predictor_nfe=0 if tilt is None else 1 + math.ceil(tilt.items / n), wall_s=time.perf_counter() - begin,
-            trace=traced,
+            trace=traced, unpruned=self._unpruned(drawn),
         )  # fmt: skip
 
     def vary(self, archs: Sequence[Arch], n: int, *, seed: int) -> Generation:
@@ -166,6 +168,11 @@ class Generator:
             x = euler_maruyama(score, sde, sde.diffuse(x0, ts[:1], eps), ts, generator=noise)
             moved += self._decode(x, "threshold")
         return moved
+
+    def _unpruned(self, drawn: Sequence[Tensor]) -> int | None:
+        if not isinstance(space := self.space, Prunes):
+            return None
+        return sum(space.needs_no_pruning(v, e) for x in drawn for v, e in zip(*self.denoiser.packing.quantise(x), strict=True))
 
     def _decode(self, x: Tensor, rule: str) -> list[Decoded]:
         V, E = self.denoiser.packing.quantise(x, rule)

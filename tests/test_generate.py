@@ -11,10 +11,12 @@ import torch
 from PIL import Image
 
 from diffnag import cli, generate
+from diffnag.arch import Packing
 from diffnag.denoiser import load_denoiser
 from diffnag.errors import UserError
 from diffnag.generation import Generator
 from diffnag.metrics import generation_metrics
+from diffnag.plugins import load_space
 from diffnag.predicting import CheckedPredictor
 from diffnag.protocols import Decoded
 from diffnag.sampling import SAMPLERS
@@ -40,10 +42,24 @@ def test_command_writes_lines_and_metrics(tmp_path, monkeypatch, space):
     assert len(lines) == metrics["n"] == 200 and set(lines[0]) == {"arch", "valid", "reason", "predicted"}
     archs = [space.from_str(line["arch"]) for line in lines if line["valid"]]
     again = generation_metrics(archs, 200, space, CanonicalSplit(0.5))
-    assert all(metrics[key] == value for key, value in again.items())
+    assert all(metrics[key] == value for key, value in again.items()) and "unpruned" not in metrics
     assert metrics["validity"] >= 0.98 and metrics["uniqueness"] > 0.95 and 0.3 < metrics["novelty"] < 0.6
     assert metrics["nfe"] == 20 and metrics["predictor_nfe"] == 0 and metrics["guidance"] == "none"
     assert all(line["reason"] is None and line["predicted"] is None for line in lines if line["valid"])
+
+
+def test_what_needed_no_pruning_is_counted(tmp_path, monkeypatch, capsys):
+    space = load_space("nasbench101")
+    V, E = space.encode(space.from_str("conv3x3@0/conv1x1@1/output@2"))
+    dangling, broken = E.copy(), E.copy()
+    dangling[1, 5] = 1  # towards an absent slot
+    broken[0, 1] = 0  # the input reaches nothing
+    x = Packing.of(space).pack(torch.from_numpy(np.stack([V] * 4)), torch.from_numpy(np.stack([E, E, dangling, broken])))
+    monkeypatch.setattr(Generator, "_draw", lambda self, score, b, noise: x)
+    run(monkeypatch, "--space", "nasbench101", "--n", "4", "--out", str(tmp_path / "a.jsonl"))
+    metrics = json.loads((tmp_path / "a.metrics.json").read_text())
+    assert (metrics["validity"], metrics["unpruned"]) == (0.75, 0.5)
+    assert "validity 0.750, unpruned 0.500, uniqueness 0.333" in capsys.readouterr().out
 
 
 def test_same_seed_same_file(tmp_path, monkeypatch):
@@ -212,7 +228,7 @@ def test_split_names(space):
         (["--checkpoint", "absent"], "there is no checkpoint absent"),
         (["--predictor", "meta"], "--predictor needs --dataset"),
         (["--dataset", "cifar10"], "--dataset goes with --predictor"),
-        (["--predictor", "x", "--dataset", "cifar10"], "unknown predictor 'x'; there are: gp, meta, meta-only, mlp, path-ensemble, random-forest"),
+        (["--predictor", "x", "--dataset", "cifar10"], "unknown predictor 'x'; there are: flops, gp, meta, meta-only, mlp, "),
         (["--predictor", "meta", "--dataset", "x"], "unknown dataset 'x'; there are: cifar10, cifar100, fashion_mnist"),
         (["--predictor", "meta", "--dataset", "cifar10", "--guidance", "x"], "unknown guidance 'x'; there are: auto, gradient"),
         (["--predictor", "mlp", "--dataset", "cifar10"], "predictor 'mlp' knows only what it was fitted on"),

@@ -114,7 +114,7 @@ def load(name: str, space: NASBench201) -> CheckedPredictor:
 
 def test_registered_names() -> None:
     assert {"darts", "mobilenetv3", "nasbench101", "nasbench201", "transnasbench101-micro", "transnasbench101-macro"} <= set(plugins.names("space"))
-    assert {"random-forest", "mlp", "meta", "meta-only"} <= set(plugins.names("predictor"))
+    assert {"random-forest", "mlp", "meta", "meta-only", "naswot", "synflow", "zen", "params", "flops"} <= set(plugins.names("predictor"))
     assert {"table", "surrogate"} <= set(plugins.names("oracle"))
     assert isinstance(plugins.load_space("nasbench201"), NASBench201)
     assert plugins.load_class("predictor", "random-forest") is RandomForestPredictor
@@ -137,7 +137,7 @@ def test_a_prior_is_set_up_and_knows_something(module: str, space: NASBench201, 
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("no-such", r"unknown predictor 'no-such'; there are: .*path-ensemble, random-forest, or a dotted path package.module:Class"),
+        ("no-such", r"unknown predictor 'no-such'; there are: .*mlp, .*, or a dotted path package.module:Class"),
         ("no_such_module:Good", r"importing 'no_such_module' failed: ModuleNotFoundError"),
         ("my_broken:Good", r"importing 'my_broken' failed: ModuleNotFoundError: No module named 'no_such_package'"),
         ("my_plugins:Bad", r"my_plugins has no class 'Bad'; it has: Good, Unfit, Needy, Prior, NoTask, Clumsy"),
