@@ -152,16 +152,18 @@ def replay(search: Search, order: Sequence[Arch], curves: Mapping[Arch, list[tup
     from diffnag.search_loop.trial import Batch, Proposal
 
     study = Study.open(storage=None, name="replay", space=search.space, options={})
-    study.plan(Batch(tuple(map(Proposal, order))))
-    for planned in study.planned:
-        started = study.start(planned)
-        curve = curves[planned.proposal.arch]
+    study.begin_round()
+    claim = study.plan(Batch(tuple(map(Proposal, order))))
+    while claim:
+        curve = curves[claim.planned.proposal.arch]
         for step in curve:
-            poor = study.report(started, epochs=step[0], value=step[1]) and step is not curve[-1]
+            poor = study.report(claim, epochs=step[0], value=step[1]) and step is not curve[-1]
             if poor:
                 break
         epochs, value, seconds = step
-        study.tell(started, Outcome(value, None, seconds, epochs, pruned=poor))
+        study.tell(claim, Outcome(value, None, seconds, epochs, pruned=poor))
+        claim = study.take()
+    study.refresh()
     return study.history
 
 

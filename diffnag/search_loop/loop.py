@@ -17,15 +17,14 @@ from diffnag.search_loop.acquisition import ACQUISITIONS
 from diffnag.search_loop.baselines import Evolution, LocalSearch, Random
 from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.guided import Diffnag
+from diffnag.search_loop.leases import PATIENCE
 from diffnag.search_loop.methods import BASELINES, METHODS, Method
 from diffnag.search_loop.model_based import bananas, gp_enumerate
-from diffnag.search_loop.study import Outcome, Planned, Study
+from diffnag.search_loop.study import Claim, Outcome, Study
 from diffnag.search_loop.tpe import TPE
 from diffnag.search_loop.trial import Trial, best_of
 
 if TYPE_CHECKING:
-    import optuna
-
     from diffnag.arch import Arch
     from diffnag.datasets.images import ImageDataset
     from diffnag.generation import Generator
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from diffnag.training_plan import Plan
 
 Note = Callable[[str], object]
+OnTrial = Callable[[Trial], object]
 
 REWARDS = ("val", "test")
 CANDIDATES = 256
@@ -211,35 +211,60 @@ class Search:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.study.close()
 
-    def run(self, *, on_trial: Callable[[Trial], object] = lambda _: None, on_note: Note = lambda _: None) -> SearchResult:
-        """Search until the budget or the time is spent, or nothing is left to evaluate.
+    def run(self, *, on_trial: OnTrial = lambda _: None, on_note: Note = lambda _: None) -> SearchResult:
+        """`work`, then `result`."""
+        self.work(on_trial=on_trial, on_note=on_note)
+        return self.result(on_note=on_note)
 
-        `on_trial` is called after each label, `on_note` with what a user should know of a round. Raises
-        `PredictorError` where the predictor breaks its contract; what is evaluated by then is in the storage.
+    def work(self, *, on_trial: OnTrial = lambda _: None, on_note: Note = lambda _: None) -> None:
+        """Search until the budget or the time is spent, or nothing is left to evaluate, together with all workers of the study.
+
+        `on_trial` is called with each label, also with those of the other workers; `on_note` with what a user should know
+        of a round. Raises `PredictorError` where the predictor breaks its contract, `UserError` where the storage fails;
+        what is evaluated by then is in the storage.
         """
         options, study = self.options, self.study
-        while True:
-            for planned in study.planned:
+        told = {trial.number for trial in study.history}
+        waits = False
+        with study.answering():
+            while True:
+                study.refresh()
+                for trial in study.history:
+                    if trial.number not in told:
+                        told.add(trial.number)
+                        on_trial(trial)
+                so_far = f"after {len(told)} of {options.budget} labels"
+                if len(told) >= options.budget:
+                    return
                 if self._out_of_time:
-                    break
-                on_trial(self._evaluate(planned))
-            history = study.history
-            if len(history) >= options.budget:
-                break
-            if self._out_of_time:
-                on_note(f"the time is spent after {len(history)} of {options.budget} labels")
-                break
-            batch = self.method.propose(history, min(options.batch, options.budget - len(history)))
-            for note in batch.notes:
-                on_note(note)
-            if not batch.proposals:
-                on_note(f"nothing is left to evaluate after {len(history)} of {options.budget} labels")
-                break
-            study.plan(batch)
-        return self._result(on_note)
+                    on_note(f"the time is spent {so_far}")
+                    return
+                if claim := study.take() or self._plan(on_note):
+                    self._evaluate(claim, on_note)
+                elif study.others_at_work:
+                    if not waits and study.planned >= options.budget:
+                        waits = True
+                        on_note(f"all is planned {so_far}; waiting for what other workers evaluate")
+                    study.wait()
+                elif study.exhausted:
+                    on_note(f"nothing is left to evaluate {so_far}")
+                    return
 
-    def _result(self, on_note: Note) -> SearchResult:
-        """What the trials amount to; asks for the test value of the best by validation, which is no label."""
+    def _plan(self, on_note: Note) -> Claim | None:
+        """Plan a round, if it is on this worker to do so, and take the first place of it."""
+        options, study = self.options, self.study
+        if study.planned >= options.budget or study.exhausted or not study.begin_round():
+            return None
+        q = min(options.batch, options.budget - study.planned)
+        batch = self.method.propose(study.history, q, pending=study.pending)
+        for note in batch.notes:
+            on_note(note)
+        return study.plan(batch)
+
+    def result(self, *, on_note: Note = lambda _: None) -> SearchResult:
+        """What the trials of all workers amount to; asks for the test value of the best by validation, which is no label."""
+        with self.study.answering():
+            self.study.refresh()
         options, spent, history = self.options, self.study.spent, self.study.history
         curve = [best_of(history[: i + 1]) for i in range(len(history))]
         return SearchResult(
@@ -252,17 +277,17 @@ class Search:
             predictor_nfe=spent.predictor_nfe, seed=options.seed, budget=options.budget, trials=history,
         )  # fmt: skip
 
-    def _evaluate(self, planned: Planned) -> Trial:
+    def _evaluate(self, claim: Claim, on_note: Note) -> None:
         """Pay for one label. An evaluation that raises or gives no finite number is a failed one, not the end."""
-        started = self.study.start(planned)
-        begin = time.perf_counter()
+        arch, begin = claim.planned.proposal.arch, time.perf_counter()
         if isinstance(self.oracle, MultiFidelity):
-            outcome = self._watch(started, planned.proposal.arch, self.oracle)
+            outcome = self._watch(claim, arch, self.oracle)
         else:
-            outcome = Outcome(*self._ask(planned.proposal.arch, self.options.reward), cost_s=0.0)
-        return self.study.tell(started, replace(outcome, cost_s=time.perf_counter() - begin))
+            outcome = Outcome(*self._ask(arch, self.options.reward), cost_s=0.0)
+        if not self.study.tell(claim, replace(outcome, cost_s=time.perf_counter() - begin)):
+            on_note(f"trial {claim.planned.number} was given to another worker, as this one had not been heard of for {PATIENCE:g} s")
 
-    def _watch(self, started: optuna.Trial, arch: Arch, oracle: MultiFidelity) -> Outcome:
+    def _watch(self, claim: Claim, arch: Arch, oracle: MultiFidelity) -> Outcome:
         """An evaluation that is stopped where its values on the way are poor, or where the time is spent.
 
         The first that comes to an end is never stopped: without it there would be no best.
@@ -273,7 +298,7 @@ class Search:
             for epochs, value in oracle.stages(arch, dataset=self.options.dataset, split=self.options.reward):
                 if not math.isfinite(value):
                     break
-                poor = self.study.report(started, epochs=epochs, value=value)
+                poor = self.study.report(claim, epochs=epochs, value=value)
                 if may_stop and epochs < oracle.epochs and (poor or self._out_of_time):
                     return Outcome(value, None, 0.0, epochs, pruned=True)
         except UserError:

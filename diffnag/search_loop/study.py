@@ -1,30 +1,44 @@
-"""The memory of a search: its trials in an Optuna storage, written so that a kill loses no finished evaluation.
+"""The memory of a search: its trials in an Optuna storage, on which any number of workers may work.
 
-A round is stored as one plan before its first evaluation; a search that resumes finishes the plan, so it goes on
-exactly as the unbroken one would have.
+A study is a list of rounds; a round is a plan, which gives the next places among the labels an architecture each. Every trial
+of the storage is an attempt at one place. Whoever plans a round creates the trial of its first place to begin with; that is
+one step in every storage and has a number, so of those that begin the same round all know who was first. The plan is then
+written onto this trial at once, and the other places get waiting trials, which free workers take; a storage gives a trial to
+one of them. So no place is evaluated twice, and none beyond the budget is planned. A trial whose worker has died (see
+`leases`) is marked and its place gets another; an evaluation that was told is never lost. One worker alone plans only when all
+labels are there: what it does is a function of them, and it goes on after a kill exactly as it would have without.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from diffnag.errors import UserError
+from diffnag.search_loop.leases import Renewal, Watch, Worker, leases
+from diffnag.search_loop.storage import answering, close_storage, open_storage, opening, quiet, shown
 from diffnag.search_loop.trial import Batch, Proposal, Trial
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.distributions import CategoricalDistribution
+    from optuna.trial import FrozenTrial
 
+    from diffnag.arch import Arch
     from diffnag.protocols import SearchSpace
 
-JOURNAL = "journal:"
+LAYOUT = 2
+"""Of what is written to a storage; studies of another are refused."""
 UNPRUNED = 5
 """Whole evaluations before any is stopped early."""
+POLL_S = (0.01, 0.5)
+"""Seconds between two looks at the storage while there is nothing to do: at first, and at most."""
+ABANDONED = "abandoned"
+"""Attribute of a trial that is no label, as its worker has died, ended or come too late; True where it had written a plan."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +54,19 @@ class Spent:
 
 @dataclass(frozen=True)
 class Planned:
-    """A proposal with its place among the labels."""
+    """A proposal with its place among the labels, counted from 0."""
 
     number: int
     round: int
     proposal: Proposal
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A trial of the storage that this worker, and no other, is to evaluate."""
+
+    trial_id: int
+    planned: Planned
 
 
 @dataclass(frozen=True)
@@ -59,193 +81,381 @@ class Outcome:
 
 
 class Study:
-    """The trials of one search; one process at a time works on it. Made by `Study.open`, closed by `close`."""
+    """The trials of one search as one worker sees them. Made by `Study.open`, closed by `close`.
 
-    def __init__(self, study: optuna.Study, storage: optuna.storages.BaseStorage, space: SearchSpace) -> None:
-        self._study, self._storage, self._space = study, storage, space
-        self._close_abandoned()
-        labels = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished() and "abandoned" not in t.user_attrs]
-        self._trials = {trial.number: trial for trial in map(self._read, labels)}
-        self._plan: dict[str, Any] = study.user_attrs.get("plan", {"round": -1, "proposals": []})
-        self._before_s = max((t.user_attrs["outcome"]["wall_s"] for t in labels), default=0.0)
-        self._opened = time.perf_counter()
+    What the others do is seen after `refresh`.
+    """
+
+    def __init__(
+        self, study: optuna.Study, storage: optuna.storages.BaseStorage, space: SearchSpace, *, worker: Worker, url: str | None
+    ) -> None:
+        self._study, self._storage, self._space, self._worker, self._url = study, storage, space, worker, url
+        self._study_id = storage.get_study_id_from_name(study.study_name)
+        self._made = study.user_attrs["options"]
+        self._distributions = _distributions(space)
+        self._watch = Watch()
+        self._renewal = None if url is None else Renewal(lambda trial, count: storage.set_trial_user_attr(trial, worker.lease, count))
+        self._held: int | None = None
+        self._unsure = False  # whether an interrupt may have come between taking a trial and knowing so
+        self._plans: list[dict[str, Any]] = []
+        self._places: list[Planned] = []
+        self._texts: list[str] = []
+        self._labels: dict[int, Trial] = {}
+        self._open: dict[int, FrozenTrial] = {}
+        """Of each place without a label the trial that is there for it, waiting or running."""
+        self._superseded: list[FrozenTrial] = []
+        self._settled: set[int] = set()
+        self._planning: int | None = None
+        self._pause = POLL_S[0]
+        self._walls: list[float] = []
+        """Seconds in the loop at each label."""
+        self.refresh()
+        self._before_s, self._opened = max(self._walls, default=0.0), time.perf_counter()
 
     @classmethod
     def open(cls, *, storage: str | None, name: str, space: SearchSpace, options: Mapping[str, Any]) -> Study:
         """The study `name` in `storage` (None: in memory), made if need be; `options` are what it was made with.
 
         `storage` is a database URL, `journal:FILE` or a file that ends in `.log`. Raises `UserError` where it cannot
-        be opened, or where the study there was made with other options.
+        be opened, or where the study there was made with other options, by another version or by something else.
         """
         import optuna
 
-        asked = json.loads(json.dumps(options))
-        with quiet(), _refused(storage) if storage else nullcontext():
-            opened = _open_storage(storage)
-            study = optuna.create_study(
-                storage=opened, study_name=name, direction="maximize", load_if_exists=True,
-                sampler=optuna.samplers.RandomSampler(seed=0),  # never drawn from: every trial comes with its parameters
-                # compares with whole evaluations alone, so those a kill has left half done do not count
-                pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED),
-            )  # fmt: skip
-            made = study.user_attrs.get("options")
-            if made is None:
-                study.set_user_attr("options", made := asked)
-        if made != asked:
-            _close(opened)
-            other = [key for key in {**made, **asked} if made.get(key) != asked.get(key)]
-            told = "; ".join(f"{key} {made.get(key)!r}, not {asked.get(key)!r}" for key in other)
-            raise UserError(
-                f"study {name!r} in {shown(storage)} was made with {told}: it goes on with the options it was made with "
-                f"(the budget may grow); give another --out for others"
-            )
-        return cls(study, opened, space)
+        worker = Worker(known=storage is not None)
+        opened = open_storage(storage, worker=worker.id)
+        asked = json.loads(json.dumps({"layout": LAYOUT, **options}))
+        try:
+            with opening(storage or ""), quiet():
+                cached = optuna.storages.get_storage(opened)
+                study = optuna.create_study(
+                    storage=cached, study_name=name, direction="maximize", load_if_exists=True,
+                    sampler=optuna.samplers.RandomSampler(seed=0),  # never drawn from: every trial comes with its parameters
+                    # compares with whole evaluations alone, so those a kill has left half done do not count
+                    pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED),
+                )  # fmt: skip
+                begun = bool(study.get_trials(deepcopy=False))
+                if "options" not in study.user_attrs and not begun:
+                    study.set_user_attr("options", asked)
+            _check(study.user_attrs.get("options"), asked, told=f"study {name!r} in {shown(storage)}")
+            return cls(study, cached, space, worker=worker, url=storage)
+        except BaseException:
+            close_storage(opened)
+            worker.close()
+            raise
+
+    # -- what is known
 
     @property
     def history(self) -> tuple[Trial, ...]:
         """All labels so far, in the order of proposing."""
-        return tuple(self._trials[number] for number in sorted(self._trials))
+        return tuple(self._labels[number] for number in sorted(self._labels))
+
+    @property
+    def pending(self) -> tuple[Arch, ...]:
+        """What is planned and has no label yet."""
+        return tuple(place.proposal.arch for place in self._places if place.number not in self._labels)
+
+    @property
+    def planned(self) -> int:
+        """How many places have a plan, those with a label included."""
+        return len(self._places)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the last round found nothing left to plan."""
+        return bool(self._plans) and not self._plans[-1]["proposals"]
+
+    @property
+    def others_at_work(self) -> int:
+        """Trials that other workers plan or evaluate."""
+        from optuna.trial import TrialState
+
+        return sum(trial.state == TrialState.RUNNING for trial in self._open.values()) + (self._planning is not None)
 
     @property
     def spent(self) -> Spent:
-        counts = {key: self._plan[key] for key in ("nfe", "predictor_nfe", "guidance") if key in self._plan}
-        return Spent(**counts, wall_s=self._before_s + time.perf_counter() - self._opened)
-
-    @property
-    def planned(self) -> list[Planned]:
-        """What of the current round is still to be evaluated."""
-        return [
-            Planned(number, self._plan["round"], Proposal(self._space.from_str(text), mean, std))
-            for number, text, mean, std in self._plan["proposals"]
-            if number not in self._trials
-        ]
-
-    def plan(self, batch: Batch) -> None:
-        """Begin the next round; in one write, so that a kill leaves the whole round or none of it."""
-        before = self.spent
-        self._plan = {
-            "round": self._plan["round"] + 1,
-            "proposals": [
-                (len(self._trials) + i, self._space.to_str(p.arch), p.predicted_mean, p.predicted_std)
-                for i, p in enumerate(batch.proposals)
-            ],
-            "nfe": before.nfe + batch.nfe,
-            "predictor_nfe": before.predictor_nfe + batch.predictor_nfe,
-            "guidance": batch.guidance if batch.guidance != "none" else before.guidance,
-        }
-        self._study.set_user_attr("plan", self._plan)
-
-    def start(self, planned: Planned) -> optuna.Trial:
-        """Write down that the evaluation of `planned` begins."""
-        from optuna.distributions import CategoricalDistribution
-
-        proposal = planned.proposal
-        attributes = {
-            "number": planned.number, "round": planned.round, "arch": self._space.to_str(proposal.arch),
-            "predicted_mean": proposal.predicted_mean, "predicted_std": proposal.predicted_std,
-        }  # fmt: skip
-        self._study.enqueue_trial(self._space.to_parameters(proposal.arch), user_attrs=attributes)
-        return self._study.ask({name: CategoricalDistribution(choices) for name, choices in self._space.parameters.items()})
-
-    def report(self, started: optuna.Trial, *, epochs: int, value: float) -> bool:
-        """Write down a value seen on the way; whether to stop there, as it is below the median of whole evaluations."""
-        started.report(value, step=epochs)
-        return started.should_prune()
-
-    def tell(self, started: optuna.Trial, outcome: Outcome) -> Trial:
-        """Write down what came of it."""
-        from optuna.trial import TrialState
-
-        state = TrialState.FAIL if outcome.error is not None else TrialState.PRUNED if outcome.pruned else TrialState.COMPLETE
-        told = {"error": outcome.error, "cost_s": outcome.cost_s, "wall_s": self.spent.wall_s, "epochs": outcome.epochs}
-        started.set_user_attr("outcome", told)
-        value = outcome.value if state == TrialState.COMPLETE else None  # a pruned one keeps the last that was reported
-        trial = self._read(self._study.tell(started, value, state=state))
-        self._trials[trial.number] = trial
-        return trial
-
-    def close(self) -> None:
-        """Let go of the storage's connections."""
-        _close(self._storage)
-
-    def _read(self, trial: optuna.trial.FrozenTrial) -> Trial:
-        from optuna.trial import TrialState
-
-        attributes, outcome = trial.user_attrs, trial.user_attrs["outcome"]
-        return Trial(
-            number=attributes["number"], round=attributes["round"], arch=self._space.from_str(attributes["arch"]),
-            value=trial.value, error=outcome["error"], cost_s=outcome["cost_s"],
-            predicted_mean=attributes["predicted_mean"], predicted_std=attributes["predicted_std"],
-            epochs=outcome.get("epochs"), pruned=trial.state == TrialState.PRUNED, curve=tuple(sorted(trial.intermediate_values.items())),
+        kinds = [plan["guidance"] for plan in self._plans if plan["guidance"] != "none"]
+        return Spent(
+            nfe=sum(plan["nfe"] for plan in self._plans), predictor_nfe=sum(plan["predictor_nfe"] for plan in self._plans),
+            guidance=kinds[-1] if kinds else "none", wall_s=self._before_s + time.perf_counter() - self._opened,
         )  # fmt: skip
 
-    def _close_abandoned(self) -> None:
-        """Close what a dead process has left: no label was paid for it, and the plan has it evaluated again."""
+    def refresh(self) -> None:
+        """See what all workers have done; what dead ones have left is marked, or finished where they had an outcome."""
+        before = len(self._places), len(self._labels)
+        trials = self._unsettled()
+        if dead := [trial for trial in trials if self._is_abandoned(trial)]:
+            for trial in dead:
+                self._bury(self._id(trial))
+            trials = self._unsettled()
+        plans: dict[int, dict[str, Any]] = {}
+        for trial in trials:
+            if "plan" in trial.user_attrs and trial.user_attrs.get(ABANDONED, True):
+                plans.setdefault(trial.user_attrs["round"], trial.user_attrs["plan"])
+        while (plan := plans.get(len(self._plans))) is not None:
+            self._add_round(plan)
+        self._see(trials)
+        if before != (len(self._places), len(self._labels)):
+            self._pause = POLL_S[0]
+
+    # -- what is to be done
+
+    def take(self) -> Claim | None:
+        """The first planned place that nobody evaluates, which is this worker's from now on; None where there is none."""
         from optuna.trial import TrialState
 
-        while self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            self._study.ask()
-        study_id = self._storage.get_study_id_from_name(self._study.study_name)
-        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
-            self._storage.set_trial_user_attr(trial_id, "abandoned", True)
-            self._study.tell(trial.number, state=TrialState.FAIL)
+        if missing := [place for place in self._places if place.number not in self._labels and place.number not in self._open]:
+            for place in missing:
+                self._enqueue(place)
+            self.refresh()
+        for trial in self._superseded:
+            self._mark(self._id(trial), planned=False)
+        for number in sorted(self._open):
+            trial_id = self._id(self._open[number])
+            if self._open[number].state == TrialState.WAITING and self._won(trial_id):
+                return Claim(trial_id, self._places[number])
+        return None
+
+    def begin_round(self) -> bool:
+        """Whether it is on this worker to plan the next round, by `plan`; no other does so meanwhile."""
+        from optuna.trial import TrialState, create_trial
+
+        if self._planning is not None:
+            return False
+        _check(self._study.user_attrs.get("options"), self._made, told=f"study {self._study.study_name!r} in {shown(self._url)}")
+        template = create_trial(state=TrialState.RUNNING, user_attrs={"round": len(self._plans), self._worker.lease: 0})
+        self._unsure = True
+        self._hold(self._storage.create_new_trial(self._study_id, template))
+        self.refresh()
+        if self._planning == self._held:
+            return True
+        self._let_go()
+        return False
+
+    def plan(self, batch: Batch) -> Claim | None:
+        """Write the round down, in one step; the first of its places is this worker's. None where there is none, or no more."""
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        assert self._held is not None
+        proposals = [(self._space.to_str(p.arch), p.predicted_mean, p.predicted_std) for p in batch.proposals]
+        plan = {"proposals": proposals, "nfe": batch.nfe, "predictor_nfe": batch.predictor_nfe, "guidance": batch.guidance}
+        trial_id, first = self._held, len(self._places)
+        try:
+            self._storage.set_trial_user_attr(trial_id, "plan", plan)
+            if proposals:
+                self._describe(trial_id, batch.proposals[0].arch)
+        except UpdateFinishedTrialError:  # it took so long that another worker has taken the round over
+            self._let_go()
+            return None
+        if not proposals:
+            self._let_go()
+            self.refresh()
+            return None
+        self.refresh()
+        for place in self._places[first + 1 :]:
+            self._enqueue(place)
+        self.refresh()
+        return Claim(trial_id, self._places[first])
+
+    def report(self, claim: Claim, *, epochs: int, value: float) -> bool:
+        """Write down a value seen on the way; whether to stop there, as it is below the median of whole evaluations."""
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        with self.answering():  # as the evaluation goes on within whatever may fail
+            try:
+                self._storage.set_trial_intermediate_value(claim.trial_id, epochs, value)
+            except UpdateFinishedTrialError:
+                return False  # taken over: `tell` says so
+            return self._study.pruner.prune(self._study, self._storage.get_trial(claim.trial_id))
+
+    def tell(self, claim: Claim, outcome: Outcome) -> bool:
+        """Write down what came of it; False where another worker has the place, as this one seemed dead."""
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        told = {**asdict(outcome), "wall_s": self.spent.wall_s}
+        try:
+            self._storage.set_trial_user_attr(claim.trial_id, "outcome", told)
+            self._finish(claim.trial_id, told)
+        except UpdateFinishedTrialError:
+            return False
+        finally:
+            self._release()
+        return True
+
+    def wait(self) -> None:
+        """Let some time pass, the more the longer nothing happens."""
+        time.sleep(self._pause)
+        self._pause = min(2 * self._pause, POLL_S[1])
+
+    def answering(self) -> AbstractContextManager[None]:
+        """Within it a storage that fails is a `UserError`."""
+        return answering(self._url)
+
+    def close(self) -> None:
+        """Give back what is held, and let go of the storage's connections."""
+        if self._renewal:
+            self._renewal.close()
+        with suppress(UserError), self.answering():
+            self._let_go()
+        close_storage(self._storage)
+        self._worker.close(forgotten=self._held is None and not self._unsure)
+
+    # -- reading
+
+    def _id(self, trial: FrozenTrial) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number)
+
+    def _unsettled(self) -> list[FrozenTrial]:
+        """Trials of which not everything has been read, in the order in which they were made; none but this package's."""
+        trials = self._study.get_trials(deepcopy=False)
+        return [trial for trial in trials if trial.number not in self._settled and "round" in trial.user_attrs]
+
+    def _is_abandoned(self, trial: FrozenTrial) -> bool:
+        from optuna.trial import TrialState
+
+        others = trial.state == TrialState.RUNNING and self._id(trial) != self._held
+        return others and self._watch.abandoned(trial.number, leases(trial.user_attrs))
+
+    def _add_round(self, plan: dict[str, Any]) -> None:
+        for text, mean, std in plan["proposals"]:
+            self._places.append(Planned(len(self._places), len(self._plans), Proposal(self._space.from_str(text), mean, std)))
+            self._texts.append(text)
+        self._plans.append({**plan, "first": len(self._places) - len(plan["proposals"])})
+
+    def _see(self, trials: list[FrozenTrial]) -> None:
+        from optuna.trial import TrialState
+
+        self._open, self._superseded, self._planning = {}, [], None
+        for trial in trials:
+            attributes = trial.user_attrs
+            place = self._place_of(trial)
+            if trial.state.is_finished():
+                self._settled.add(trial.number)
+                if place is not None and place not in self._labels and "outcome" in attributes:
+                    self._labels[place] = self._label(self._places[place], trial)
+                    self._walls.append(attributes["outcome"]["wall_s"])
+            elif place is not None and place not in self._labels and place not in self._open:
+                self._open[place] = trial
+            elif trial.state == TrialState.WAITING:
+                self._superseded.append(trial)
+            elif not {"plan", "number", ABANDONED} & attributes.keys() and attributes["round"] == len(self._plans) and self._planning is None:
+                self._planning = self._id(trial)
+
+    def _place_of(self, trial: FrozenTrial) -> int | None:
+        """The place that a trial is an attempt at; None where it is none, or the plan gave the place to something else."""
+        attributes = trial.user_attrs
+        if ABANDONED in attributes:
+            return None
+        if "plan" not in attributes:
+            place, arch = attributes.get("number"), attributes.get("arch")
+        elif attributes["round"] < len(self._plans) and attributes["plan"]["proposals"]:
+            place, arch = self._plans[attributes["round"]]["first"], attributes["plan"]["proposals"][0][0]
+        else:
+            return None
+        return place if place is not None and place < len(self._texts) and self._texts[place] == arch else None
+
+    def _label(self, place: Planned, trial: FrozenTrial) -> Trial:
+        outcome = trial.user_attrs["outcome"]
+        return Trial(
+            number=place.number, round=place.round, arch=place.proposal.arch,
+            value=outcome["value"], error=outcome["error"], cost_s=outcome["cost_s"],
+            predicted_mean=place.proposal.predicted_mean, predicted_std=place.proposal.predicted_std,
+            epochs=outcome["epochs"], pruned=outcome["pruned"], curve=tuple(sorted(trial.intermediate_values.items())),
+        )  # fmt: skip
+
+    # -- writing
+
+    def _enqueue(self, place: Planned) -> None:
+        from optuna.trial import TrialState, create_trial
+
+        parameters = self._space.to_parameters(place.proposal.arch)
+        attributes = {"round": place.round, "number": place.number, "arch": self._texts[place.number]}
+        waiting = create_trial(
+            state=TrialState.WAITING, params=parameters, distributions=dict(self._distributions), user_attrs=attributes
+        )  # fmt: skip
+        self._storage.create_new_trial(self._study_id, waiting)
+
+    def _describe(self, trial_id: int, arch: Arch) -> None:
+        """Give a trial that was made before its architecture was known the parameters of it."""
+        for name, choice in self._space.to_parameters(arch).items():
+            distribution = self._distributions[name]
+            self._storage.set_trial_param(trial_id, name, distribution.to_internal_repr(choice), distribution)
+
+    def _won(self, trial_id: int) -> bool:
+        """Take a waiting trial; one worker alone can. Those who bid in vain withdraw."""
+        from optuna.exceptions import UpdateFinishedTrialError
+        from optuna.trial import TrialState
+
+        self._unsure = True
+        try:
+            self._storage.set_trial_user_attr(trial_id, self._worker.lease, 0)
+            if self._storage.set_trial_state_values(trial_id, TrialState.RUNNING):
+                self._hold(trial_id)
+                return True
+            self._storage.set_trial_user_attr(trial_id, self._worker.lease, None)
+        except UpdateFinishedTrialError:
+            pass
+        self._unsure = False
+        return False
+
+    def _hold(self, trial_id: int) -> None:
+        self._held, self._unsure = trial_id, False
+        if self._renewal:
+            self._renewal.hold(trial_id)
+
+    def _release(self) -> None:
+        if self._renewal:
+            self._renewal.release()
+        self._held = None
+
+    def _let_go(self) -> None:
+        """Of what is held, which stays without an outcome."""
+        if self._held is not None:
+            self._bury(self._held)
+        self._release()
+
+    def _bury(self, trial_id: int) -> None:
+        """End a trial that nobody works on any more. It is read anew: its worker may have written until it died."""
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        attributes = self._storage.get_trial(trial_id).user_attrs
+        if "outcome" in attributes:
+            with suppress(UpdateFinishedTrialError):
+                self._finish(trial_id, attributes["outcome"])
+        else:
+            self._mark(trial_id, planned="plan" in attributes)
+
+    def _mark(self, trial_id: int, *, planned: bool) -> None:
+        from optuna.exceptions import UpdateFinishedTrialError
+        from optuna.trial import TrialState
+
+        with suppress(UpdateFinishedTrialError):  # another worker has done so
+            self._storage.set_trial_user_attr(trial_id, ABANDONED, planned)
+            self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
+
+    def _finish(self, trial_id: int, outcome: Mapping[str, Any]) -> None:
+        from optuna.trial import TrialState
+
+        failed = outcome["error"] is not None
+        state = TrialState.FAIL if failed else TrialState.PRUNED if outcome["pruned"] else TrialState.COMPLETE
+        self._storage.set_trial_state_values(trial_id, state, None if failed else [outcome["value"]])
 
 
-def _open_storage(storage: str | None) -> optuna.storages.BaseStorage:
-    import optuna
-    from optuna.storages.journal import JournalFileBackend
+def _distributions(space: SearchSpace) -> dict[str, CategoricalDistribution]:
+    from optuna.distributions import CategoricalDistribution
 
-    if storage is None:
-        return optuna.storages.InMemoryStorage()
-    if storage.startswith(JOURNAL) or storage.endswith(".log"):
-        return optuna.storages.JournalStorage(JournalFileBackend(storage.removeprefix(JOURNAL)))
-    sqlite = storage.startswith("sqlite:")
-    return optuna.storages.RDBStorage(storage, engine_kwargs={"pool_events": [(_write_ahead, "connect")]} if sqlite else None)
+    return {name: CategoricalDistribution(choices) for name, choices in space.parameters.items()}
 
 
-def shown(storage: str | None) -> str:
-    """The storage as it may be printed and written: without the password."""
-    return "memory" if storage is None else re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", storage)
-
-
-def _close(storage: optuna.storages.BaseStorage) -> None:
-    import optuna
-
-    storage.remove_session()
-    if isinstance(storage, optuna.storages.RDBStorage):
-        storage.engine.dispose()
-
-
-def _write_ahead(connection: Any, _: Any) -> None:
-    """A commit of SQLite as such waits for the disk several times; with a write-ahead log it is as safe and quick."""
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Optuna without its lines on what it makes."""
-    import optuna
-
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(before)
-
-
-@contextmanager
-def _refused(storage: str | None) -> Iterator[None]:
-    """Whatever keeps a storage from opening, in one sentence."""
-    from optuna.exceptions import OptunaError
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except (SQLAlchemyError, OptunaError, OSError, ImportError, RuntimeError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
+def _check(made: Mapping[str, Any] | None, asked: Mapping[str, Any], *, told: str) -> None:
+    """Refuse a study that was made with other options than those asked for."""
+    if made is None:
+        raise UserError(f"{told} was not made by diffnag.search; give another --study")
+    if made.get("layout") != LAYOUT:
+        raise UserError(f"{told} was made by another version of diffnag, which writes studies otherwise; give another --out or --study")
+    if other := [key for key in {**made, **asked} if made.get(key) != asked.get(key)]:
+        differing = "; ".join(f"{key} {made.get(key)!r}, not {asked.get(key)!r}" for key in other)
         raise UserError(
-            f"cannot open storage {shown(storage)!r}, expected is sqlite:///FILE, journal:FILE or postgresql+psycopg://...: {reason}"
-        ) from error
+            f"{told} was made with {differing}: it goes on with the options it was made with (the budget may grow); "
+            f"give another --out for others"
+        )
