@@ -177,10 +177,10 @@ def table(rows: Sequence[Mapping[str, Any]], tests: Sequence[Mapping[str, Any]],
         told = "mean best validation value" if protocol == "V" else "mean best test value"
         lines = [
             f"## {benchmark}, protocol {protocol}", "",
-            f"The {told} after so many labels (standard error), and what the searches that found the optimum, {own[0]['optimum']:g}, "
-            f"took.{' `test`: of the best by validation, at the end.' if protocol == 'V' else ''} `p`: the paired test of "
-            f"`{ours}` at {at[-1]} labels.", "",
-            f"| method | seeds | {' | '.join(at)} | {'test | ' if protocol == 'V' else ''}found | median labels | s a label | p |",
+            f"The {told} after so many labels (standard error). `found`: searches that bought the optimum, {own[0]['optimum']:g}, "
+            f"and the median of the labels it took. {'`test`: of the best by validation, at the end. ' if protocol == 'V' else ''}"
+            f"`s`: of one core, a label. `p`: of the paired test of `{ours}` at {at[-1]} labels.", "",
+            f"| method | seeds | {' | '.join(at)} | {'test | ' if protocol == 'V' else ''}found | median | s | p |",
             "| --- " * (len(at) + 6 + (protocol == "V")) + "|",
         ]  # fmt: skip
         for row in own:

@@ -90,7 +90,7 @@ def run(contender: Contender, *, benchmark: str, protocol: str, seed: int, budge
     `steps` has a row for each label that brought a new best: its number from 1, the value, and under V the test value of that
     architecture (a look-up for the report; no method sees it). `hit` is the label that bought the best canonical class of the
     table, None where none did: a copy is not paid for again, so the value of another member may be all that can be had of the
-    class. Under T the search stops at the best value there is.
+    class. Under T the search stops at the best value there is. `seconds` are this process's of one core.
     """
     from diffnag.search_loop.loop import Search, SearchOptions
 
@@ -119,7 +119,7 @@ def run(contender: Contender, *, benchmark: str, protocol: str, seed: int, budge
         space=name, dataset=dataset, oracle="table", reward=split, budget=budget, seed=seed,
         **{"batch": 1, **contender.options, "method": contender.method},
     )  # fmt: skip
-    begin = time.perf_counter()
+    begin = time.process_time()
     draws = Draws(space, mutate=contender.draws == "mutation") if contender.draws else None
     generator: Any = draws or (_generator(name) if contender.method == "diffnag" else None)
     with Search(options, oracle=oracle, generator=generator) as search:
@@ -130,7 +130,7 @@ def run(contender: Contender, *, benchmark: str, protocol: str, seed: int, budge
             search.run(on_trial=note)
     return {
         "steps": steps, "labels": labels, "hit": hits[0] if hits else None, "labels_source": sources,
-        "seconds": round(time.perf_counter() - begin, 3),
+        "seconds": round(time.process_time() - begin, 3),
     }  # fmt: skip
 
 

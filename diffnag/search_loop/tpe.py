@@ -31,8 +31,8 @@ ASKS = 200
 class TPE:
     """Optuna's `TPESampler` with its defaults (Bergstra et al., NeurIPS 2011; Watanabe, arXiv 2304.11127), told all labels anew each time.
 
-    Suggestions that make no architecture of the domain, or one that was paid for, are told as failed, which the
-    estimator leaves out, and it is asked again; what is proposed or pending counts as running (its constant liar).
+    A suggestion that makes no architecture of the domain is told as failed, which the estimator leaves out; one that was paid
+    for stays running, like what is proposed or pending, and its constant liar leads the next elsewhere.
     """
 
     domain: Domain
@@ -50,20 +50,20 @@ class TPE:
         misses = 0
         while len(found) < q and misses < ASKS:
             trial = study.ask(distributions)
-            if fresh := next(self.domain.fresh(self._decoded(trial.params), seen), None):
-                found.append(fresh)
-                misses = 0
-            else:
+            if not (archs := self._decoded(trial.params)):
                 study.tell(trial, state=TrialState.FAIL)
-                misses += 1
+            fresh = list(self.domain.fresh(archs, seen))
+            found += fresh
+            misses = 0 if fresh else misses + 1
         return batch_of([*found, *islice(self.domain.random(rng, seen), q - len(found))])
 
     def _decoded(self, parameters: Mapping[str, str]) -> list[Arch]:
-        """The architecture, or nothing where the choices make none."""
+        """The architecture, or nothing where the choices make none or the limits forbid it."""
         try:
-            return [self.domain.space.from_parameters(parameters)]
+            arch = self.domain.space.from_parameters(parameters)
         except UserError:
             return []
+        return [arch] if self.domain.allows(arch) else []
 
     def _told(self, history: History, pending: Sequence[Arch], *, seed: int) -> tuple[optuna.Study, dict[str, BaseDistribution]]:
         """A private study that knows the history, and what to ask it for."""
@@ -77,7 +77,7 @@ class TPE:
             name: optuna.distributions.CategoricalDistribution(choices) for name, choices in space.parameters.items()
         }
         with quiet():
-            study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=1))
+            study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=1, constant_liar=True))
 
         def told(arch: Arch, state: TrialState, trial: Trial | None = None) -> optuna.trial.FrozenTrial:
             return create_trial(
