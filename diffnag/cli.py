@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import os
+import signal
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn
 
 from diffnag.errors import UserError
 
@@ -24,10 +28,22 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(2)
     except KeyboardInterrupt as interrupt:
         print(str(interrupt) or "interrupted", file=sys.stderr)
+        if main.__module__ == "__main__":
+            _leave(INTERRUPTED)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output left, as `| head` does
         sys.exit(0)
+
+
+def _leave(code: int) -> NoReturn:
+    """End this process without taking its modules down one by one, which with torch and its like takes seconds."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    atexit._run_exitfuncs()
+    with suppress(OSError):  # the reader of our output may have left, too
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def positive_int(text: str) -> int:

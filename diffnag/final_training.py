@@ -16,7 +16,8 @@ from diffnag.errors import UserError
 from diffnag.finished import Finish, Finished, Share
 from diffnag.model_file import Classifier, Description, export_onnx, read_model, save_model
 from diffnag.protocols import HasResNetLike
-from diffnag.search_loop.loop import Search, SearchResult
+from diffnag.search_loop.loop import Search
+from diffnag.search_loop.result import SearchResult
 from diffnag.training import Diverged, Recipe, as_input, channel_statistics, logits, train
 from diffnag.training_plan import measured_size
 

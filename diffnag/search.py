@@ -4,35 +4,51 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from diffnag import cli
 from diffnag.errors import UserError
+
+LOCK = ".lock"
 
 
 def main() -> None:
     """Parse the command line, search, write the results."""
     args = _parser().parse_args()
 
-    from diffnag.search_loop.loop import Search, SearchOptions
+    from diffnag.search_loop.loop import Search
+    from diffnag.search_loop.options import SearchOptions
     from diffnag.search_loop.report import write_options, write_result
     from diffnag.search_loop.screen import Screen
+    from diffnag.search_loop.storage import shown
+    from diffnag.search_loop.workers import Helpers, threads_each, use_threads
 
-    given = {key: value for key, value in vars(args).items() if key not in ("out", "storage", "compare")}
-    options = SearchOptions(**given).resolved()
+    runs = ("out", "storage", "study", "workers", "compare")
+    options = SearchOptions(**{key: value for key, value in vars(args).items() if key not in runs}).resolved()
     folder = args.out or Path("runs") / _name(options.space, _dataset_name(options.dataset), options.predictor or options.method, options.seed)
-    with _held(folder):
-        storage = args.storage or f"sqlite:///{folder.resolve() / 'study.db'}"
-        with Search(options, storage=storage, name=folder.resolve().name) as search, Screen() as screen:
-            if args.compare and search.images is None:
-                raise UserError(f"--compare is for one's own images, and {options.dataset!r} names none; leave it out")
-            write_options(folder, search, storage=storage)
-            screen.begin(search, folder=folder)
-            finished = None
-            try:
-                result = search.run(on_trial=screen.trial, on_note=screen.note)
+    _make(folder)
+    storage = args.storage or f"sqlite:///{folder.resolve() / 'study.db'}"
+    name = args.study or folder.resolve().name
+    workers = min(args.workers, options.budget)
+    threads = threads_each(workers) if workers > 1 else None
+    with _stoppable(), Search(options, storage=storage, name=name) as search, Screen() as screen:
+        if args.compare and search.images is None:
+            raise UserError(f"--compare is for one's own images, and {options.dataset!r} names none; leave it out")
+        write_options(folder, search, storage=storage)
+        screen.begin(search, folder=folder)
+        if threads is not None:
+            screen.note(f"{workers} workers of {threads} {'thread' if threads == 1 else 'threads'} each")
+            use_threads(threads)
+        try:
+            with Helpers(workers - 1, options, storage=storage, name=name, threads=threads or 1) as helpers:
+                search.work(on_trial=screen.trial, on_note=screen.note)
+                helpers.wait(on_note=screen.note)
+            result = search.result(on_note=screen.note)
+            with _alone_in(folder, on_note=screen.note):
+                finished = None
                 if search.images is not None:
                     from diffnag.final_training import finish
 
@@ -41,9 +57,10 @@ def main() -> None:
                         search, result, folder=folder, storage=storage, compare=args.compare,
                         on_progress=screen.progress, on_note=screen.note,
                     )  # fmt: skip
-            except KeyboardInterrupt as interrupt:
-                raise KeyboardInterrupt(f"stopped; {screen.done} are saved in {folder}, the same command goes on") from interrupt
-        write_result(folder, result, search.space, more=finished.to_json() if finished else None)
+                write_result(folder, result, search.space, more=finished.to_json() if finished else None)
+        except KeyboardInterrupt as interrupt:
+            where = folder if args.storage is None else f"{shown(storage)}, study {name}"
+            raise KeyboardInterrupt(f"stopped; {screen.done} are saved in {where}, the same command goes on") from interrupt
         screen.end(result, search.space, folder=folder, finish=finished)
 
 
@@ -63,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         "images, else the table if it is here, else the surrogate")  # fmt: skip
     add("--reward", default="val", help="val (the best is tested once at the end) or test (default: %(default)s)")
     add("--budget", type=cli.positive_int, default=30, help="evaluations, all included (default: %(default)s)")
-    add("--batch", type=cli.positive_int, default=5, help="evaluations a round (default: %(default)s)")
+    add("--batch", type=cli.positive_int, default=5, help="evaluations planned at once, for all workers (default: %(default)s)")
     add("--method", default="diffnag", help="diffnag, random, evolution, local-search, bananas, tpe or gp-enumerate (default: %(default)s)")
     add("--acquisition", help="ei, ucb, pi or ts (default: ei)")
     add("--candidates", type=cli.positive_int, help="architectures generated a round (default: 256)")
@@ -82,7 +99,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=cli.seed, default=0, help="default: %(default)s")
     add("--device", default="auto", help="default: %(default)s")
     add("--out", type=Path, help="folder (default: runs/<space>-<dataset>-<predictor>-<seed>; a baseline's method as predictor)")
-    add("--storage", metavar="URL", help="sqlite:///FILE, journal:FILE or postgresql+psycopg://... (default: study.db in --out)")
+    add("--storage", metavar="URL", help="sqlite:///FILE, journal:FILE or postgresql+psycopg://USER@HOST/DATABASE: the same "
+        "command on any number of machines works on one study there (default: sqlite, study.db in --out)")  # fmt: skip
+    add("--study", metavar="NAME", help="of the study in the storage (default: the name of the folder --out)")
+    add("--workers", type=cli.positive_int, default=1, metavar="N", help="processes on this machine that share the search and the "
+        "cores (default: %(default)s)")  # fmt: skip
     return parser
 
 
@@ -97,26 +118,40 @@ def _name(*parts: str | int) -> str:
     return "-".join("".join(c if c.isalnum() or c in "-_." else "." for c in str(part)) for part in parts)
 
 
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Make the folder and hold it: two searches at work on one study would take each other's trials for abandoned."""
+def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        os.close(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666))
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}") from error
+
+
+@contextmanager
+def _alone_in(folder: Path, *, on_note: Callable[[str], object]) -> Iterator[None]:
+    """Of the workers that share a folder one at a time trains the best and writes the results."""
+    handle = os.open(folder / LOCK, os.O_RDWR)
     try:
-        try:
+        with suppress(ImportError):  # Windows has no such lock
             import fcntl
 
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:
-            pass  # Windows has no such lock
-        except OSError as error:
-            raise UserError(f"another search is at work in {folder}; give another --out") from error
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                on_note(f"another worker writes the results to {folder}; waiting for it")
+                fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """A cluster's scheduler ends a job as Ctrl-C does: what is evaluated goes back to the queue at once."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

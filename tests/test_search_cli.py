@@ -17,7 +17,7 @@ import pytest
 from matplotlib.image import imread
 
 from diffnag import cli
-from diffnag.search import _held, main
+from diffnag.search import main
 from diffnag.search_loop.acquisition import ACQUISITIONS
 from diffnag.search_loop.methods import METHODS
 from search_spaces.nasbench201 import NASBench201
@@ -89,13 +89,6 @@ def test_the_same_command_reports_again_and_other_options_are_refused(
     assert "was made with seed 0, not 1" in capsys.readouterr().err
     assert call(monkeypatch, *command, "--budget", "9") == 0
     assert trials(tmp_path / "run")[:6] == before
-
-
-def test_two_searches_in_one_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with _held(tmp_path):
-        assert call(monkeypatch, *TOY, "--out", tmp_path) == 2
-    assert "another search is at work in" in capsys.readouterr().err
-    assert call(monkeypatch, *TOY, "--budget", "1", "--out", tmp_path) == 0
 
 
 def test_the_default_folder_names_the_search(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -5,21 +5,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from diffnag.errors import DataNotFound, UserError, unknown
-from diffnag.plugins import load_space, make_oracle, names
-from diffnag.protocols import MultiFidelity, NeedsImages
-from diffnag.search_loop.acquisition import ACQUISITIONS
+from diffnag.errors import UserError, unknown
+from diffnag.plugins import load_space
+from diffnag.protocols import MultiFidelity
 from diffnag.search_loop.baselines import Evolution, LocalSearch, Random
 from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.guided import Diffnag
 from diffnag.search_loop.leases import PATIENCE
-from diffnag.search_loop.methods import BASELINES, METHODS, Method
+from diffnag.search_loop.methods import Method
 from diffnag.search_loop.model_based import bananas, gp_enumerate
+from diffnag.search_loop.options import SEARCH_SHARE, SearchOptions
+from diffnag.search_loop.oracle import find_oracle, is_own_images, oracle_on_images, refuse_image_options
+from diffnag.search_loop.result import Best, SearchResult
 from diffnag.search_loop.study import Claim, Outcome, Study
 from diffnag.search_loop.tpe import TPE
 from diffnag.search_loop.trial import Trial, best_of
@@ -29,127 +30,16 @@ if TYPE_CHECKING:
     from diffnag.datasets.images import ImageDataset
     from diffnag.generation import Generator
     from diffnag.predicting import CheckedPredictor
-    from diffnag.protocols import Oracle, SearchSpace, Size
+    from diffnag.protocols import Oracle, Size
     from diffnag.training_plan import Plan
 
 Note = Callable[[str], object]
 OnTrial = Callable[[Trial], object]
 
-REWARDS = ("val", "test")
-CANDIDATES = 256
-"""Architectures generated a round."""
-SCALE = 6.0
-"""Of the guidance: twice that of generation, as a search wants the best more than variety."""
-SEARCH_SHARE = 0.6
-"""Of the time limit, where the best architecture is trained on one's own images afterwards."""
 FINAL_SECONDS = 45.0
 """Of one core, about, for that last training, where there is no time limit."""
 FINAL_EPOCHS = 3
 """Times as many as of an evaluation, where these were asked for."""
-
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """What is searched for, and how.
-
-    `predictor`, `acquisition`, `candidates`, `scale` and `checkpoint` belong to method `diffnag` and are refused with
-    a baseline, but for the `acquisition` of `gp-enumerate`. `reward` is the split whose accuracy is maximised: `val` is
-    protocol V, `test` protocol T.
-
-    `dataset` is one that the oracle knows, or a user's own images (see `diffnag.datasets.images`); `image_size` (pixels a
-    side) and `epochs` (of a whole evaluation) belong to these. `time_limit` is in seconds.
-    """
-
-    dataset: str
-    predictor: str | None = None
-    space: str = "nasbench201"
-    oracle: str = "auto"
-    reward: str = "val"
-    budget: int = 30
-    batch: int = 5
-    method: str = "diffnag"
-    acquisition: str | None = None
-    candidates: int | None = None
-    scale: float | None = None
-    checkpoint: Path | None = None
-    max_params: int | None = None
-    max_flops: int | None = None
-    image_size: int | None = None
-    epochs: int | None = None
-    time_limit: float | None = None
-    seed: int = 0
-    device: str = "auto"
-
-    def resolved(self) -> SearchOptions:
-        """With the defaults of `diffnag` filled in; raises `UserError` for what does not fit together."""
-        for kind, name, known in (("method", self.method, METHODS), ("reward", self.reward, REWARDS)):
-            if name not in known:
-                raise unknown(kind, name, known)
-        counts = {"budget": self.budget, "batch": self.batch, "candidates": self.candidates}
-        counts |= {"max-params": self.max_params, "max-flops": self.max_flops, "epochs": self.epochs}
-        for key, value in counts.items():
-            if value is not None and value < 1:
-                raise UserError(f"{key} is {value}; at least 1 is accepted")
-        if self.time_limit is not None and not self.time_limit > 0:
-            raise UserError(f"time-limit is {self.time_limit}; more than 0 seconds are accepted")
-        if self.acquisition not in (None, *ACQUISITIONS):
-            raise unknown("acquisition", str(self.acquisition), ACQUISITIONS)
-        own = {key: getattr(self, key) for key in ("predictor", "acquisition", "candidates", "scale", "checkpoint")}
-        if self.method in BASELINES:
-            used = ("acquisition",) if self.method == "gp-enumerate" else ()
-            if given := [f"--{key}" for key, value in own.items() if value is not None and key not in used]:
-                raise UserError(f"method {self.method!r} makes no use of {', '.join(given)}; leave it out, or use --method diffnag")
-            return self
-        if self.predictor is None:
-            raise UserError(f"method 'diffnag' needs --predictor; there are: {', '.join(names('predictor'))}, or a dotted path")
-        scale = SCALE if self.scale is None else self.scale
-        return replace(self, acquisition=self.acquisition or "ei", candidates=self.candidates or CANDIDATES, scale=scale)
-
-
-@dataclass(frozen=True)
-class Best:
-    """The architecture of the largest observed reward; `test` is its test accuracy, None where there is none."""
-
-    arch: str
-    predicted: float | None
-    value: float
-    test: float | None
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """What a search found and what it has used; values as the oracle gives them, accuracies in %."""
-
-    space: str
-    dataset: str
-    oracle: Mapping[str, Any]
-    """Its `kind` and what else `provenance` tells."""
-    reward: str
-    method: str
-    predictor: str
-    best: Best | None
-    """None where every evaluation failed."""
-    incumbent_curve: tuple[float | None, ...]
-    """The best value after each label."""
-    labels_target: int
-    """Oracle queries, failures and the first round included."""
-    epochs_target: int | None
-    """Epochs trained for them; None where the oracle does not tell."""
-    seconds_target: float
-    """Seconds they took."""
-    labels_source: Mapping[str, int]
-    guidance: str
-    wall_s: float
-    """Seconds in the loop, over all runs of the search."""
-    nfe: int
-    predictor_nfe: int
-    seed: int
-    budget: int
-    trials: tuple[Trial, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """What `result.json` holds: all but the trials."""
-        return {key: value for key, value in asdict(replace(self, trials=())).items() if key != "trials"}
 
 
 class Search:
@@ -180,10 +70,10 @@ class Search:
         if oracle is not None:
             self.oracle = oracle
         elif is_own_images(options, self.space):
-            self.oracle, self.images = _oracle_on_images(options, self.space)
+            self.oracle, self.images = oracle_on_images(options, self.space)
         else:
             self.oracle = find_oracle(options.oracle, self.space)
-            _refuse_image_options(options, self.oracle)
+            refuse_image_options(options, self.oracle)
         self.final_plan = self._plan_final()
         """How the best architecture is trained at the end, where there are images."""
         available = self.oracle.available
@@ -436,55 +326,3 @@ def run_search(
         options, storage=storage, name=name, oracle=oracle, images=images, generator=generator, predictor=predictor
     ) as search:
         return search.run()
-
-
-def is_own_images(options: SearchOptions, space: SearchSpace) -> bool:
-    """Whether the dataset is a user's own images; the names that the space knows come first."""
-    from diffnag.datasets.images import is_image_source
-
-    return options.dataset not in space.datasets and is_image_source(options.dataset)
-
-
-def _oracle_on_images(options: SearchOptions, space: SearchSpace) -> tuple[Oracle, ImageDataset]:
-    """An oracle that trains, set up with the images."""
-    from diffnag.datasets.images import load_images
-    from diffnag.datasets.tasks import share_images
-
-    name = "training" if options.oracle == "auto" else options.oracle
-    oracle = make_oracle(name)
-    if not isinstance(oracle, NeedsImages):
-        raise UserError(f"oracle {name!r} knows no images of one's own such as {options.dataset}; accepted is --oracle training")
-    if options.reward != "val":
-        raise UserError(f"--reward {options.reward} would choose by the images that judge in the end; accepted with one's own images is val")
-    images = load_images(options.dataset, size=options.image_size)
-    share_images(options.dataset, images)
-    oracle.setup(space=space)
-    seconds = None if options.time_limit is None else SEARCH_SHARE * options.time_limit / options.budget
-    oracle.set_images(
-        images, dataset=options.dataset, seconds=seconds, epochs=options.epochs, seed=options.seed, device=options.device
-    )
-    return oracle, images
-
-
-def _refuse_image_options(options: SearchOptions, oracle: Oracle) -> None:
-    if isinstance(oracle, NeedsImages):
-        raise UserError(
-            f"oracle {oracle.kind!r} trains on one's own images, and {options.dataset!r} names none; accepted as --dataset "
-            f"are digits, a folder with one sub-folder of images a class, or an .npz file"
-        )
-    given = {"--image-size": options.image_size, "--epochs": options.epochs}
-    if told := [name for name, value in given.items() if value is not None]:
-        raise UserError(f"{' and '.join(told)} is for one's own images, and {options.dataset!r} names none; leave it out")
-
-
-def find_oracle(name: str, space: SearchSpace) -> Oracle:
-    """The oracle called `name`, set up for `space`; `auto` is the table where it is here, else the surrogate."""
-    oracle = make_oracle("table" if name == "auto" else name)
-    try:
-        oracle.setup(space=space)
-    except DataNotFound:
-        if name != "auto":
-            raise
-        oracle = make_oracle("surrogate")
-        oracle.setup(space=space)
-    return oracle

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from diffnag.protocols import SearchSpace
-    from diffnag.search_loop.loop import Search, SearchResult
+    from diffnag.search_loop.loop import Search
+    from diffnag.search_loop.result import SearchResult
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "optuna")
 COLUMNS = ("number", "round", "arch", "value", "state", "epochs", "error", "predicted_mean", "predicted_std", "cost_s")

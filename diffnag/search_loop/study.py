@@ -121,10 +121,10 @@ class Study:
         """
         import optuna
 
-        worker = Worker(known=storage is not None)
-        opened = open_storage(storage, worker=worker.id)
         asked = json.loads(json.dumps({"layout": LAYOUT, **options}))
+        worker, opened = Worker(known=storage is not None), None
         try:
+            opened = open_storage(storage, worker=worker.id)
             with opening(storage or ""), quiet():
                 cached = optuna.storages.get_storage(opened)
                 study = optuna.create_study(
@@ -139,7 +139,8 @@ class Study:
             _check(study.user_attrs.get("options"), asked, told=f"study {name!r} in {shown(storage)}")
             return cls(study, cached, space, worker=worker, url=storage)
         except BaseException:
-            close_storage(opened)
+            if opened is not None:
+                close_storage(opened)
             worker.close()
             raise
 

@@ -1,0 +1,100 @@
+"""More workers on this machine: processes that work on the study of the one that starts them, and end with it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+from typing import Self
+
+from diffnag.errors import UserError
+from diffnag.search_loop.options import SearchOptions
+
+STOP_S = 1.0
+"""Seconds that a worker which is told to stop has to give back what it evaluates."""
+
+
+class Helpers:
+    """`count` processes which search by `options` in the study `name` of `storage`. Use it in a `with` statement.
+
+    They say nothing; their labels are in the study. At the end of the block those that are left are stopped.
+    """
+
+    def __init__(self, count: int, options: SearchOptions, *, storage: str, name: str, threads: int) -> None:
+        self._count, self._about = count, (options, storage, name, threads)
+        self._processes: list[tuple[BaseProcess, Connection]] = []
+
+    def __enter__(self) -> Self:
+        context = multiprocessing.get_context("spawn")
+        for _ in range(self._count):
+            told, telling = context.Pipe(duplex=False)
+            process = context.Process(target=_work, args=(*self._about, telling), daemon=True)
+            self._processes.append((process, told))
+            process.start()
+            telling.close()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for process, _ in self._processes:
+            process.terminate()  # which they take as Ctrl-C
+        for process, told in self._processes:
+            process.join(STOP_S)
+            process.kill()
+            process.join()
+            told.close()
+
+    def wait(self, *, on_note: Callable[[str], object]) -> None:
+        """Until all have found that nothing is left to do; `on_note` is told of those that failed."""
+        for process, told in self._processes:
+            process.join()
+            try:
+                on_note(f"a worker has ended: {told.recv()}")
+            except EOFError:  # it has said nothing
+                if process.exitcode:
+                    on_note(f"a worker has ended with exit code {process.exitcode}; what it evaluated was given to another")
+
+
+def threads_each(workers: int) -> int:
+    """Threads of each of so many workers, which share the cores of this machine, or those that the user left to one."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(torch.get_num_threads(), cores // workers))
+
+
+def use_threads(threads: int) -> None:
+    """Of this process, for networks and linear algebra."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)
+
+
+def _work(options: SearchOptions, storage: str, name: str, threads: int, told: Connection) -> None:
+    """The life of one worker."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        from diffnag.search_loop.loop import Search
+
+        with Search(options, storage=storage, name=name) as search:
+            use_threads(threads)
+            search.work()
+    except KeyboardInterrupt:
+        pass
+    except UserError as error:
+        told.send(str(error))
+
+
+def _end_with_parent() -> None:
+    """Who is killed cannot tell its workers to stop."""
+    parent = multiprocessing.parent_process()
+    assert parent
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
