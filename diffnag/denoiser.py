@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
 KIND = "denoiser"
+LARGEST = 10.0
+"""Log odds beyond are told as this."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class DenoiserConfig:
     """Hidden units of the joint head, 0 for none: what a space demands of all entries together needs one."""
     rounds: int = 4
     """How often the joint head looks at its own estimate."""
+    log_odds: bool = False
+    """Whether a joint head is told log odds in place of estimates."""
 
 
 class Denoiser(nn.Module):
@@ -49,7 +53,8 @@ class Denoiser(nn.Module):
     A pair's edge is told from its two nodes, an operator from its node. With `config.joint` the tokens are also told the
     estimate of each entry alone, and a head that sees all nodes and the estimate so far corrects that, in a few rounds: where
     little noise is left estimates are what is decided already, and can be counted. NAS-Bench-101 needs it, where one edge too
-    many is invalid.
+    many is invalid. Estimates may be told as log odds, in which the evidence of several entries for one thing adds up, as do
+    operators and edges for the depth of a stage of MobileNetV3.
     """
 
     def __init__(self, space: SearchSpace, sde: SDE, config: DenoiserConfig) -> None:
@@ -82,7 +87,7 @@ class Denoiser(nn.Module):
         alone = 2 * y / expand_like(noise, x) ** 2  # logits of Bayes' rule
         tokens = V
         if self.joint_head is not None:
-            decided_V, decided_E = self.packing.split(self._in_cube(alone))
+            decided_V, decided_E = self.packing.split(self._told(alone))
             tokens = torch.cat([V, decided_V, decided_E, decided_E.transpose(1, 2)], dim=2)
         h = self.trunk(tokens, E, mask, self.time(noise_embedding(noise, self.config.width)))
         i, j = self.packing.upper(x.device)
@@ -92,8 +97,17 @@ class Denoiser(nn.Module):
         if self.joint_head is not None:
             context = self.joint_head.nodes(h.flatten(1))
             for _ in range(self.config.rounds):
-                logits = logits + self.joint_head(context, self._in_cube(logits))
+                logits = logits + self.joint_head(context, self._told(logits))
         return self._in_cube(logits)
+
+    def _told(self, logits: Tensor) -> Tensor:
+        """What logits `(b, d)` say of each entry, as a joint head is told it: the estimate, or its log odds, a fifth of them."""
+        if not self.config.log_odds:
+            return self._in_cube(logits)
+        cut = self.packing.nodes * self.packing.operators
+        rows = logits[:, :cut].unflatten(1, (self.packing.nodes, self.packing.operators)).log_softmax(dim=2)
+        others = torch.log1p(-rows.exp().clamp_max(1 - 1e-6))
+        return torch.cat([(rows - others).flatten(1), logits[:, cut:]], dim=1).clamp(-LARGEST, LARGEST) / 5
 
     def _in_cube(self, logits: Tensor) -> Tensor:
         """The estimate that logits `(b, d)` stand for: a simplex for each operator row, an interval for each edge, in [-1, 1]."""

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
+
+import numpy as np
+
+from diffnag.arch import ArchBatch
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -34,3 +39,43 @@ def generation_metrics(archs: Sequence[Arch], n: int, space: SearchSpace, split:
         "uniqueness_canonical": len(set(classes.values())) / len(archs) if archs else None,
         "novelty": sum(not split.trains(key) for key in classes.values()) / len(distinct) if distinct else None,
     }
+
+
+class GraphDistances(TypedDict):
+    """Wasserstein-1 distances between two samples of graphs, in edges, edges, and nodes (the mean over the operators)."""
+
+    edges: float
+    depth: float
+    operators: float
+
+
+@dataclass(frozen=True)
+class GraphStatistics:
+    """What is counted of each graph of a sample: by it two samples are compared where single graphs hardly ever meet twice."""
+
+    edges: np.ndarray
+    """`(m,)`"""
+    depth: np.ndarray
+    """Edges on the longest path, `(m,)`."""
+    operators: np.ndarray
+    """How many nodes have each operator, `(m, f)`."""
+
+    @classmethod
+    def of(cls, archs: Sequence[Arch], space: SearchSpace) -> GraphStatistics:
+        batch = ArchBatch.of(archs, space)
+        E = batch.E.numpy() > 0
+        longest = np.zeros(E.shape[:2], dtype=int)  # of the paths that end in a node
+        for node in range(1, space.nodes):  # in topological order
+            longest[:, node] = np.where(E[:, :node, node], longest[:, :node] + 1, 0).max(1)
+        return cls(E.sum((1, 2)), longest.max(1), batch.V.numpy().sum(1).astype(int))
+
+    def distances(self, other: GraphStatistics) -> GraphDistances:
+        """Between the marginal distributions; neither sample may be empty."""
+        from scipy.stats import wasserstein_distance
+
+        operators = [wasserstein_distance(one, two) for one, two in zip(self.operators.T, other.operators.T, strict=True)]
+        return {
+            "edges": float(wasserstein_distance(self.edges, other.edges)),
+            "depth": float(wasserstein_distance(self.depth, other.depth)),
+            "operators": float(np.mean(operators)),
+        }

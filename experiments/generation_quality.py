@@ -1,74 +1,145 @@
-"""Unconditional generation on NAS-Bench-201, and whether guidance samples the law that it claims.
+"""What is generated without guidance, in every space; what the parts of the score network are for; the law of guidance.
 
-    python -m experiments.generation_quality [--only samples|law]
+    python -m experiments.generation_quality [--only samples|ablations|law] [--spaces nasbench101 ...] [--anew]
 
-Rows of `samples`: every sampler at several numbers of steps, and 1,024 independent uniform draws, each the mean of
-`SEEDS` seeds; validity also of V and of E alone (the other taken as right). Rows of `law`: mean z of samples guided by
-`meta` against the exact mean of `p exp(S z)`, p uniform over all 15,625 architectures.
+`samples`: of each space 1,024 of its own random draws, the floor; as many draws of every operator and every edge by itself,
+by its frequency in the training set; every sampler at several numbers of evaluations; and the default one with what is
+invalid drawn anew. Means of `SEEDS` seeds. Validity is raw but where drawn anew; Wasserstein distances are those of the valid
+from the whole space (from 20,000 draws of it where it is too large).
+`ablations`: see `experiments.ablations`.
+`law`, on NAS-Bench-201: mean z of samples guided by `meta` against the exact mean of `p exp(S z)`, p uniform over all 15,625
+architectures.
+
+A row that the result file has is kept; `--anew` measures what is selected anew.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from experiments.ablations import ablation_rows
 from experiments.common import DATASETS, RESULTS, use_reference_data, write_result
+from experiments.measured_space import MeasuredSpace, N, mean_over_seeds
 
-N, SEEDS = 1024, 5
+SEEDS = 5
 SCALES = (0.0, 1.0, 2.0, 4.0)
+EVALUATIONS = (10, 20, 40)
+A_STEP = {"pc": 2, "heun": 2}
+"""Evaluations that a sampler takes a step, where it is not 1."""
+Row = Callable[[], dict[str, Any]]
 
 
 def main() -> None:
+    from diffnag.plugins import names
+
+    spaces = names("space")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("samples", "law"), help="the other part stays as it is in the result file")
-    only = parser.parse_args().only
+    parser.add_argument("--only", choices=("samples", "ablations", "law"), help="the other parts stay as they are in the result file")
+    parser.add_argument("--spaces", nargs="+", choices=spaces, default=spaces, help="of samples and ablations; default: all")
+    parser.add_argument("--anew", action="store_true", help="measure rows anew that the result file has")
+    args = parser.parse_args()
     use_reference_data()
-    from diffnag import load_denoiser, load_space
+    path = RESULTS / "generation_quality.json"
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    results = {"spaces": found.get("spaces", {}), "law": found.get("law", [])}
+    parts = {"samples": sample_rows, "ablations": ablation_rows}
+    for part in parts if args.only is None else [args.only] if args.only in parts else []:
+        for name in args.spaces:
+            measured = MeasuredSpace(name)
+            content = results["spaces"].setdefault(name, {"held_out_share": measured.held_out_share})
+            rows = content.setdefault(part, {})
+            for row_name, row in parts[part](measured):
+                if args.anew or row_name not in rows:
+                    rows[row_name] = row()
+                    print(f"{name}, {row_name}: {rows[row_name]}", flush=True)
+                    write_result("generation_quality", n=N, seeds=SEEDS, **results)
+    if args.only in (None, "law") and (args.anew or not results["law"]):
+        results["law"] = _law()
+        write_result("generation_quality", n=N, seeds=SEEDS, **results)
+
+
+def sample_rows(measured: MeasuredSpace) -> Iterator[tuple[str, Row]]:
+    """Name and measurement of each row of one space: `nfe` are counted evaluations of the score network a sample."""
+    from diffnag import load_denoiser
+    from diffnag.sampling import SAMPLERS
+
+    space = measured.space
+
+    def draws(seed: int) -> dict[str, Any]:
+        rng = np.random.default_rng(seed)
+        return measured.figures([space.random(rng) for _ in range(N)])
+
+    yield "random draws", lambda: {"nfe": 0, **mean_over_seeds(draws, SEEDS)}
+    yield "independent entries", lambda: {"nfe": 0, **mean_over_seeds(_independent(measured), SEEDS)}
+    denoiser = load_denoiser(space)
+    for sampler in SAMPLERS:
+        for nfe in EVALUATIONS:
+            yield f"{sampler}, {nfe} evaluations", partial(_sampled, measured, denoiser, sampler, nfe)
+    yield "dpmpp, 20 evaluations, invalid ones drawn anew", lambda: mean_over_seeds(_rejected(measured, denoiser), SEEDS)
+
+
+def _independent(measured: MeasuredSpace) -> Callable[[int], dict[str, Any]]:
+    """Every node's operator and every edge drawn by itself, as often as it is there in the training set."""
+    from diffnag.arch import ArchBatch
+
+    batch = ArchBatch.of(measured.split.training_archs(measured.space), measured.space)
+    upto, edge = batch.V.double().mean(0).cumsum(1).numpy(), batch.E.double().mean(0).numpy()
+    nodes, operators = upto.shape
+
+    def draws(seed: int) -> dict[str, Any]:
+        rng = np.random.default_rng(seed)
+        chosen = (rng.random((N, nodes, 1)) > upto[:, :-1]).sum(2)
+        return measured.figures_of_matrices(np.eye(operators, dtype=np.uint8)[chosen], (rng.random((N, nodes, nodes)) < edge).astype(np.uint8))
+
+    return draws
+
+
+def _sampled(measured: MeasuredSpace, denoiser: Any, sampler: str, nfe: int) -> dict[str, Any]:
+    from diffnag import Generator
+
+    spent: set[int] = set()
+
+    def figures(seed: int) -> dict[str, Any]:
+        def generate(space: Any) -> None:
+            spent.add(Generator(space, denoiser, sampler=sampler, steps=nfe // A_STEP.get(sampler, 1)).generate(N, seed=seed).nfe)
+
+        return measured.figures_of_matrices(*measured.matrices(generate))
+
+    found = mean_over_seeds(figures, SEEDS)
+    (counted,) = spent
+    return {"nfe": counted, **found}
+
+
+def _rejected(measured: MeasuredSpace, denoiser: Any) -> Callable[[int], dict[str, Any]]:
+    """Draws until there are `N` valid ones; of these `nfe` are all evaluations, and `validity` says that none is left invalid."""
+    from diffnag import Generator
+
+    generator = Generator(measured.space, denoiser)
+
+    def figures(seed: int) -> dict[str, Any]:
+        archs: list[Any] = []
+        spent, rounds = 0, 0
+        while len(archs) < N:
+            missing = N - len(archs)
+            made = generator.generate(missing, seed=seed + SEEDS * rounds)
+            archs, spent, rounds = archs + made.archs, spent + missing * made.nfe, rounds + 1
+        return {"nfe": spent / N, **measured.figures(archs)}
+
+    return figures
+
+
+def _law() -> list[dict[str, Any]]:
+    from diffnag import Generator, load_denoiser, load_predictor, load_space
 
     space = load_space("nasbench201")
     denoiser = load_denoiser(space)
     archs = list(space.enumerate() or ())
-    path = RESULTS / "generation_quality.json"
-    before = json.loads(path.read_text()) if only else {}
-    found = {key: before[key] for key in ("held_out_share", "samples", "law") if key in before}
-    if only != "law":
-        found |= _samples(space, denoiser, archs)
-    if only != "samples":
-        found["law"] = _law(space, denoiser, archs)
-    write_result("generation_quality", n=N, seeds=SEEDS, **found)
-
-
-def _samples(space: Any, denoiser: Any, archs: Sequence[Any]) -> dict[str, Any]:
-    from diffnag import Generator
-    from diffnag.metrics import generation_metrics
-    from diffnag.sampling import SAMPLERS
-    from diffnag.split import CanonicalSplit
-
-    split = CanonicalSplit.named(denoiser.split)
-    held_out = float(np.mean([not split.trains(space.canonical(arch)) for arch in archs]))
-
-    rng = np.random.default_rng(0)
-    draws = [generation_metrics([space.random(rng) for _ in range(N)], N, space, split) for _ in range(SEEDS)]
-    rows: list[dict[str, Any]] = [{"source": "uniform draws", "nfe": 0, **_mean(draws)}]
-    for sampler in SAMPLERS:
-        for steps in (10, 20, 40):
-            generator = Generator(space, denoiser, sampler=sampler, steps=steps)
-            made = [generator.generate(N, seed=seed) for seed in range(SEEDS)]
-            metrics = _mean([generation_metrics(item.archs, N, space, split) for item in made])
-            reasons = [decoded.reason or "" for item in made for decoded in item.decoded]
-            apart = {f"validity_{part}": 1 - sum(r.startswith(word) for r in reasons) / len(reasons) for part, word in (("V", "node"), ("E", "edge"))}
-            rows.append({"source": sampler, "steps": steps, "nfe": made[0].nfe, **metrics, **apart})
-            print(rows[-1])
-    return {"held_out_share": held_out, "samples": rows}
-
-
-def _law(space: Any, denoiser: Any, archs: Sequence[Any]) -> list[dict[str, Any]]:
-    from diffnag import Generator, load_predictor
-
     index = {arch: i for i, arch in enumerate(archs)}
     generator = Generator(space, denoiser)
     rows = []
@@ -92,10 +163,6 @@ def _law(space: Any, denoiser: Any, archs: Sequence[Any]) -> list[dict[str, Any]
             rows.append(row)
             print(row)
     return rows
-
-
-def _mean(rows: Sequence[Any]) -> dict[str, float]:
-    return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
 
 
 if __name__ == "__main__":

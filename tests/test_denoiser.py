@@ -18,10 +18,11 @@ from diffnag.transformer import attention_mask
 TINY = DenoiserConfig(width=16, layers=1, heads=2)
 
 
-@pytest.fixture(params=[0, 8], ids=["", "joint"])
+@pytest.fixture(params=[(0, False), (8, False), (8, True)], ids=["", "joint", "log-odds"])
 def tiny(space, request):
+    joint, log_odds = request.param
     torch.manual_seed(0)
-    return Denoiser(space, make_sde("ve"), replace(TINY, joint=request.param)).eval()
+    return Denoiser(space, make_sde("ve"), replace(TINY, joint=joint, log_odds=log_odds)).eval()
 
 
 def noised(space, denoiser, t: float, b: int = 64):
@@ -103,6 +104,15 @@ def test_a_joint_head_lets_every_entry_tell_every_other(space):
         assert torch.equal(first, second) == (joint == 0)
 
 
+def test_log_odds_are_those_of_the_estimate(space):
+    denoiser = Denoiser(space, make_sde("ve"), replace(TINY, joint=8, log_odds=True))
+    logits = 3 * torch.randn(5, denoiser.packing.size, generator=torch.Generator().manual_seed(0))
+    share = ((denoiser._in_cube(logits).double() + 1) / 2).clamp(1e-9, 1 - 1e-9)
+    torch.testing.assert_close(5 * denoiser._told(logits).double(), share.logit().clamp(-10, 10), atol=1e-3, rtol=1e-3)
+    far = denoiser._told(1000 * logits)
+    assert far.isfinite().all() and far.abs().max() == 2
+
+
 def test_score_is_tweedie(space, tiny):
     _, x, t = noised(space, tiny, 0.6)
     sigma = tiny.sde.marginal(t)[1][:, None]
@@ -121,7 +131,7 @@ def test_loss_is_zero_only_for_the_clean_architecture(space, tiny):
     assert quiet.shape == (64,) and quiet.max() < 1e-3 < loud.min()
 
 
-@pytest.mark.parametrize("tiny", [0], indirect=True)  # a joint head sees them all: spaces have an operator 'absent' instead
+@pytest.mark.parametrize("tiny", [(0, False)], indirect=True)  # a joint head sees them all: spaces have an operator 'absent' instead
 def test_absent_nodes_are_not_attended_to(space, tiny):
     _, x, t = noised(space, tiny, 0.6, b=2)
     mask = torch.ones(2, 8, dtype=torch.bool)

@@ -1,0 +1,150 @@
+"""What each part of a score network is for: networks trained without it, each as long as the reference.
+
+Rows: the reference (VE, positional encoding, the space's own attention, both V and E diffused); no positional encoding; the
+other attention masks that the space allows; V alone, its wiring given; VP and sub-VP. Trainings are short, a few minutes of
+one core, and kept in the user cache; figures are means of `SEEDS` seeds of 1,024 samples of 20 evaluations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import torch
+from torch import Tensor
+
+from diffnag.denoiser import Denoiser, DenoiserConfig
+from diffnag.protocols import Attention
+from diffnag.score_training import Options, ScoreTraining, training_set
+from experiments.measured_space import MeasuredSpace, N, mean_over_seeds
+
+if TYPE_CHECKING:
+    from diffnag.protocols import SearchSpace
+
+SEEDS = 3
+SHORT = Options(
+    space="", sde="ve", split="canonical-sha256-0.5", steps=1500, batch_size=256, learning_rate=3e-3, width=64, layers=2, heads=2, seed=0
+)
+RECIPES: Mapping[str, Options] = {
+    "nasbench201": replace(SHORT, batch_size=512),
+    "nasbench101": replace(SHORT, joint=256, focus=0.7, steps=3000),
+    "mobilenetv3": replace(SHORT, width=32, layers=1, joint=192, log_odds=True, focus=0.5, learning_rate=1e-2, steps=2000),
+}
+"""As the shipped networks were trained, but shorter (that of nasbench201 as long)."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a row changes of the reference."""
+
+    name: str
+    positional: bool = True
+    attention: Attention | None = None
+    given: bool = False
+    sde: str = "ve"
+
+
+def ablation_rows(measured: MeasuredSpace) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    """Name and measurement of each row; none of a space that has no recipe here."""
+    if measured.name in RECIPES:
+        for variant in _variants(measured.space):
+            yield variant.name, partial(_measure, measured, variant)
+
+
+def _variants(space: SearchSpace) -> list[Variant]:
+    _, fixed = space.constant
+    allowed = [kind for kind in get_args(Attention) if kind != "ancestors" or fixed.all()]
+    return [
+        Variant("reference"), Variant("no positional encoding", positional=False),
+        *(Variant(f"attention {kind}", attention=kind) for kind in allowed if kind != space.attention),
+        Variant("V alone, E given", given=True), Variant("VP", sde="vp"), Variant("sub-VP", sde="sub-vp"),
+    ]  # fmt: skip
+
+
+class WiringGiven(Denoiser):
+    """A denoiser of V alone: `wiring (b, n (n - 1) / 2)` in {-1, 1} is told, at every noise, and E comes out as it is."""
+
+    wiring: Tensor
+
+    def forward(self, x: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
+        cut = self.packing.nodes * self.packing.operators
+        alpha, sigma = self.sde.marginal(t)
+        whole = self.wiring * (alpha**2 + sigma**2).sqrt()[:, None]  # whose scaled input is the wiring itself
+        return torch.cat([super().forward(torch.cat([x[:, :cut], whole], dim=1), t, mask)[:, :cut], self.wiring], dim=1)
+
+    def loss(self, x0: Tensor, t: Tensor, noise: Tensor, mask: Tensor | None = None) -> Tensor:
+        self.wiring = x0[:, self.packing.nodes * self.packing.operators :]
+        return super().loss(x0, t, noise, mask)
+
+
+def _measure(measured: MeasuredSpace, variant: Variant) -> dict[str, Any]:
+    from diffnag import load_space
+
+    space = load_space(measured.name)
+    space.attention = variant.attention or space.attention
+    options = replace(RECIPES[measured.name], space=measured.name, sde=variant.sde)
+    net, about = _trained(space, measured, variant, options)
+
+    def figures(seed: int) -> dict[str, Any]:
+        return measured.figures_of_matrices(*measured.matrices(lambda watched: _generate(watched, net, measured, seed)))
+
+    return {**about, **mean_over_seeds(figures, SEEDS)}
+
+
+def _generate(space: Any, net: Denoiser, measured: MeasuredSpace, seed: int) -> None:
+    """`N` samples; of a network that must be told the wiring those of random architectures of the training set."""
+    from diffnag import Generator
+    from diffnag.generation import CHUNK
+
+    generator = Generator(space, net)
+    if not isinstance(net, WiringGiven):
+        generator.generate(N, seed=seed)
+        return
+    x0 = training_set(net, measured.space, measured.split)
+    chosen = x0[torch.randint(len(x0), (N,), generator=torch.Generator().manual_seed(seed))]
+    for k, part in enumerate(chosen.split(CHUNK)):
+        net.wiring = part[:, net.packing.nodes * net.packing.operators :]
+        generator.generate(len(part), seed=seed + SEEDS * k)
+
+
+def _trained(space: SearchSpace, measured: MeasuredSpace, variant: Variant, options: Options) -> tuple[Denoiser, dict[str, Any]]:
+    """The network of a variant, from the cache where it is there, and its steps and core-seconds."""
+    import time
+
+    from diffnag.checkpoint import load_checkpoint
+    from diffnag.denoiser import KIND
+    from diffnag.sde import make_sde
+
+    config = DenoiserConfig(
+        width=options.width, layers=options.layers, heads=options.heads, joint=options.joint, log_odds=options.log_odds,
+        positional=variant.positional,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)  # layers initialise from the global generator
+        net = (WiringGiven if variant.given else Denoiser)(space, make_sde(options.sde), config)
+    path = _kept(variant, options)
+    if path.is_file():
+        tensors, meta = load_checkpoint(path, kind=KIND)
+        net.load_state_dict(tensors)
+    else:
+        begin = time.process_time()
+        training, x0 = ScoreTraining(net, options), training_set(net, measured.space, measured.split)
+        while training.step < options.steps:
+            training.advance(x0)
+        net = training.averaged()
+        meta = {"steps": options.steps, "train_core_seconds": round(time.process_time() - begin, 1), "split": options.split}
+        net.save(path, meta)
+    return net.eval().requires_grad_(False), {key: meta[key] for key in ("steps", "train_core_seconds")}
+
+
+def _kept(variant: Variant, options: Options) -> Path:
+    """Where the training of a variant is kept: the name tells everything that decides its weights."""
+    import hashlib
+
+    from diffnag.files import cache_folder
+
+    told = hashlib.sha256(repr((variant, options)).encode()).hexdigest()[:8]
+    return cache_folder() / "ablations" / f"{options.space}-{variant.name.replace(' ', '-')}-{told}.safetensors"
