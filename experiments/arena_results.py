@@ -54,7 +54,7 @@ class Entry:
 
     def row(self) -> dict[str, Any]:
         """The row of the result file."""
-        curves, first, at = self.curves(), self.labels_to_optimum(), [m for m in AT if m <= self.identity["budget"]]
+        curves, first, at = self.curves(), self.labels_to_optimum(), _at(self.identity["budget"])
         seconds, labels = (sum(run[key] for run in self.runs.values()) for key in ("seconds", "labels"))
         benchmark, method, protocol = self.place
         count, median = len(curves), float(np.median(first))
@@ -133,12 +133,12 @@ def paired_tests(entries: Iterable[Entry], *, ours: str = OURS) -> list[dict[str
         if len(seeds) < 2:
             continue
         a, b = (Entry(entry.method, entry.identity, {seed: entry.runs[seed] for seed in seeds}) for entry in (mine, other))
-        gaps = a.curves()[:, :budget] - b.curves()[:, :budget]
+        gaps, at = a.curves()[:, :budget] - b.curves()[:, :budget], _at(budget)
         firsts = [np.minimum(entry.labels_to_optimum(), budget + 1) for entry in (a, b)]
         rows.append({
             "benchmark": benchmark, "protocol": protocol, "method": ours, "against": method, "seeds": len(seeds),
-            "difference_at": {str(m): _rounded(np.mean(gaps[:, m - 1])) for m in AT if m <= budget},
-            "p_at": {str(m): _signed_rank(gaps[:, m - 1]) for m in AT if m <= budget},
+            "difference_at": {str(m): _rounded(np.mean(gaps[:, m - 1])) for m in at},
+            "p_at": {str(m): _signed_rank(gaps[:, m - 1]) for m in at},
             "p_labels_to_optimum": _signed_rank(firsts[0] - firsts[1]),
         })  # fmt: skip
     return rows
@@ -151,6 +151,11 @@ def _signed_rank(differences: np.ndarray) -> float:
     if not differences.any():
         return 1.0  # nothing tells the two apart
     return float(f"{wilcoxon(differences, method='approx').pvalue:.3g}")
+
+
+def _at(budget: int) -> list[int]:
+    """The counts of labels at which figures are told; the last one where all are larger."""
+    return [m for m in AT if m <= budget] or [budget]
 
 
 def _stderr(values: np.ndarray) -> float:

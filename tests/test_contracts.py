@@ -10,6 +10,7 @@ from diffnag.plugins import load_class, make_oracle
 from diffnag.protocols import Oracle, Predictor
 from diffnag.testing import OracleContract, PredictorContract, SearchSpaceContract
 from predictors.mlp import MLPPredictor
+from predictors.path_ensemble import PathEnsemblePredictor
 from predictors.random_forest import RandomForestPredictor
 from search_spaces.nasbench201 import NASBench201
 
@@ -28,6 +29,12 @@ class TestMLP(PredictorContract):
     @pytest.fixture
     def predictor_class(self) -> type[Predictor]:
         return MLPPredictor
+
+
+class TestPathEnsemble(PredictorContract):
+    @pytest.fixture
+    def predictor_class(self) -> type[Predictor]:
+        return PathEnsemblePredictor
 
 
 class TestMeta(PredictorContract):

@@ -1,0 +1,224 @@
+"""The rivals of the guided search: what they propose and why, on closed forms and spaces that can be counted."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diffnag import load_space
+from diffnag.arch import Arch
+from diffnag.errors import UserError
+from diffnag.predicting import CheckedPredictor, load_predictor
+from diffnag.search_loop import model_based, tpe
+from diffnag.search_loop.acquisition import rank
+from diffnag.search_loop.domain import Domain
+from diffnag.search_loop.loop import SearchOptions, run_search
+from diffnag.search_loop.methods import Method
+from diffnag.search_loop.model_based import Enumerated, ModelBased, Mutations, bananas, gp_enumerate
+from diffnag.search_loop.tpe import TPE
+from diffnag.search_loop.trial import Trial
+from predictors import path_ensemble, path_features
+from predictors.path_features import PathFeatures
+from search_spaces.nasbench201 import NASBench201
+from tests.search_fakes import FlakyStagedOracle, Nearest, Prior, ToyOracle, value
+
+MAKERS: dict[str, Callable[[Domain, int], Method]] = {"bananas": bananas, "tpe": TPE, "gp-enumerate": gp_enumerate}
+SPACE = NASBench201()
+SMALL = 90_000
+"""Parameters on CIFAR-10 that leave a domain of a few classes."""
+
+
+@pytest.fixture(scope="module")
+def archs() -> list[Arch]:
+    return list(SPACE.enumerate())
+
+
+def paid_for(archs: list[Arch]) -> tuple[Trial, ...]:
+    return tuple(Trial(i, 0, arch, value(arch), None, None, None, 0.0) for i, arch in enumerate(archs))
+
+
+def drawn(count: int, *, seed: int = 0) -> tuple[Trial, ...]:
+    return paid_for(list(itertools.islice(Domain(SPACE, "cifar10").random(np.random.default_rng(seed), set()), count)))
+
+
+def keys(archs: list[Arch]) -> list[str]:
+    return [SPACE.canonical(arch) for arch in archs]
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_proposal_is_a_function_of_the_history(name: str) -> None:
+    domain, history = Domain(SPACE, "cifar10"), drawn(30)
+    used = MAKERS[name](domain, 5)
+    used.propose(history[:20], 2)
+    assert used.propose(history, 2) == MAKERS[name](domain, 5).propose(history, 2)
+    assert used.propose(history, 2) != MAKERS[name](domain, 6).propose(history, 2)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_begins_with_random_draws_also_where_all_is_pending_or_has_failed(name: str) -> None:
+    method = MAKERS[name](Domain(SPACE, "cifar10"), 0)
+    trials = drawn(12)
+    assert len(method.propose((), 30).proposals) == 10
+    assert len(method.propose(trials[:7], 30).proposals) == 3
+    failed = tuple(Trial(t.number, 0, t.arch, None, "broke", None, None, 0.0) for t in trials)
+    for batch in (method.propose((), 2, pending=[t.arch for t in trials]), method.propose(failed, 2)):
+        assert batch.proposals and not set(keys([p.arch for p in batch.proposals])) & set(keys([t.arch for t in trials]))
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_what_is_paid_for_or_pending_is_not_proposed_and_all_is_in_the_end(
+    name: str, archs: list[Arch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(path_ensemble, "STEPS", 5)
+    monkeypatch.setattr(tpe, "ASKS", 20)
+    domain = Domain(SPACE, "cifar10", max_params=SMALL)
+    allowed = set(keys([arch for arch in archs if domain.allows(arch)]))
+    assert 20 < len(allowed) < 80
+    method, history, pending = MAKERS[name](domain, 0), (), []
+    while proposals := method.propose(history, 12, pending=pending).proposals:
+        assert len(proposals) <= 12
+        history = paid_for([*(trial.arch for trial in history), *pending])
+        pending = [proposal.arch for proposal in proposals]
+        everything = keys([*(trial.arch for trial in history), *pending])
+        assert len(everything) == len(set(everything)) and set(everything) <= allowed
+    assert set(everything) == allowed
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_better_than_random_draws(name: str) -> None:
+    def mean_best(method: str) -> float:
+        asked = [SearchOptions(dataset="cifar10", method=method, budget=50, batch=10, seed=seed) for seed in range(3)]
+        return float(np.mean([run_search(options, oracle=ToyOracle()).incumbent_curve[-1] for options in asked]))
+
+    assert mean_best(name) > mean_best("random") + 5
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_evaluations_that_fail_or_are_stopped(name: str) -> None:
+    result = run_search(SearchOptions(dataset="cifar10", method=name, budget=30, batch=3), oracle=FlakyStagedOracle())
+    assert {trial.state for trial in result.trials} == {"done", "pruned", "failed"} and len(result.trials) == 30
+
+
+# -- with a model
+
+
+def test_enumerated_takes_the_largest_acquisition_value_of_the_whole_space(archs: list[Arch]) -> None:
+    domain, history = Domain(SPACE, "cifar10"), drawn(25)
+    method = ModelBased(domain, 3, CheckedPredictor("nearest", Nearest()), "ei", Enumerated(domain, 3))
+    (chosen,) = method.propose(history, 1).proposals
+    model = Nearest()
+    model.fit([trial.arch for trial in history], np.array([trial.value for trial in history]))
+    left = [arch for arch, key in zip(archs, keys(archs), strict=True) if key not in set(keys([trial.arch for trial in history]))]
+    mean, std = model.predict(left)
+    best = max(trial.value or 0.0 for trial in history)
+    top = rank("ei", mean, std, best=best, rng=np.random.default_rng(0))[0]
+    assert (chosen.predicted_mean, chosen.predicted_std) == (mean[top], std[top])
+
+
+def test_a_model_that_knows_leads_to_the_optimum() -> None:
+    domain = Domain(SPACE, "cifar10")
+    method = ModelBased(domain, 0, CheckedPredictor("prior", Prior()), "ei", Enumerated(domain, 0))
+    (chosen,) = method.propose(drawn(10), 1).proposals
+    assert chosen.arch == SPACE.of_operations((3,) * 6)
+
+
+def test_enumerated_has_one_of_each_class_and_the_seed_tells_which() -> None:
+    domain = Domain(SPACE, "cifar10")
+    pools = [Enumerated(domain, seed)((), set(), np.random.default_rng(0)) for seed in (0, 1)]
+    assert [len(pool) for pool in pools] == [4930, 4930] and set(keys(pools[0])) == set(keys(pools[1]))
+    assert set(pools[0]) != set(pools[1])
+
+
+@pytest.mark.parametrize("space", ["nasbench101", "darts", "mobilenetv3"])
+def test_spaces_too_large_to_enumerate_are_refused(space: str) -> None:
+    dataset = "cifar10" if space != "mobilenetv3" else "imagenet"
+    with pytest.raises(UserError, match=rf"'gp-enumerate' scores every architecture .* {space} has more than 20,000; leave it to"):
+        gp_enumerate(Domain(load_space(space), dataset), 0)
+
+
+def test_mutations_are_neighbours_of_the_best_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    domain, history = Domain(SPACE, "cifar10"), drawn(10)
+    best, second = sorted(history, key=lambda trial: -(trial.value or 0.0))[:2]
+    seen = set(keys([trial.arch for trial in history]))
+    monkeypatch.setattr(model_based, "MUTATIONS", 30)
+    pool = Mutations(domain)(history, set(seen), np.random.default_rng(0))
+    near = set(keys(SPACE.neighbours(best.arch))) - seen
+    assert len(pool) == 30 and set(keys(pool)) >= near
+    assert set(keys(pool)) - near <= set(keys(SPACE.neighbours(second.arch)))
+
+
+def test_mutations_go_on_with_random_draws() -> None:
+    domain = Domain(SPACE, "cifar10", max_params=SMALL)
+    (start,) = itertools.islice(domain.random(np.random.default_rng(0), set()), 1)
+    pool = Mutations(domain)(paid_for([start]), {SPACE.canonical(start)}, np.random.default_rng(0))
+    assert set(keys(pool)) > {key for arch, key in zip(SPACE.neighbours(start), keys(SPACE.neighbours(start)), strict=True)
+                              if domain.allows(arch)} - {SPACE.canonical(start)}  # fmt: skip
+
+
+def test_path_ensemble_tells_what_it_has_seen_from_what_it_has_not(archs: list[Arch]) -> None:
+    order = np.random.default_rng(0).permutation(len(archs))[:600]
+    predictor = load_predictor("path-ensemble", space=SPACE, dataset="cifar10", seed=0)
+    seen, rest = ([archs[i] for i in part] for part in (order[:60], order[60:]))
+    predictor.fit(seen, np.array([value(arch) for arch in seen]))
+    assert predictor.predict(seen)[1].mean() < predictor.predict(rest)[1].mean()
+
+
+def test_features_are_the_same_from_memory(archs: list[Arch], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(path_features, "REMEMBERED", 50)
+    features = PathFeatures(SPACE)
+    features(archs[:30])
+    for asked in (archs[10:40], [archs[7], archs[7], archs[3]], archs[100:190], []):
+        for told, alone in zip(features(asked), PathFeatures(SPACE)(asked), strict=True):
+            np.testing.assert_allclose(told, alone, rtol=0, atol=1e-12)
+
+
+# -- tpe
+
+
+def test_tpe_learns_which_choice_is_good() -> None:
+    """A trial is good if and only if its first connection is a 3x3 convolution: that is what is suggested next."""
+    trials = drawn(40)
+    good = [Trial(t.number, 0, t.arch, float(t.arch.ops[1] == 5), None, None, None, 0.0) for t in trials]
+    proposed = [TPE(Domain(SPACE, "cifar10"), seed).propose(tuple(good), 1).proposals[0].arch for seed in range(20)]
+    assert SPACE.names(proposed[0])[0] in SPACE.operation_names
+    assert np.mean([arch.ops[1] == 5 for arch in proposed]) > 0.6  # a fifth of random draws
+
+
+def test_tpe_where_most_choices_make_no_architecture() -> None:
+    space = load_space("transnasbench101-macro")
+    domain, history = Domain(space, "jigsaw"), ()
+    for _ in range(15):
+        batch = TPE(domain, 0).propose(history, 2)
+        archs = [*(trial.arch for trial in history), *(proposal.arch for proposal in batch.proposals)]
+        history = tuple(Trial(i, 0, arch, float(len(space.modules(arch))), None, None, None, 0.0) for i, arch in enumerate(archs))
+    assert len({space.canonical(trial.arch) for trial in history}) == len(history) == 30
+
+
+def test_tpe_asks_no_longer_than_it_makes_sense(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: object, parameters: object) -> Arch:
+        raise UserError("these choices make none")
+
+    monkeypatch.setattr(NASBench201, "from_parameters", refuse)
+    monkeypatch.setattr(tpe, "ASKS", 5)
+    assert len(TPE(Domain(SPACE, "cifar10"), 0).propose(drawn(12), 2).proposals) == 2
+
+
+# -- options
+
+
+def test_only_gp_enumerate_takes_an_acquisition_function() -> None:
+    def options(**changes: Any) -> SearchOptions:
+        return SearchOptions(**{"dataset": "cifar10", "budget": 12, "batch": 1, **changes}).resolved()
+
+    assert options(method="gp-enumerate", acquisition="ucb").acquisition == "ucb"
+    for method in ("bananas", "tpe"):
+        with pytest.raises(UserError, match=f"method '{method}' makes no use of --acquisition; leave it out"):
+            options(method=method, acquisition="ei")
+    with pytest.raises(UserError, match="unknown acquisition 'x'; there are: ei"):
+        options(method="gp-enumerate", acquisition="x")
+    with pytest.raises(UserError, match="method 'gp-enumerate' makes no use of --predictor"):
+        options(method="gp-enumerate", predictor="gp")
