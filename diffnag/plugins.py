@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, cast
 
 from diffnag.errors import UserError, unknown
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from diffnag.arch import Arch
     from diffnag.protocols import Oracle, Predictor, SearchSpace
 
 GROUPS = {
@@ -89,7 +92,19 @@ def _broken_rule(space: SearchSpace) -> str | None:
     """The first rule of a space that one random architecture shows to be broken."""
     import numpy as np
 
+    from diffnag.arch import Arch
+    from diffnag.protocols import Picture, Pictured
+
+    plain: list[tuple[str, bool]] = [
+        ("name must be a word", isinstance(space.name, str) and bool(space.name)),
+        ("operators must be a tuple of names", isinstance(space.operators, tuple | list) and all(isinstance(name, str) for name in space.operators)),
+        ("datasets must map names to (classes, image side)", isinstance(space.datasets, Mapping)),
+    ]
+    if broken := next((rule for rule, kept in plain if not kept), None):
+        return broken
     arch = space.random(np.random.default_rng(0))
+    if not isinstance(arch, Arch):
+        return f"random must give an Arch, not {type(arch).__name__}"
     V, E = (np.asarray(part) for part in space.encode(arch))
     shapes = (space.nodes, len(space.operators)), (space.nodes, space.nodes)
     rules: list[tuple[str, Callable[[], bool]]] = [
@@ -103,8 +118,23 @@ def _broken_rule(space: SearchSpace) -> str | None:
         ("random must draw the same from the same generator", lambda: space.random(np.random.default_rng(0)) == arch),
         ("attention must be 'ancestors', 'causal' or 'full'", lambda: space.attention in ("ancestors", "causal", "full")),
         ("skeletons must name a pair (channels, cells)", lambda: bool(space.skeletons)),
+        ("canonical must give text", lambda: isinstance(space.canonical(arch), str)),
+        ("neighbours must give a list of other architectures", lambda: _others(space.neighbours(arch), arch)),
+        (f"constant must be bool arrays {shapes[0]} and {shapes[1]}", lambda: _bools(space.constant) == list(shapes)),
+        ("picture must give a Picture", lambda: not isinstance(space, Pictured) or isinstance(space.picture(arch), Picture)),
     ]
     return next((rule for rule, kept in rules if not kept()), None)
+
+
+def _others(found: object, arch: Arch) -> bool:
+    from diffnag.arch import Arch
+
+    return isinstance(found, list) and all(isinstance(other, Arch) and other != arch for other in found)
+
+
+def _bools(arrays: Iterable[np.ndarray]) -> list[tuple[int, ...]]:
+    """The shapes of those that are bool arrays."""
+    return [part.shape for part in arrays if part.dtype == bool]
 
 
 def make_predictor(name: str) -> Predictor:

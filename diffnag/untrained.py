@@ -38,14 +38,26 @@ def untrained(
         torch.manual_seed(seed)  # layers initialise from the global generator
         try:
             network = skeleton.build(built, loaded, num_classes=num_classes, image_size=image_size)
+        except UserError:
+            raise
+        except Exception as error:  # a user's class may fail in any way
+            raise UserError(f"the network of {loaded.to_str(built)}, {skeleton}, cannot be built: {_reason(error)}") from error
+        if not isinstance(network, nn.Module):
+            raise UserError(f"build of space {space!r} must give a torch.nn.Module, it gives a {type(network).__name__}")
+        try:
             logits = _set_normalisation(network, torch.rand(NOISE, 3, image_size, image_size))
-        except (RuntimeError, ValueError, MemoryError) as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise UserError(f"the network of {loaded.to_str(built)} cannot take images of {image_size} pixels a side: {reason}") from error
+        except Exception as error:
+            told = f"the network of {loaded.to_str(built)} cannot take images of {image_size} pixels a side"
+            raise UserError(f"{told}: {_reason(error)}") from error
     if logits.shape != (NOISE, num_classes):
         raise UserError(f"space {space!r} builds a network that gives {tuple(logits.shape)} for {NOISE} images, not ({NOISE}, {num_classes})")
     description = Description(space, loaded.to_str(built), skeleton, classes, image_size, (0.0,) * 3, (1.0,) * 3)
     return Classifier(network, description).eval()
+
+
+def _reason(error: Exception) -> str:
+    told = next(iter(str(error).splitlines()), "")
+    return told if told and isinstance(error, RuntimeError | ValueError) else f"{type(error).__name__}: {told}"
 
 
 def skeleton_of(space: SearchSpace, *, channels: int | None = None, cells: int | None = None) -> Skeleton:

@@ -50,8 +50,10 @@ class NASBench201(ConnectionCells):
             arch = self.of_operations(tuple(OPERATIONS.index(name) for name in names))
             if self.to_str(arch) == text:
                 return arch
+        strange = next((name for name in names if name not in OPERATIONS and f"{name}~" in text), None)
+        why = f": there is no operation {strange!r}" if strange else ""
         raise UserError(
-            f"{text!r} is no NAS-Bench-201 string; expected |op~0|+|op~0|op~1|+|op~0|op~1|op~2| with op one of {', '.join(OPERATIONS)}"
+            f"{text!r} is no NAS-Bench-201 string{why}; expected |op~0|+|op~0|op~1|+|op~0|op~1|op~2| with op one of {', '.join(OPERATIONS)}"
         )
 
     # -- identity

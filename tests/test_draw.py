@@ -26,6 +26,8 @@ from search_spaces.nasbench201 import NASBench201
 
 CELL = "conv3x3@0/maxpool3x3@0,1/output@1,2"
 WORDS = ("input", "output")
+CELL_OF_SKIPS = str([("skip_connect", 0), ("skip_connect", 1)] * 4)
+GENOTYPE = f"Genotype(normal={CELL_OF_SKIPS}, normal_concat=[2, 3, 4, 5], reduce={CELL_OF_SKIPS}, reduce_concat=[2, 3, 4, 5])"
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -172,8 +174,20 @@ def cases() -> list[tuple[str, str, str]]:
         ("nasbench101", "conv3x3@1/output@1", "its graph has a cycle"),
         ("nasbench101", "conv3x3@0/conv3x3@2/output@2", "its graph has a cycle"),
         ("nasbench101", "/".join(f"conv3x3@{k}" for k in range(7)) + "/output@7", "it has 9 vertices, at most 7 are allowed"),
+        ("nasbench101", "conv3x3@0/conv3x3@0,1/conv3x3@0,1,2/conv3x3@0,1,2,3/output@4", "it has 11 edges, at most 9 are allowed"),
+        ("nasbench101", "conv3x3@0/output@2", "no vertex can be read that is not one of 0 to 1, and 2 is read"),
+        ("nasbench101", "conv3x3@0/conv3x3@0", "output is not its last vertex"),
+        ("nasbench201", NASBench201.resnet_like.replace("none~1", "conv9x9~1"), "there is no operation 'conv9x9'"),
         ("mobilenetv3", CELL, "is no mobilenetv3 string"),
+        ("mobilenetv3", "3-6:" + ":".join(["3-6_3-6"] * 4), "stage 1 has 1 layers, not 2 to 4"),
+        ("mobilenetv3", ":".join(["3-6_9-6"] * 5), "stage 1 has a layer '9-6'"),
         ("darts", CELL, "is no darts string"),
+        ("darts", GENOTYPE.replace("('skip_connect', 1)", "('conv_9x9', 1)", 1), "the normal cell has the operation 'conv_9x9'; there are: "),
+        ("darts", GENOTYPE.replace("1)", "2)", 1), "state 2 of the normal cell reads state 2, which is not an earlier one"),
+        ("darts", GENOTYPE.replace("1)", "0)", 1), "state 2 of the normal cell reads state 0 twice"),
+        ("transnasbench101-micro", "64-1444-basic", "is no transnasbench101-micro string"),
+        ("transnasbench101-macro", "64-41414-3_03_101", "is no transnasbench101-macro string"),
+        ("transnasbench101-macro", "64-1111-basic", "0 of its modules double the channels, not 1 to 3"),
         ("elsewhere", CELL, "unknown space 'elsewhere'; there are: "),
     ]
 

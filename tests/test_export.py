@@ -93,6 +93,14 @@ class NoDefaults(NASBench201):
     def build(self, arch, *, channels, cells, num_classes, stem_stride=1):
         return super().build(arch, channels=4, cells=1, num_classes=num_classes)
 
+class Nothing(NASBench201):
+    def build(self, arch, *, channels=16, cells=5, num_classes, stem_stride=1):
+        return None
+
+class Fails(NASBench201):
+    def build(self, arch, *, channels=16, cells=5, num_classes, stem_stride=1):
+        raise KeyError("stem")
+
 class Odd(NASBench201):
     def build(self, arch, *, channels=16, cells=5, num_classes, stem_stride=1):
         class Sorts(torch.nn.Module):
@@ -116,9 +124,12 @@ class Odd(NASBench201):
         (["--out", "/proc/nowhere/model.pt"], "cannot write /proc/nowhere/model.pt"),
         (["--num-classes", "0"], "'0' is not a whole number of at least 1"),
         (["--input-size", "1e9"], "cannot take images of 1000000000 pixels a side"),
+        (["--channels", "1e12"], "none~1|skip_connect~2|, 1000000000000 channels, 5 cells a stage, cannot be built: "),
         (["--space", "plugin:Unfolds", "--input-size", "8"], "cannot take images of 8 pixels a side: Calculated padded input size"),
         (["--space", "plugin:TooMany"], "gives (16, 6) for 16 images, not (16, 5)"),
         (["--space", "plugin:NoDefaults"], "build of space 'nasbench201' has no default for channels"),
+        (["--space", "plugin:Nothing"], "build of space 'plugin:Nothing' must give a torch.nn.Module, it gives a NoneType"),
+        (["--space", "plugin:Fails"], "16 channels, 5 cells a stage, cannot be built: KeyError: 'stem'"),
         (["--space", "plugin:Odd", "--out", "model.onnx"], "model.onnx could not be made: "),
     ],
 )

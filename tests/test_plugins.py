@@ -50,6 +50,8 @@ class Clumsy(Good):
 '''
 
 SPACES = '''
+import numpy as np
+
 from diffnag import Arch, CategoricalSpace
 
 class Pairs(CategoricalSpace):
@@ -85,6 +87,31 @@ class Failing(Pairs):
 
 class Crooked(Pairs):
     attention = "sideways"
+
+class Nameless(Pairs):
+    name = None
+
+class Counted(Pairs):
+    operators = 3
+
+class Tuples(Pairs):
+    def random(self, rng):
+        return (0, 1, 2)
+
+class Listed(Pairs):
+    def canonical(self, arch):
+        return list(arch.ops)
+
+class Narcissus(Pairs):
+    def neighbours(self, arch):
+        return [arch]
+
+class Stiff(Pairs):
+    constant = (np.ones((3, 3), dtype=bool), np.ones((2, 2), dtype=bool))
+
+class Painted(Pairs):
+    def picture(self, arch):
+        return "a - b"
 '''
 
 
@@ -235,6 +262,13 @@ def test_list_names_what_there_is() -> None:
         ("Restless", "breaks a rule: random must draw the same"),
         ("Failing", "fails on an architecture of its own: IndexError: off by one"),
         ("Crooked", "breaks a rule: attention must be"),
+        ("Nameless", "breaks a rule: name must be a word"),
+        ("Counted", "breaks a rule: operators must be a tuple of names"),
+        ("Tuples", "breaks a rule: random must give an Arch, not tuple"),
+        ("Listed", "breaks a rule: canonical must give text"),
+        ("Narcissus", "breaks a rule: neighbours must give a list of other architectures"),
+        ("Stiff", r"breaks a rule: constant must be bool arrays \(3, 3\) and \(3, 3\)"),
+        ("Painted", "breaks a rule: picture must give a Picture"),
     ],
 )
 def test_a_space_that_breaks_its_contract_is_told_which_rule(
