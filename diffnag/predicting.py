@@ -28,9 +28,14 @@ class CheckedPredictor:
         self._fitted = False
 
     @property
+    def has_prior(self) -> bool:
+        """Whether it knows something before any label of the target."""
+        return isinstance(self.predictor, HasPrior)
+
+    @property
     def knows_something(self) -> bool:
         """Whether `predict` may be asked: it has a prior, or was fitted."""
-        return self._fitted or isinstance(self.predictor, HasPrior)
+        return self._fitted or self.has_prior
 
     @property
     def labels_source(self) -> dict[str, int]:

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diffnag.search_loop.acquisition import rank
 from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.methods import History, paid
-from diffnag.search_loop.trial import Batch, Proposal, best_of, expected_values
+from diffnag.search_loop.model import Model
+from diffnag.search_loop.trial import Batch, Proposal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from diffnag.arch import Arch
     from diffnag.generation import Generator
     from diffnag.predicting import CheckedPredictor
 
 
+@dataclass
+class _Generated:
+    """What was generated at a length of the history, and what it cost."""
+
+    labels: int
+    archs: list[Arch]
+    guidance: str
+    nfe: int
+    predictor_nfe: int
+
+
 @dataclass(frozen=True)
 class Diffnag:
-    """Ours: generate with guidance by the predictor, then pay for the candidates of the largest acquisition value.
+    """Ours: generate with guidance by the predictor, then pay for the candidate of the largest acquisition value.
 
-    Guided samples follow a law; who pays wants its best. So the most promising candidates and the best trials are noised part
-    of the way and denoised, `refinements` times, and what that gives joins the candidates.
+    Guided samples follow a law; who pays wants its best. So before every choice the most promising candidates and the best
+    trials are noised part of the way and denoised, `refinements` times, `variations` each, and what that gives joins the
+    candidates. These are generated anew every `every` labels: between them one label changes the law little.
     """
 
     domain: Domain
@@ -36,59 +47,87 @@ class Diffnag:
     acquisition: str
     candidates: int
     scale: float
+    initial: int = 5
+    """Labels of unguided samples before a predictor without a prior is asked."""
+    every: int = 10
     tries: int = 4
-    """Generations of a round, each of `candidates`, before it turns to neighbours of the best."""
+    """Generations, each of `candidates`, until there is a new one for each of the next labels."""
     refinements: int = 2
+    variations: int = 128
     roots: tuple[int, int] = (16, 4)
     """Candidates and trials that a refinement starts from."""
+    _memory: list[_Generated] = field(default_factory=list, compare=False, repr=False)
 
     def propose(self, history: History, q: int, *, pending: Sequence[Arch] = ()) -> Batch:
-        rng = np.random.default_rng([self.seed, len(history) + len(pending)])
-        labelled = [trial for trial in history if trial.value is not None]
-        if labelled:
-            self.predictor.fit([trial.arch for trial in labelled], np.array(expected_values(labelled)))
-        guide = self.predictor if labelled or self.predictor.knows_something else None
+        count = len(history) + len(pending)
+        rng = np.random.default_rng([self.seed, count])
+        generated = self._generated(history, count)
+        new = generated.labels == count
+        nfe, predictor_nfe = (generated.nfe, generated.predictor_nfe) if new else (0, 0)
         seen = paid(self.domain, history, pending)
-        pool: list[Arch] = []
-        notes: list[str] = []
-        nfe = predictor_nfe = 0
+        pool = list(self.domain.fresh(generated.archs, seen))
+        guide = None if count < self._first else self.model.fit(history, pending)
+        if guide is None:
+            pool, notes = self._topped_up(pool, q, history, seen, rng)
+            return Batch(tuple(map(Proposal, pool[:q])), generated.guidance, nfe, predictor_nfe, notes)
+        done = [trial for trial in history if trial.value is not None]
+        elite = [trial.arch for trial in sorted(done, key=lambda trial: -(trial.value or 0.0))[: self.roots[1]]]
+        for _ in range(self.refinements):
+            roots = [*(pool[i] for i in self.model.order(pool, history, rng)[: self.roots[0]]), *elite]
+            if roots:
+                near = self.generator.vary(roots, self.variations, seed=int(rng.integers(2**63)))
+                nfe += near.nfe
+                pool += self.domain.fresh(near.archs, seen)
+        pool, notes = self._topped_up(pool, q, history, seen, rng)
+        return Batch(self.model.choose(pool, q, history, rng, pending=pending), generated.guidance, nfe, predictor_nfe, notes)
+
+    @property
+    def model(self) -> Model:
+        """What judges the candidates."""
+        return Model(self.predictor, self.acquisition)
+
+    @property
+    def _first(self) -> int:
+        """Labels before the predictor is asked."""
+        return 0 if self.predictor.has_prior else self.initial
+
+    def _generated(self, history: History, count: int) -> _Generated:
+        """The candidates of the last length at which they were due: the same after a resume as without a break."""
+        due = 0 if count < self._first else count - (count - self._first) % self.every
+        if not self._memory or self._memory[0].labels != due:
+            self._memory[:] = [self._generate(history[:due], due)]
+        return self._memory[0]
+
+    def _generate(self, history: History, due: int) -> _Generated:
+        rng = np.random.default_rng([self.seed, due, 1])
+        guide = None if due < self._first else self.model.fit(history)
+        seen = paid(self.domain, history)
+        found = _Generated(due, [], "none", 0, 0)
         for _ in range(self.tries):
             made = self.generator.generate(self.candidates, seed=int(rng.integers(2**63)), predictor=guide, scale=self.scale)
-            pool += self.domain.fresh(made.archs, seen)
-            nfe, predictor_nfe = nfe + made.nfe, predictor_nfe + made.predictor_nfe
-            if len(pool) >= q:
+            found.archs += self.domain.fresh(made.archs, seen)
+            found.guidance = made.guidance
+            found.nfe += made.nfe
+            found.predictor_nfe += made.predictor_nfe
+            if len(found.archs) >= self.every:
                 break
-        else:
-            generated = len(pool)
-            pool += self._topped_up(history, seen, missing=q - generated, rng=rng)
-            notes.append(
-                f"{self.tries} generations gave {generated} new candidates for {q} places; {len(pool) - generated} others, "
-                f"neighbours of the best or else random draws, were added to choose from"
-            )
-        if guide is None:
-            return Batch(tuple(map(Proposal, pool[:q])), made.guidance, nfe, predictor_nfe, tuple(notes))
-        best = best_of(history)
-        value = best.value if best else None
-        elite = sorted(labelled, key=lambda trial: -(trial.value or 0.0))[: self.roots[1]]
-        mean, std = guide.predict(pool)
-        for _ in range(self.refinements):
-            order = rank(self.acquisition, mean, std, best=value, rng=rng)[: self.roots[0]]
-            roots = [*(pool[i] for i in order), *(trial.arch for trial in elite)]
-            near = self.generator.vary(roots, self.candidates, seed=int(rng.integers(2**63)))
-            nfe += near.nfe
-            if fresh := list(self.domain.fresh(near.archs, seen)):
-                pool += fresh
-                mean, std = (np.concatenate(parts) for parts in zip((mean, std), guide.predict(fresh), strict=True))
-        order = rank(self.acquisition, mean, std, best=value, rng=rng)[:q]
-        proposals = tuple(Proposal(pool[i], float(mean[i]), float(std[i])) for i in order)
-        return Batch(proposals, made.guidance, nfe, predictor_nfe, tuple(notes))
+        return found
 
-    def _topped_up(self, history: History, seen: set[str], *, missing: int, rng: np.random.Generator) -> list[Arch]:
-        """At least `missing` fresh neighbours of the best trials, best first; random draws where these do not suffice."""
+    def _topped_up(
+        self, pool: list[Arch], q: int, history: History, seen: set[str], rng: np.random.Generator
+    ) -> tuple[list[Arch], tuple[str, ...]]:
+        """With neighbours of the best trials, best first, where `pool` has less than `q`; random draws where these do not suffice."""
+        if (missing := q - len(pool)) <= 0:
+            return pool, ()
         found: list[Arch] = []
         done = [trial for trial in history if trial.value is not None]
         for trial in sorted(done, key=lambda trial: -(trial.value or 0.0)):
             if len(found) >= missing:
-                return found
+                break
             found += self.domain.fresh(self.domain.space.neighbours(trial.arch), seen)
-        return found + list(islice(self.domain.random(rng, seen), max(missing - len(found), 0)))
+        found += islice(self.domain.random(rng, seen), max(missing - len(found), 0))
+        told = (
+            f"{self.tries} generations gave {len(pool)} new candidates for {q} places; {len(found)} others, neighbours of the best or "
+            f"else random draws, were added to choose from"
+        )
+        return pool + found, (told,)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from diffnag.errors import UserError
-from diffnag.search_loop.acquisition import rank
 from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.methods import History, batch_of, paid, shuffled
-from diffnag.search_loop.trial import Batch, Proposal, best_of, expected_values
+from diffnag.search_loop.model import Model
+from diffnag.search_loop.trial import Batch
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -37,11 +37,7 @@ class Candidates(Protocol):
 
 @dataclass(frozen=True)
 class ModelBased:
-    """Fit the predictor to all labels, pay for the candidates of the largest acquisition value.
-
-    What is pending counts as a label of mean value while the predictor is fitted, so that parallel picks keep apart
-    (constant liar; Ginsbourger et al., 2010).
-    """
+    """Fit the predictor to all labels, pay for the candidate of the largest acquisition value."""
 
     domain: Domain
     seed: int
@@ -50,19 +46,13 @@ class ModelBased:
     candidates: Candidates
 
     def propose(self, history: History, q: int, *, pending: Sequence[Arch] = ()) -> Batch:
-        rng = np.random.default_rng([self.seed, len(history) + len(pending)])
+        count = len(history) + len(pending)
+        rng = np.random.default_rng([self.seed, count])
         seen = paid(self.domain, history, pending)
-        labelled = [trial for trial in history if trial.value is not None]
-        if (missing := INITIAL - len(history) - len(pending)) > 0 or not labelled:
-            return batch_of(islice(self.domain.random(rng, seen), min(max(missing, 1), q)))
-        y = expected_values(labelled)
-        lies = [float(np.mean(y))] * len(pending)
-        self.predictor.fit([*(trial.arch for trial in labelled), *pending], np.array([*y, *lies]))
-        pool = self.candidates(history, seen, rng)
-        mean, std = self.predictor.predict(pool)
-        best = best_of(history)
-        order = rank(self.acquisition, mean, std, best=best.value if best else None, rng=rng)[:q]
-        return Batch(tuple(Proposal(pool[i], float(mean[i]), float(std[i])) for i in order))
+        model = Model(self.predictor, self.acquisition)
+        if count < INITIAL or model.fit(history, pending) is None:
+            return batch_of(islice(self.domain.random(rng, seen), min(max(INITIAL - count, 1), q)))
+        return Batch(model.choose(self.candidates(history, seen, rng), q, history, rng, pending=pending))
 
 
 @dataclass(frozen=True)

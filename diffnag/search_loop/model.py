@@ -1,0 +1,64 @@
+"""The predictor as a search uses it: fitted to what is known and what is pending, asked which candidate to pay for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diffnag.search_loop.acquisition import rank
+from diffnag.search_loop.methods import History
+from diffnag.search_loop.trial import Proposal, best_of, expected_values
+
+if TYPE_CHECKING:
+    from diffnag.arch import Arch
+    from diffnag.predicting import CheckedPredictor
+
+
+@dataclass(frozen=True)
+class Model:
+    """A predictor and an acquisition function."""
+
+    predictor: CheckedPredictor
+    acquisition: str
+
+    def fit(self, history: History, pending: Sequence[Arch] = ()) -> CheckedPredictor | None:
+        """The predictor, fitted; None where it knows nothing: there is no label, and it has no prior.
+
+        An architecture that is `pending` counts as labelled with its predicted mean, so that it is not worth asking for again nor
+        are those just like it ("kriging believer"; Ginsbourger, Le Riche & Carraro 2010, section 4.2.1).
+        """
+        labelled = [trial for trial in history if trial.value is not None]
+        archs, values = [trial.arch for trial in labelled], expected_values(labelled)
+        if labelled:
+            self.predictor.fit(archs, np.array(values))
+        if not self.predictor.knows_something:
+            return None
+        if pending:
+            believed, _ = self.predictor.predict(list(pending))
+            self.predictor.fit([*archs, *pending], np.array([*values, *believed]))
+        return self.predictor
+
+    def order(self, archs: Sequence[Arch], history: History, rng: np.random.Generator) -> np.ndarray:
+        """Indices of `archs`, the one most worth its evaluation first; by the predictor as it was last fitted."""
+        return self._ranked(archs, history, rng)[0]
+
+    def choose(
+        self, pool: Sequence[Arch], q: int, history: History, rng: np.random.Generator, *, pending: Sequence[Arch] = ()
+    ) -> tuple[Proposal, ...]:
+        """At most `q` of `pool`, one after the other, each as if those before it were pending too."""
+        left, chosen = list(pool), list[Proposal]()
+        while left and len(chosen) < q:
+            if chosen:
+                self.fit(history, [*pending, *(proposal.arch for proposal in chosen)])
+            order, mean, std = self._ranked(left, history, rng)
+            k = int(order[0])
+            chosen.append(Proposal(left.pop(k), float(mean[k]), float(std[k])))
+        return tuple(chosen)
+
+    def _ranked(self, archs: Sequence[Arch], history: History, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        mean, std = self.predictor.predict(archs)
+        best = best_of(history)
+        return rank(self.acquisition, mean, std, best=best.value if best else None, rng=rng), mean, std
