@@ -55,7 +55,7 @@ class MetaPredictor:
         """Load the checkpoint that was trained without labels of `dataset`."""
         del seed  # nothing here is random
         target = dataset if dataset in space.datasets else OWN_IMAGES
-        task = load_task(dataset)  # says what datasets there are
+        task = load_task(dataset) if target == OWN_IMAGES else None  # says what datasets there are
         path = shipped(space.name, self.transfer, target)
         if not path.is_file():
             raise UserError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ import pytest
 import torch
 from torch import nn
 
+from diffnag import search
 from diffnag.arch import ArchBatch
-from diffnag.denoiser import load_denoiser
 from diffnag.errors import UserError
-from diffnag.generation import Generator
 from diffnag.oracles.table import TableOracle
+from diffnag.predicting import load_predictor
 from diffnag.protocols import Oracle, SearchSpace
 from diffnag.search_loop.measure import Measure
 from diffnag.testing import OracleContract, SearchSpaceContract, draws
@@ -316,8 +317,16 @@ def test_a_loss_is_called_a_loss() -> None:
     assert (accuracy.name("test"), accuracy.unit, accuracy.figure(46.317)) == ("surrogate test accuracy", "%", "46.32")
 
 
-@pytest.mark.parametrize(("space", "uniqueness"), [(MICRO, 0.93), (MACRO, 0.92)], ids=["micro", "macro"])
-def test_the_shipped_score_network_is_a_good_one(space: SearchSpace, uniqueness: float) -> None:
-    """Raw, by the paper's rule, from few samples; experiments/generation_quality.py has the figures."""
-    made = Generator(space, load_denoiser(space)).generate(256, seed=0)
-    assert len(made.archs) >= 0.97 * 256 and len(set(made.archs)) >= uniqueness * len(made.archs)
+def test_a_search_speaks_of_losses(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("DIFFNAG_DATA", str(data_folder))
+    given = ["--space", "transnasbench101-macro", "--dataset", "room_layout", "--predictor", "flops", "--candidates", "32", "--budget", "4"]
+    monkeypatch.setattr(sys, "argv", ["search", *given, "--batch", "2", "--out", str(tmp_path / "run")])
+    search.main()
+    said = capsys.readouterr().out
+    assert "test negative loss" in said and "  best -0." in said and "that is a standardised score" in said
+    assert "accuracy" not in said and "%" not in said
+
+
+def test_no_meta_predictor_was_learned_here() -> None:
+    with pytest.raises(UserError, match="no sister-tables meta-predictor for room_layout is shipped for space 'transnasbench101-macro'"):
+        load_predictor("meta", space=MACRO, dataset="room_layout", seed=0)

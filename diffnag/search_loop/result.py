@@ -11,7 +11,7 @@ from diffnag.search_loop.trial import Trial
 
 @dataclass(frozen=True)
 class Best:
-    """The architecture of the largest observed reward; `test` is its test accuracy, None where there is none."""
+    """The architecture of the largest observed reward; `test` is its test value, None where there is none."""
 
     arch: str
     predicted: float | None
@@ -21,7 +21,7 @@ class Best:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found and what it has used; values as the oracle gives them, accuracies in %."""
+    """What a search found and what it has used; values as the oracle gives them: accuracies in %, or what the space `measures`."""
 
     space: str
     dataset: str

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from diffnag.datasets.images import ImageDataset
     from diffnag.finished import Finish, Share
     from diffnag.protocols import SearchSpace
-    from diffnag.search_loop.loop import Search, SearchResult
+    from diffnag.search_loop.loop import Search
+    from diffnag.search_loop.result import SearchResult
 
 SHOWN = 5
 """Architectures in the final table."""
@@ -123,8 +124,8 @@ class Screen:
                 shown.append(result.best.test if place == 0 else None)
             table.add_row(escape(space.to_str(trial.arch)), *("" if value is None else self._measure.figure(value) for value in shown))
         self.console.print(table, soft_wrap=False)
-        if result.labels_source:
-            self._say("predicted: when it was chosen; before any label of the dataset that is a standardised score, not an accuracy")
+        if any(trial.round == 0 and trial.predicted_mean is not None for trial in result.trials):
+            self._say("predicted: when it was chosen; before any label of the dataset that is a standardised score")
         if finish:
             self._finish(finish)
         if result.best is None:
