@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FORMAT = "diffnag-meta-dataset-1"
 TRAINING = PRETRAINED / "nasbench201" / "meta-dataset.jsonl"
 """Our own measurements that predictors learn from; the file's first line has the command."""
-CROSSED = PRETRAINED / "nasbench201" / "crossed-tasks.jsonl"
+CROSSED = tuple(PRETRAINED / "nasbench201" / name for name in ("crossed-tasks.jsonl", "crossed-digits.jsonl"))
 """The same architectures on tasks of held-out classes and sources: for tests."""
 
 
@@ -103,6 +103,17 @@ def read(path: str | Path) -> MetaDataset:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is no meta-dataset of python -m diffnag.build_meta_dataset: {error}") from error
     return MetaDataset(head, tasks, measurements)
+
+
+def read_crossed() -> MetaDataset:
+    """The files of `CROSSED` as one; tasks are numbered on from file to file."""
+    first, *others = map(read, CROSSED)
+    tasks, measurements = dict(first.tasks), list(first.measurements)
+    for other in others:
+        begin = 1 + max(tasks)
+        tasks |= {begin + number: spec for number, spec in other.tasks.items()}
+        measurements += [replace(m, task=begin + m.task) for m in other.measurements]
+    return MetaDataset(first.about, tasks, tuple(measurements))
 
 
 def append(path: Path, rows: Iterable[TaskSpec | Measurement | Mapping[str, Any]], *, task: int = 0) -> None:

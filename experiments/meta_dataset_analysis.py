@@ -20,9 +20,9 @@ from experiments.common import write_result
 
 
 def main() -> None:
-    from diffnag.meta_dataset import CROSSED, read
+    from diffnag.meta_dataset import read_crossed
 
-    data = read(CROSSED)
+    data = read_crossed()
     rows = analysis(data)
     for key, value in rows.items():
         print(key, value)

@@ -17,7 +17,7 @@ import pytest
 from diffnag.datasets import drawn_tasks
 from diffnag.datasets.drawn_tasks import Change, TaskSpec, allowed_classes, changed, draw_task, halved, task_images
 from diffnag.errors import DataNotFound, UserError
-from diffnag.meta_dataset import CROSSED, TRAINING, Effort, Measurement, append, cut_to_whole_lines, measure, read
+from diffnag.meta_dataset import CROSSED, TRAINING, Effort, Measurement, append, cut_to_whole_lines, measure, read, read_crossed
 from diffnag.plugins import load_space
 
 SPACE = load_space("nasbench201")
@@ -154,7 +154,7 @@ class TestMeasurements:
         with pytest.raises(UserError, match="is no meta-dataset"):
             read(tmp_path / "m.jsonl")
 
-    @pytest.mark.parametrize(("path", "held_out"), [(TRAINING, False), (CROSSED, True)])
+    @pytest.mark.parametrize(("path", "held_out"), [(TRAINING, False), *((path, True) for path in CROSSED)])
     def test_shipped(self, path: Path, held_out: bool) -> None:
         data = read(path)
         assert path.stat().st_size < 1e6
@@ -167,11 +167,18 @@ class TestMeasurements:
         keys = [(m.task, m.arch, m.seed) for m in data.measurements]
         assert len(keys) == len(set(keys)) and {task for task, _, _ in keys} <= set(data.tasks)
         if held_out:
-            assert len(data.tasks) >= 24
             archs = [{m.arch for m in data.measurements if m.task == task} for task in data.tasks]
             assert len(archs[0]) >= 40 and all(part == archs[0] for part in archs)
         else:
             assert len(data.tasks) >= 200 and len(data.measurements) >= 2_000
+
+    def test_crossed_files_are_one(self) -> None:
+        data, parts = read_crossed(), [read(path) for path in CROSSED]
+        assert len(data.tasks) == sum(len(part.tasks) for part in parts) >= 24
+        last = parts[-1]
+        first = len(data.tasks) - len(last.tasks)
+        assert data.tasks[first] == last.tasks[0] and data.tasks[first].source == "digits"
+        assert {m.arch for m in data.measurements if m.task == first} == {m.arch for m in data.measurements if m.task == 0}
 
 
 class TestCommand:
