@@ -48,14 +48,18 @@ class Model:
     def choose(
         self, pool: Sequence[Arch], q: int, history: History, rng: np.random.Generator, *, pending: Sequence[Arch] = ()
     ) -> tuple[Proposal, ...]:
-        """At most `q` of `pool`, one after the other, each as if those before it were pending too."""
+        """At most `q` of `pool`, one after the other, each as if those before it were pending too.
+
+        Independent Thompson sampling keeps them apart by itself: `ts` takes all from one draw (White et al., AAAI 2021).
+        """
         left, chosen = list(pool), list[Proposal]()
         while left and len(chosen) < q:
             if chosen:
                 self.fit(history, [*pending, *(proposal.arch for proposal in chosen)])
             order, mean, std = self._ranked(left, history, rng)
-            k = int(order[0])
-            chosen.append(Proposal(left.pop(k), float(mean[k]), float(std[k])))
+            best = order[: q if self.acquisition == "ts" else 1].tolist()
+            chosen += (Proposal(left[i], float(mean[i]), float(std[i])) for i in best)
+            left = [arch for i, arch in enumerate(left) if i not in best]
         return tuple(chosen)
 
     def _ranked(self, archs: Sequence[Arch], history: History, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
