@@ -49,6 +49,7 @@ class Options:
     seed: int
     joint: int = 0
     focus: float = 0.0
+    rounds: int = 4
     log_odds: bool = False
 
 

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--heads", type=cli.positive_int, default=2, help="attention heads")
     p.add_argument("--joint", type=cli.positive_int, default=0, help="hidden units of a head that sees all nodes at once; 0: none, as suits "
         "a space whose entries are free of each other")  # fmt: skip
+    p.add_argument("--rounds", type=cli.positive_int, default=4, help="how often the joint head corrects its own estimate")
     p.add_argument("--log-odds", action="store_true", help="tell the joint head log odds in place of estimates: suits a space in which many "
         "entries say the same")  # fmt: skip
     p.add_argument("--focus", type=_share, default=0.0, help="share of the training noise that lies where most entries are decided, "
@@ -86,9 +87,7 @@ def train(options: Options, *, out: Path, resume: bool = False, device: str = "a
     space, split = load_space(options.space), CanonicalSplit.named(options.split)
     check_writable(out)
     rank, world, where = _processes(device)
-    config = DenoiserConfig(
-        width=options.width, layers=options.layers, heads=options.heads, joint=options.joint, log_odds=options.log_odds
-    )
+    config = DenoiserConfig(**{field.name: getattr(options, field.name) for field in fields(DenoiserConfig) if field.name != "positional"})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)  # layers initialise from the global generator
         net = Denoiser(space, make_sde(options.sde), config).to(where)
