@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from diffnag.arch import ArchBatch
+from diffnag.denoiser import DenoiserConfig
 from diffnag.errors import UserError
 from diffnag.files import written_whole
 from diffnag.generation import Generator
@@ -51,6 +52,12 @@ class Options:
     focus: float = 0.0
     rounds: int = 4
     log_odds: bool = False
+
+    def network(self) -> DenoiserConfig:
+        """The shape of the network."""
+        return DenoiserConfig(
+            width=self.width, layers=self.layers, heads=self.heads, joint=self.joint, rounds=self.rounds, log_odds=self.log_odds
+        )
 
 
 class ScoreTraining:

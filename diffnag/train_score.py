@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +77,7 @@ def train(options: Options, *, out: Path, resume: bool = False, device: str = "a
     """Train, write `out`, and return its metadata. `out` + `.state` holds an unfinished training."""
     import torch
 
-    from diffnag.denoiser import Denoiser, DenoiserConfig
+    from diffnag.denoiser import Denoiser
     from diffnag.files import check_writable
     from diffnag.plugins import load_space
     from diffnag.score_training import ScoreTraining, quality, training_set
@@ -87,10 +87,9 @@ def train(options: Options, *, out: Path, resume: bool = False, device: str = "a
     space, split = load_space(options.space), CanonicalSplit.named(options.split)
     check_writable(out)
     rank, world, where = _processes(device)
-    config = DenoiserConfig(**{field.name: getattr(options, field.name) for field in fields(DenoiserConfig) if field.name != "positional"})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)  # layers initialise from the global generator
-        net = Denoiser(space, make_sde(options.sde), config).to(where)
+        net = Denoiser(space, make_sde(options.sde), options.network()).to(where)
     x0 = training_set(net, space, split).to(where)
     run = ScoreTraining(net, options)
     state = out.with_name(out.name + ".state")

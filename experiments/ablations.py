@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import torch
 from torch import Tensor
 
-from diffnag.denoiser import Denoiser, DenoiserConfig
+from diffnag.denoiser import Denoiser
 from diffnag.protocols import Attention
 from diffnag.score_training import Options, ScoreTraining, training_set
 from experiments.measured_space import MeasuredSpace, N, mean_over_seeds
@@ -30,8 +30,8 @@ SHORT = Options(
 )
 RECIPES: Mapping[str, Options] = {
     "nasbench201": replace(SHORT, batch_size=512),
-    "nasbench101": replace(SHORT, joint=256, focus=0.7, steps=3000),
-    "mobilenetv3": replace(SHORT, width=32, layers=1, joint=192, log_odds=True, focus=0.5, learning_rate=1e-2, steps=2000),
+    "nasbench101": replace(SHORT, joint=256, focus=0.7, steps=1500),
+    "mobilenetv3": replace(SHORT, width=32, layers=1, joint=256, rounds=1, log_odds=True, focus=0.5, learning_rate=1e-2, steps=2000),
 }
 """As the shipped networks were trained, but shorter (that of nasbench201 as long)."""
 
@@ -118,10 +118,7 @@ def _trained(space: SearchSpace, measured: MeasuredSpace, variant: Variant, opti
     from diffnag.denoiser import KIND
     from diffnag.sde import make_sde
 
-    config = DenoiserConfig(
-        width=options.width, layers=options.layers, heads=options.heads, joint=options.joint, log_odds=options.log_odds,
-        positional=variant.positional,
-    )  # fmt: skip
+    config = replace(options.network(), positional=variant.positional)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)  # layers initialise from the global generator
         net = (WiringGiven if variant.given else Denoiser)(space, make_sde(options.sde), config)
