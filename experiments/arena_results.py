@@ -189,7 +189,9 @@ def table(rows: Sequence[Mapping[str, Any]], tests: Sequence[Mapping[str, Any]],
             "| --- " * (len(at) + 6 + (protocol == "V")) + "|",
         ]  # fmt: skip
         for row in own:
-            best = [f"{figure(row['mean_best_at'][m])} ({figure(row['stderr_at'][m])})" for m in at]
+            best = [
+                figure(row["mean_best_at"][m]) + ("" if (error := row["stderr_at"][m]) is None else f" ({figure(error)})") for m in at
+            ]
             tested = [figure(row["mean_test_at"][at[-1]])] if protocol == "V" else []
             test = p.get((benchmark, row["method"], protocol))
             median = row["median_labels_to_optimum"]
