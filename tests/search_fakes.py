@@ -6,12 +6,14 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from diffnag.arch import Arch
 from diffnag.protocols import SearchSpace
 from diffnag.training import Diverged
+from search_spaces.nasbench201 import NASBench201
 
 WEIGHTS = (0.0, 1.0, 4.0, 9.0, 2.0)
 """What each operation of NAS-Bench-201 adds to the value on its connection; position i counts i + 1 times."""
@@ -44,6 +46,28 @@ class ToyOracle:
 
     def provenance(self) -> Mapping[str, str | float]:
         return {"version": "1"}
+
+
+class LoggedOracle(ToyOracle):
+    """Takes `seconds` and writes into a file what it evaluates, when it begins and when it has the value, over all processes."""
+
+    def __init__(self, log: Path, *, seconds: float = 0.0) -> None:
+        super().__init__()
+        self.log, self.seconds = log, seconds
+
+    def query(self, arch: Arch, *, dataset: str, split: str, epochs: int | None = None) -> float:
+        if split == "val":
+            self._write("begin", arch)
+        time.sleep(self.seconds)
+        found = super().query(arch, dataset=dataset, split=split)
+        if split == "val":
+            self._write("end", arch)
+        return found
+
+    def _write(self, what: str, arch: Arch) -> None:
+        handle = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(handle, f"{what} {NASBench201().canonical(arch)}\n".encode())
+        os.close(handle)
 
 
 class FlakyOracle(ToyOracle):

@@ -53,8 +53,9 @@ def _open_database(storage: str) -> optuna.storages.BaseStorage:
     from sqlalchemy import event
 
     if not storage.startswith("sqlite:"):
-        patience = {"connect_timeout": CONNECT_S} if storage.startswith("postgresql") else {}
-        return optuna.storages.RDBStorage(storage, engine_kwargs={"pool_pre_ping": True, "connect_args": patience})
+        # a database without an encoding, as the locale C makes it, would answer in bytes
+        asked = {"connect_timeout": CONNECT_S, "client_encoding": "utf8"} if storage.startswith("postgresql") else {}
+        return optuna.storages.RDBStorage(storage, engine_kwargs={"pool_pre_ping": True, "connect_args": asked})
     settings = {"pool_events": [(_write_ahead, "connect")], "connect_args": {"timeout": BUSY_S}}
     opened = optuna.storages.RDBStorage(storage, engine_kwargs=settings)
     event.listen(opened.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))

@@ -1,12 +1,11 @@
 """The memory of a search: its trials in an Optuna storage, on which any number of workers may work.
 
-A study is a list of rounds; a round is a plan, which gives the next places among the labels an architecture each. Every trial
-of the storage is an attempt at one place. Whoever plans a round creates the trial of its first place to begin with; that is
-one step in every storage and has a number, so of those that begin the same round all know who was first. The plan is then
-written onto this trial at once, and the other places get waiting trials, which free workers take; a storage gives a trial to
-one of them. So no place is evaluated twice, and none beyond the budget is planned. A trial whose worker has died (see
-`leases`) is marked and its place gets another; an evaluation that was told is never lost. One worker alone plans only when all
-labels are there: what it does is a function of them, and it goes on after a kill exactly as it would have without.
+Whoever plans a round of the `ledger` creates the trial of its first place to begin with. That is one step in every storage and
+has a number, so of those who begin the same round all know who was first. The plan is then written onto this trial at once,
+and the other places get waiting trials; a storage gives each to one of the workers that want it. So no place is evaluated
+twice, and none beyond the budget is planned. A trial whose worker has died (see `leases`) is marked and its place gets another;
+an evaluation that was told is never lost. One worker alone plans only when all labels are there: what it does is a function of
+them, and it goes on after a kill exactly as it would have without.
 """
 
 from __future__ import annotations
@@ -20,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from diffnag.errors import UserError
 from diffnag.search_loop.leases import Renewal, Watch, Worker, leases
+from diffnag.search_loop.ledger import ABANDONED, ARCH, NUMBER, OUTCOME, PLAN, ROUND, Ledger, Planned
 from diffnag.search_loop.storage import answering, close_storage, open_storage, opening, quiet, shown
-from diffnag.search_loop.trial import Batch, Proposal, Trial
+from diffnag.search_loop.trial import Batch, Trial
 
 if TYPE_CHECKING:
     import optuna
@@ -37,8 +37,6 @@ UNPRUNED = 5
 """Whole evaluations before any is stopped early."""
 POLL_S = (0.01, 0.5)
 """Seconds between two looks at the storage while there is nothing to do: at first, and at most."""
-ABANDONED = "abandoned"
-"""Attribute of a trial that is no label, as its worker has died, ended or come too late; True where it had written a plan."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +48,6 @@ class Spent:
     guidance: str = "none"
     """The last kind that was used."""
     wall_s: float = 0.0
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A proposal with its place among the labels, counted from 0."""
-
-    number: int
-    round: int
-    proposal: Proposal
 
 
 @dataclass(frozen=True)
@@ -97,20 +86,10 @@ class Study:
         self._renewal = None if url is None else Renewal(lambda trial, count: storage.set_trial_user_attr(trial, worker.lease, count))
         self._held: int | None = None
         self._unsure = False  # whether an interrupt may have come between taking a trial and knowing so
-        self._plans: list[dict[str, Any]] = []
-        self._places: list[Planned] = []
-        self._texts: list[str] = []
-        self._labels: dict[int, Trial] = {}
-        self._open: dict[int, FrozenTrial] = {}
-        """Of each place without a label the trial that is there for it, waiting or running."""
-        self._superseded: list[FrozenTrial] = []
-        self._settled: set[int] = set()
-        self._planning: int | None = None
+        self._ledger = Ledger(space)
         self._pause = POLL_S[0]
-        self._walls: list[float] = []
-        """Seconds in the loop at each label."""
         self.refresh()
-        self._before_s, self._opened = max(self._walls, default=0.0), time.perf_counter()
+        self._before_s, self._opened = self._ledger.wall_s, time.perf_counter()
 
     @classmethod
     def open(cls, *, storage: str | None, name: str, space: SearchSpace, options: Mapping[str, Any]) -> Study:
@@ -149,54 +128,51 @@ class Study:
     @property
     def history(self) -> tuple[Trial, ...]:
         """All labels so far, in the order of proposing."""
-        return tuple(self._labels[number] for number in sorted(self._labels))
+        labels = self._ledger.labels
+        return tuple(labels[number] for number in sorted(labels))
 
     @property
     def pending(self) -> tuple[Arch, ...]:
         """What is planned and has no label yet."""
-        return tuple(place.proposal.arch for place in self._places if place.number not in self._labels)
+        return tuple(place.proposal.arch for place in self._ledger.places if place.number not in self._ledger.labels)
 
     @property
     def planned(self) -> int:
         """How many places have a plan, those with a label included."""
-        return len(self._places)
+        return len(self._ledger.places)
 
     @property
     def exhausted(self) -> bool:
         """Whether the last round found nothing left to plan."""
-        return bool(self._plans) and not self._plans[-1]["proposals"]
+        return self._ledger.exhausted
 
     @property
     def others_at_work(self) -> int:
         """Trials that other workers plan or evaluate."""
         from optuna.trial import TrialState
 
-        return sum(trial.state == TrialState.RUNNING for trial in self._open.values()) + (self._planning is not None)
+        running = sum(trial.state == TrialState.RUNNING for trial in self._ledger.open.values())
+        return running + (self._ledger.planner is not None)
 
     @property
     def spent(self) -> Spent:
-        kinds = [plan["guidance"] for plan in self._plans if plan["guidance"] != "none"]
+        rounds = self._ledger.rounds
         return Spent(
-            nfe=sum(plan["nfe"] for plan in self._plans), predictor_nfe=sum(plan["predictor_nfe"] for plan in self._plans),
-            guidance=kinds[-1] if kinds else "none", wall_s=self._before_s + time.perf_counter() - self._opened,
+            nfe=sum(done.nfe for done in rounds), predictor_nfe=sum(done.predictor_nfe for done in rounds),
+            guidance=next((done.guidance for done in reversed(rounds) if done.guidance != "none"), "none"),
+            wall_s=self._before_s + time.perf_counter() - self._opened,
         )  # fmt: skip
 
     def refresh(self) -> None:
         """See what all workers have done; what dead ones have left is marked, or finished where they had an outcome."""
-        before = len(self._places), len(self._labels)
-        trials = self._unsettled()
-        if dead := [trial for trial in trials if self._is_abandoned(trial)]:
+        before = len(self._ledger.places), len(self._ledger.labels)
+        trials = self._study.get_trials(deepcopy=False)
+        if dead := [trial for trial in self._ledger.unsettled(trials) if self._is_abandoned(trial)]:
             for trial in dead:
                 self._bury(self._id(trial))
-            trials = self._unsettled()
-        plans: dict[int, dict[str, Any]] = {}
-        for trial in trials:
-            if "plan" in trial.user_attrs and trial.user_attrs.get(ABANDONED, True):
-                plans.setdefault(trial.user_attrs["round"], trial.user_attrs["plan"])
-        while (plan := plans.get(len(self._plans))) is not None:
-            self._add_round(plan)
-        self._see(trials)
-        if before != (len(self._places), len(self._labels)):
+            trials = self._study.get_trials(deepcopy=False)
+        self._ledger.read(trials)
+        if before != (len(self._ledger.places), len(self._ledger.labels)):
             self._pause = POLL_S[0]
 
     # -- what is to be done
@@ -205,30 +181,29 @@ class Study:
         """The first planned place that nobody evaluates, which is this worker's from now on; None where there is none."""
         from optuna.trial import TrialState
 
-        if missing := [place for place in self._places if place.number not in self._labels and place.number not in self._open]:
+        if missing := list(self._ledger.missing):
             for place in missing:
                 self._enqueue(place)
             self.refresh()
-        for trial in self._superseded:
+        for trial in self._ledger.superseded:
             self._mark(self._id(trial), planned=False)
-        for number in sorted(self._open):
-            trial_id = self._id(self._open[number])
-            if self._open[number].state == TrialState.WAITING and self._won(trial_id):
-                return Claim(trial_id, self._places[number])
+        for number, trial in sorted(self._ledger.open.items()):
+            if trial.state == TrialState.WAITING and self._won(self._id(trial)):
+                return Claim(self._id(trial), self._ledger.places[number])
         return None
 
     def begin_round(self) -> bool:
         """Whether it is on this worker to plan the next round, by `plan`; no other does so meanwhile."""
         from optuna.trial import TrialState, create_trial
 
-        if self._planning is not None:
+        if self._ledger.planner is not None:
             return False
         _check(self._study.user_attrs.get("options"), self._made, told=f"study {self._study.study_name!r} in {shown(self._url)}")
-        template = create_trial(state=TrialState.RUNNING, user_attrs={"round": len(self._plans), self._worker.lease: 0})
+        template = create_trial(state=TrialState.RUNNING, user_attrs={ROUND: len(self._ledger.rounds), self._worker.lease: 0})
         self._unsure = True
         self._hold(self._storage.create_new_trial(self._study_id, template))
         self.refresh()
-        if self._planning == self._held:
+        if self._ledger.planner is not None and self._id(self._ledger.planner) == self._held:
             return True
         self._let_go()
         return False
@@ -240,9 +215,9 @@ class Study:
         assert self._held is not None
         proposals = [(self._space.to_str(p.arch), p.predicted_mean, p.predicted_std) for p in batch.proposals]
         plan = {"proposals": proposals, "nfe": batch.nfe, "predictor_nfe": batch.predictor_nfe, "guidance": batch.guidance}
-        trial_id, first = self._held, len(self._places)
+        trial_id, first = self._held, len(self._ledger.places)
         try:
-            self._storage.set_trial_user_attr(trial_id, "plan", plan)
+            self._storage.set_trial_user_attr(trial_id, PLAN, plan)
             if proposals:
                 self._describe(trial_id, batch.proposals[0].arch)
         except UpdateFinishedTrialError:  # it took so long that another worker has taken the round over
@@ -253,10 +228,10 @@ class Study:
             self.refresh()
             return None
         self.refresh()
-        for place in self._places[first + 1 :]:
+        for place in self._ledger.places[first + 1 :]:
             self._enqueue(place)
         self.refresh()
-        return Claim(trial_id, self._places[first])
+        return Claim(trial_id, self._ledger.places[first])
 
     def report(self, claim: Claim, *, epochs: int, value: float) -> bool:
         """Write down a value seen on the way; whether to stop there, as it is below the median of whole evaluations."""
@@ -275,12 +250,12 @@ class Study:
 
         told = {**asdict(outcome), "wall_s": self.spent.wall_s}
         try:
-            self._storage.set_trial_user_attr(claim.trial_id, "outcome", told)
+            self._storage.set_trial_user_attr(claim.trial_id, OUTCOME, told)
             self._finish(claim.trial_id, told)
         except UpdateFinishedTrialError:
-            return False
-        finally:
             self._release()
+            return False
+        self._release()
         return True
 
     def wait(self) -> None:
@@ -301,15 +276,10 @@ class Study:
         close_storage(self._storage)
         self._worker.close(forgotten=self._held is None and not self._unsure)
 
-    # -- reading
+    # -- how
 
     def _id(self, trial: FrozenTrial) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number)
-
-    def _unsettled(self) -> list[FrozenTrial]:
-        """Trials of which not everything has been read, in the order in which they were made; none but this package's."""
-        trials = self._study.get_trials(deepcopy=False)
-        return [trial for trial in trials if trial.number not in self._settled and "round" in trial.user_attrs]
 
     def _is_abandoned(self, trial: FrozenTrial) -> bool:
         from optuna.trial import TrialState
@@ -317,60 +287,11 @@ class Study:
         others = trial.state == TrialState.RUNNING and self._id(trial) != self._held
         return others and self._watch.abandoned(trial.number, leases(trial.user_attrs))
 
-    def _add_round(self, plan: dict[str, Any]) -> None:
-        for text, mean, std in plan["proposals"]:
-            self._places.append(Planned(len(self._places), len(self._plans), Proposal(self._space.from_str(text), mean, std)))
-            self._texts.append(text)
-        self._plans.append({**plan, "first": len(self._places) - len(plan["proposals"])})
-
-    def _see(self, trials: list[FrozenTrial]) -> None:
-        from optuna.trial import TrialState
-
-        self._open, self._superseded, self._planning = {}, [], None
-        for trial in trials:
-            attributes = trial.user_attrs
-            place = self._place_of(trial)
-            if trial.state.is_finished():
-                self._settled.add(trial.number)
-                if place is not None and place not in self._labels and "outcome" in attributes:
-                    self._labels[place] = self._label(self._places[place], trial)
-                    self._walls.append(attributes["outcome"]["wall_s"])
-            elif place is not None and place not in self._labels and place not in self._open:
-                self._open[place] = trial
-            elif trial.state == TrialState.WAITING:
-                self._superseded.append(trial)
-            elif not {"plan", "number", ABANDONED} & attributes.keys() and attributes["round"] == len(self._plans) and self._planning is None:
-                self._planning = self._id(trial)
-
-    def _place_of(self, trial: FrozenTrial) -> int | None:
-        """The place that a trial is an attempt at; None where it is none, or the plan gave the place to something else."""
-        attributes = trial.user_attrs
-        if ABANDONED in attributes:
-            return None
-        if "plan" not in attributes:
-            place, arch = attributes.get("number"), attributes.get("arch")
-        elif attributes["round"] < len(self._plans) and attributes["plan"]["proposals"]:
-            place, arch = self._plans[attributes["round"]]["first"], attributes["plan"]["proposals"][0][0]
-        else:
-            return None
-        return place if place is not None and place < len(self._texts) and self._texts[place] == arch else None
-
-    def _label(self, place: Planned, trial: FrozenTrial) -> Trial:
-        outcome = trial.user_attrs["outcome"]
-        return Trial(
-            number=place.number, round=place.round, arch=place.proposal.arch,
-            value=outcome["value"], error=outcome["error"], cost_s=outcome["cost_s"],
-            predicted_mean=place.proposal.predicted_mean, predicted_std=place.proposal.predicted_std,
-            epochs=outcome["epochs"], pruned=outcome["pruned"], curve=tuple(sorted(trial.intermediate_values.items())),
-        )  # fmt: skip
-
-    # -- writing
-
     def _enqueue(self, place: Planned) -> None:
         from optuna.trial import TrialState, create_trial
 
         parameters = self._space.to_parameters(place.proposal.arch)
-        attributes = {"round": place.round, "number": place.number, "arch": self._texts[place.number]}
+        attributes = {ROUND: place.round, NUMBER: place.number, ARCH: self._ledger.texts[place.number]}
         waiting = create_trial(
             state=TrialState.WAITING, params=parameters, distributions=dict(self._distributions), user_attrs=attributes
         )  # fmt: skip
@@ -420,11 +341,11 @@ class Study:
         from optuna.exceptions import UpdateFinishedTrialError
 
         attributes = self._storage.get_trial(trial_id).user_attrs
-        if "outcome" in attributes:
+        if OUTCOME in attributes:
             with suppress(UpdateFinishedTrialError):
-                self._finish(trial_id, attributes["outcome"])
+                self._finish(trial_id, attributes[OUTCOME])
         else:
-            self._mark(trial_id, planned="plan" in attributes)
+            self._mark(trial_id, planned=PLAN in attributes)
 
     def _mark(self, trial_id: int, *, planned: bool) -> None:
         from optuna.exceptions import UpdateFinishedTrialError

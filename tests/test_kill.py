@@ -1,0 +1,100 @@
+"""A search killed at random moments: nothing that was finished is lost or repeated, and the study stays whole."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from diffnag.search_loop.loop import run_search
+from search_spaces.nasbench201 import NASBench201
+from tests.search_fakes import StagedOracle, ToyOracle, value
+from tests.worker_processes import labels, logged, options, start_worker, trials
+
+KILLS, BUDGET = 20, 100
+WRITES = 24
+"""Of a round of two, and more."""
+STORAGES = {"sqlite": "sqlite:///{}/study.db", "journal": "journal:{}/study.log"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("storage", STORAGES.values(), ids=STORAGES)
+def test_killed_at_random_moments(storage: str, tmp_path: Path, space: NASBench201) -> None:
+    place, log, moments = storage.format(tmp_path), tmp_path / "log", random.Random(0)
+    asked = options(budget=BUDGET, method="evolution")
+    known: dict[str, float] = {}
+    kills = 0
+    while kills < KILLS:
+        before = logged(log)
+        worker = start_worker(place, log, asked, seconds=0.01)
+        begin = time.monotonic()
+        while worker.is_alive() and logged(log) == before and time.monotonic() - begin < 60:
+            time.sleep(0.001)  # it has opened the storage and begins its first evaluation
+        worker.join(moments.uniform(0, 0.15))
+        if not worker.is_alive():
+            break
+        worker.kill()
+        worker.join()
+        kills += 1
+        found = labels(place)
+        assert found.items() >= known.items(), "a finished evaluation is lost"
+        after = logged(log)
+        for text in known:
+            key = space.canonical(space.from_str(text))
+            assert after[f"begin {key}"] == before[f"begin {key}"], "a finished evaluation is repeated"
+        known = found
+    assert kills == KILLS and 0 < len(known) < BUDGET
+    result = run_search(asked, storage=place, oracle=ToyOracle())
+    assert result.labels_target == len(labels(place)) == BUDGET
+    assert len({space.canonical(trial.arch) for trial in result.trials}) == BUDGET
+    assert all(trial.value == value(trial.arch) for trial in result.trials)
+    unbroken = run_search(asked, oracle=ToyOracle())
+    assert [(trial.number, trial.round, trial.arch) for trial in result.trials] == [(t.number, t.round, t.arch) for t in unbroken.trials]
+    for trial in trials(place):
+        assert trial.state.name == ("FAIL" if "abandoned" in trial.user_attrs else "COMPLETE")
+    assert sum("abandoned" in trial.user_attrs for trial in trials(place)) <= KILLS
+
+
+@pytest.mark.parametrize("storage", STORAGES.values(), ids=STORAGES)
+def test_killed_in_each_write(storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Die before the first, the second, ... write of a round: the next worker goes on at once."""
+    import optuna
+
+    asked = options(budget=4, batch=2)
+    unbroken = run_search(asked, oracle=StagedOracle())
+    kind = optuna.storages.RDBStorage if storage.startswith("sqlite") else optuna.storages.JournalStorage
+    writes = ("create_new_study", "set_study_user_attr", "create_new_trial", "_create_new_trial", "set_trial_user_attr",
+              "set_trial_state_values", "set_trial_intermediate_value", "_set_trial_param", "set_trial_param")  # fmt: skip
+    for at in range(0, WRITES, 3 if storage.startswith("sqlite") else 1):  # a database takes its time to be made
+        place = storage.format(tmp_path) + str(at)
+        left = at
+
+        class Died(BaseException):
+            pass
+
+        with monkeypatch.context() as patch:
+
+            def dying(name: str, patch: pytest.MonkeyPatch = patch, died: type[BaseException] = Died) -> None:
+                write = getattr(kind, name, None)
+                if write is None:
+                    return
+
+                def wrapped(*args: object, **more: object) -> object:
+                    nonlocal left
+                    if left <= 0:
+                        raise died
+                    left -= 1
+                    return write(*args, **more)
+
+                patch.setattr(kind, name, wrapped)
+
+            for name in writes:
+                dying(name)
+            # as the dead do: nothing is given back
+            patch.setattr("diffnag.search_loop.study.Study._let_go", lambda self: None)
+            with pytest.raises(Died):
+                run_search(asked, storage=place, oracle=StagedOracle())
+        again = run_search(asked, storage=place, oracle=StagedOracle())
+        assert [(trial.arch, trial.value, trial.state) for trial in again.trials] == [(t.arch, t.value, t.state) for t in unbroken.trials], at

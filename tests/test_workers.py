@@ -1,0 +1,385 @@
+"""Many workers, one study: claims, leases, and what happens to those who die, dawdle or come too late."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from diffnag.errors import UserError
+from diffnag.search_loop import leases, storage
+from diffnag.search_loop.loop import Search, SearchResult, run_search
+from diffnag.search_loop.study import Claim, Outcome, Study
+from diffnag.search_loop.trial import Batch, Proposal
+from search_spaces.nasbench201 import NASBench201
+from tests.search_fakes import FlakyOracle, LoggedOracle, ToyOracle, value
+from tests.worker_processes import labels, logged, options, start_worker, trials, wait_for
+
+STORAGES = {"sqlite": "sqlite:///{}/study.db", "journal": "journal:{}/study.log"}
+Open = Callable[[], Study]
+
+
+@pytest.fixture(params=STORAGES.values(), ids=STORAGES)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(request.param).format(tmp_path)
+
+
+@pytest.fixture
+def worker(place: str, space: NASBench201) -> Iterator[Open]:
+    """Makes one more worker of the same study."""
+    made: list[Study] = []
+
+    def make() -> Study:
+        made.append(Study.open(storage=place, name="search", space=space, options={"seed": 0}))
+        return made[-1]
+
+    yield make
+    for study in made:
+        study.close()
+
+
+def batch(space: NASBench201, *operations: int) -> Batch:
+    return Batch(tuple(Proposal(space.of_operations((operation,) * 6)) for operation in operations), "none", 20, 0)
+
+
+def die(study: Study) -> None:
+    """As a kill does: the lock of the process is released, and nothing else happens."""
+    study._worker.close(forgotten=False)
+    study._let_go = lambda: None  # type: ignore[method-assign]
+    assert study._renewal
+    study._renewal.close()
+
+
+def on_another_machine(study: Study) -> None:
+    """Whoever looks for its lock finds none."""
+    leases._file_of(study._worker.id).unlink()
+
+
+def begun(study: Study, space: NASBench201, *operations: int) -> Claim:
+    """A round of these cells, whose first place the study's worker has."""
+    assert study.begin_round()
+    claim = study.plan(batch(space, *operations))
+    assert claim
+    return claim
+
+
+# -- claims
+
+
+def test_each_place_is_given_to_one_worker(worker: Open, space: NASBench201) -> None:
+    one, other, third = worker(), worker(), worker()
+    assert one.begin_round()
+    other.refresh()
+    assert not other.begin_round() and other.others_at_work == 1 and other.take() is None
+    first = one.plan(batch(space, 1, 2, 3))
+    other.refresh()
+    third.refresh()
+    claims = [first, other.take(), third.take(), one.take()]
+    assert [claim and claim.planned.number for claim in claims] == [0, 1, 2, None]
+    assert not other.begin_round() if other.planned < 3 else other.pending == third.pending == one.pending
+    for study, claim in zip((one, other, third), claims, strict=False):
+        assert claim and study.tell(claim, Outcome(float(claim.planned.number), None, 0.1))
+    for study in (one, other, third):
+        study.refresh()
+        assert [trial.value for trial in study.history] == [0.0, 1.0, 2.0] and study.pending == () and study.others_at_work == 0
+
+
+def test_a_waiting_trial_that_two_want_goes_to_one(worker: Open, space: NASBench201) -> None:
+    one, other = worker(), worker()
+    begun(one, space, 1, 2)
+    other.refresh()  # both have seen place 1 waiting
+    won = [one.take(), other.take()]
+    assert [claim is None for claim in won] == [False, True]
+    other.refresh()
+    assert other.take() is None and other.others_at_work == 2
+
+
+def test_a_round_that_two_begin_at_once_is_the_firsts(worker: Open, space: NASBench201, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = worker(), worker()
+    assert one.begin_round()
+    assert not other.begin_round(), "its look at the storage was older, but its trial is the second"
+    assert one.plan(batch(space, 1)) is not None
+    states = [trial.state.name for trial in one._study.get_trials()]
+    assert states == ["RUNNING", "FAIL"]
+
+
+def test_pending_is_what_has_no_label(worker: Open, space: NASBench201) -> None:
+    one = worker()
+    claim = begun(one, space, 1, 2)
+    assert one.pending == tuple(p.arch for p in batch(space, 1, 2).proposals)
+    one.tell(claim, Outcome(1.0, None, 0.0))
+    one.refresh()
+    assert one.pending == (batch(space, 2).proposals[0].arch,) and one.planned == 2
+
+
+# -- the dead
+
+
+def test_a_dead_planners_round_is_planned_by_another(worker: Open, space: NASBench201) -> None:
+    dead, living = worker(), worker()
+    assert dead.begin_round()
+    living.refresh()
+    assert not living.begin_round()
+    die(dead)
+    living.refresh()
+    assert begun(living, space, 1).planned.number == 0
+
+
+def test_a_dead_workers_place_and_the_rest_of_its_plan_come_back(worker: Open, space: NASBench201, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead, living = worker(), worker()
+    monkeypatch.setattr(dead, "_enqueue", lambda place: None)  # it dies before the other places have trials
+    begun(dead, space, 1, 2, 3)
+    die(dead)
+    living.refresh()
+    numbers = []
+    while claim := living.take():
+        numbers.append(claim.planned.number)
+        assert living.tell(claim, Outcome(1.0, None, 0.0))
+    assert numbers == [0, 1, 2]
+    living.refresh()
+    assert len(living.history) == 3 and living.spent.nfe == 20
+
+
+def test_an_outcome_that_was_written_is_a_label(worker: Open, space: NASBench201, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead, living = worker(), worker()
+    claim = begun(dead, space, 1)
+    monkeypatch.setattr(dead, "_finish", lambda trial, outcome: die(dead))
+    dead.tell(claim, Outcome(3.0, None, 0.0))
+    living.refresh()
+    assert [trial.value for trial in living.history] == [3.0] and living.take() is None
+
+
+def test_a_lease_that_stands_still_is_a_dead_workers(worker: Open, space: NASBench201, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "PATIENCE", 0.3)
+    dead, living = worker(), worker()
+    claim = begun(dead, space, 1)
+    on_another_machine(dead)
+    living.refresh()
+    assert living.take() is None
+    time.sleep(0.4)
+    living.refresh()
+    again = living.take()
+    assert again and again.planned == claim.planned and again.trial_id != claim.trial_id
+    assert not dead.report(claim, epochs=1, value=1.0) and not dead.tell(claim, Outcome(1.0, None, 0.0)), "it comes too late"
+    assert living.tell(again, Outcome(2.0, None, 0.0))
+    dead.refresh()
+    assert [trial.value for trial in dead.history] == [2.0]
+
+
+def test_a_lease_is_renewed_while_the_evaluation_runs(worker: Open, space: NASBench201, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "PATIENCE", 1.0)
+    monkeypatch.setattr(leases, "RENEWED", 0.05)
+    busy, other = worker(), worker()
+    claim = begun(busy, space, 1)
+    on_another_machine(busy)
+    until = time.monotonic() + 2.5
+    while time.monotonic() < until:
+        other.refresh()
+        assert other.others_at_work == 1
+        time.sleep(0.05)
+    assert busy.tell(claim, Outcome(1.0, None, 0.0))
+
+
+def test_a_planner_that_comes_too_late_plans_nothing(worker: Open, space: NASBench201, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "PATIENCE", 0.1)
+    late, other = worker(), worker()
+    assert late.begin_round()
+    on_another_machine(late)
+    other.refresh()
+    time.sleep(0.2)
+    other.refresh()
+    begun(other, space, 1)
+    assert late.plan(batch(space, 2, 3)) is None
+    late.refresh()
+    assert late.planned == 1 and late.pending == other.pending
+
+
+def test_who_ends_gives_back_at_once(place: str, space: NASBench201) -> None:
+    ended, other = (Study.open(storage=place, name="search", space=space, options={}) for _ in range(2))
+    begun(ended, space, 1)
+    ended.close()
+    other.refresh()
+    assert other.take() is not None
+    other.close()
+
+
+def test_a_dead_writers_journal_is_free_at_once_and_its_half_line_is_cut_off(tmp_path: Path, space: NASBench201) -> None:
+    place, path = f"journal:{tmp_path}/study.log", tmp_path / "study.log"
+    dead, living = (Study.open(storage=place, name="search", space=space, options={}) for _ in range(2))
+    begun(dead, space, 1, 2)
+    (tmp_path / "study.log.lock").symlink_to(dead._worker.id)
+    with path.open("ab") as file:
+        file.write(b'{"op_code":8,"worker_id":"')
+    die(dead)
+    begin = time.monotonic()
+    living.refresh()
+    claim = living.take()
+    assert claim and living.tell(claim, Outcome(1.0, None, 0.0)) and time.monotonic() - begin < 10
+    living.close()
+    assert path.read_bytes().count(b'{"op_code":8,"worker_id":""') == 0
+    again = Study.open(storage=place, name="search", space=space, options={})
+    assert [trial.value for trial in again.history] == [1.0]
+    again.close()
+
+
+# -- whole searches
+
+
+def test_four_workers_evaluate_nothing_twice_and_spend_the_budget_exactly(place: str, tmp_path: Path, space: NASBench201) -> None:
+    results: list[SearchResult] = []
+    asked, log = options(budget=40, batch=3), tmp_path / "log"
+
+    def work() -> None:
+        with Search(asked, storage=place, oracle=LoggedOracle(log, seconds=0.02)) as search:
+            ready.wait()
+            results.append(search.run())
+
+    ready = threading.Barrier(4)
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 4 and len({result.trials for result in results}) == 1, "each sees the same end"
+    assert len(labels(place)) == results[0].labels_target == 40
+    assert set(logged(log).values()) == {1} and len(logged(log)) == 80
+    assert [trial.number for trial in results[0].trials] == list(range(40))
+    assert all(trial.value == value(trial.arch) for trial in results[0].trials)
+    assert {trial.state.name for trial in trials(place)} <= {"COMPLETE", "FAIL"}
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_nothing_but_its_evaluation(place: str, tmp_path: Path) -> None:
+    asked, log = options(budget=30), tmp_path / "log"
+    workers = [start_worker(place, log, asked, seconds=0.2) for _ in range(4)]
+    wait_for(6, log, workers)
+    workers[1].kill()
+    for process in workers:
+        process.join()
+    assert [process.exitcode for process in workers] == [0, -9, 0, 0]
+    assert len(labels(place)) == 30
+    counts = logged(log)
+    assert sum(counts[name] for name in counts if name.startswith("end")) in (30, 31), "one may have been killed between value and label"
+    assert sum(counts[name] for name in counts if name.startswith("begin")) <= 31
+
+
+def test_one_worker_alone_does_what_it_did(place: str) -> None:
+    def told(result: SearchResult) -> list[Any]:
+        return [(trial.number, trial.round, trial.arch, trial.value) for trial in result.trials]
+
+    for method in ("evolution", "local-search"):
+        asked = options(method=method, budget=20)
+        in_memory = run_search(asked, oracle=ToyOracle())
+        assert told(run_search(asked, storage=place, name=method, oracle=ToyOracle())) == told(in_memory)
+
+
+# -- bad input
+
+
+def test_an_oracle_that_fails_leaves_the_study_whole(place: str) -> None:
+    class Infinite(FlakyOracle):
+        def query(self, *arguments: Any, **more: Any) -> float:
+            found = super().query(*arguments, **more)
+            return float("inf") if len(self.asked) % 7 == 0 else found
+
+    result = run_search(options(budget=14), storage=place, oracle=Infinite())
+    assert result.labels_target == 14 and result.trials[6].error == "the oracle returned inf"
+    assert [t.state.name for t in trials(place)] == ["COMPLETE" if trial.error is None else "FAIL" for trial in result.trials]
+    assert run_search(options(budget=14), storage=place, oracle=ToyOracle()).trials == result.trials
+
+
+def test_a_user_error_of_the_oracle_ends_the_search_and_gives_the_trial_back(place: str) -> None:
+    class Refuses(ToyOracle):
+        def query(self, *arguments: Any, **more: Any) -> float:
+            if len(self.asked) == 3:
+                raise UserError("the disk is full")
+            return super().query(*arguments, **more)
+
+    with pytest.raises(UserError, match="the disk is full"):
+        run_search(options(budget=6), storage=place, oracle=Refuses())
+    assert run_search(options(budget=6), storage=place, oracle=ToyOracle()).labels_target == 6
+
+
+def test_two_sets_of_options_on_one_study(place: str, space: NASBench201, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Study.open(storage=place, name="search", space=space, options={"seed": 0})
+    with pytest.raises(UserError, match=r"was made with seed 0, not 1: it goes on with the options it was made with"):
+        Study.open(storage=place, name="search", space=space, options={"seed": 1})
+    one._study.set_user_attr("options", {**one._made, "seed": 1})  # of one that began in the very same moment
+    with pytest.raises(UserError, match=r"was made with seed 1, not 0"):
+        one.begin_round()
+    one.close()
+
+
+def test_a_study_of_another_version_or_of_something_else(place: str, space: NASBench201) -> None:
+    opened = storage.open_storage(place, worker="test")
+    studies = [optuna.create_study(storage=opened, study_name=name, direction="maximize") for name in ("old", "foreign")]
+    studies[0].set_user_attr("options", {"seed": 0})
+    studies[1].ask()
+    storage.close_storage(opened)
+    with pytest.raises(UserError, match="'old' in .* was made by another version of diffnag"):
+        Study.open(storage=place, name="old", space=space, options={"seed": 0})
+    with pytest.raises(UserError, match=r"'foreign' in .* was not made by diffnag.search; give another --study"):
+        Study.open(storage=place, name="foreign", space=space, options={"seed": 0})
+
+
+def test_a_locked_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sqlite3
+
+    monkeypatch.setattr(storage, "BUSY_S", 0.1)
+    place = f"sqlite:///{tmp_path}/study.db"
+    run_search(options(budget=3), storage=place, oracle=ToyOracle())
+    other = sqlite3.connect(tmp_path / "study.db")
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(UserError, match=r"cannot open storage '.*study.db', .*: \(sqlite3.OperationalError\) database is locked$"):
+        run_search(options(budget=3), storage=place, oracle=ToyOracle())
+    other.close()
+
+    class Locks(ToyOracle):
+        """Another program locks the database in the midst of the search."""
+
+        def query(self, *arguments: Any, **more: Any) -> float:
+            if len(self.asked) == 2:
+                self.other = sqlite3.connect(tmp_path / "study.db")
+                self.other.execute("BEGIN EXCLUSIVE")
+            return super().query(*arguments, **more)
+
+    oracle = Locks()
+    with pytest.raises(UserError, match=r"storage '.*study.db' does not answer: \(sqlite3.OperationalError\) database is locked; .* goes on"):
+        run_search(options(budget=9), storage=place, oracle=oracle)
+    oracle.other.close()
+    assert run_search(options(budget=9), storage=place, oracle=ToyOracle()).labels_target == 9
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("study.db", b"this is no database, and it is long enough to be read as one" * 20, "file is not a database"),
+        ("study.log", b'{"trial": 1}\n', "what is there is no study of this Optuna"),
+        ("study.log", b'{"op_code": 99, "worker_id": "x"}\n', "what is there is no study of this Optuna"),
+        ("study.log", b"hello\nworld\n", "Expecting value"),
+    ],
+)
+def test_files_that_are_something_else(name: str, content: bytes, reason: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    place = f"sqlite:///{tmp_path}/{name}" if name.endswith("db") else f"journal:{tmp_path}/{name}"
+    with pytest.raises(UserError, match=f"cannot open storage .*{reason}"):
+        run_search(options(), storage=place, oracle=ToyOracle())
+    assert (tmp_path / name).read_bytes() == content
+
+
+def test_a_database_of_another_optuna(tmp_path: Path) -> None:
+    import sqlite3
+
+    place = f"sqlite:///{tmp_path}/study.db"
+    run_search(options(budget=1), storage=place, oracle=ToyOracle())
+    database = sqlite3.connect(tmp_path / "study.db")
+    database.execute("UPDATE alembic_version SET version_num = 'v9.9.9.a'")
+    database.commit()
+    database.close()
+    with pytest.raises(UserError, match="cannot open storage .*no longer compatible with the table schema"):
+        run_search(options(budget=1), storage=place, oracle=ToyOracle())
