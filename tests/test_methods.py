@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from diffnag.search_loop.trial import Trial
 from predictors import path_ensemble, path_features
 from predictors.path_features import PathFeatures
 from search_spaces.nasbench201 import NASBench201
-from tests.search_fakes import FlakyStagedOracle, Nearest, Prior, ToyOracle, value
+from tests.search_fakes import FlakyStagedOracle, KilledOracle, Nearest, Prior, ToyOracle, value
 
 MAKERS: dict[str, Callable[[Domain, int], Method]] = {"bananas": bananas, "tpe": TPE, "gp-enumerate": gp_enumerate}
 SPACE = NASBench201()
@@ -102,6 +103,15 @@ def test_better_than_random_draws(name: str) -> None:
 def test_evaluations_that_fail_or_are_stopped(name: str) -> None:
     result = run_search(SearchOptions(dataset="cifar10", method=name, budget=30, batch=3), oracle=FlakyStagedOracle())
     assert {trial.state for trial in result.trials} == {"done", "pruned", "failed"} and len(result.trials) == 30
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_killed_search_goes_on_as_the_unbroken_one(name: str, tmp_path: Path) -> None:
+    options, storage = SearchOptions(dataset="cifar10", method=name, budget=18, batch=4), f"journal:{tmp_path / 'study.log'}"
+    with pytest.raises(KeyboardInterrupt):
+        run_search(options, oracle=KilledOracle(15), storage=storage)
+    resumed, unbroken = run_search(options, oracle=ToyOracle(), storage=storage), run_search(options, oracle=ToyOracle())
+    assert [trial.arch for trial in resumed.trials] == [trial.arch for trial in unbroken.trials]
 
 
 # -- with a model
