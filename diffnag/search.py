@@ -80,9 +80,9 @@ def _parser() -> argparse.ArgumentParser:
         "images, else the table if it is here, else the surrogate")  # fmt: skip
     add("--reward", default="val", help="val (the best is tested once at the end) or test (default: %(default)s)")
     add("--budget", type=cli.positive_int, default=30, help="evaluations, all included (default: %(default)s)")
-    add("--batch", type=cli.positive_int, default=5, help="evaluations planned at once, for all workers (default: %(default)s)")
+    add("--batch", type=cli.positive_int, default=1, help="evaluations planned at once, for all workers (default: %(default)s)")
     add("--method", default="diffnag", help="diffnag, random, evolution, local-search, bananas, tpe or gp-enumerate (default: %(default)s)")
-    add("--acquisition", help="ei, ucb, pi or ts (default: ei)")
+    add("--acquisition", help="ei, ucb, pi or ts (default: ucb)")
     add("--candidates", type=cli.positive_int, help="architectures generated a round (default: 256)")
     add("--scale", type=cli.finite_float, help="strength of the guidance (default: 6)")
     add("--checkpoint", type=Path, help="score network (default: the shipped one)")

@@ -104,7 +104,7 @@ def test_guided_by_a_plug_in_predictor(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert "predictor tests.search_fakes:Nearest, 0 source labels" in capsys.readouterr().out
     result = json.loads((tmp_path / "result.json").read_text())
     assert (result["predictor"], result["guidance"]) == ("tests.search_fakes:Nearest", "particles")
-    assert json.loads((tmp_path / "options.json").read_text())["acquisition"] == "ei"
+    assert json.loads((tmp_path / "options.json").read_text())["acquisition"] == "ucb"
 
 
 def test_a_predictor_that_breaks_ends_the_run_by_name(

@@ -38,7 +38,7 @@ BEST = NASBench201().of_operations((3,) * 6)
 
 def options(method: str = "random", **changes: Any) -> SearchOptions:
     own = {"predictor": "nearest", "candidates": 64} if method == "diffnag" else {}
-    return SearchOptions(**{"dataset": "cifar10", "method": method, "budget": 17, **own, **changes})
+    return SearchOptions(**{"dataset": "cifar10", "method": method, "budget": 17, "batch": 5, **own, **changes})
 
 
 def search(asked: SearchOptions, *, oracle: ToyOracle | None = None, predictor: object = None, **places: Any) -> SearchResult:

@@ -9,7 +9,7 @@ import numpy as np
 from diffnag.errors import unknown
 
 ACQUISITIONS = ("ei", "ucb", "pi", "ts")
-UCB_BETA = 1.0
+UCB_BETA = 1.5
 """Deviations that `ucb` adds to the mean."""
 
 

@@ -37,7 +37,7 @@ class SearchOptions:
     oracle: str = "auto"
     reward: str = "val"
     budget: int = 30
-    batch: int = 5
+    batch: int = 1
     method: str = "diffnag"
     acquisition: str | None = None
     candidates: int | None = None
@@ -74,4 +74,4 @@ class SearchOptions:
         if self.predictor is None:
             raise UserError(f"method 'diffnag' needs --predictor; there are: {', '.join(names('predictor'))}, or a dotted path")
         scale = SCALE if self.scale is None else self.scale
-        return replace(self, acquisition=self.acquisition or "ei", candidates=self.candidates or CANDIDATES, scale=scale)
+        return replace(self, acquisition=self.acquisition or "ucb", candidates=self.candidates or CANDIDATES, scale=scale)
