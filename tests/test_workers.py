@@ -108,6 +108,32 @@ def test_a_round_that_two_begin_at_once_is_the_firsts(worker: Open, space: NASBe
     assert states == ["RUNNING", "FAIL"]
 
 
+def test_the_next_round_waits_for_whoever_comes_first(worker: Open, space: NASBench201) -> None:
+    one, other, third = worker(), worker(), worker()
+    begun(one, space, 1, 2)
+    for study in (other, third):
+        study.refresh()
+    assert other.take()
+    third.refresh()
+    claim = begun(third, space, 3)  # two are at work, so the next round's trial is put down with this
+    for study in (one, other):
+        study.refresh()
+    assert other.begin_round() and not one.begin_round(), "both have seen it waiting"
+    assert other.plan(batch(space, 4), last=True)
+    assert third.tell(claim, Outcome(1.0, None, 0.0))
+    assert [trial.state.name for trial in one._study.get_trials()] == ["RUNNING", "RUNNING", "COMPLETE", "RUNNING"]
+
+
+def test_a_round_put_down_twice_is_the_earlier_ones(worker: Open, space: NASBench201) -> None:
+    one, other = worker(), worker()
+    for _ in range(2):
+        one._storage.create_new_trial(one._study_id, optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING, user_attrs={"round": 0}))
+    other.refresh()
+    assert not other._ledger.superseded and begun(other, space, 1).planned.number == 0
+    one.refresh()
+    assert one.take() is None and [trial.state.name for trial in one._study.get_trials()] == ["RUNNING", "FAIL"]
+
+
 def test_pending_is_what_has_no_label(worker: Open, space: NASBench201) -> None:
     one = worker()
     claim = begun(one, space, 1, 2)

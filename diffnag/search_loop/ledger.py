@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
 # Attributes of a trial. `round` is there from the start. One that was made to begin a round gets its `plan` and is the attempt
-# at the first place of it; the others have `number` and `arch`. `outcome` is there shortly before the trial is finished.
+# at the first place of it, the earliest of them if there are more; the others have `number` and `arch`. `outcome` is there
+# shortly before the trial is finished.
 ROUND, PLAN, NUMBER, ARCH, OUTCOME = "round", "plan", "number", "arch", "outcome"
 ABANDONED = "abandoned"
 """Of a trial that is no label, as its worker has died, ended or come too late; the value tells whether its plan stands."""
@@ -58,8 +59,10 @@ class Ledger:
         """Of each place without a label the trial that is there for it, waiting or running."""
         self.superseded: list[FrozenTrial] = []
         """Waiting trials of places that have another."""
-        self.planner: FrozenTrial | None = None
-        """The running trial whose worker plans the next round."""
+        self.next_round: FrozenTrial | None = None
+        """The trial that is to get the next round's plan: running where a worker plans, waiting for one to take it, or none yet."""
+        self.prepared: set[int] = set()
+        """Rounds for which there is such a trial."""
         self.wall_s = 0.0
         """Seconds in the loop when the last label was told."""
         self._settled: set[int] = set()
@@ -87,7 +90,7 @@ class Ledger:
                 plans.setdefault(trial.user_attrs[ROUND], trial.user_attrs[PLAN])
         while (plan := plans.get(len(self.rounds))) is not None:
             self._add_round(plan)
-        self.open, self.superseded, self.planner = {}, [], None
+        self.open, self.superseded, self.next_round, self.prepared = {}, [], None, set()
         for trial in trials:
             self._place(trial)
 
@@ -111,10 +114,12 @@ class Ledger:
                 self.wall_s = max(self.wall_s, attributes[OUTCOME]["wall_s"])
         elif number is not None and wanted and number not in self.open:
             self.open[number] = trial
+        elif not {PLAN, NUMBER, ABANDONED} & attributes.keys() and attributes[ROUND] >= len(self.rounds):
+            self.prepared.add(attributes[ROUND])
+            if attributes[ROUND] == len(self.rounds):
+                self.next_round = self.next_round or trial
         elif trial.state == TrialState.WAITING:
             self.superseded.append(trial)
-        elif not {PLAN, NUMBER, ABANDONED} & attributes.keys() and attributes[ROUND] == len(self.rounds):
-            self.planner = self.planner or trial
 
     def _number(self, trial: FrozenTrial) -> int | None:
         """Of the place that a trial is an attempt at; None where it is none, or the plan gave the place to something else."""

@@ -149,7 +149,7 @@ class Search:
         batch = self.method.propose(study.history, q, pending=study.pending)
         for note in batch.notes:
             on_note(note)
-        return study.plan(batch)
+        return study.plan(batch, last=study.planned + len(batch.proposals) >= options.budget)
 
     def result(self, *, on_note: Note = lambda _: None) -> SearchResult:
         """What the trials of all workers amount to; asks for the test value of the best by validation, which is no label."""

@@ -151,8 +151,8 @@ class Study:
         """Trials that other workers plan or evaluate."""
         from optuna.trial import TrialState
 
-        running = sum(trial.state == TrialState.RUNNING for trial in self._ledger.open.values())
-        return running + (self._ledger.planner is not None)
+        begun = self._ledger.next_round
+        return sum(trial.state == TrialState.RUNNING for trial in (*self._ledger.open.values(), *([begun] if begun else [])))
 
     @property
     def spent(self) -> Spent:
@@ -196,26 +196,38 @@ class Study:
         """Whether it is on this worker to plan the next round, by `plan`; no other does so meanwhile."""
         from optuna.trial import TrialState, create_trial
 
-        if self._ledger.planner is not None:
+        there = self._ledger.next_round
+        if there is not None and there.state == TrialState.RUNNING:
             return False
         _check(self._study.user_attrs.get("options"), self._made, told=f"study {self._study.study_name!r} in {shown(self._url)}")
-        template = create_trial(state=TrialState.RUNNING, user_attrs={ROUND: len(self._ledger.rounds), self._worker.lease: 0})
-        self._unsure = True
-        self._hold(self._storage.create_new_trial(self._study_id, template))
+        if there is None:
+            template = create_trial(state=TrialState.RUNNING, user_attrs={ROUND: len(self._ledger.rounds), self._worker.lease: 0})
+            self._unsure = True
+            self._hold(self._storage.create_new_trial(self._study_id, template))
+        elif not self._won(self._id(there)):
+            return False
         self.refresh()
-        if self._ledger.planner is not None and self._id(self._ledger.planner) == self._held:
+        if self._ledger.next_round is not None and self._id(self._ledger.next_round) == self._held:
             return True
         self._let_go()
         return False
 
-    def plan(self, batch: Batch) -> Claim | None:
-        """Write the round down, in one step; the first of its places is this worker's. None where there is none, or no more."""
+    def plan(self, batch: Batch, *, last: bool = False) -> Claim | None:
+        """Write the round down, in one step; the first of its places is this worker's. None where there is none, or no more.
+
+        Unless it is the `last`, and where others are at work, a trial for the next round is put down first: so they need not
+        all make one when they see the plan.
+        """
         from optuna.exceptions import UpdateFinishedTrialError
+        from optuna.trial import TrialState, create_trial
 
         assert self._held is not None
         proposals = [(self._space.to_str(p.arch), p.predicted_mean, p.predicted_std) for p in batch.proposals]
         plan = {"proposals": proposals, "nfe": batch.nfe, "predictor_nfe": batch.predictor_nfe, "guidance": batch.guidance}
         trial_id, first = self._held, len(self._ledger.places)
+        following = len(self._ledger.rounds) + 1
+        if proposals and not last and following not in self._ledger.prepared and self.others_at_work > 1:
+            self._storage.create_new_trial(self._study_id, create_trial(state=TrialState.WAITING, user_attrs={ROUND: following}))
         try:
             self._storage.set_trial_user_attr(trial_id, PLAN, plan)
             if proposals:
