@@ -64,10 +64,10 @@ class Evolution:
 
 @dataclass(frozen=True)
 class LocalSearch:
-    """Local search (White et al., UAI 2021, algorithm 1; den Ottelander et al., GECCO 2021).
+    """Local search (White et al., UAI 2021; den Ottelander et al., GECCO 2021), by first improvement.
 
-    Evaluates all neighbours of the current architecture in random order, moves to the best if it improves, else
-    starts anew from a random draw. What is known already, by its canonical form, is not evaluated again.
+    Evaluates the neighbours of the current architecture in random order and moves on as soon as one improves; where none does,
+    it starts anew from a random draw. What is known already, by its canonical form, is not evaluated again.
     """
 
     domain: Domain
@@ -79,19 +79,21 @@ class LocalSearch:
         rng = np.random.default_rng(self.seed)  # of the whole search, which is replayed from its start
         visited: set[str] = set()
         for start in self.domain.random(rng, visited):
-            current = start
-            if (key := self.domain.space.canonical(start)) not in values:
+            if self.domain.space.canonical(start) not in values:
                 return batch_of([start])
-            while True:
-                around = list(self.domain.fresh(shuffled(self.domain.space.neighbours(current), rng), {key}))
-                visited.update(map(self.domain.space.canonical, around))
-                unknown = [arch for arch in around if self.domain.space.canonical(arch) not in values]
-                if unknown:
-                    return batch_of(unknown[:q])
-                step = max(around, key=lambda arch: self._value(arch, values), default=current)
-                if self._value(step, values) <= self._value(current, values):
-                    break
-                current, key = step, self.domain.space.canonical(step)
+            step: Arch | None = start
+            while step is not None:
+                current, step = step, None
+                near = shuffled(self.domain.space.neighbours(current), rng)
+                around = list(self.domain.fresh(near, {self.domain.space.canonical(current)}))
+                for i, arch in enumerate(around):
+                    key = self.domain.space.canonical(arch)
+                    if key not in values:
+                        return batch_of([other for other in around[i:] if self.domain.space.canonical(other) not in values][:q])
+                    visited.add(key)
+                    if self._value(arch, values) > self._value(current, values):
+                        step = arch
+                        break
         return Batch(())
 
     def _value(self, arch: Arch, values: dict[str, float | None]) -> float:
