@@ -125,18 +125,26 @@ def test_beats_random_draws(method: str) -> None:
     assert mean_best(method) > mean_best("random")
 
 
-def test_local_search_evaluates_the_neighbourhood_and_moves_to_its_best(space: NASBench201) -> None:
+def test_local_search_moves_on_at_the_first_improvement(space: NASBench201) -> None:
     method = LocalSearch(Domain(space, "cifar10"), seed=3)
     history: tuple[Trial, ...] = ()
-    while len(history) < 60:
-        for proposal in method.propose(history, 5).proposals:
-            history += (Trial(len(history), 0, proposal.arch, value(proposal.arch), None, None, None, 0.0),)
-    first = {space.canonical(arch) for arch in space.neighbours(history[0].arch)} - {space.canonical(history[0].arch)}
-    step = history[1 : 1 + len(first)]
-    assert {space.canonical(trial.arch) for trial in step} == first
-    centre = max(step, key=lambda trial: trial.value or 0.0)
-    around = {space.canonical(arch) for arch in space.neighbours(centre.arch)}
-    assert {space.canonical(trial.arch) for trial in history[1 + len(first) :][:5]} <= around
+    while not history or history[-1].arch != BEST:
+        (proposal,) = method.propose(history, 1).proposals
+        best = max(history, key=lambda trial: trial.value or 0.0, default=None)
+        if best is not None:
+            assert proposal.arch in space.neighbours(best.arch)
+        history += (Trial(len(history), 0, proposal.arch, value(proposal.arch), None, None, None, 0.0),)
+    assert len(history) < 100
+
+
+def test_local_search_proposes_more_of_the_same_neighbourhood(space: NASBench201) -> None:
+    method = LocalSearch(Domain(space, "cifar10"), seed=3)
+    (start,) = method.propose((), 5).proposals
+    history = (Trial(0, 0, start.arch, value(start.arch), None, None, None, 0.0),)
+    first = [proposal.arch for proposal in method.propose(history, 5).proposals]
+    then = [proposal.arch for proposal in method.propose(history, 5, pending=first).proposals]
+    assert len({space.canonical(arch) for arch in [start.arch, *first, *then]}) == 11
+    assert set(first + then) <= set(space.neighbours(start.arch))
 
 
 def test_local_search_starts_anew_at_the_optimum(space: NASBench201) -> None:
