@@ -162,8 +162,8 @@ def replay(search: Search, order: Sequence[Arch], curves: Mapping[Arch, list[tup
                 break
         epochs, value, seconds = step
         study.tell(claim, Outcome(value, None, seconds, epochs, pruned=poor))
+        study.refresh()
         claim = study.take()
-    study.refresh()
     return study.history
 
 

@@ -65,6 +65,7 @@ def begun(study: Study, space: NASBench201, *operations: int) -> Claim:
     assert study.begin_round()
     claim = study.plan(batch(space, *operations))
     assert claim
+    study.refresh()
     return claim
 
 
@@ -77,6 +78,7 @@ def test_each_place_is_given_to_one_worker(worker: Open, space: NASBench201) -> 
     other.refresh()
     assert not other.begin_round() and other.others_at_work == 1 and other.take() is None
     first = one.plan(batch(space, 1, 2, 3))
+    one.refresh()
     other.refresh()
     third.refresh()
     claims = [first, other.take(), third.take(), one.take()]

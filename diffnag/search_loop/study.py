@@ -239,11 +239,11 @@ class Study:
             self._let_go()
             self.refresh()
             return None
-        self.refresh()
-        for place in self._ledger.places[first + 1 :]:
-            self._enqueue(place)
-        self.refresh()
-        return Claim(trial_id, self._ledger.places[first])
+        if len(proposals) > 1:
+            self.refresh()
+            for place in self._ledger.places[first + 1 :]:
+                self._enqueue(place)
+        return Claim(trial_id, Planned(first, following - 1, batch.proposals[0]))
 
     def report(self, claim: Claim, *, epochs: int, value: float) -> bool:
         """Write down a value seen on the way; whether to stop there, as it is below the median of whole evaluations."""
