@@ -27,7 +27,7 @@ def naswot(network: nn.Module, images: Tensor) -> float:
     `images (b, 3, h, w)`, b >= 2; normalisation is by their own statistics.
     """
     with _Codes(len(images)) as codes:
-        network.train()(images)
+        _by_batch(network)(images)
     return float(torch.linalg.slogdet(codes.common + torch.eye(len(images), dtype=torch.float64)).logabsdet)
 
 
@@ -56,7 +56,7 @@ def zen(network: nn.Module, *, batch: int, image_size: int, generator: torch.Gen
     That is log E ||f(x) - f(x + 0.01 e)|| + sum over the normalisation layers of log sigma, sigma^2 the mean variance of
     their channels; all weights, x and e `(batch, 3, image_size, image_size)` are standard normal.
     """
-    _reset_normalisation(network.train())
+    _reset_normalisation(_by_batch(network))
     for parameter in network.parameters():
         if parameter.ndim > 1:
             parameter.normal_(generator=generator)
@@ -83,8 +83,9 @@ class _Codes(TorchFunctionMode):
         self.common = torch.zeros(batch, batch, dtype=torch.float64)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.__name__.rstrip("_") in ACTIVATIONS:
-            sign = (args[0] > 0).flatten(1).float() * 2 - 1
+        given = args[0] if args else None
+        if getattr(func, "__name__", "").rstrip("_") in ACTIVATIONS and isinstance(given, Tensor):
+            sign = (given > 0).flatten(1).float() * 2 - 1
             self.common += (sign.shape[1] + sign @ sign.T) / 2
         return func(*args, **(kwargs or {}))
 
@@ -98,9 +99,19 @@ class _LastMap(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if func.__name__ in POOLINGS and args[0].ndim == 4 and result.numel() == args[0][..., 0, 0].numel():
-            self.map = args[0]
+        given = args[0] if args else None
+        if getattr(func, "__name__", "") in POOLINGS and isinstance(given, Tensor) and given.ndim == 4:
+            self.map = given if result.numel() == given.shape[0] * given.shape[1] else self.map
         return result
+
+
+def _by_batch(network: nn.Module) -> nn.Module:
+    """Set to normalise by the images at hand, without dropout."""
+    network.train()
+    for module in network.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.eval()
+    return network
 
 
 def _normalisation(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
