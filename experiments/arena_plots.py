@@ -1,4 +1,4 @@
-"""Curves of the arena: how far the best found is from the best there is, against labels."""
+"""Curves of the arena: regret, how far the best found is from the best of the table, against labels."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import numpy as np
 
 from diffnag.files import written_whole
 from experiments.arena_results import OURS, Entry
+from experiments.arena_search import METHODS
 
 COLUMNS = 4
 CONFIDENCE = 1.96
 """Standard errors that a band of 95 % reaches to either side."""
-GREY = {"random": "0.55"}
+COLOURS = {name: f"C{k}" for k, name in enumerate(METHODS)} | {"random": "0.55"}
+"""The same in every picture."""
 
 
 def draw(entries: Sequence[Entry], protocol: str, path: Path) -> Path | None:
@@ -42,7 +44,7 @@ def draw(entries: Sequence[Entry], protocol: str, path: Path) -> Path | None:
             regret = entry.identity["optimum"] - entry.curves()
             labels, mean = np.arange(1, regret.shape[1] + 1), regret.mean(0)
             error = regret.std(0, ddof=1) / len(regret) ** 0.5 if len(regret) > 1 else np.zeros_like(mean)
-            colour = GREY.get(entry.method, f"C{methods.index(entry.method)}")
+            colour = COLOURS.get(entry.method, f"C{methods.index(entry.method)}")
             lines[entry.method], = place.plot(labels, mean, color=colour, lw=2.0 if entry.method == OURS else 1.2)
             place.fill_between(labels, mean - CONFIDENCE * error, mean + CONFIDENCE * error, color=colour, alpha=0.2, lw=0)
             floor = min(floor, *mean[mean > 0])
@@ -52,7 +54,7 @@ def draw(entries: Sequence[Entry], protocol: str, path: Path) -> Path | None:
         place.title.set_fontsize(9)
     unit = "validation" if protocol == "V" else "test"
     figure.supxlabel("labels", fontsize=10)
-    figure.supylabel(f"best {unit} value of the table less best found", fontsize=10)
+    figure.supylabel(f"regret ({unit})", fontsize=10)
     figure.legend(lines.values(), lines, loc="outside upper center", ncols=min(len(lines), 7), fontsize=9, frameon=False)
     with written_whole(path) as temporary:
         figure.savefig(temporary, dpi=110, metadata={"Software": None})
