@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
 import time
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from diffnag.search_loop.loop import run_search
+from diffnag.search_loop.study import Study
+from diffnag.search_loop.trial import Batch, Proposal
 from search_spaces.nasbench201 import NASBench201
 from tests.search_fakes import StagedOracle, ToyOracle, value
 from tests.worker_processes import labels, logged, options, start_worker, trials
@@ -98,3 +101,35 @@ def test_killed_in_each_write(storage: str, tmp_path: Path, monkeypatch: pytest.
                 run_search(asked, storage=place, oracle=StagedOracle())
         again = run_search(asked, storage=place, oracle=StagedOracle())
         assert [(trial.arch, trial.value, trial.state) for trial in again.trials] == [(t.arch, t.value, t.state) for t in unbroken.trials], at
+
+
+@pytest.mark.parametrize("storage", STORAGES.values(), ids=STORAGES)
+def test_a_waiting_trial_is_taken_by_one_process(storage: str, tmp_path: Path, space: NASBench201) -> None:
+    """What the whole stands on; Optuna's own SQLite storage does not give it."""
+    place, waiting = storage.format(tmp_path), 30
+
+    def take_all(study: Study) -> int:
+        won = 0
+        ready.wait()
+        while study.take():
+            won += 1
+        study.close()
+        return won
+
+    first = Study.open(storage=place, name="search", space=space, options={})
+    assert first.begin_round()
+    cells = random.Random(0).sample(list(space.enumerate()), waiting + 1)
+    assert first.plan(Batch(tuple(map(Proposal, cells))))
+    context = multiprocessing.get_context("fork")
+    ready, counts = context.Barrier(4), context.Queue()
+
+    def work() -> None:
+        counts.put(take_all(Study.open(storage=place, name="search", space=space, options={})))
+
+    workers = [context.Process(target=work, daemon=True) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    assert sum(counts.get() for _ in workers) == waiting
+    for worker in workers:
+        worker.join()
+    first.close()

@@ -1,7 +1,7 @@
 """Where a study is kept: SQLite, a journal file, a database server, or memory; opened so that many processes can write.
 
 What the rest relies on is that taking a waiting trial, and finishing one, is one step that a single process wins. Optuna's
-PostgreSQL and journal storages see to that; with SQLite it reads first and writes then, which is mended here.
+PostgreSQL and journal storages see to that; with SQLite it reads first and writes then, which `sqlite` mends.
 """
 
 from __future__ import annotations
@@ -50,16 +50,15 @@ def open_storage(storage: str | None, *, worker: str) -> optuna.storages.BaseSto
 
 def _open_database(storage: str) -> optuna.storages.BaseStorage:
     import optuna
-    from sqlalchemy import event
 
     if not storage.startswith("sqlite:"):
         # a database without an encoding, as the locale C makes it, would answer in bytes
         asked = {"connect_timeout": CONNECT_S, "client_encoding": "utf8"} if storage.startswith("postgresql") else {}
         return optuna.storages.RDBStorage(storage, engine_kwargs={"pool_pre_ping": True, "connect_args": asked})
     settings = {"pool_events": [(_write_ahead, "connect")], "connect_args": {"timeout": BUSY_S}}
-    opened = optuna.storages.RDBStorage(storage, engine_kwargs=settings)
-    event.listen(opened.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-    return opened
+    from diffnag.search_loop.sqlite import SQLiteStorage
+
+    return SQLiteStorage(storage, engine_kwargs=settings)
 
 
 def _write_ahead(connection: Any, _: Any) -> None:
