@@ -28,8 +28,9 @@ def measured() -> str:
     speed, quality = _result("speed"), _result("generation_quality")
     generation, search = _result("transfer_generation")["rows"], _result("transfer_search")["rows"]
     rate = {row["guidance"]: row["archs_per_s"] for row in speed["generation"]}
-    ours = next(row for row in quality["samples"] if row["source"] == "dpmpp" and row["steps"] == 20)
-    uniform = quality["samples"][0]
+    unguided = quality["spaces"]["nasbench201"]
+    samples = unguided["samples"]
+    ours, uniform = samples["dpmpp, 20 evaluations"], samples["random draws"]
     law = [row for row in quality["law"] if row["scale"] <= 4]
     off = {
         kind: max(abs(row[f"{kind}_mean_z"] - row["exact_mean_z"]) for row in law if row["scale"] <= most)
@@ -43,7 +44,7 @@ def measured() -> str:
         ("raw validity / uniqueness / novelty, 1,024 samples, 20 evaluations",
          f"{_pct(ours['validity'])} / {_pct(ours['uniqueness'])} / {_pct(ours['novelty'])} %", quality_command),
         ("the same for independent uniform draws (share held out from training: "
-         f"{_pct(quality['held_out_share'])} %)", f"100 / {_pct(uniform['uniqueness'])} / {_pct(uniform['novelty'])} %", quality_command),
+         f"{_pct(unguided['held_out_share'])} %)", f"100 / {_pct(uniform['uniqueness'])} / {_pct(uniform['novelty'])} %", quality_command),
         ("architectures a second: unguided / guided by gradient / by particles",
          f"{rate['none']:,.0f} / {rate['gradient']:,.0f} / {rate['particles']:,.0f}", speed_command),
         ("largest error of mean z against the exact tilted law: gradient, S <= 1 / particles, S <= 4",
@@ -83,6 +84,7 @@ def measured() -> str:
         _few_labels(),
         _awareness(),
         _own_images(),
+        _arena(),
         _spaces(),
     ]
     return "".join(parts)
@@ -241,6 +243,30 @@ def _own_images() -> str:
 def _mean(photos: Sequence[Any], name: str) -> float:
     rows = [row for photo in photos for row in photo["compare"] if row["name"] == name]
     return float(sum(row["test_accuracy"] for row in rows) / len(rows))
+
+
+def _arena() -> str:
+    """Of the arena what is under protocol T with the labels to the optimum, and under V after the most labels."""
+    rows = {(row["benchmark"], row["protocol"], row["method"]): row for row in _result("bo_benchmark")["rows"]}
+    places = list(dict.fromkeys((benchmark, protocol) for benchmark, protocol, _ in rows))
+    methods = list(dict.fromkeys(method for *_, method in rows))
+
+    def cell(method: str, place: tuple[str, str]) -> str:
+        row = rows.get((*place, method))
+        if row is None:
+            return ""
+        best = f"{row['mean_best_at']['64']:.2f} / {row['mean_best_at']['192']:.2f}"
+        median = row["median_labels_to_optimum"]
+        return best + (f" ({median:g})" if median else "") + ("" if row["seeds"] == 100 else f", {row['seeds']} seeds")
+
+    return (
+        "\n**The arena**: every method in the same loop from scratch, `diffnag` with predictor `gp` and no source labels. Mean best after "
+        "64 / 192 labels, 100 seeds where not said; in brackets the median number of labels to the optimum where half the searches "
+        "find it. T rewards mean test accuracy (TransNAS-Bench: test score), V validation. `experiments.bo_benchmark`, "
+        "[bo_benchmark.md](experiments/results/bo_benchmark.md) has the curves, spreads and paired tests.\n\n"
+        + _table(("benchmark", *(f"`{method}`" for method in methods)),
+                 [(f"{benchmark}, {protocol}", *(cell(method, (benchmark, protocol)) for method in methods)) for benchmark, protocol in places])
+    )  # fmt: skip
 
 
 def _spaces() -> str:
