@@ -23,8 +23,6 @@ BUSY_S = 20.0
 """Seconds that one write waits for others before the storage counts as locked."""
 CONNECT_S = 10
 """Seconds after which a server counts as unreachable."""
-BEGINNINGS = 5
-"""Workers that begin at the same moment make the same tables; who is late looks again, so many times."""
 
 
 def open_storage(storage: str | None, *, worker: str) -> optuna.storages.BaseStorage:
@@ -38,14 +36,14 @@ def open_storage(storage: str | None, *, worker: str) -> optuna.storages.BaseSto
             from diffnag.search_loop.journal import JournalFile
 
             return optuna.storages.JournalStorage(JournalFile(storage.removeprefix(JOURNAL), worker=worker))
-        for _ in range(BEGINNINGS - 1):
+        until = time.monotonic() + BUSY_S
+        while True:
             try:
                 return _open_database(storage)
             except Exception as failure:
-                if not _made_meanwhile(failure):
+                if time.monotonic() > until or not _others_make_it(failure):
                     raise
-                time.sleep(0.2)
-        return _open_database(storage)
+                time.sleep(0.1)
 
 
 def _open_database(storage: str) -> optuna.storages.BaseStorage:
@@ -63,15 +61,18 @@ def _open_database(storage: str) -> optuna.storages.BaseStorage:
 
 def _write_ahead(connection: Any, _: Any) -> None:
     """A commit of SQLite as such waits for the disk several times; with a write-ahead log it is as safe and quick."""
-    connection.execute("PRAGMA journal_mode=WAL")
+    if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        connection.execute("PRAGMA journal_mode=WAL")  # a process that does so fails at once where another does, too
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
-def _made_meanwhile(failure: Exception) -> bool:
+def _others_make_it(failure: Exception) -> bool:
+    """Whether other workers make the database in the same moment, so that a second look finds it there."""
     from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-    causes = [failure, failure.__cause__]
-    return any(isinstance(cause, IntegrityError) or (isinstance(cause, SQLAlchemyError) and "already exists" in str(cause)) for cause in causes)
+    told = [str(cause) for cause in (failure, failure.__cause__) if isinstance(cause, SQLAlchemyError)]
+    clash = any(text in cause for cause in told for text in ("already exists", "database is locked"))
+    return clash or any(isinstance(cause, IntegrityError) for cause in (failure, failure.__cause__))
 
 
 def close_storage(storage: optuna.storages.BaseStorage) -> None:
