@@ -76,9 +76,10 @@ class Study:
     """
 
     def __init__(
-        self, study: optuna.Study, storage: optuna.storages.BaseStorage, space: SearchSpace, *, worker: Worker, url: str | None
+        self, study: optuna.Study, opened: optuna.storages.BaseStorage, space: SearchSpace, *, worker: Worker, url: str | None
     ) -> None:
-        self._study, self._storage, self._space, self._worker, self._url = study, storage, space, worker, url
+        self._study, self._opened_storage, self._space, self._worker, self._url = study, opened, space, worker, url
+        self._storage = storage = study._storage  # with Optuna's cache of finished trials, where it has one
         self._study_id = storage.get_study_id_from_name(study.study_name)
         self._made = study.user_attrs["options"]
         self._distributions = _distributions(space)
@@ -105,9 +106,8 @@ class Study:
         try:
             opened = open_storage(storage, worker=worker.id)
             with opening(storage or ""), quiet():
-                cached = optuna.storages.get_storage(opened)
                 study = optuna.create_study(
-                    storage=cached, study_name=name, direction="maximize", load_if_exists=True,
+                    storage=optuna.storages.get_storage(opened), study_name=name, direction="maximize", load_if_exists=True,
                     sampler=optuna.samplers.RandomSampler(seed=0),  # never drawn from: every trial comes with its parameters
                     # compares with whole evaluations alone, so those a kill has left half done do not count
                     pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED),
@@ -116,7 +116,7 @@ class Study:
                 if "options" not in study.user_attrs and not begun:
                     study.set_user_attr("options", asked)
             _check(study.user_attrs.get("options"), asked, told=f"study {name!r} in {shown(storage)}")
-            return cls(study, cached, space, worker=worker, url=storage)
+            return cls(study, opened, space, worker=worker, url=storage)
         except BaseException:
             if opened is not None:
                 close_storage(opened)
@@ -285,7 +285,7 @@ class Study:
             self._renewal.close()
         with suppress(UserError), self.answering():
             self._let_go()
-        close_storage(self._storage)
+        close_storage(self._opened_storage)
         self._worker.close(forgotten=self._held is None and not self._unsure)
 
     # -- how
