@@ -1,0 +1,40 @@
+"""The score networks in the package: small, told how they were made, and good. Figures are in experiments/generation_quality.py."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from diffnag.checkpoint import load_checkpoint
+from diffnag.denoiser import KIND, load_denoiser, shipped_denoiser
+from diffnag.generation import Generator
+from diffnag.metrics import GraphStatistics
+from diffnag.plugins import load_space
+
+UNIQUE = {
+    "nasbench201": 0.95, "transnasbench101-micro": 0.92, "transnasbench101-macro": 0.91,
+    "nasbench101": 0.99, "mobilenetv3": 0.995,
+}  # fmt: skip
+"""Of 256 samples; of the small spaces not even random draws are all distinct."""
+
+
+@pytest.mark.parametrize("name", UNIQUE)
+def test_it_is_small_and_says_how_it_was_made(name):
+    path = shipped_denoiser(name)
+    _, meta = load_checkpoint(path, kind=KIND)
+    assert path.stat().st_size < 2e6
+    assert meta["command"].startswith("python -m diffnag.train_score ") and f"--space {name} " in meta["command"]
+    assert meta["trained_seed"] == 0 and meta["figures_1024_samples_dpmpp_20"]["validity"] >= 0.98
+
+
+@pytest.mark.parametrize("name", UNIQUE)
+def test_its_samples_are_valid_distinct_and_as_in_the_space(name):
+    """Raw, by the paper's rule. Graphs are compared with the space by what a random sample of the same size is off."""
+    space = load_space(name)
+    made = Generator(space, load_denoiser(space)).generate(256, seed=0)
+    assert len(made.archs) >= 0.97 * 256 and len(set(made.archs)) >= UNIQUE[name] * len(made.archs)
+    rng = np.random.default_rng(0)
+    whole, *same_size = (GraphStatistics.of([space.random(rng) for _ in range(n)], space) for n in (4096, *[256] * 5))
+    floor = [sample.distances(whole) for sample in same_size]
+    for key, value in GraphStatistics.of(made.archs, space).distances(whole).items():
+        assert value <= 3 * np.mean([other[key] for other in floor]) + 1e-9, key
