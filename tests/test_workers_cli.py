@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -43,10 +44,13 @@ def until(process: subprocess.Popen[str], text: str) -> None:
 
 
 def all_gone(session: int) -> bool:
-    try:
-        os.killpg(session, 0)
-    except ProcessLookupError:
-        return True
+    """Whether all processes of the session end, soon; multiprocessing's own tracker outlives the search a little."""
+    for _ in range(600):
+        try:
+            os.killpg(session, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
     return False
 
 
@@ -61,7 +65,7 @@ def crew(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process = start(*TOY, "--workers", "3", "--budget", "500", "--out", tmp_path / "run", seconds=0.2)
     until(process, " 4/500")
     yield process
-    if not all_gone(process.pid):
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
@@ -104,11 +108,7 @@ def test_who_stops_one_stops_all_and_every_trial_goes_back(by: signal.Signals, c
 def test_workers_end_with_a_killed_parent(crew: subprocess.Popen[str]) -> None:
     crew.kill()
     crew.wait()
-    for _ in range(600):
-        if all_gone(crew.pid):
-            return
-        time.sleep(0.1)
-    raise AssertionError("workers of a killed search are still there")
+    assert all_gone(crew.pid)
 
 
 def test_a_worker_without_the_plug_in_is_refused_and_the_study_untouched(tmp_path: Path) -> None:
