@@ -151,7 +151,7 @@ def test_predictions_are_those_of_the_process() -> None:
     prior, groups, y = made(60, noise=0.2)
     adaptation = Adaptation()
     adaptation.fit(prior[:40], [group[:40] for group in groups], y[:40])
-    *log_lengths, log_amplitude, log_noise, _ = adaptation._theta.numpy()
+    *log_lengths, log_amplitude, log_noise, _ = adaptation._theta
     p = (prior - prior[:40].mean()) / prior[:40].std()
     squared = sum(
         ((x[:, None] - x) ** 2).mean(2) / np.exp(2 * log_length) / 3

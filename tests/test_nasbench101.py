@@ -363,6 +363,7 @@ class TestTable:
 
     def test_no_table(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("DIFFNAG_DATA", str(tmp_path))
+        monkeypatch.setenv("DIFFNAG_CACHE", str(tmp_path / "cache"))
         with pytest.raises(DataNotFound, match=f"nasbench101 table is not here.*{FILE}"):
             load_table(SPACE)
 

@@ -62,7 +62,8 @@ class Diffnag:
         count = len(history) + len(pending)
         rng = np.random.default_rng([self.seed, count])
         generated = self._generated(history, count)
-        new = generated.labels == count
+        last = history[-1].round if history else None
+        new = generated.labels > min((trial.number for trial in history if trial.round == last), default=-1)
         nfe, predictor_nfe = (generated.nfe, generated.predictor_nfe) if new else (0, 0)
         seen = paid(self.domain, history, pending)
         pool = list(self.domain.fresh(generated.archs, seen))
@@ -109,7 +110,7 @@ class Diffnag:
             found.guidance = made.guidance
             found.nfe += made.nfe
             found.predictor_nfe += made.predictor_nfe
-            if len(found.archs) >= self.every:
+            if len(found.archs) >= (self.initial if guide is None else self.every):
                 break
         return found
 
