@@ -26,7 +26,7 @@ def untrained(
     """The network that `space`, a name or dotted path, builds for `arch`, in evaluation mode; its classes are called 0, 1, ...
 
     `channels` and `cells` are the options of the space's `build`, by default those of the benchmark's own network. Weights are
-    drawn by `seed`. The statistics of normalisation layers are those of images of noise: signals neither vanish nor grow on
+    drawn by `seed`. The statistics of normalisation layers are taken from images of noise: signals neither vanish nor grow on
     their way, as they would in a deep network that has not seen an image. Images `(b, 3, image_size, image_size)` have pixels in
     [0, 1]. Raises `UserError` where the architecture is none of the space or its network does not take such images.
     """
@@ -75,12 +75,19 @@ def skeleton_of(space: SearchSpace, *, channels: int | None = None, cells: int |
 
 @torch.no_grad()
 def _set_normalisation(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Set the statistics of batch normalisation to those of `images`; the logits."""
+    """Set the statistics of batch normalisation so that on `images` each channel comes out with mean square 1; the logits.
+
+    Means stay in: without them deep untrained networks are chaotic (Yang et al., ICLR 2019), and rounding grows with each layer.
+    """
+
+    def measure(norm: nn.modules.batchnorm._BatchNorm, inputs: tuple[torch.Tensor]) -> None:
+        if norm.running_mean is not None and norm.running_var is not None:
+            norm.running_mean.zero_()
+            norm.running_var.copy_(inputs[0].square().transpose(0, 1).flatten(1).mean(1))
+
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    before = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 1.0
-    logits: torch.Tensor = network.train()(images)
-    for norm, momentum in zip(norms, before, strict=True):
-        norm.momentum = momentum
+    hooks = [norm.register_forward_pre_hook(measure) for norm in norms]
+    logits: torch.Tensor = network.eval()(images)
+    for hook in hooks:
+        hook.remove()
     return logits

@@ -74,7 +74,17 @@ def test_the_callers_random_numbers_are_left_alone() -> None:
     model = untrained("nasbench201", NASBench201.resnet_like, num_classes=2, image_size=8, channels=4, cells=1)
     assert torch.equal(torch.random.get_rng_state(), before) and model.description.skeleton == Skeleton(4, 1) and not model.training
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-    assert {norm.momentum for norm in norms} == {0.1} and any(norm.running_mean.abs().max() > 0 for norm in norms)
+    assert not any(norm._forward_pre_hooks for norm in norms) and all((norm.running_var != 1).all() for norm in norms)
+
+
+def test_signals_neither_vanish_nor_grow_and_rounding_stays_small() -> None:
+    cell = "conv3x3@0/conv1x1@1/conv3x3@0,2/maxpool3x3@0,3/maxpool3x3@3,4/output@5"  # nine of them; with centred statistics logits reach 70
+    model = untrained("nasbench101", cell, num_classes=10, image_size=16, channels=32)
+    images = torch.rand(16, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits, exact = model(images), model.double()(images.double())
+    assert 0.3 < logits.abs().max() < 15 and logits.std(0).mean() > 0.05
+    assert (logits - exact).abs().max() < 1e-4
 
 
 PLUGIN = """
