@@ -43,9 +43,10 @@ def main() -> None:
             screen.note(f"{workers} workers of {threads} {'thread' if threads == 1 else 'threads'} each")
             use_threads(threads)
         try:
-            with Helpers(workers - 1, options, storage=storage, name=name, threads=threads or 1) as helpers:
+            helping = workers - 1 if len(search.study.history) < options.budget else 0
+            with Helpers(helping, options, storage=storage, name=name, threads=threads or 1) as helpers:
                 search.work(on_trial=screen.trial, on_note=screen.note)
-                helpers.wait(on_note=screen.note)
+                helpers.wait(at_work=search.study.others_at_work > 0, on_note=screen.note)
             result = search.result(on_note=screen.note)
             with _alone_in(folder, on_note=screen.note):
                 finished = None

@@ -48,10 +48,16 @@ class Helpers:
             process.join()
             told.close()
 
-    def wait(self, *, on_note: Callable[[str], object]) -> None:
-        """Until all have found that nothing is left to do; `on_note` is told of those that failed."""
+    def wait(self, *, at_work: bool, on_note: Callable[[str], object]) -> None:
+        """Until those that are `at_work` have found that nothing is left to do; `on_note` is told of those that failed.
+
+        Where nobody is, nobody is waited for: one that has just started would load all there is to find that it came too late.
+        """
         for process, told in self._processes:
-            process.join()
+            if at_work:
+                process.join()
+            if process.exitcode is None:
+                continue
             try:
                 on_note(f"a worker has ended: {told.recv()}")
             except EOFError:  # it has said nothing
