@@ -14,16 +14,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.common import use_reference_data, write_result
+from experiments.common import DATASETS, use_reference_data, write_result
 
 N, RUNS = 1024, 7
+SEARCHES, LABELS = 3, 64
 COMMANDS = ("search", "generate", "train_score", "train_predictor", "train_surrogate", "data", "list", "embed_datasets",
-            "build_meta_dataset", "train_image_encoder")
+            "build_meta_dataset", "train_image_encoder", "draw", "export")
 
 
 def main() -> None:
@@ -32,7 +34,7 @@ def main() -> None:
     with_training = not parser.parse_args().without_training
     data = use_reference_data()
 
-    content: dict[str, Any] = {"runs": RUNS, "generation": _generation(), "oracles": _oracles()}
+    content: dict[str, Any] = {"runs": RUNS, "generation": _generation(), "oracles": _oracles(), "choosing": _choosing()}
     with tempfile.TemporaryDirectory() as folder:
         content["search_wall_s"] = {
             oracle: _median(lambda oracle=oracle: _search(Path(folder), oracle, data), runs=3) for oracle in ("surrogate", "table")
@@ -79,6 +81,26 @@ def _oracles() -> dict[str, float]:
             oracle.query(arch, dataset="cifar10", split="val")
         found[f"{kind}_query_ms"] = 1000 * (time.perf_counter() - begin) / len(archs)
     return found
+
+
+def _choosing() -> list[dict[str, Any]]:
+    """Seconds from label to label of searches one at a time, the table's answer and the study in memory included."""
+    from diffnag import SearchOptions
+    from diffnag.search_loop.loop import Search
+
+    rows = []
+    for predictor, dataset in product(("gp", "meta"), DATASETS):
+        seconds: list[float] = []
+        for seed in range(SEARCHES):
+            asked = SearchOptions(dataset=dataset, predictor=predictor, oracle="table", reward="test", budget=LABELS, seed=seed)
+            with Search(asked) as search:
+                moments = [time.perf_counter()]
+                search.run(on_trial=lambda _, moments=moments: moments.append(time.perf_counter()))
+            seconds += np.diff(moments).tolist()
+        rows.append({"predictor": predictor, "dataset": dataset, "labels": LABELS, "searches": SEARCHES,
+                     "median_s": float(np.median(seconds)), "mean_s": float(np.mean(seconds))})  # fmt: skip
+        print(rows[-1])
+    return rows
 
 
 def _search(folder: Path, oracle: str, data: Path) -> None:
