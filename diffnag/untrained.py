@@ -16,8 +16,8 @@ from diffnag.training_plan import Skeleton
 if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
-NOISE = 16
-"""Images of noise by which normalisation is set."""
+NOISE, LARGE = 32, 64
+"""Images of noise by which normalisation is set: fewer leave it to chance where maps are single pixels; half as many of larger ones."""
 
 
 def untrained(
@@ -34,6 +34,7 @@ def untrained(
     built = loaded.from_str(arch)
     skeleton = skeleton_of(loaded, channels=channels, cells=cells)
     classes = tuple(map(str, range(num_classes)))
+    noise = NOISE if image_size <= LARGE else NOISE // 2
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # layers initialise from the global generator
         try:
@@ -45,12 +46,12 @@ def untrained(
         if not isinstance(network, nn.Module):
             raise UserError(f"build of space {space!r} must give a torch.nn.Module, it gives a {type(network).__name__}")
         try:
-            logits = _set_normalisation(network, torch.rand(NOISE, 3, image_size, image_size))
+            logits = _set_normalisation(network, torch.rand(noise, 3, image_size, image_size))
         except Exception as error:
             told = f"the network of {loaded.to_str(built)} cannot take images of {image_size} pixels a side"
             raise UserError(f"{told}: {_reason(error)}") from error
-    if logits.shape != (NOISE, num_classes):
-        raise UserError(f"space {space!r} builds a network that gives {tuple(logits.shape)} for {NOISE} images, not ({NOISE}, {num_classes})")
+    if logits.shape != (noise, num_classes):
+        raise UserError(f"space {space!r} builds a network that gives {tuple(logits.shape)} for {noise} images, not ({noise}, {num_classes})")
     description = Description(space, loaded.to_str(built), skeleton, classes, image_size, (0.0,) * 3, (1.0,) * 3)
     return Classifier(network, description).eval()
 

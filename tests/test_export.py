@@ -136,7 +136,7 @@ class Odd(NASBench201):
         (["--input-size", "1e9"], "cannot take images of 1000000000 pixels a side"),
         (["--channels", "1e12"], "none~1|skip_connect~2|, 1000000000000 channels, 5 cells a stage, cannot be built: "),
         (["--space", "plugin:Unfolds", "--input-size", "8"], "cannot take images of 8 pixels a side: Calculated padded input size"),
-        (["--space", "plugin:TooMany"], "gives (16, 6) for 16 images, not (16, 5)"),
+        (["--space", "plugin:TooMany"], "gives (32, 6) for 32 images, not (32, 5)"),
         (["--space", "plugin:NoDefaults"], "build of space 'nasbench201' has no default for channels"),
         (["--space", "plugin:Nothing"], "build of space 'plugin:Nothing' must give a torch.nn.Module, it gives a NoneType"),
         (["--space", "plugin:Fails"], "16 channels, 5 cells a stage, cannot be built: KeyError: 'stem'"),
