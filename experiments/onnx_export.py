@@ -3,12 +3,13 @@
     python -m experiments.onnx_export [--spaces mobilenetv3 darts ...] [--n 20]
 
 Random architectures, each in the space's own network of 10 classes at 32 pixels a side, statistics of normalisation taken from images of
-noise, so that signals neither vanish nor grow.
+noise, so that signals neither vanish nor grow. Figures of spaces that are not asked for stay as they are in the result file.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from pathlib import Path
 
@@ -17,11 +18,11 @@ import torch
 
 from diffnag import load_space
 from diffnag.arch import Arch
-from diffnag.model_file import export_onnx
+from diffnag.model_file import ONNX_TOLERANCE, export_onnx
 from diffnag.plugins import names
 from diffnag.protocols import SearchSpace
 from diffnag.untrained import untrained
-from experiments.common import write_result
+from experiments.common import RESULTS, one_thread, write_result
 
 SIDE, CLASSES = 32, 10
 
@@ -31,15 +32,17 @@ def main() -> None:
     parser.add_argument("--spaces", nargs="+", default=names("space"), help="default: all that are registered")
     parser.add_argument("--n", type=int, default=20, help="architectures of each (default: %(default)s)")
     args = parser.parse_args()
-    found = {}
+    one_thread()
+    kept = RESULTS / "onnx_export.json"
     for name in args.spaces:
         space, rng = load_space(name), np.random.default_rng(0)
         differences = []
         for k in range(args.n):
             differences.append(difference(space.random(rng), space, seed=k))
             print(f"{name} {k + 1}/{args.n}: {differences[-1]['difference']:.2g}", flush=True)
-        found[name] = {key: max(row[key] for row in differences) for key in differences[0]}
-    write_result("onnx_export", architectures=args.n, image_size=SIDE, largest=found)
+        found = json.loads(kept.read_text())["largest"] if kept.is_file() else {}
+        found[name] = {"architectures": args.n, **{key: max(row[key] for row in differences) for key in differences[0]}}
+        write_result("onnx_export", image_size=SIDE, bar=ONNX_TOLERANCE, largest={name: found[name] for name in sorted(found)})
 
 
 def difference(arch: Arch, space: SearchSpace, *, seed: int) -> dict[str, float]:
