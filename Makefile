@@ -12,7 +12,7 @@ search: $(VENV)/.installed
 	$(BIN)/python -m diffnag.search --dataset cifar10 --predictor meta
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,8 +15,8 @@ from experiments.common import DATASETS
 from experiments.draws import Draws
 
 if TYPE_CHECKING:
-    from diffnag.arch import Arch
     from diffnag.generation import Generator
+    from diffnag.oracles.table import TableOracle
     from diffnag.protocols import SearchSpace
     from diffnag.search_loop.trial import Trial
 
@@ -76,7 +75,7 @@ class Goal(NamedTuple):
 
 
 class _Reached(Exception):
-    """A search under protocol T is over: nothing better is in the table."""
+    """A search is over: nothing better is in the table."""
 
 
 def enumerable(benchmark: str) -> bool:
@@ -90,7 +89,7 @@ def run(contender: Contender, *, benchmark: str, protocol: str, seed: int, budge
     `steps` has a row for each label that brought a new best: its number from 1, the value, and under V the test value of that
     architecture (a look-up for the report; no method sees it). `hit` is the label that bought the best canonical class of the
     table, None where none did: a copy is not paid for again, so the value of another member may be all that can be had of the
-    class. Under T the search stops at the best value there is. `seconds` are this process's of one core.
+    class. The search stops at the best value there is, after which no figure of it changes. `seconds` are this process's of one core.
     """
     from diffnag.search_loop.loop import Search, SearchOptions
 
@@ -112,7 +111,7 @@ def run(contender: Contender, *, benchmark: str, protocol: str, seed: int, budge
         if not steps or trial.value > steps[-1][1]:
             tested = [oracle.query(trial.arch, dataset=dataset, split="test")] if protocol == "V" else []
             steps.append([labels, trial.value, *tested])
-        if protocol == "T" and trial.value >= goal.value:
+        if trial.value >= goal.value:
             raise _Reached
 
     options = SearchOptions(
@@ -150,21 +149,11 @@ def identity(contender: Contender, *, benchmark: str, protocol: str, budget: int
 
 
 @cache
-def _space_and_oracle(name: str) -> tuple[SearchSpace, Any]:
+def _space_and_oracle(name: str) -> tuple[SearchSpace, TableOracle]:
     from diffnag import load_space
-    from diffnag.errors import UserError
     from diffnag.oracles.table import TableOracle
 
-    class Table(TableOracle):
-        """An architecture that has no value (of TransNAS-Bench-101, one) is a failed evaluation, not the end of the search."""
-
-        def query(self, arch: Arch, *, dataset: str, split: str, epochs: int | None = None) -> float:
-            try:
-                return super().query(arch, dataset=dataset, split=split, epochs=epochs)
-            except UserError:
-                return math.nan
-
-    space, oracle = load_space(name), Table()
+    space, oracle = load_space(name), TableOracle()
     oracle.setup(space=space)
     return space, oracle
 

@@ -3,7 +3,7 @@
     python -m experiments.bo_benchmark [--methods random tpe ...] [--benchmarks nasbench201/cifar10 ...] [--protocol T V]
         [--seeds 0:100] [--budget 200] [--workers 2] [--out FILE.json] [--anew] [--ablations]
 
-Protocol T: the reward is mean test accuracy, a search ends at the table's best. Protocol V: the reward is validation accuracy.
+Protocol T: the reward is mean test accuracy. Protocol V: it is validation accuracy. A search ends at the table's best.
 `diffnag` starts from scratch, with predictor `gp` and no source labels. All methods are given one label a round, but `bananas`,
 which has 10 as in its paper. With `--ablations` the contenders are variations of `diffnag`, by default 30 seeds under T.
 
