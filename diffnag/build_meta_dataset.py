@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add = p.add_argument
     add("--images", required=True, help="sources of the tasks, with commas, such as tiny_imagenet16,cifar100_16: files "
-        "$DIFFNAG_DATA/images/<source>.npz, or digits, of scikit-learn")  # fmt: skip
+        "$DIFFNAG_DATA/images/<source>.npz, or digits, of scikit-learn, or letters, drawn with fonts")  # fmt: skip
     add("--tasks", type=cli.positive_int, required=True)
     add("--archs-per-task", type=cli.positive_int, required=True)
     add("--out", type=Path, required=True, metavar="FILE", help="JSON lines, appended to as networks are trained")

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from diffnag.datasets.drawn_tasks import TaskImages
 
 FORMAT = "diffnag-meta-dataset-1"
-TRAINING = PRETRAINED / "nasbench201" / "meta-dataset.jsonl"
-"""Our own measurements that predictors learn from; the file's first line has the command."""
-CROSSED = tuple(PRETRAINED / "nasbench201" / name for name in ("crossed-tasks.jsonl", "crossed-digits.jsonl"))
-"""The same architectures on tasks of held-out classes and sources: for tests."""
+TRAINING, CROSSED = (
+    tuple(PRETRAINED / "nasbench201" / name for name in names)
+    for names in (("meta-dataset.jsonl", "meta-dataset-letters.jsonl"), ("crossed-tasks.jsonl", "crossed-digits.jsonl"))
+)
+"""Our own measurements: those that predictors learn from, and, for tests, the same architectures on tasks of held-out classes and
+sources. Each file's first line has its command."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,9 @@ def read(path: str | Path) -> MetaDataset:
     return MetaDataset(head, tasks, measurements)
 
 
-def read_crossed() -> MetaDataset:
-    """The files of `CROSSED` as one; tasks are numbered on from file to file."""
-    first, *others = map(read, CROSSED)
+def read_together(paths: Iterable[str | Path]) -> MetaDataset:
+    """The contents of several files as one, `about` that of the first; tasks are numbered on from file to file."""
+    first, *others = map(read, paths)
     tasks, measurements = dict(first.tasks), list(first.measurements)
     for other in others:
         begin = 1 + max(tasks)

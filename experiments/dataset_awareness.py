@@ -124,9 +124,9 @@ def _crossed() -> list[dict[str, Any]]:
     from diffnag import load_space
     from diffnag.datasets.drawn_tasks import task_images
     from diffnag.datasets.tasks import task_from_images
-    from diffnag.meta_dataset import read_crossed
+    from diffnag.meta_dataset import CROSSED, read_together
 
-    space, data = load_space("nasbench201"), read_crossed()
+    space, data = load_space("nasbench201"), read_together(CROSSED)
     names = list(dict.fromkeys(m.arch for m in data.measurements))
     tasks = []
     for number, spec in data.tasks.items():

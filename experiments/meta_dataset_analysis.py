@@ -20,9 +20,9 @@ from experiments.common import write_result
 
 
 def main() -> None:
-    from diffnag.meta_dataset import read_crossed
+    from diffnag.meta_dataset import CROSSED, read_together
 
-    data = read_crossed()
+    data = read_together(CROSSED)
     rows = analysis(data)
     for key, value in rows.items():
         print(key, value)

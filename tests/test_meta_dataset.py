@@ -17,7 +17,7 @@ import pytest
 from diffnag.datasets import drawn_tasks
 from diffnag.datasets.drawn_tasks import Change, TaskSpec, allowed_classes, changed, draw_task, halved, task_images
 from diffnag.errors import DataNotFound, UserError
-from diffnag.meta_dataset import CROSSED, TRAINING, Effort, Measurement, append, cut_to_whole_lines, measure, read, read_crossed
+from diffnag.meta_dataset import CROSSED, TRAINING, Effort, Measurement, append, cut_to_whole_lines, measure, read, read_together
 from diffnag.plugins import load_space
 
 SPACE = load_space("nasbench201")
@@ -154,7 +154,7 @@ class TestMeasurements:
         with pytest.raises(UserError, match="is no meta-dataset"):
             read(tmp_path / "m.jsonl")
 
-    @pytest.mark.parametrize(("path", "held_out"), [(TRAINING, False), *((path, True) for path in CROSSED)])
+    @pytest.mark.parametrize(("path", "held_out"), [*((path, False) for path in TRAINING), *((path, True) for path in CROSSED)])
     def test_shipped(self, path: Path, held_out: bool) -> None:
         data = read(path)
         assert path.stat().st_size < 1e6
@@ -169,11 +169,14 @@ class TestMeasurements:
         if held_out:
             archs = [{m.arch for m in data.measurements if m.task == task} for task in data.tasks]
             assert len(archs[0]) >= 40 and all(part == archs[0] for part in archs)
-        else:
-            assert len(data.tasks) >= 200 and len(data.measurements) >= 2_000
+
+    def test_training_part_is_large(self) -> None:
+        data = read_together(TRAINING)
+        assert len(data.tasks) >= 300 and len(data.measurements) >= 2_500
+        assert {spec.source for spec in data.tasks.values()} == {"tiny_imagenet16", "cifar100_16", "letters"}
 
     def test_crossed_files_are_one(self) -> None:
-        data, parts = read_crossed(), [read(path) for path in CROSSED]
+        data, parts = read_together(CROSSED), [read(path) for path in CROSSED]
         assert len(data.tasks) == sum(len(part.tasks) for part in parts) >= 24
         last = parts[-1]
         first = len(data.tasks) - len(last.tasks)

@@ -10,12 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 from diffnag.datasets.images.digits import read_digits
+from diffnag.datasets.letters import letter_images
 from diffnag.errors import DataNotFound, UserError, unknown
 from diffnag.files import data_folder, read_arrays
 
 SIDE = 16
-DIGITS = "digits"
-"""Source of scikit-learn's digits, which needs no file; all others are files of `$DIFFNAG_DATA/images`."""
+DIGITS, LETTERS = "digits", "letters"
+"""Sources that need no file, scikit-learn's digits and letters drawn with fonts; all others are files of `$DIFFNAG_DATA/images`."""
 HELD_OUT_WHOLE = ("cifar10", "digits", "fashion_mnist", "mnist")
 """Sources that no encoder and no predictor is trained on."""
 HELD_OUT_EVERY = 5
@@ -167,17 +168,19 @@ def allowed_classes(source: str, *, held_out: bool) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def images_of(source: str) -> tuple[np.ndarray, np.ndarray]:
-    """All images of `$DIFFNAG_DATA/images/<source>.npz`, or the digits, at 16 x 16 pixels: uint8 `(n, 16, 16[, 3])`, labels `(n,)`."""
+    """All images of `$DIFFNAG_DATA/images/<source>.npz`, or digits or letters, at 16 x 16 pixels: uint8 `(n, 16, 16[, 3])`, labels `(n,)`."""
     if source == DIGITS:
         digits = read_digits(SIDE)
         return digits.x[..., 0], digits.y
+    if source == LETTERS:
+        return letter_images()
     folder = data_folder()
     if folder is None:
         raise DataNotFound(f"the images of {source} are not there: set $DIFFNAG_DATA to a folder with images/{source}.npz")
     path = folder / "images" / f"{source}.npz"
     if not path.is_file():
         there = sorted(file.stem for file in (folder / "images").glob("*.npz"))
-        raise unknown("image source", source, [*there, DIGITS])
+        raise unknown("image source", source, [*there, DIGITS, LETTERS])
     return _read(path)
 
 

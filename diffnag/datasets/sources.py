@@ -102,9 +102,9 @@ def own_measurements(space: SearchSpace, target: str) -> list[Source]:
     tasks with an animal among their classes are left out. The images of the tasks must be in `$DIFFNAG_DATA`.
     """
     from diffnag.datasets.drawn_tasks import task_images
-    from diffnag.meta_dataset import TRAINING, read
+    from diffnag.meta_dataset import TRAINING, read_together
 
-    data, sources = read(TRAINING), []
+    data, sources = read_together(TRAINING), []
     if data.about["space"] != space.name:
         return []
     for number, spec in data.tasks.items():
