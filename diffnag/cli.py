@@ -88,6 +88,11 @@ def finite_float(text: str) -> float:
     return value
 
 
+def read_as(given: str, written: str) -> str:
+    """What a command adds of an architecture that it was `given` and its space writes otherwise, as where dead ends are pruned."""
+    return "" if given == written else f" (the architecture was read as {written})"
+
+
 def resolve_device(name: str) -> torch.device:
     """`auto` takes an accelerator where there is one; anything else is a torch device name."""
     import torch

@@ -26,8 +26,9 @@ def main() -> None:
     check_suffix(args.out)
     check_writable(args.out)
     space = load_space(args.space)
-    save(args.out, space.from_str(args.arch), space)
-    print(f"wrote {args.out}")
+    arch = space.from_str(args.arch)
+    save(args.out, arch, space)
+    print(f"wrote {args.out}{cli.read_as(args.arch, space.to_str(arch))}")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,10 @@ def main() -> None:
             reason = next(iter(str(failure).splitlines()), type(failure).__name__)
             raise UserError(f"{args.out} could not be made: {reason}") from failure
     size = measured_size(model.network, image_size=args.input_size)
-    print(f"wrote {args.out}: {model.description.skeleton}, {size.params:,} parameters, {size.flops:,} multiply-adds, untrained; {how}")
+    print(
+        f"wrote {args.out}: {model.description.skeleton}, {size.params:,} parameters, {size.flops:,} multiply-adds, untrained; {how}"
+        + cli.read_as(args.arch, model.description.arch)
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

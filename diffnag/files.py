@@ -20,13 +20,12 @@ PRETRAINED = Path(__file__).parent / "pretrained"
 
 
 def check_writable(path: str | Path) -> None:
-    """Raise `UserError` where `written_whole(path)` would: asked before long work, not after it."""
+    """Raise `UserError` where `written_whole(path)` would: asked before long work, not after it. No folder is made yet."""
     path = Path(path)
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
+        with tempfile.TemporaryFile(dir=next(parent for parent in path.absolute().parents if parent.exists())):
             pass
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error

@@ -128,6 +128,7 @@ def append(path: Path, rows: Iterable[TaskSpec | Measurement | Mapping[str, Any]
             lines.append(json.dumps(list(asdict(row).values()), separators=(",", ":"), allow_nan=False))
         else:
             lines.append(json.dumps({"format": FORMAT, **row}))
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
         file.write("".join(f"{line}\n" for line in lines).encode())
         file.flush()

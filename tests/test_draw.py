@@ -200,19 +200,41 @@ def test_bad_architectures(space: str, arch: str, sentence: str, tmp_path: Path,
     assert stop.value.code == 2 and sentence in told and told.count("\n") == 1 and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("space", "other"), [*itertools.permutations(names("space"), 2)])
+def test_a_string_of_another_space(space: str, other: str, tmp_path: Path, monkeypatch, capsys) -> None:
+    elsewhere = load_space(other)
+    arch = elsewhere.to_str(elsewhere.random(np.random.default_rng(0)))
+    with pytest.raises(SystemExit) as stop:
+        run(monkeypatch, arch, "--space", space, "--out", str(tmp_path / "new" / "a.png"))
+    told = capsys.readouterr().err
+    assert stop.value.code == 2 and " is no " in told and " string" in told and told.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+def test_what_is_drawn_otherwise_than_given_is_told(tmp_path: Path, monkeypatch, capsys) -> None:
+    """As where a vertex leads nowhere: it is pruned, as in the benchmark."""
+    run(monkeypatch, "conv3x3@0/conv1x1@0/output@2", "--space", "nasbench101", "--out", str(tmp_path / "a.svg"))
+    assert capsys.readouterr().out.endswith("a.svg (the architecture was read as conv1x1@0/output@1)\n")
+
+
 @pytest.mark.parametrize(
     ("out", "sentence"),
     [
         ("cell.gif", "cell.gif is no name of a picture; it has to end in .svg, .png, .pdf"),
         ("cell", "cell is no name of a picture"),
         ("/proc/nowhere/cell.png", "cannot write /proc/nowhere/cell.png"),
+        ("file/cell.png", "cannot write file/cell.png: Not a directory"),
+        ("folder.png", "cannot write folder.png: Is a directory"),
+        ("c" * 300 + ".png", "c.png: File name too long"),
     ],
 )
 def test_bad_files(out: str, sentence: str, tmp_path: Path, monkeypatch, capsys) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.png").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
         run(monkeypatch, CELL, "--space", "nasbench101", "--out", out)
     assert stop.value.code == 2 and sentence in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.png"]
 
 
 def test_a_space_of_ones_own_is_drawn(monkeypatch, tmp_path: Path) -> None:

@@ -111,6 +111,11 @@ class Fails(NASBench201):
     def build(self, arch, *, channels=16, cells=5, num_classes, stem_stride=1):
         raise KeyError("stem")
 
+class Halves(NASBench201):
+    def encode(self, arch):
+        V, E = super().encode(arch)
+        return V / 2, E
+
 class Odd(NASBench201):
     def build(self, arch, *, channels=16, cells=5, num_classes, stem_stride=1):
         class Sorts(torch.nn.Module):
@@ -133,6 +138,12 @@ class Odd(NASBench201):
         (["--format", "onnx"], "model.pt is no name of such a file; it has to end in .onnx"),
         (["--out", "/proc/nowhere/model.pt"], "cannot write /proc/nowhere/model.pt"),
         (["--num-classes", "0"], "'0' is not a whole number of at least 1"),
+        (["--num-classes", "1e12"], "num_classes is 1000000000000; 1 to 1,000,000 are accepted"),
+        (["--cells", "0"], "'0' is not a whole number of at least 1"),
+        (["--cells", "1e6"], "cells is 1000000; 1 to 1,000 are accepted"),
+        (["--channels", "0"], "'0' is not a whole number of at least 1"),
+        (["--input-size", "0"], "'0' is not a whole number of at least 1"),
+        (["--space", "plugin:Halves"], "space 'plugin:Halves' breaks a rule: encode must give entries 0 and 1"),
         (["--input-size", "1e9"], "cannot take images of 1000000000 pixels a side"),
         (["--channels", "1e12"], "none~1|skip_connect~2|, 1000000000000 channels, 5 cells a stage, cannot be built: "),
         (["--space", "plugin:Unfolds", "--input-size", "8"], "cannot take images of 8 pixels a side: Calculated padded input size"),
@@ -152,6 +163,22 @@ def test_bad_input(arguments: list[str], sentence: str, tmp_path: Path, monkeypa
         run(monkeypatch, NASBench201.resnet_like, *given, *arguments)
     assert stop.value.code == 2 and sentence in capsys.readouterr().err
     assert not list(tmp_path.glob("model*"))
+
+
+@pytest.mark.parametrize("name", names("space"))
+def test_networks_of_every_space_take_images_of_few_pixels(name: str) -> None:
+    space = load_space(name)
+    arch = space.to_str(space.random(np.random.default_rng(0)))
+    for side in (1, 5):
+        assert untrained(name, arch, num_classes=1, image_size=side, channels=8, cells=1)(torch.rand(2, 3, side, side)).shape == (2, 1)
+
+
+@pytest.mark.parametrize(("name", "fewest"), [("nasbench101", 2), ("transnasbench101-micro", 2), ("transnasbench101-macro", 2)])
+def test_too_few_channels(name: str, fewest: int, tmp_path: Path, monkeypatch, capsys) -> None:
+    arch = {"nasbench101": "conv3x3@0/conv3x3@0/output@1,2", "transnasbench101-micro": "64-41414-3_22_110"}.get(name, "64-4321-basic")
+    with pytest.raises(SystemExit) as stop:
+        run(monkeypatch, arch, "--space", name, *SMALL[:4], "--channels", "1", "--cells", "1", "--out", str(tmp_path / "a.pt"))
+    assert stop.value.code == 2 and f"at least {fewest} channels" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 def test_mobilenetv3_has_no_cells(tmp_path: Path, monkeypatch, capsys) -> None:
