@@ -33,6 +33,11 @@ class CheckedPredictor:
         return isinstance(self.predictor, HasPrior)
 
     @property
+    def prior_labels(self) -> float:
+        """Labels of a search that its prior is good for: 0 without one, infinite where the plug-in does not tell."""
+        return float(getattr(self.predictor, "prior_labels", np.inf)) if self.has_prior else 0.0
+
+    @property
     def knows_something(self) -> bool:
         """Whether `predict` may be asked: it has a prior, or was fitted."""
         return self._fitted or self.has_prior

@@ -219,7 +219,11 @@ class NoisyPredictor(Protocol):
 
 @runtime_checkable
 class HasPrior(Protocol):
-    """A predictor that can predict before any `fit`: it was trained on source labels, or needs none."""
+    """A predictor that can predict before any `fit`: it was trained on source labels, or needs none.
+
+    With an attribute `prior_labels: float` a search leaves the prior behind after so many labels: up to its `initial` labels it
+    then takes unguided samples.
+    """
 
     @property
     def labels_source(self) -> Mapping[str, int]:

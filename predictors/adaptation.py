@@ -245,29 +245,40 @@ class DoubtfulAdaptation:
     """An `Adaptation` of the prior and one that knows no prior, averaged by what the labels say of either.
 
     A prior from other tasks can be wrong about the very best: then the labels give it little evidence, and it is forgotten
-    (Bayesian model averaging; Hoeting et al. 1999). Fewer than three labels leave it beyond doubt.
+    (Bayesian model averaging; Hoeting et al. 1999). Fewer than three labels leave it beyond doubt, more than `prior_labels`
+    are without it.
     """
+
+    def __init__(self, prior_labels: float = np.inf) -> None:
+        self.prior_labels = prior_labels
 
     def fit(self, prior: np.ndarray, features: Sequence[np.ndarray], y: np.ndarray) -> None:
         """As `Adaptation.fit`."""
-        self._with, self._without = Adaptation(), Adaptation()
-        self._with.fit(prior, features, y)
+        self._without = Adaptation()
         self._without.fit(np.zeros(len(prior)), features, y)
+        self._with: Adaptation | None = None
+        self.trust = 0.0
+        """Probability that the prior holds, 1/2 before any label."""
+        if len(y) > self.prior_labels:
+            return
+        self._with = Adaptation()
+        self._with.fit(prior, features, y)
         odds = self._with.log_evidence - self._without.log_evidence
         self.trust = 1.0 if len(y) < 3 else float(1 / (1 + np.exp(-np.clip(odds, -40, 40))))
-        """Probability that the prior holds, 1/2 before any label."""
 
     def predict(self, prior: np.ndarray, features: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """As `Adaptation.predict`; where the two disagree, the standard deviation is larger."""
-        (m, s), (m0, s0) = self._with.predict(prior, features), self._without.predict(np.zeros(len(prior)), features)
+        m0, s0 = self._without.predict(np.zeros(len(prior)), features)
+        if self._with is None:
+            return m0, s0
+        m, s = self._with.predict(prior, features)
         mean = self._mixed(m, m0)
         return mean, np.sqrt(self._mixed(s**2 + (m - mean) ** 2, s0**2 + (m0 - mean) ** 2))
 
     def quantiles(self, prior: np.ndarray, features: Sequence[np.ndarray], levels: Sequence[float]) -> np.ndarray:
         """Quantiles `(levels, b)` of a new label: those of the two, averaged."""
-        return self._mixed(
-            self._with.quantiles(prior, features, levels), self._without.quantiles(np.zeros(len(prior)), features, levels)
-        )
+        without = self._without.quantiles(np.zeros(len(prior)), features, levels)
+        return without if self._with is None else self._mixed(self._with.quantiles(prior, features, levels), without)
 
     def _mixed(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return self.trust * a + (1 - self.trust) * b

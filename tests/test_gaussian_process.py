@@ -204,6 +204,19 @@ def test_two_labels_raise_no_doubt() -> None:
     assert adaptation.trust == 1
 
 
+def test_more_labels_than_a_prior_is_good_for_are_without_it() -> None:
+    prior, groups, y = made(20)
+    brief, doubtful, scratch = DoubtfulAdaptation(prior_labels=2), DoubtfulAdaptation(), Adaptation()
+    for adaptation in (brief, doubtful):
+        adaptation.fit(prior[:2], [group[:2] for group in groups], y[:2])
+    assert (brief.predict(prior, groups)[0] == doubtful.predict(prior, groups)[0]).all()
+    brief.fit(prior[:3], [group[:3] for group in groups], y[:3])
+    scratch.fit(np.zeros(3), [group[:3] for group in groups], y[:3])
+    for mine, bare in zip(brief.predict(prior, groups), scratch.predict(np.zeros(20), groups), strict=True):
+        assert (mine == bare).all()
+    assert brief.trust == 0 and (brief.quantiles(prior, groups, [0.1]) == scratch.quantiles(np.zeros(20), groups, [0.1])).all()
+
+
 def test_labels_correct_a_prior_where_features_tell() -> None:
     prior, groups, y = made(400)
     adaptation = Adaptation()

@@ -183,6 +183,16 @@ def test_diffnag_with_a_prior_is_guided_from_the_start_and_ranks_by_its_mean(spa
     assert all(trial.predicted_mean == trial.value and trial.predicted_std == 0 for trial in result.trials)
 
 
+def test_a_prior_that_is_good_for_two_labels_is_followed_by_unguided_samples() -> None:
+    class Brief(Prior):
+        prior_labels = 2
+
+    result = search(options("diffnag", budget=8, batch=1), predictor=Brief())
+    assert [trial.predicted_mean is None for trial in result.trials] == [False] * 2 + [True] * 3 + [False] * 3
+    values = [trial.value for trial in result.trials]
+    assert min(values[:2]) > max(values[2:5])
+
+
 def test_too_few_candidates_are_topped_up_with_a_note(space: NASBench201) -> None:
     rng = np.random.default_rng(0)
     few = list(itertools.islice(Domain(space, "cifar10").random(rng, set()), 7))

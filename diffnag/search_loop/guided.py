@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from math import ceil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,7 +49,7 @@ class Diffnag:
     candidates: int
     scale: float
     initial: int = 5
-    """Labels of unguided samples before a predictor without a prior is asked."""
+    """Labels before a predictor without a prior, or with one that is good for fewer, is asked; they are of unguided samples."""
     every: int = 10
     tries: int = 4
     """Generations, each of `candidates`, until there is a new one for each of the next labels."""
@@ -67,7 +68,7 @@ class Diffnag:
         nfe, predictor_nfe = (generated.nfe, generated.predictor_nfe) if new else (0, 0)
         seen = paid(self.domain, history, pending)
         pool = list(self.domain.fresh(generated.archs, seen))
-        guide = None if count < self._first else self.model.fit(history, pending)
+        guide = self.model.fit(history, pending) if self._phase(count)[1] else None
         if guide is None:
             pool, notes = self._topped_up(pool, q, history, seen, rng)
             return Batch(tuple(map(Proposal, pool[:q])), generated.guidance, nfe, predictor_nfe, notes)
@@ -87,21 +88,27 @@ class Diffnag:
         """What judges the candidates."""
         return Model(self.predictor, self.acquisition)
 
-    @property
-    def _first(self) -> int:
-        """Labels before the predictor is asked."""
-        return 0 if self.predictor.has_prior else self.initial
+    def _phase(self, count: int) -> tuple[int, bool]:
+        """Labels at which the phase of the `count`-th began, and whether the predictor is asked in it.
+
+        A prior comes first, then, up to `initial` labels, unguided samples; from there on the labels speak.
+        """
+        worth = self.predictor.prior_labels
+        if count < worth or worth >= self.initial:
+            return 0, True
+        return (self.initial, True) if count >= self.initial else (ceil(worth), False)
 
     def _generated(self, history: History, count: int) -> _Generated:
         """The candidates of the last length at which they were due: the same after a resume as without a break."""
-        due = 0 if count < self._first else count - (count - self._first) % self.every
+        begin, _ = self._phase(count)
+        due = count - (count - begin) % self.every
         if not self._memory or self._memory[0].labels != due:
             self._memory[:] = [self._generate(history[:due], due)]
         return self._memory[0]
 
     def _generate(self, history: History, due: int) -> _Generated:
         rng = np.random.default_rng([self.seed, due, 1])
-        guide = None if due < self._first else self.model.fit(history)
+        guide = self.model.fit(history) if self._phase(due)[1] else None
         seen = paid(self.domain, history)
         found = _Generated(due, [], "none", 0, 0)
         for _ in range(self.tries):
