@@ -38,6 +38,8 @@ def main() -> None:
                 raise UserError(f"--{name} goes with --predictor, which is not given")
     elif args.dataset is None:
         raise UserError("--predictor needs --dataset, the task to steer towards")
+    if args.out.suffix != ".jsonl":
+        raise UserError(f"{args.out} is no name of samples; it has to end in .jsonl")
     if args.trace is not None and not 2 <= args.trace <= args.steps + 1:
         raise UserError(f"--trace {args.trace} is not between 2 and {args.steps + 1}, the number of states that {args.steps} steps pass")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from diffnag import cli
 from diffnag.errors import UserError
+from diffnag.files import make_folder
 
 LOCK = ".lock"
 
@@ -121,7 +122,7 @@ def _name(*parts: str | int) -> str:
 
 def _make(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         os.close(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666))
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}") from error

@@ -12,7 +12,7 @@ from PIL import Image
 
 from diffnag import cli, generate
 from diffnag.arch import Packing
-from diffnag.denoiser import load_denoiser
+from diffnag.denoiser import load_denoiser, shipped_denoiser
 from diffnag.errors import UserError
 from diffnag.generation import Generator
 from diffnag.metrics import generation_metrics
@@ -235,6 +235,10 @@ def test_split_names(space):
         (["--trace", "1"], "--trace 1 is not between 2 and 21, the number of states that 20 steps pass"),
         (["--trace", "9", "--steps", "5"], "--trace 9 is not between 2 and 6"),
         (["--trace", "x"], "'x' is not a whole number of at least 1"),
+        (["--out", "."], ". is no name of samples; it has to end in .jsonl"),
+        (["--out", "a.csv"], "a.csv is no name of samples; it has to end in .jsonl"),
+        (["--space", "torch.nn:Module"], "space 'torch.nn:Module' lacks name, nodes, "),
+        (["--space", "nasbench101", "--checkpoint", str(shipped_denoiser("nasbench201"))], "is a score network of space 'nasbench201'"),
         (["--out", "/proc/nowhere/a.jsonl"], "cannot write /proc/nowhere/a.jsonl"),
     ],
 )

@@ -130,7 +130,12 @@ def test_a_predictor_that_breaks_ends_the_run_by_name(
         (("--max-params", "10"), "no architecture of nasbench201 meets --max-params 10"),
         (("--budget", "0"), "'0' is not a whole number of at least 1"),
         (("--batch", "-2"), "'-2' is not a whole number of at least 1"),
+        (("--out", "/dev/null"), "cannot write /dev/null: Not a directory"),
         (("--out", "/dev/null/run"), "cannot write /dev/null/run"),
+        (("--space", "mobilenetv3", "--oracle", "auto"), "space 'mobilenetv3' has no benchmark table; nor is a surrogate shipped"),
+        (("--space", "mobilenetv3", "--oracle", "table"), "space 'mobilenetv3' has no benchmark table"),
+        (("--space", "mobilenetv3", "--oracle", "surrogate"), "no surrogate is shipped for space 'mobilenetv3'; there are: "),
+        (("--space", "torch.nn:Module"), "space 'torch.nn:Module' lacks name, nodes, "),
     ],
 )
 def test_bad_input(

@@ -58,9 +58,15 @@ def find_oracle(name: str, space: SearchSpace) -> Oracle:
     oracle = make_oracle("table" if name == "auto" else name)
     try:
         oracle.setup(space=space)
-    except DataNotFound:
+    except DataNotFound as missing:
         if name != "auto":
             raise
         oracle = make_oracle("surrogate")
-        oracle.setup(space=space)
+        try:
+            oracle.setup(space=space)
+        except DataNotFound:
+            raise DataNotFound(
+                f"{missing}; nor is a surrogate shipped for {space.name}; accepted are also one's own images as --dataset (digits, a folder, "
+                f"an .npz file), or another --oracle"
+            ) from missing
     return oracle
