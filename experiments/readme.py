@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from diffnag.meta_dataset import CROSSED, TRAINING, read
 from experiments.common import DATASETS, RESULTS
 
 README = Path(__file__).parents[1] / "README.md"
@@ -122,8 +123,13 @@ def shipped() -> str:
         + f"\n`image_encoder.safetensors` comes from `{_meta('image_encoder.safetensors')['command']}` "
         f"({_meta('image_encoder.safetensors')['train_core_seconds']:.0f} core-seconds), `tasks.safetensors`, the image features of the "
         "datasets, from `python -m diffnag.embed_datasets`. Our own measurements are JSON lines whose first line has the command: "
-        "`meta-dataset.jsonl` (240 tasks x 9 architectures) and `crossed-tasks.jsonl` (30 tasks x 40 architectures).\n"
+        f"{', '.join(_measured(path) for path in (*TRAINING, *CROSSED))}.\n"
     )
+
+
+def _measured(path: Path) -> str:
+    data = read(path)
+    return f"`{path.name}` ({len(data.tasks)} tasks x {len({(m.task, m.arch) for m in data.measurements}) // len(data.tasks)} architectures)"
 
 
 def _result(name: str) -> dict[str, Any]:
