@@ -87,6 +87,7 @@ def measured() -> str:
         _own_images(),
         _arena(),
         _spaces(),
+        _proxies(),
     ]
     return "".join(parts)
 
@@ -285,6 +286,36 @@ def _spaces() -> str:
     return (
         "\n**The shipped score networks**, 1,024 samples of 20 evaluations, as their training told at its end:\n\n"
         + _table(("space", "size", "raw validity", "uniqueness", "novelty"), rows)
+    ) + _onnx()
+
+
+def _onnx() -> str:
+    found = _result("onnx_export")["largest"]
+    worst = max(found, key=lambda name: found[name]["difference"])
+    (count,) = {row["architectures"] for row in found.values()}
+    return (
+        f"\nExported to ONNX, {count} random architectures of each of the {len(found)} spaces at full width and depth: logits differ from "
+        f"torch's by at most {found[worst]['difference']:.0e} (`{worst}`). `experiments.onnx_export`, "
+        "[onnx_export.json](experiments/results/onnx_export.json).\n"
+    )
+
+
+def _proxies() -> str:
+    found = {(row["predictor"], row["space"], row["dataset"]): row for row in _result("proxies")["ranking"]}
+    names = list(dict.fromkeys(name for name, *_ in found))
+    trans = (("transnasbench101-micro", "class_scene"), ("transnasbench101-macro", "class_scene"))
+    places = (("nasbench201", "cifar10"), ("nasbench101", "cifar10"), *trans)
+    rows = []
+    for name in names:
+        published = found[name, *places[0]].get("spearman_with_published")
+        ranks = (f"{found[name, *place]['spearman_with_test']:.2f}" for place in places)
+        rows.append((f"`{name}`", f"{found[name, *places[0]]['ms']:.2g} ms", *ranks, "" if published is None else f"{published:.2f}"))
+    return (
+        "\n**Training-free proxies** are predictors too (`--predictor zen`), in every space: computed on the untrained network, no label "
+        "needed. Time for one architecture on NAS-Bench-201, Spearman correlation with test accuracy over random architectures, and with the "
+        "column of the same name in the NAS-Bench-201 table. `experiments.proxies`, [proxies.json](experiments/results/proxies.json) has the "
+        "other tasks.\n\n"
+        + _table(("predictor", "time", *(f"{space}, {dataset}" for space, dataset in places), "published column"), rows)
     )
 
 
