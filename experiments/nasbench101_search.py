@@ -5,8 +5,9 @@
 Rows `guided`, `unguided`, `mutation` and `uniform` are one loop, with the same predictor (`mlp`), acquisition and number of
 candidates a round; only what draws and varies the candidates differs: guided diffusion (`python -m diffnag.search --method
 diffnag`), the same unguided, neighbours of the best ten labelled cells, uniform draws. `random` and `evolution` are the
-baselines of the package, without a predictor. What is finished is kept in the user cache, so that a run goes on where it was
-stopped; with other weights, or after `--anew`, it begins again.
+baselines of the package, without a predictor. Every search that ends is in the result file, whose rows say how many seeds
+they have. What is finished is also kept in the user cache, so that a run goes on where it was stopped; with other weights, or
+after `--anew`, it begins again.
 """
 
 from __future__ import annotations
@@ -39,23 +40,23 @@ def main() -> None:
     path = RESULTS / "nasbench101_search.json"
     rows = json.loads(path.read_text())["rows"] if path.is_file() else []
     for name in args.rows:
-        found = [_search(name, seed, args.budget, anew=args.anew) for seed in range(args.seeds)]
-        rows = [row for row in rows if (row["row"], row["budget"]) != (name, args.budget)] + [_row(name, args.budget, found)]
-        rows.sort(key=lambda row: (row["budget"], ROWS.index(row["row"])))
-        write_result("nasbench101_search", protocol="T", space=SPACE, dataset=DATASET, predictor=PREDICTOR, rows=rows)
+        found: list[dict[str, Any]] = []
+        for seed in range(args.seeds):
+            found.append(_search(name, seed, args.budget, anew=args.anew))
+            rows = [row for row in rows if (row["row"], row["budget"]) != (name, args.budget)] + [_row(name, args.budget, found)]
+            rows.sort(key=lambda row: (row["budget"], ROWS.index(row["row"])))
+            write_result("nasbench101_search", protocol="T", space=SPACE, dataset=DATASET, predictor=PREDICTOR, rows=rows)
 
 
 def _row(name: str, budget: int, found: list[dict[str, Any]]) -> dict[str, Any]:
     curves = np.array([item["curve"] for item in found])
     best = curves[:, -1]
-    row = {
+    return {
         "row": name, "budget": budget, "seeds": len(found),
         "mean_best_test": float(best.mean()), "stderr": float(best.std(ddof=1) / len(best) ** 0.5) if len(best) > 1 else None,
         "mean_best_at": {str(at): float(curves[:, at - 1].mean()) for at in AT if at <= budget},
         "best": best.round(4).tolist(), "seconds_a_search": round(float(np.mean([item["seconds"] for item in found])), 1),
     }  # fmt: skip
-    print(row, flush=True)
-    return row
 
 
 def _search(name: str, seed: int, budget: int, *, anew: bool) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def _search(name: str, seed: int, budget: int, *, anew: bool) -> dict[str, Any]:
         if draws:
             draws.search = search
         result = search.run()
-    found = {"curve": result.incumbent_curve, "seconds": time.perf_counter() - begin}
+    found: dict[str, Any] = {"curve": result.incumbent_curve, "seconds": time.perf_counter() - begin}
     kept.parent.mkdir(parents=True, exist_ok=True)
     write_json(kept, found)
     print(name, seed, round(float(found["curve"][-1]), 3), f"{found['seconds']:.0f} s", flush=True)
