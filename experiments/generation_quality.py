@@ -4,8 +4,8 @@
 
 `samples`: of each space 1,024 of its own random draws, the floor; as many draws of every operator and every edge by itself,
 by its frequency in the training set; every sampler at several numbers of evaluations; and the default one with what is
-invalid drawn anew. Means of `SEEDS` seeds. Validity is raw but where drawn anew; Wasserstein distances are those of the valid
-from the whole space (from 20,000 draws of it where it is too large).
+invalid drawn anew (the last two where a score network is shipped). Means of `SEEDS` seeds. Validity is raw but where drawn
+anew; Wasserstein distances are those of the valid from the whole space (from 20,000 draws of it where it is too large).
 `ablations`: see `experiments.ablations`.
 `law`, on NAS-Bench-201: mean z of samples guided by `meta` against the exact mean of `p exp(S z)`, p uniform over all 15,625
 architectures.
@@ -67,6 +67,7 @@ def main() -> None:
 def sample_rows(measured: MeasuredSpace) -> Iterator[tuple[str, Row]]:
     """Name and measurement of each row of one space: `nfe` are counted evaluations of the score network a sample."""
     from diffnag import load_denoiser
+    from diffnag.denoiser import shipped_denoiser
     from diffnag.sampling import SAMPLERS
 
     space = measured.space
@@ -77,6 +78,8 @@ def sample_rows(measured: MeasuredSpace) -> Iterator[tuple[str, Row]]:
 
     yield "random draws", lambda: {"nfe": 0, **mean_over_seeds(draws, SEEDS)}
     yield "independent entries", lambda: {"nfe": 0, **mean_over_seeds(_independent(measured), SEEDS)}
+    if not shipped_denoiser(measured.name).is_file():
+        return
     denoiser = load_denoiser(space)
     for sampler in SAMPLERS:
         for nfe in EVALUATIONS:
