@@ -80,6 +80,10 @@ class Denoiser(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
         """`x (b, d)` at times `t (b,)`, `mask (b, n)` or None -> `D (b, d)`."""
+        return self._in_cube(self._logits(x, t, mask))
+
+    def _logits(self, x: Tensor, t: Tensor, mask: Tensor | None) -> Tensor:
+        """`(b, d)`: of each operator row, up to a constant, and of each edge."""
         alpha, sigma = self.sde.marginal(t)
         noise = sigma / alpha
         y = x / expand_like(alpha, x)
@@ -98,7 +102,7 @@ class Denoiser(nn.Module):
             context = self.joint_head.nodes(h.flatten(1))
             for _ in range(self.config.rounds):
                 logits = logits + self.joint_head(context, self._told(logits))
-        return self._in_cube(logits)
+        return logits
 
     def _told(self, logits: Tensor) -> Tensor:
         """What logits `(b, d)` say of each entry, as a joint head is told it: the estimate, or its log odds, a fifth of them."""
@@ -129,6 +133,19 @@ class Denoiser(nn.Module):
         alpha, sigma = self.sde.marginal(t)
         weight = 1 + (alpha / sigma) ** 2
         return weight * (self(self.sde.diffuse(x0, t, noise), t, mask) - x0).square().mean(dim=1)
+
+    def cross_entropy(self, x0: Tensor, t: Tensor, noise: Tensor, mask: Tensor | None = None) -> Tensor:
+        """As `loss`, with the same weights and the same minimum, by the cross-entropy of operators and edges (Dieleman et al., 2022).
+
+        It goes on to tell apart what is unlikely and what is impossible, where squares have no slope left.
+        """
+        alpha, sigma = self.sde.marginal(t)
+        logits = self._logits(self.sde.diffuse(x0, t, noise), t, mask)
+        cut = self.packing.nodes * self.packing.operators
+        rows = logits[:, :cut].unflatten(1, (self.packing.nodes, self.packing.operators)).log_softmax(dim=2).flatten(1)
+        told, true = logits[:, cut:], (x0 + 1) / 2
+        edges = nn.functional.binary_cross_entropy_with_logits(told, true[:, cut:], reduction="none")
+        return (1 + (alpha / sigma) ** 2) * torch.cat([-rows * true[:, :cut], edges], dim=1).mean(dim=1)
 
     def save(self, path: str | Path, meta: dict[str, Any]) -> None:
         """Write weights and everything that rebuilds the network; `meta` is kept beside it."""

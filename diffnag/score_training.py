@@ -52,6 +52,7 @@ class Options:
     focus: float = 0.0
     rounds: int = 4
     log_odds: bool = False
+    cross_entropy: bool = False
 
     def network(self) -> DenoiserConfig:
         """The shape of the network."""
@@ -86,7 +87,8 @@ class ScoreTraining:
 
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.learning_rate * self._rate()
-        loss = self.net.loss(x0[share[0]], share[1], share[2]).sum() / b
+        measure = self.net.cross_entropy if self.options.cross_entropy else self.net.loss
+        loss = measure(x0[share[0]], share[1], share[2]).sum() / b
         self.optimizer.zero_grad()
         loss.backward()
         if world > 1:

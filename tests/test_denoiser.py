@@ -131,6 +131,18 @@ def test_loss_is_zero_only_for_the_clean_architecture(space, tiny):
     assert quiet.shape == (64,) and quiet.max() < 1e-3 < loud.min()
 
 
+def test_cross_entropy_is_that_of_the_estimate(space, tiny):
+    """Of the operators' probabilities and the edges' in D, where none of them is rounded to 0 or 1."""
+    x0, x, t = noised(space, tiny, 1.0)
+    with torch.no_grad():
+        share, true = (((part.double() + 1) / 2) for part in (tiny(x, t), x0))
+        V, E = slice(0, 8 * 7), slice(8 * 7, None)
+        expected = -(true * share.log())[:, V].sum(1) - (true * share.log() + (1 - true) * (1 - share).log())[:, E].sum(1)
+        sigma = tiny.sde.marginal(t)[1]
+        found = tiny.cross_entropy(x0, t, (x - x0) / sigma[:, None])
+    torch.testing.assert_close(found.double(), (1 + 1 / sigma.double() ** 2) * expected / x0.shape[1], rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("tiny", [(0, False)], indirect=True)  # a joint head sees them all: spaces have an operator 'absent' instead
 def test_absent_nodes_are_not_attended_to(space, tiny):
     _, x, t = noised(space, tiny, 0.6, b=2)

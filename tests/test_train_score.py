@@ -39,10 +39,12 @@ def assert_equal(one, two):
     assert one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
 
 
-@pytest.mark.parametrize("sde", ["ve", "vp", "sub-vp"])
-def test_learns_and_describes_itself(tmp_path, sde):
-    meta = train_score.train(replace(OPTIONS, sde=sde, steps=4), out=tmp_path / "d.safetensors", device="cpu")
+@pytest.mark.parametrize(("sde", "cross_entropy"), [("ve", False), ("vp", False), ("sub-vp", False), ("ve", True)])
+def test_learns_and_describes_itself(tmp_path, sde, cross_entropy):
+    options = replace(OPTIONS, sde=sde, cross_entropy=cross_entropy, steps=4)
+    meta = train_score.train(options, out=tmp_path / "d.safetensors", device="cpu")
     _, stored = load_checkpoint(tmp_path / "d.safetensors", kind="denoiser")
+    assert stored["trained_cross_entropy"] == cross_entropy
     assert stored["sde"]["name"] == sde and stored["split"] == "canonical-sha256-0.5" and stored["trained_seed"] == 0
     assert stored["training_architectures"] == meta["training_architectures"] == 8710
     assert not (tmp_path / "d.safetensors.state").exists()
