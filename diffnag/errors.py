@@ -20,3 +20,9 @@ class PredictorError(UserError):
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The one sentence for a name that does not exist: `unknown dataset 'x'; there are: a, b`."""
     return UserError(f"unknown {kind} {name!r}; there are: {', '.join(known)}")
+
+
+def in_a_line(error: Exception) -> str:
+    """What `error` says in its first line, with its type where that is needed to understand it."""
+    told = next(iter(str(error).splitlines()), "")
+    return told if told and isinstance(error, RuntimeError | ValueError) else f"{type(error).__name__}: {told}"

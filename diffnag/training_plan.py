@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diffnag.errors import UserError, in_a_line
 from diffnag.protocols import Size, TrainsSmall
 from diffnag.training import Recipe
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from diffnag.arch import Arch
     from diffnag.datasets.images import ImageDataset
@@ -40,20 +41,40 @@ class Skeleton:
     small: bool = False
 
     def build(self, arch: Arch, space: SearchSpace, *, num_classes: int, image_size: int) -> nn.Module:
-        """A fresh network; its weights are drawn from torch's global generator."""
-        if self.small:
-            assert isinstance(space, TrainsSmall)
-            return space.build_small(arch, num_classes=num_classes, image_size=image_size)
-        return space.build(
-            arch, channels=self.channels, cells=self.cells, num_classes=num_classes, stem_stride=self.stem_stride
-        )
+        """A fresh network; its weights are drawn from torch's global generator. Raises `UserError` where the space gives none."""
+        from torch import nn
+
+        try:
+            if self.small:
+                assert isinstance(space, TrainsSmall)
+                network = space.build_small(arch, num_classes=num_classes, image_size=image_size)
+            else:
+                network = space.build(
+                    arch, channels=self.channels, cells=self.cells, num_classes=num_classes, stem_stride=self.stem_stride
+                )
+        except UserError:
+            raise
+        except Exception as error:  # a user's class may fail in any way
+            raise UserError(f"the network of {space.to_str(arch)}, {self}, cannot be built: {in_a_line(error)}") from error
+        if not isinstance(network, nn.Module):
+            raise UserError(f"build of space {space.name!r} must give a torch.nn.Module, it gives a {type(network).__name__}")
+        return network
 
     def size(self, arch: Arch, space: SearchSpace, *, num_classes: int, image_size: int) -> Size:
-        """What `build` gives, in the space's closed form; not of small ones."""
-        return space.size(
-            arch, channels=self.channels, cells=self.cells, num_classes=num_classes, image_size=image_size,
-            stem_stride=self.stem_stride,
-        )  # fmt: skip
+        """Of what `build` gives, as the space says; not of small ones. Raises `UserError` where it says nothing."""
+        try:
+            found = space.size(
+                arch, channels=self.channels, cells=self.cells, num_classes=num_classes, image_size=image_size,
+                stem_stride=self.stem_stride,
+            )  # fmt: skip
+        except UserError:
+            raise
+        except Exception as error:  # a user's class may fail in any way
+            told = f"the size of the network of {space.to_str(arch)}, {self}, on images of {image_size} pixels a side cannot be told"
+            raise UserError(f"{told}: {in_a_line(error)}") from error
+        if not isinstance(found, Size):
+            raise UserError(f"size of space {space.name!r} must give a Size, it gives a {type(found).__name__}")
+        return found
 
     def __str__(self) -> str:
         stride = f", stem of stride {self.stem_stride}" if self.stem_stride > 1 else ""
@@ -137,6 +158,20 @@ def _flops(skeleton: Skeleton, images: ImageDataset, space: SearchSpace) -> floa
     return float(np.percentile([size.flops for size in counted], HEAVY))
 
 
+def logits_of(network: Callable[[Tensor], Tensor], images: Tensor, arch: Arch, space: SearchSpace, *, num_classes: int) -> Tensor:
+    """Logits `(b, num_classes)` of `images (b, 3, h, h)`; raises `UserError` where the network of `arch` takes or gives others."""
+    try:
+        logits = network(images)
+    except Exception as error:  # a user's class may fail in any way
+        told = f"the network of {space.to_str(arch)} cannot take images of {images.shape[-1]} pixels a side"
+        raise UserError(f"{told}: {in_a_line(error)}") from error
+    expected = (len(images), num_classes)
+    if getattr(logits, "shape", None) != expected:
+        given = tuple(logits.shape) if hasattr(logits, "shape") else type(logits).__name__
+        raise UserError(f"space {space.name!r} builds a network that gives {given} for {len(images)} images, not {expected}")
+    return logits
+
+
 def measured_size(network: nn.Module, *, image_size: int) -> Size:
     """Trainable parameters of `network`, and the multiply-adds of its convolutions and linear layers on one image."""
     import torch
@@ -152,7 +187,7 @@ def measured_size(network: nn.Module, *, image_size: int) -> Size:
     hooks = [layer.register_forward_hook(count) for layer in layers]
     training = network.training
     with torch.no_grad():
-        network.eval()(torch.zeros(1, 3, image_size, image_size, device=next(network.parameters()).device))
+        network.eval()(torch.zeros(1, 3, image_size, image_size, device=next(network.parameters(), torch.empty(0)).device))
     network.train(training)
     for hook in hooks:
         hook.remove()

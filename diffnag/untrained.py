@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 from diffnag.errors import UserError
 from diffnag.model_file import Classifier, Description
 from diffnag.plugins import load_space
-from diffnag.training_plan import Skeleton
+from diffnag.training_plan import Skeleton, logits_of
 
 if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
@@ -20,7 +21,7 @@ NOISE, LARGE = 32, 64
 """Images of noise by which normalisation is set: fewer leave it to chance where maps are single pixels; half as many of larger ones."""
 PIXELS = 2**19
 """Of all images of noise together, at most, or two images: of large ones a few are enough, and many would fill the memory."""
-MOST = {"num_classes": 1_000_000, "cells": 1_000}
+MOST = {"num_classes": 1_000_000, "image_size": 4_096, "cells": 1_000}
 """What is a slip of the finger beyond."""
 
 
@@ -34,7 +35,7 @@ def untrained(
     their way, as they would in a deep network that has not seen an image. Images `(b, 3, image_size, image_size)` have pixels in
     [0, 1]. Raises `UserError` where the architecture is none of the space or its network does not take such images.
     """
-    for name, value in (("num_classes", num_classes), ("cells", cells)):
+    for name, value in (("num_classes", num_classes), ("image_size", image_size), ("cells", cells)):
         if value is not None and not 1 <= value <= MOST[name]:
             raise UserError(f"{name} is {value}; 1 to {MOST[name]:,} are accepted")
     loaded = load_space(space)
@@ -44,28 +45,11 @@ def untrained(
     noise = NOISE if image_size <= LARGE else max(2, min(NOISE // 2, PIXELS // image_size**2))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # layers initialise from the global generator
-        try:
-            network = skeleton.build(built, loaded, num_classes=num_classes, image_size=image_size)
-        except UserError:
-            raise
-        except Exception as error:  # a user's class may fail in any way
-            raise UserError(f"the network of {loaded.to_str(built)}, {skeleton}, cannot be built: {_reason(error)}") from error
-        if not isinstance(network, nn.Module):
-            raise UserError(f"build of space {space!r} must give a torch.nn.Module, it gives a {type(network).__name__}")
-        try:
-            logits = _set_normalisation(network, torch.rand(noise, 3, image_size, image_size))
-        except Exception as error:
-            told = f"the network of {loaded.to_str(built)} cannot take images of {image_size} pixels a side"
-            raise UserError(f"{told}: {_reason(error)}") from error
-    if logits.shape != (noise, num_classes):
-        raise UserError(f"space {space!r} builds a network that gives {tuple(logits.shape)} for {noise} images, not ({noise}, {num_classes})")
+        network = skeleton.build(built, loaded, num_classes=num_classes, image_size=image_size)
+        images = torch.rand(noise, 3, image_size, image_size)
+        logits_of(partial(_set_normalisation, network), images, built, loaded, num_classes=num_classes)
     description = Description(space, loaded.to_str(built), skeleton, classes, image_size, (0.0,) * 3, (1.0,) * 3)
     return Classifier(network, description).eval()
-
-
-def _reason(error: Exception) -> str:
-    told = next(iter(str(error).splitlines()), "")
-    return told if told and isinstance(error, RuntimeError | ValueError) else f"{type(error).__name__}: {told}"
 
 
 def skeleton_of(space: SearchSpace, *, channels: int | None = None, cells: int | None = None) -> Skeleton:

@@ -14,7 +14,9 @@ import torch
 
 from diffnag import plugins
 from diffnag.arch import Arch
+from diffnag.datasets.images import load_images
 from diffnag.errors import DataNotFound, PredictorError, UserError
+from diffnag.oracles.training import TrainingOracle
 from diffnag.predicting import CheckedPredictor, load_predictor
 from predictors.random_forest import RandomForestPredictor
 from search_spaces.nasbench201 import NASBench201
@@ -54,7 +56,7 @@ import numpy as np
 import torch
 
 from diffnag import Arch, CategoricalSpace
-from diffnag.protocols import Decoded, Picture
+from diffnag.protocols import Decoded, Picture, Size
 
 class Pairs(CategoricalSpace):
     name, nodes, operators = "pairs", 3, ("input", "a", "b")
@@ -196,6 +198,28 @@ class Lenient(Pairs):
 class Speechless(Pairs):
     def decode(self, V, E):
         return super().decode(V, E)._replace(reason=None)
+
+class Unbuilt(Pairs):
+    def build(self, arch, *, channels=4, cells=1, num_classes, stem_stride=1):
+        raise KeyError("stem")
+
+class Nothing(Pairs):
+    def size(self, arch, *, channels=4, cells=1, num_classes, image_size, stem_stride=1):
+        return Size(1, 1)
+    def build(self, arch, *, channels=4, cells=1, num_classes, stem_stride=1):
+        return None
+
+class Flat(Pairs):
+    def build(self, arch, *, channels=4, cells=1, num_classes, stem_stride=1):
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(7, num_classes))
+
+class Headless(Pairs):
+    def build(self, arch, *, channels=4, cells=1, num_classes, stem_stride=1):
+        return torch.nn.Flatten()
+
+class Unsized(Headless):
+    def size(self, arch, *, channels=4, cells=1, num_classes, image_size, stem_stride=1):
+        return 12
 '''
 
 
@@ -208,6 +232,15 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.delitem(sys.modules, "my_plugins", raising=False)
     return "my_plugins"
+
+
+@pytest.fixture
+def my_spaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module of spaces in the current folder."""
+    (tmp_path / "my_spaces.py").write_text(SPACES)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "my_spaces", raising=False)
 
 
 @pytest.fixture
@@ -375,14 +408,27 @@ def test_list_names_what_there_is() -> None:
         ("Speechless", r"decode must give Decoded\(None, reason\) for matrices of no architecture"),
     ],
 )
-def test_a_space_that_breaks_its_contract_is_told_which_rule(
-    cls: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "my_spaces.py").write_text(SPACES)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.delitem(sys.modules, "my_spaces", raising=False)
+def test_a_space_that_breaks_its_contract_is_told_which_rule(cls: str, sentence: str, my_spaces: None) -> None:
     assert plugins.load_space("my_spaces:Pairs").name == "pairs"
     with pytest.raises(UserError, match=sentence) as caught:
         plugins.load_space(f"my_spaces:{cls}")
     assert "\n" not in str(caught.value) and (cls in ("Bare", "Slots") or "breaks a rule: " in str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("cls", "sentence"),
+    [
+        ("Pairs", "the size of the network of b,b, 8 channels, 1 cells a stage, on images .*: Pairs must say how a network is built"),
+        ("Unbuilt", "the size of the network of .* on images of 8 pixels a side cannot be told: KeyError: 'stem'"),
+        ("Nothing", "build of space 'pairs' must give a torch.nn.Module, it gives a NoneType"),
+        ("Flat", "the size of the network of .* cannot be told: mat1 and mat2 shapes cannot be multiplied"),
+        ("Headless", r"space 'pairs' builds a network that gives \(2, 192\) for 2 images, not \(2, 10\)"),
+        ("Unsized", "size of space 'pairs' must give a Size, it gives a int"),
+    ],
+)
+def test_networks_that_cannot_be_trained_are_told_before_the_first_training(cls: str, sentence: str, my_spaces: None) -> None:
+    oracle = TrainingOracle()
+    oracle.setup(space=plugins.load_space(f"my_spaces:{cls}"))
+    images = load_images("digits", size=None)
+    with pytest.raises(UserError, match=sentence):
+        oracle.set_images(images, dataset="digits", seconds=None, epochs=1, seed=0, device="cpu")

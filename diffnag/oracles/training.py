@@ -43,7 +43,7 @@ class TrainingOracle:
 
         from diffnag.cli import resolve_device
         from diffnag.training import as_input, channel_statistics
-        from diffnag.training_plan import plan_evaluation
+        from diffnag.training_plan import logits_of, plan_evaluation
 
         self.images, self._dataset, self._seed = images, dataset, seed
         self.plan = plan_evaluation(images, self._space, seconds=seconds or SECONDS, epochs=epochs)
@@ -54,6 +54,9 @@ class TrainingOracle:
             as_input(x, device=self._device, statistics=statistics) for x in (images.train.x[train], images.val.x)
         )
         self._y, self._y_val = (torch.from_numpy(y).to(self._device) for y in (images.train.y[train], images.val.y))
+        arch = self._space.random(np.random.default_rng(0))
+        with torch.no_grad():  # a space that breaks its contract is found before the first training
+            logits_of(self._network(arch).eval(), self._x[:2], arch, self._space, num_classes=len(images.classes))
 
     @property
     def available(self) -> Mapping[str, tuple[str, ...]]:
