@@ -292,10 +292,10 @@ def test_a_network_that_onnx_cannot_tell_costs_the_file_alone(stripes: Path, tmp
 
 
 def test_nothing_is_finished_where_every_evaluation_failed(stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def breaks(self: TrainingOracle, arch: object) -> None:
+    def breaks(self: TrainingOracle, arch: object, *, dataset: str, split: str) -> None:
         raise Diverged("the loss is nan after epoch 1")
 
-    monkeypatch.setattr(TrainingOracle, "_network", breaks)
+    monkeypatch.setattr(TrainingOracle, "stages", breaks)
     assert call("--dataset", stripes, "--method", "random", "--budget", "2", "--device", "cpu", "--out", tmp_path) == 0
     assert json.loads((tmp_path / "result.json").read_text())["best"] is None and not (tmp_path / "model.pt").exists()
 
