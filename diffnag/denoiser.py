@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from diffnag.arch import Packing
 from diffnag.checkpoint import load_checkpoint, save_checkpoint
+from diffnag.edge_groups import EdgeGroups
 from diffnag.errors import UserError
 from diffnag.files import PRETRAINED
 from diffnag.sde import SDE, expand_like, from_json, to_json
@@ -39,6 +40,8 @@ class DenoiserConfig:
     """How often the joint head looks at its own estimate."""
     log_odds: bool = False
     """Whether a joint head is told log odds in place of estimates."""
+    edge_groups: bool = False
+    """Whether edges that demand or exclude each other are estimated together, see `diffnag.edge_groups`."""
 
 
 class Denoiser(nn.Module):
@@ -55,9 +58,16 @@ class Denoiser(nn.Module):
     little noise is left estimates are what is decided already, and can be counted. NAS-Bench-101 needs it, where one edge too
     many is invalid. Estimates may be told as log odds, in which the evidence of several entries for one thing adds up, as do
     operators and edges for the depth of a stage of MobileNetV3.
+
+    With `config.edge_groups` not only operator rows are categorical: edges of which only some patterns occur, such as the two
+    that lead to a state of DARTS, are such a pattern, in Bayes' rule as in the estimate.
     """
 
-    def __init__(self, space: SearchSpace, sde: SDE, config: DenoiserConfig) -> None:
+    patterns: Tensor
+    offset: Tensor
+    grouped: Tensor
+
+    def __init__(self, space: SearchSpace, sde: SDE, config: DenoiserConfig, groups: EdgeGroups | None = None) -> None:
         super().__init__()
         self.sde = sde
         self.config = config
@@ -77,6 +87,9 @@ class Denoiser(nn.Module):
         self.edge_itself = nn.Linear(1, width // 2)
         self.edge_head = nn.Sequential(nn.SiLU(), nn.Linear(width // 2, 1))
         self.joint_head = _JointHead(n * width, config.joint, self.packing.size) if config.joint else None
+        if config.edge_groups:
+            for name, value in (groups or EdgeGroups.of(space))._asdict().items():
+                self.register_buffer(name, value)
 
     def forward(self, x: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
         """`x (b, d)` at times `t (b,)`, `mask (b, n)` or None -> `D (b, d)`."""
@@ -111,14 +124,20 @@ class Denoiser(nn.Module):
         cut = self.packing.nodes * self.packing.operators
         rows = logits[:, :cut].unflatten(1, (self.packing.nodes, self.packing.operators)).log_softmax(dim=2)
         others = torch.log1p(-rows.exp().clamp_max(1 - 1e-6))
-        return torch.cat([(rows - others).flatten(1), logits[:, cut:]], dim=1).clamp(-LARGEST, LARGEST) / 5
+        edges = self._groups().probabilities(logits[:, cut:]).logit(1e-6) if self.config.edge_groups else logits[:, cut:]
+        return torch.cat([(rows - others).flatten(1), edges], dim=1).clamp(-LARGEST, LARGEST) / 5
+
+    def _groups(self) -> EdgeGroups:
+        return EdgeGroups(self.patterns, self.offset, self.grouped)
 
     def _in_cube(self, logits: Tensor) -> Tensor:
         """The estimate that logits `(b, d)` stand for: a simplex for each operator row, an interval for each edge, in [-1, 1]."""
         cut = self.packing.nodes * self.packing.operators
         rows = logits[:, :cut].unflatten(1, (self.packing.nodes, self.packing.operators))
         rows = (rows - rows.amax(dim=2, keepdim=True)).clamp_min(-40)  # below lie denormal numbers, which are slow
-        return 2 * torch.cat([rows.softmax(dim=2).flatten(1), logits[:, cut:].clamp(-40, 40).sigmoid()], dim=1) - 1
+        edges = logits[:, cut:].clamp(-40, 40)
+        edges = self._groups().probabilities(edges) if self.config.edge_groups else edges.sigmoid()
+        return 2 * torch.cat([rows.softmax(dim=2).flatten(1), edges], dim=1) - 1
 
     def score(self, x: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
         """Gradient of log p_t at `x (b, d)`, `t (b,)`: `(alpha D - x) / sigma^2`."""
@@ -143,9 +162,12 @@ class Denoiser(nn.Module):
         logits = self._logits(self.sde.diffuse(x0, t, noise), t, mask)
         cut = self.packing.nodes * self.packing.operators
         rows = logits[:, :cut].unflatten(1, (self.packing.nodes, self.packing.operators)).log_softmax(dim=2).flatten(1)
-        told, true = logits[:, cut:], (x0 + 1) / 2
-        edges = nn.functional.binary_cross_entropy_with_logits(told, true[:, cut:], reduction="none")
-        return (1 + (alpha / sigma) ** 2) * torch.cat([-rows * true[:, :cut], edges], dim=1).mean(dim=1)
+        true = (x0 + 1) / 2
+        if self.config.edge_groups:
+            edges = self._groups().cross_entropy(logits[:, cut:], true[:, cut:])
+        else:
+            edges = nn.functional.binary_cross_entropy_with_logits(logits[:, cut:], true[:, cut:], reduction="none").sum(dim=1)
+        return (1 + (alpha / sigma) ** 2) * (edges - (rows * true[:, :cut]).sum(dim=1)) / x0.shape[1]
 
     def save(self, path: str | Path, meta: dict[str, Any]) -> None:
         """Write weights and everything that rebuilds the network; `meta` is kept beside it."""
@@ -196,7 +218,9 @@ def load_denoiser(space: SearchSpace, path: str | Path | None = None, *, device:
     tensors, meta = load_checkpoint(path, kind=KIND)
     if meta["space"] != space.name:
         raise UserError(f"{path} is a score network of space {meta['space']!r}, not of {space.name!r}")
-    denoiser = Denoiser(space, from_json(meta["sde"]), DenoiserConfig(**meta["config"]))
+    config = DenoiserConfig(**meta["config"])
+    groups = EdgeGroups(*(tensors[name] for name in EdgeGroups._fields)) if config.edge_groups else None
+    denoiser = Denoiser(space, from_json(meta["sde"]), config, groups)
     try:
         denoiser.load_state_dict(tensors)
     except RuntimeError as error:

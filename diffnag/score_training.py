@@ -53,12 +53,14 @@ class Options:
     rounds: int = 4
     log_odds: bool = False
     cross_entropy: bool = False
+    edge_groups: bool = False
 
     def network(self) -> DenoiserConfig:
         """The shape of the network."""
         return DenoiserConfig(
-            width=self.width, layers=self.layers, heads=self.heads, joint=self.joint, rounds=self.rounds, log_odds=self.log_odds
-        )
+            width=self.width, layers=self.layers, heads=self.heads, joint=self.joint, rounds=self.rounds, log_odds=self.log_odds,
+            edge_groups=self.edge_groups,
+        )  # fmt: skip
 
 
 class ScoreTraining:

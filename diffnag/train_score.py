@@ -48,6 +48,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--rounds", type=cli.positive_int, default=4, help="how often the joint head corrects its own estimate")
     p.add_argument("--log-odds", action="store_true", help="tell the joint head log odds in place of estimates: suits a space in which many "
         "entries say the same")  # fmt: skip
+    p.add_argument("--edge-groups", action="store_true", help="estimate edges together that demand or exclude each other: suits a space in "
+        "which few patterns of edges occur, as those that lead to one state")  # fmt: skip
     p.add_argument("--cross-entropy", action="store_true", help="learn by cross-entropy in place of squared errors: suits a space in which one "
         "false entry makes an architecture invalid")  # fmt: skip
     p.add_argument("--focus", type=_share, default=0.0, help="share of the training noise that lies where most entries are decided, "

@@ -1,0 +1,62 @@
+"""Edges of a space that demand or exclude each other, and the few patterns in which they occur together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import networkx
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from diffnag.protocols import SearchSpace
+
+DRAWS = 4000
+"""From which groups are read: what is possible and not among them is held to be impossible."""
+MOST = 64
+"""Patterns of a group; edges that form more are left to themselves."""
+
+
+class EdgeGroups(NamedTuple):
+    """`g` groups of up to `k` patterns, over the `m = n (n - 1) / 2` edges of the upper triangle."""
+
+    patterns: Tensor
+    """`(g, k, m)` in {0, 1}, 0 outside the group."""
+    offset: Tensor
+    """`(g, k)`: 0, or -inf where a group has fewer patterns."""
+    grouped: Tensor
+    """`(m,)` bool: edges in a group."""
+
+    @classmethod
+    def of(cls, space: SearchSpace) -> EdgeGroups:
+        """Two edges belong together where one of the four ways in which they might be there and not there never occurs."""
+        rng = np.random.default_rng(0)
+        upper = np.triu_indices(space.nodes, 1)
+        there = np.array([space.encode(space.random(rng))[1][upper] for _ in range(DRAWS)])
+        (varying,) = np.nonzero((there != there[0]).any(0))
+        one = there[:, varying].astype(np.float64)
+        ways = [a.T @ b for a in (one, 1 - one) for b in (one, 1 - one)]
+        bound = networkx.from_numpy_array(np.logical_or.reduce([way == 0 for way in ways]))
+        groups = [varying[sorted(group)] for group in networkx.connected_components(bound) if len(group) > 1]
+        found = [(group, kinds) for group in groups if len(kinds := np.unique(there[:, group], axis=0)) <= MOST]
+        patterns = np.zeros((len(found), max((len(kinds) for _, kinds in found), default=1), len(upper[0])), dtype=np.float32)
+        offset = np.full(patterns.shape[:2], -np.inf, dtype=np.float32)
+        for g, (group, kinds) in enumerate(found):
+            patterns[g, : len(kinds), group] = kinds.T
+            offset[g, : len(kinds)] = 0
+        return cls(torch.from_numpy(patterns), torch.from_numpy(offset), torch.from_numpy(patterns.any((0, 1))))
+
+    def energies(self, logits: Tensor) -> Tensor:
+        """Of edges' logits `(b, m)` the unnormalised log probabilities of the patterns, `(b, g, k)`."""
+        return torch.einsum("bm,gkm->bgk", logits, self.patterns) + self.offset
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """That each edge is there `(b, m)`, given its logits `(b, m)`: those of a group are one of its patterns."""
+        together = torch.einsum("bgk,gkm->bm", self.energies(logits).softmax(dim=2), self.patterns)
+        return torch.where(self.grouped, together, logits.sigmoid())
+
+    def cross_entropy(self, logits: Tensor, there: Tensor) -> Tensor:
+        """Minus log probability of edges `there (b, m)` in {0, 1}, given their logits `(b, m)` -> `(b,)`."""
+        alone = torch.where(self.grouped, 0, torch.nn.functional.softplus(logits)).sum(1)
+        return alone + self.energies(logits).logsumexp(dim=2).sum(1) - (logits * there).sum(1)
