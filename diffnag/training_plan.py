@@ -42,7 +42,7 @@ class Skeleton:
 
     def build(self, arch: Arch, space: SearchSpace, *, num_classes: int, image_size: int) -> nn.Module:
         """A fresh network; its weights are drawn from torch's global generator. Raises `UserError` where the space gives none."""
-        from torch import nn
+        import torch
 
         try:
             if self.small:
@@ -52,11 +52,11 @@ class Skeleton:
                 network = space.build(
                     arch, channels=self.channels, cells=self.cells, num_classes=num_classes, stem_stride=self.stem_stride
                 )
-        except UserError:
+        except (UserError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # a user's class may fail in any way
             raise UserError(f"the network of {space.to_str(arch)}, {self}, cannot be built: {in_a_line(error)}") from error
-        if not isinstance(network, nn.Module):
+        if not isinstance(network, torch.nn.Module):
             raise UserError(f"build of space {space.name!r} must give a torch.nn.Module, it gives a {type(network).__name__}")
         return network
 

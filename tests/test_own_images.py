@@ -189,7 +189,7 @@ def test_a_share_of_the_images_has_every_class() -> None:
 
 
 def test_a_diverged_training_and_a_full_memory_are_failed_trials(stripes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = iter([Diverged("the loss is nan after epoch 1"), torch.OutOfMemoryError("no memory left"), None])
+    calls = iter([None, Diverged("the loss is nan after epoch 1"), torch.OutOfMemoryError("no memory left"), None])  # the first before the search
 
     def breaks(self: TrainingOracle, arch: object) -> torch.nn.Module:
         if failure := next(calls):
