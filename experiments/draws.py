@@ -24,6 +24,7 @@ class Draws:
 
     def __init__(self, space: SearchSpace, *, mutate: bool) -> None:
         self._space, self._mutate = space, mutate
+        self._around: dict[Arch, list[Arch]] = {}
 
     def generate(self, n: int, *, seed: int, predictor: object, scale: float) -> Generation:
         """Neighbours of the best `PARENTS`; uniform draws where nothing is labelled yet."""
@@ -44,5 +45,7 @@ class Draws:
         return Generation(decoded=decoded, by_threshold=decoded, guidance="none", nfe=0, predictor_nfe=0, wall_s=0.0)
 
     def _neighbour(self, arch: Arch, rng: np.random.Generator) -> Arch:
-        around = self._space.neighbours(arch)
+        if arch not in self._around:  # a root is varied many times
+            self._around[arch] = self._space.neighbours(arch)
+        around = self._around[arch]
         return around[rng.integers(len(around))]
