@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FORMAT = "diffnag-meta-dataset-1"
 TRAINING, CROSSED = (
     tuple(PRETRAINED / "nasbench201" / name for name in names)
-    for names in (("meta-dataset.jsonl", "meta-dataset-letters.jsonl"), ("crossed-tasks.jsonl", "crossed-digits.jsonl"))
+    for names in (("meta-dataset.jsonl", "meta-dataset-letters.jsonl"), ("crossed-tasks.jsonl", "crossed-digits.jsonl", "crossed-letters.jsonl"))
 )
 """Our own measurements: those that predictors learn from, and, for tests, the same architectures on tasks of held-out classes and
 sources. Each file's first line has its command."""

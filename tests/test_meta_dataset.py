@@ -180,7 +180,7 @@ class TestMeasurements:
         assert len(data.tasks) == sum(len(part.tasks) for part in parts) >= 24
         last = parts[-1]
         first = len(data.tasks) - len(last.tasks)
-        assert data.tasks[first] == last.tasks[0] and data.tasks[first].source == "digits"
+        assert data.tasks[first] == last.tasks[0] and data.tasks[first].source == "letters"
         assert {m.arch for m in data.measurements if m.task == first} == {m.arch for m in data.measurements if m.task == 0}
 
 
