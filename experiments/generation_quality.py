@@ -45,23 +45,28 @@ def main() -> None:
     parser.add_argument("--anew", action="store_true", help="measure rows anew that the result file has")
     args = parser.parse_args()
     use_reference_data()
-    path = RESULTS / "generation_quality.json"
-    found = json.loads(path.read_text()) if path.is_file() else {}
-    results = {"spaces": found.get("spaces", {}), "law": found.get("law", [])}
     parts = {"samples": sample_rows, "ablations": ablation_rows}
     for part in parts if args.only is None else [args.only] if args.only in parts else []:
         for name in args.spaces:
             measured = MeasuredSpace(name)
-            content = results["spaces"].setdefault(name, {"held_out_share": measured.held_out_share})
-            rows = content.setdefault(part, {})
             for row_name, row in parts[part](measured):
-                if args.anew or row_name not in rows:
-                    rows[row_name] = row()
-                    print(f"{name}, {row_name}: {rows[row_name]}", flush=True)
+                if args.anew or row_name not in _found()["spaces"].get(name, {}).get(part, {}):
+                    told = row()
+                    print(f"{name}, {row_name}: {told}", flush=True)
+                    results = _found()  # anew: others may have measured other spaces meanwhile
+                    content = results["spaces"].setdefault(name, {"held_out_share": measured.held_out_share})
+                    content.setdefault(part, {})[row_name] = told
                     write_result("generation_quality", n=N, seeds=SEEDS, **results)
-    if args.only in (None, "law") and (args.anew or not results["law"]):
-        results["law"] = _law()
-        write_result("generation_quality", n=N, seeds=SEEDS, **results)
+    if args.only in (None, "law") and (args.anew or not _found()["law"]):
+        law = _law()
+        write_result("generation_quality", n=N, seeds=SEEDS, **{**_found(), "law": law})
+
+
+def _found() -> dict[str, Any]:
+    """What the result file has."""
+    path = RESULTS / "generation_quality.json"
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    return {"spaces": found.get("spaces", {}), "law": found.get("law", [])}
 
 
 def sample_rows(measured: MeasuredSpace) -> Iterator[tuple[str, Row]]:
