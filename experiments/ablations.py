@@ -29,18 +29,12 @@ if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
 SEEDS = 3
-SHORT = Options(
-    space="", sde="ve", split="canonical-sha256-0.5", steps=1500, batch_size=256, learning_rate=3e-3, width=64, layers=2, heads=2, seed=0
-)
-RECIPES: Mapping[str, Options] = {
-    "nasbench201": replace(SHORT, batch_size=512),
-    "nasbench101": replace(SHORT, joint=256, focus=0.7),
-    "transnasbench101-macro": replace(SHORT, joint=256, focus=0.7),
-    "mobilenetv3": replace(SHORT, width=32, layers=1, joint=256, rounds=1, log_odds=True, focus=0.5, learning_rate=1e-2, steps=2000),
-}
-"""As the shipped networks were trained, but shorter (that of nasbench201 as long): 27 trainings of 1 to 2 minutes of a core.
+CERTAIN = 40.0
+"""A logit that leaves no doubt."""
+STEPS: Mapping[str, int] = {"nasbench101": 1500, "nasbench201": 1500, "transnasbench101-macro": 1500, "darts": 1500, "mobilenetv3": 1500}
+"""Otherwise networks are trained as the shipped ones, of which that of nasbench201 has as many; 33 trainings of 1 to 2 minutes of a core.
 
-Not here are transnasbench101-micro, which is the cell of nasbench201 with an operator less, and darts.
+Not here is transnasbench101-micro, which is the cell of nasbench201 with an operator less.
 """
 
 
@@ -56,8 +50,8 @@ class Variant:
 
 
 def ablation_rows(measured: MeasuredSpace) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
-    """Name and measurement of each row; none of a space that has no recipe here."""
-    if measured.name in RECIPES:
+    """Name and measurement of each row; none of a space that is not in `STEPS`."""
+    if measured.name in STEPS:
         for variant in _variants(measured.space):
             yield variant.name, partial(_measure, measured, variant)
 
@@ -77,15 +71,23 @@ class WiringGiven(Denoiser):
 
     wiring: Tensor
 
-    def forward(self, x: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
+    def _logits(self, x: Tensor, t: Tensor, mask: Tensor | None) -> Tensor:
         cut = self.packing.nodes * self.packing.operators
         alpha, sigma = self.sde.marginal(t)
         whole = self.wiring * (alpha**2 + sigma**2).sqrt()[:, None]  # whose scaled input is the wiring itself
-        return torch.cat([super().forward(torch.cat([x[:, :cut], whole], dim=1), t, mask)[:, :cut], self.wiring], dim=1)
+        return torch.cat([super()._logits(torch.cat([x[:, :cut], whole], dim=1), t, mask)[:, :cut], CERTAIN * self.wiring], dim=1)
 
     def loss(self, x0: Tensor, t: Tensor, noise: Tensor, mask: Tensor | None = None) -> Tensor:
-        self.wiring = x0[:, self.packing.nodes * self.packing.operators :]
+        self.tell(x0)
         return super().loss(x0, t, noise, mask)
+
+    def cross_entropy(self, x0: Tensor, t: Tensor, noise: Tensor, mask: Tensor | None = None) -> Tensor:
+        self.tell(x0)
+        return super().cross_entropy(x0, t, noise, mask)
+
+    def tell(self, x0: Tensor) -> None:
+        """The wiring of `x0 (b, d)`."""
+        self.wiring = x0[:, self.packing.nodes * self.packing.operators :]
 
 
 def _measure(measured: MeasuredSpace, variant: Variant) -> dict[str, Any]:
@@ -93,13 +95,23 @@ def _measure(measured: MeasuredSpace, variant: Variant) -> dict[str, Any]:
 
     space = load_space(measured.name)
     space.attention = variant.attention or space.attention
-    options = replace(RECIPES[measured.name], space=measured.name, sde=variant.sde)
+    options = replace(_recipe(measured.name), sde=variant.sde)
     net, about = _trained(space, measured, variant, options)
 
     def figures(seed: int) -> dict[str, Any]:
         return measured.figures_of_matrices(*measured.matrices(lambda watched: _generate(watched, net, measured, seed)))
 
     return {**about, "seeds": SEEDS, **mean_over_seeds(figures, SEEDS)}
+
+
+def _recipe(name: str) -> Options:
+    """How the shipped network of the space was trained, but for the number of steps."""
+    from diffnag.checkpoint import load_checkpoint
+    from diffnag.denoiser import KIND, shipped_denoiser
+
+    _, meta = load_checkpoint(shipped_denoiser(name), kind=KIND)
+    told = {key.removeprefix("trained_"): value for key, value in meta.items() if key.startswith("trained_")}
+    return Options(space=name, sde=meta["sde"]["name"], split=meta["split"], **{**told, "steps": STEPS[name]})
 
 
 def _generate(space: Any, net: Denoiser, measured: MeasuredSpace, seed: int) -> None:
@@ -114,7 +126,7 @@ def _generate(space: Any, net: Denoiser, measured: MeasuredSpace, seed: int) -> 
     x0 = _training_set(measured)
     chosen = x0[torch.randint(len(x0), (N,), generator=torch.Generator().manual_seed(seed))]
     for k, part in enumerate(chosen.split(CHUNK)):
-        net.wiring = part[:, net.packing.nodes * net.packing.operators :]
+        net.tell(part)
         generator.generate(len(part), seed=seed + SEEDS * k)
 
 
