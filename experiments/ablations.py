@@ -147,8 +147,8 @@ def _trained(space: SearchSpace, measured: MeasuredSpace, variant: Variant, opti
         tensors, meta = load_checkpoint(path, kind=KIND)
         net.load_state_dict(tensors)
     else:
-        begin = time.process_time()
-        training, x0 = ScoreTraining(net, options), _training_set(measured)
+        x0 = _training_set(measured)
+        begin, training = time.process_time(), ScoreTraining(net, options)
         while training.step < options.steps:
             training.advance(x0)
         net = training.averaged()
