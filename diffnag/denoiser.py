@@ -60,7 +60,8 @@ class Denoiser(nn.Module):
     operators and edges for the depth of a stage of MobileNetV3.
 
     With `config.edge_groups` not only operator rows are categorical: edges of which only some patterns occur, such as the two
-    that lead to a state of DARTS, are such a pattern, in Bayes' rule as in the estimate.
+    that lead to a state of DARTS, are such a pattern, in Bayes' rule as in the estimate. `groups` are given where a checkpoint
+    has them, and otherwise read off the space.
     """
 
     patterns: Tensor
