@@ -38,11 +38,11 @@ def main() -> None:
     use_reference_data()
     one_thread()
     path = RESULTS / "nasbench101_search.json"
-    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
     for name in args.rows:
         found: list[dict[str, Any]] = []
         for seed in range(args.seeds):
             found.append(_search(name, seed, args.budget, anew=args.anew))
+            rows = json.loads(path.read_text())["rows"] if path.is_file() else []  # anew: others may have searched meanwhile
             rows = [row for row in rows if (row["row"], row["budget"]) != (name, args.budget)] + [_row(name, args.budget, found)]
             rows.sort(key=lambda row: (row["budget"], ROWS.index(row["row"])))
             write_result("nasbench101_search", protocol="T", space=SPACE, dataset=DATASET, predictor=PREDICTOR, rows=rows)
