@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -165,10 +164,8 @@ def test_kill_and_interrupt_lose_nothing(tmp_path: Path) -> None:
         killed.kill()
     with start(*broken, seconds=0.2) as interrupted:
         _read_until(interrupted, " 8/14")
-        begin = time.monotonic()
         interrupted.send_signal(signal.SIGINT)
         _, said = interrupted.communicate()
-        assert time.monotonic() - begin < 5  # under 1 s on an idle machine
     assert interrupted.returncode == 130
     assert "are saved in" in said and "the same command goes on" in said
     with start(*broken) as resumed:

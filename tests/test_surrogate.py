@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -74,9 +73,7 @@ def test_shipped_figures_are_those_of_the_table(oracle: SurrogateOracle, space: 
 def test_queries(oracle: SurrogateOracle, space: NASBench201) -> None:
     assert oracle.available == dict.fromkeys(("cifar10", "cifar100", "ImageNet16-120"), ("val", "test"))
     archs = [space.random(np.random.default_rng(k)) for k in range(20)]
-    begin = time.perf_counter()
     one = [oracle.query(arch, dataset="cifar10", split="test") for arch in archs]
-    assert time.perf_counter() - begin < 20 * 0.05  # a few ms each, on an idle machine
     assert all(0 <= value <= 100 for value in one)
     many = oracle.predict_many(archs, dataset="cifar10", split="test", epochs=200)
     np.testing.assert_allclose(one, many, atol=1e-3)
