@@ -286,7 +286,34 @@ def _spaces() -> str:
     return (
         "\n**The shipped score networks**, 1,024 samples of 20 evaluations, as their training told at its end:\n\n"
         + _table(("space", "size", "raw validity", "uniqueness", "novelty"), rows)
-    ) + _onnx()
+    ) + _wiring() + _ablations() + _onnx()
+
+
+def _wiring() -> str:
+    """Of the space whose wiring varies: samples, and searches by where their candidates come from."""
+    samples = _result("generation_quality")["spaces"]["nasbench101"]["samples"]
+    ours, floor, alone = (samples[name] for name in ("dpmpp, 20 evaluations", "random draws", "independent entries"))
+    found = _result("nasbench101_search")["rows"]
+    told = ", ".join(f"{row['row']} {row['mean_best_test']:.2f} ({row['seeds']} seeds)" for row in found)
+    return (
+        f"\n**Where the wiring varies**: of NAS-Bench-101 {_pct(ours['validity'])} % of 1,024 samples are valid, {_pct(ours['uniqueness'])} % "
+        f"unique, {_pct(ours['novelty'])} % novel ({_pct(floor['novelty'])} % of random draws would be); the distance from the space "
+        f"(Wasserstein) is {ours['wasserstein_edges']:.3f} in edges and {ours['wasserstein_depth']:.3f} in depth, of as many random draws "
+        f"{floor['wasserstein_edges']:.3f} and {floor['wasserstein_depth']:.3f}; of entries drawn independently {_pct(alone['validity'])} % "
+        "are valid. `experiments.generation_quality` has all spaces, samplers and ablations. Search there, 150 labels, predictor `mlp`, by "
+        f"where the candidates come from, mean best test accuracy: {told}. `experiments.nasbench101_search`, "
+        "[nasbench101_search.json](experiments/results/nasbench101_search.json).\n"
+    )
+
+
+def _ablations() -> str:
+    """Of all spaces for which they are measured."""
+    found = {name: space["ablations"] for name, space in _result("generation_quality")["spaces"].items() if space.get("ablations")}
+    names = list(dict.fromkeys(name for rows in found.values() for name in rows))
+    return (
+        "\n**Parts left out**: raw validity in %, mean of three trainings of 1,500 steps, otherwise as the shipped networks were trained.\n\n"
+        + _table(("", *found), [(name, *(_pct(rows[name]["validity"]) if name in rows else "" for rows in found.values())) for name in names])
+    )
 
 
 def _onnx() -> str:
