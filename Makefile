@@ -1,5 +1,5 @@
 # make search   set up a virtual environment, find an architecture for CIFAR-10 with the shipped weights
-# make test     set up, run the test suite
+# make test     set up, run the test suite in two processes of one thread each
 # make lint     set up, check style and types
 
 PYTHON ?= python3
@@ -12,7 +12,7 @@ search: $(VENV)/.installed
 	$(BIN)/python -m diffnag.search --dataset cifar10 --predictor meta
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

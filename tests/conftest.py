@@ -9,10 +9,6 @@ import pytest
 
 from search_spaces.nasbench201 import NASBench201
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # processes side by side, and what they start, would wait for each other's threads
-    os.environ["OMP_NUM_THREADS"] = "1"
-
 
 @pytest.fixture(autouse=True)
 def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
