@@ -93,7 +93,7 @@ def test_no_task_of_the_targets_images(space, data_folder, monkeypatch):
     assert 80 < counts["cifar100"] < counts["cifar10"]
     read.clear()
     own_measurements(space, "cifar100")
-    assert {spec.source for spec in read} == {"tiny_imagenet16"}
+    assert {spec.source for spec in read} == {"tiny_imagenet16", "letters"}
     read.clear()
     own_measurements(space, "ImageNet16-120")
     ids = (data_folder / "images" / "tiny_imagenet_wnids.txt").read_text().split()
