@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffnag.datasets.drawn_tasks import Change, TaskSpec
 from diffnag.errors import UserError
-from diffnag.files import PRETRAINED
+from diffnag.files import PRETRAINED, make_folder
 
 if TYPE_CHECKING:
     from diffnag.datasets.drawn_tasks import TaskImages
@@ -128,7 +128,7 @@ def append(path: Path, rows: Iterable[TaskSpec | Measurement | Mapping[str, Any]
             lines.append(json.dumps(list(asdict(row).values()), separators=(",", ":"), allow_nan=False))
         else:
             lines.append(json.dumps({"format": FORMAT, **row}))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with path.open("ab") as file:
         file.write("".join(f"{line}\n" for line in lines).encode())
         file.flush()

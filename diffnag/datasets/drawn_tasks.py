@@ -173,7 +173,7 @@ def images_of(source: str) -> tuple[np.ndarray, np.ndarray]:
         digits = read_digits(SIDE)
         return digits.x[..., 0], digits.y
     if source == LETTERS:
-        return letter_images()
+        return letter_images(SIDE)
     folder = data_folder()
     if folder is None:
         raise DataNotFound(f"the images of {source} are not there: set $DIFFNAG_DATA to a folder with images/{source}.npz")
