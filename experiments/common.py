@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shlex
@@ -38,6 +39,12 @@ def about(name: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
     }
+
+
+def read_result(name: str) -> dict[str, Any]:
+    """What `experiments/results/<name>.json` has; empty where there is no such file."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def write_result(name: str, **content: Any) -> None:

@@ -14,13 +14,12 @@ them, of the mean over seeds.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from experiments.common import RESULTS, use_reference_data, write_result
+from experiments.common import read_result, use_reference_data, write_result
 
 SEEDS, FOLDS, BOOTSTRAP = 5, 5, 10_000
 KNOWS = {"a": "nothing", "b": "descriptors", "c": "images"}
@@ -34,8 +33,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    path = RESULTS / "dataset_awareness.json"
-    content = json.loads(path.read_text())["content"] if path.is_file() else {}
+    content = read_result("dataset_awareness").get("content", {})
     if args.only != "awareness":
         content["losses"] = losses()
     if args.only != "losses":

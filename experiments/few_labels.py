@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ from typing import Any, TextIO, cast
 
 import numpy as np
 
-from experiments.common import DATASETS, RESULTS, use_reference_data, write_result
+from experiments.common import DATASETS, read_result, use_reference_data, write_result
 
 LABELS = (39, 78, 156, 469)
 BARS = {"gp": (0.70, 0.74, 0.80, 0.84), "meta+adaptation": (0.88, 0.885, 0.89, 0.90)}
@@ -60,8 +59,7 @@ def main() -> None:
     features = PathFeatures(space)(archs)
     with gzip.open(folder / "nas_bench_201.csv.gz", "rt", newline="") as file:
         proxies = {row["arch_str"]: row for row in csv.DictReader(cast("TextIO", file))}
-    kept = json.loads((RESULTS / "few_labels.json").read_text())["rows"] if (RESULTS / "few_labels.json").is_file() else []
-    rows = {_place(row): row for row in kept}
+    rows = {_place(row): row for row in read_result("few_labels").get("rows", [])}
     for dataset in args.datasets:
         meta = nothing = np.zeros(len(archs))
         if any(name.startswith("meta") for name in args.methods):

@@ -16,7 +16,6 @@ A row that the result file has is kept; `--anew` measures what is selected anew.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -24,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from experiments.ablations import ablation_rows
-from experiments.common import DATASETS, RESULTS, use_reference_data, write_result
+from experiments.common import DATASETS, read_result, use_reference_data, write_result
 from experiments.measured_space import MeasuredSpace, N, mean_over_seeds
 
 SEEDS = 5
@@ -64,8 +63,7 @@ def main() -> None:
 
 def _found() -> dict[str, Any]:
     """What the result file has."""
-    path = RESULTS / "generation_quality.json"
-    found = json.loads(path.read_text()) if path.is_file() else {}
+    found = read_result("generation_quality")
     return {"spaces": found.get("spaces", {}), "law": found.get("law", [])}
 
 

@@ -11,14 +11,13 @@ their mean rank in the tables of the other datasets.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.common import DATASETS, RESULTS, copied_ranks, one_thread, optimum_found, use_reference_data, write_result
+from experiments.common import DATASETS, copied_ranks, one_thread, optimum_found, read_result, use_reference_data, write_result
 
 METHODS = ("meta-only", "meta", "gp")
 BUDGET = 40
@@ -42,8 +41,7 @@ def main() -> None:
     ]  # fmt: skip
     with ProcessPoolExecutor(args.workers, initializer=one_thread) as pool:
         parts = list(pool.map(_searches, *zip(*jobs, strict=True)))
-    path = RESULTS / "meta_search.json"
-    rows = json.loads(path.read_text())["rows"] if path.is_file() else []
+    rows = read_result("meta_search").get("rows", [])
     for method in args.methods:
         for target in args.targets:
             curves = np.concatenate([part for part, job in zip(parts, jobs, strict=True) if job[:2] == (method, target)])

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common import RESULTS, one_thread, use_reference_data, write_result
+from experiments.common import one_thread, read_result, use_reference_data, write_result
 from experiments.draws import Draws
 
 SPACE, DATASET, PREDICTOR = "nasbench101", "cifar10", "mlp"
@@ -37,12 +37,11 @@ def main() -> None:
     args = parser.parse_args()
     use_reference_data()
     one_thread()
-    path = RESULTS / "nasbench101_search.json"
     for name in args.rows:
         found: list[dict[str, Any]] = []
         for seed in range(args.seeds):
             found.append(_search(name, seed, args.budget, anew=args.anew))
-            rows = json.loads(path.read_text())["rows"] if path.is_file() else []  # anew: others may have searched meanwhile
+            rows = read_result("nasbench101_search").get("rows", [])  # anew: others may have searched meanwhile
             rows = [row for row in rows if (row["row"], row["budget"]) != (name, args.budget)] + [_row(name, args.budget, found)]
             rows.sort(key=lambda row: (row["budget"], ROWS.index(row["row"])))
             write_result("nasbench101_search", protocol="T", space=SPACE, dataset=DATASET, predictor=PREDICTOR, rows=rows)

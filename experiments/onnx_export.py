@@ -9,7 +9,6 @@ noise, so that signals neither vanish nor grow. Figures of spaces that are not a
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from diffnag.model_file import ONNX_TOLERANCE, export_onnx
 from diffnag.plugins import names
 from diffnag.protocols import SearchSpace
 from diffnag.untrained import untrained
-from experiments.common import RESULTS, one_thread, write_result
+from experiments.common import one_thread, read_result, write_result
 
 SIDE, CLASSES = 32, 10
 
@@ -33,14 +32,13 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=20, help="architectures of each (default: %(default)s)")
     args = parser.parse_args()
     one_thread()
-    kept = RESULTS / "onnx_export.json"
     for name in args.spaces:
         space, rng = load_space(name), np.random.default_rng(0)
         differences = []
         for k in range(args.n):
             differences.append(difference(space.random(rng), space, seed=k))
             print(f"{name} {k + 1}/{args.n}: {differences[-1]['difference']:.2g}", flush=True)
-        found = json.loads(kept.read_text())["largest"] if kept.is_file() else {}
+        found = read_result("onnx_export").get("largest", {})
         found[name] = {"architectures": args.n, **{key: max(row[key] for row in differences) for key in differences[0]}}
         write_result("onnx_export", image_size=SIDE, bar=ONNX_TOLERANCE, largest={name: found[name] for name in sorted(found)})
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.common import RESULTS, use_reference_data, write_result
+from experiments.common import read_result, use_reference_data, write_result
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -56,8 +56,7 @@ class Rows:
     """Rows by the part of the experiment, kept in the result file from the first on."""
 
     def __init__(self) -> None:
-        path = RESULTS / "own_images.json"
-        found = json.loads(path.read_text()) if path.is_file() else {}
+        found = read_result("own_images")
         self._rows: dict[str, list[dict[str, Any]]] = {part: found.get(part, []) for part in ("digits", "photos", "stopping")}
 
     def add(self, part: str, key: Mapping[str, Any], measure: Any) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any, TextIO, cast
 
 import numpy as np
 
-from experiments.common import DATASETS, RESULTS, one_thread, use_reference_data, write_result
+from experiments.common import DATASETS, one_thread, read_result, use_reference_data, write_result
 
 PROXIES = ("params", "flops", "naswot", "synflow", "zen")
 SPACES = {
@@ -44,7 +43,7 @@ def main() -> None:
     args = parser.parse_args()
     folder = use_reference_data()
     one_thread()
-    kept = json.loads((RESULTS / "proxies.json").read_text()) if (RESULTS / "proxies.json").is_file() else {}
+    kept = read_result("proxies")
     ranking = {_place(row): row for row in kept.get("ranking", [])}
     labels = {_place(row): row for row in kept.get("labels", [])}
     for space in args.spaces:
