@@ -205,6 +205,19 @@ def test_too_few_candidates_are_topped_up_with_a_note(space: NASBench201) -> Non
     assert generator.calls == 1 + 4
 
 
+def test_what_is_generated_serves_ten_labels_of_whichever_worker(tmp_path: Path, space: NASBench201) -> None:
+    def searched(budget: int, **places: Any) -> tuple[SearchResult, int]:
+        generator = RandomGenerator(space)
+        return search(options("diffnag", budget=budget, batch=1), generator=generator, **places), generator.calls
+
+    unbroken, calls = searched(14)
+    assert calls == 2, "before the first label and before the sixth"
+    place = f"journal:{tmp_path}/study.log"
+    assert searched(7, storage=place)[1] == 2
+    resumed, calls = searched(14, storage=place)
+    assert calls == 0 and outcome(resumed) == outcome(unbroken) and resumed.nfe == unbroken.nfe
+
+
 # -- what may be evaluated
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from diffnag.errors import UserError
 from diffnag.search_loop import leases, storage
 from diffnag.search_loop.loop import Search, SearchResult, run_search
 from diffnag.search_loop.study import Claim, Outcome, Study
-from diffnag.search_loop.trial import Batch, Proposal
+from diffnag.search_loop.trial import Batch, Generated, Proposal
 from search_spaces.nasbench201 import NASBench201
 from tests.search_fakes import FlakyOracle, LoggedOracle, ToyOracle, value
 from tests.worker_processes import labels, logged, options, start_worker, trials, wait_for
@@ -143,6 +144,22 @@ def test_pending_is_what_has_no_label(worker: Open, space: NASBench201) -> None:
     one.tell(claim, Outcome(1.0, None, 0.0))
     one.refresh()
     assert one.pending == (batch(space, 2).proposals[0].arch,) and one.planned == 2
+
+
+def test_what_was_generated_is_there_for_all_until_more_is(worker: Open, space: NASBench201) -> None:
+    one, other = worker(), worker()
+    for paid, operations in ((0, (2, 3)), (10, (4,))):
+        archs = tuple(space.of_operations((operation,) * 6) for operation in operations)
+        generated = Generated(paid, archs, "gradient")
+        assert one.begin_round()
+        claim = one.plan(replace(batch(space, 0), generated=generated))
+        assert claim and one.tell(claim, Outcome(1.0, None, 0.0))
+        for study in (one, other, worker()):
+            study.refresh()
+            assert study.generated == generated
+        begun(one, space, 1)
+        other.refresh()
+        assert other.generated == generated, "a round that generates nothing takes nothing away"
 
 
 # -- the dead

@@ -11,7 +11,7 @@ import numpy as np
 
 from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.methods import History, batch_of, paid, shuffled
-from diffnag.search_loop.trial import Batch
+from diffnag.search_loop.trial import Batch, Generated
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -24,7 +24,7 @@ class Random:
     domain: Domain
     seed: int
 
-    def propose(self, history: History, q: int, *, pending: Sequence[Arch] = ()) -> Batch:
+    def propose(self, history: History, q: int, *, pending: Sequence[Arch] = (), generated: Generated | None = None) -> Batch:
         rng = np.random.default_rng([self.seed, len(history) + len(pending)])
         return batch_of(islice(self.domain.random(rng, paid(self.domain, history, pending)), q))
 
@@ -43,7 +43,7 @@ class Evolution:
     population: int = 10
     sample: int = 10
 
-    def propose(self, history: History, q: int, *, pending: Sequence[Arch] = ()) -> Batch:
+    def propose(self, history: History, q: int, *, pending: Sequence[Arch] = (), generated: Generated | None = None) -> Batch:
         rng = np.random.default_rng([self.seed, len(history) + len(pending)])
         seen = paid(self.domain, history, pending)
         if (missing := self.population - len(history) - len(pending)) > 0 or not history:
@@ -73,7 +73,7 @@ class LocalSearch:
     domain: Domain
     seed: int
 
-    def propose(self, history: History, q: int, *, pending: Sequence[Arch] = ()) -> Batch:
+    def propose(self, history: History, q: int, *, pending: Sequence[Arch] = (), generated: Generated | None = None) -> Batch:
         values: dict[str, float | None] = {self.domain.space.canonical(arch): None for arch in pending}  # no move leads there yet
         values |= {self.domain.space.canonical(trial.arch): trial.value for trial in history}
         rng = np.random.default_rng(self.seed)  # of the whole search, which is replayed from its start

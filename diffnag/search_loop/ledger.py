@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from diffnag.search_loop.trial import Proposal, Trial
+from diffnag.search_loop.trial import Generated, Proposal, Trial
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -54,6 +54,8 @@ class Ledger:
         self.places: list[Planned] = []
         self.texts: list[str] = []
         """The architectures of the places, as the plans have them."""
+        self.generated: Generated | None = None
+        """By the last round that has told of some."""
         self.labels: dict[int, Trial] = {}
         self.open: dict[int, FrozenTrial] = {}
         """Of each place without a label the trial that is there for it, waiting or running."""
@@ -101,6 +103,9 @@ class Ledger:
         for text, mean, std in plan["proposals"]:
             self.places.append(Planned(len(self.places), number, Proposal(self._space.from_str(text), mean, std)))
             self.texts.append(text)
+        if made := plan["generated"]:
+            archs = tuple(map(self._space.from_str, made["archs"]))
+            self.generated = Generated(labels=made["labels"], archs=archs, guidance=made["guidance"])
 
     def _place(self, trial: FrozenTrial) -> None:
         from optuna.trial import TrialState

@@ -146,7 +146,7 @@ class Search:
         if study.planned >= options.budget or study.exhausted or not study.begin_round():
             return None
         q = min(options.batch, options.budget - study.planned)
-        batch = self.method.propose(study.history, q, pending=study.pending)
+        batch = self.method.propose(study.history, q, pending=study.pending, generated=study.generated)
         for note in batch.notes:
             on_note(note)
         return study.plan(batch, last=study.planned + len(batch.proposals) >= options.budget)

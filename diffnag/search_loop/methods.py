@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from diffnag.search_loop.domain import Domain
-from diffnag.search_loop.trial import Batch, Proposal, Trial
+from diffnag.search_loop.trial import Batch, Generated, Proposal, Trial
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -22,11 +22,12 @@ History = tuple[Trial, ...]
 class Method(Protocol):
     """A way to search."""
 
-    def propose(self, history: History, q: int, *, pending: Sequence[Arch] = ()) -> Batch:
+    def propose(self, history: History, q: int, *, pending: Sequence[Arch] = (), generated: Generated | None = None) -> Batch:
         """At most `q` architectures of the domain, none a canonical copy of another or of one in `history` or `pending`.
 
-        `pending` are planned and not yet evaluated, or other workers evaluate them now; one worker alone has none. Fewer
-        where that is the method's way; none only where the domain is exhausted.
+        `pending` are planned and not yet evaluated, or other workers evaluate them now; one worker alone has none.
+        `generated` is what the last of the batches, whoever asked for it, that told of such has told. Fewer than `q` where
+        that is the method's way; none only where the domain is exhausted.
         """
         ...
 

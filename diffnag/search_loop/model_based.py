@@ -14,7 +14,7 @@ from diffnag.errors import UserError
 from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.methods import History, batch_of, paid, shuffled
 from diffnag.search_loop.model import Model
-from diffnag.search_loop.trial import Batch
+from diffnag.search_loop.trial import Batch, Generated
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -45,7 +45,7 @@ class ModelBased:
     acquisition: str
     candidates: Candidates
 
-    def propose(self, history: History, q: int, *, pending: Sequence[Arch] = ()) -> Batch:
+    def propose(self, history: History, q: int, *, pending: Sequence[Arch] = (), generated: Generated | None = None) -> Batch:
         count = len(history) + len(pending)
         rng = np.random.default_rng([self.seed, count])
         seen = paid(self.domain, history, pending)

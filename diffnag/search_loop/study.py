@@ -21,7 +21,7 @@ from diffnag.errors import UserError
 from diffnag.search_loop.leases import Renewal, Watch, Worker, leases
 from diffnag.search_loop.ledger import ABANDONED, ARCH, NUMBER, OUTCOME, PLAN, ROUND, Ledger, Planned
 from diffnag.search_loop.storage import answering, close_storage, open_storage, opening, quiet, shown
-from diffnag.search_loop.trial import Batch, Trial
+from diffnag.search_loop.trial import Batch, Generated, Trial
 
 if TYPE_CHECKING:
     import optuna
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from diffnag.arch import Arch
     from diffnag.protocols import SearchSpace
 
-LAYOUT = 2
+LAYOUT = 3
 """Of what is written to a storage; studies of another are refused."""
 UNPRUNED = 5
 """Whole evaluations before any is stopped early."""
@@ -137,6 +137,11 @@ class Study:
         return tuple(place.proposal.arch for place in self._ledger.places if place.number not in self._ledger.labels)
 
     @property
+    def generated(self) -> Generated | None:
+        """What the last round that has told of some has generated, for all workers."""
+        return self._ledger.generated
+
+    @property
     def planned(self) -> int:
         """How many places have a plan, those with a label included."""
         return len(self._ledger.places)
@@ -223,7 +228,10 @@ class Study:
 
         assert self._held is not None
         proposals = [(self._space.to_str(p.arch), p.predicted_mean, p.predicted_std) for p in batch.proposals]
-        plan = {"proposals": proposals, "nfe": batch.nfe, "predictor_nfe": batch.predictor_nfe, "guidance": batch.guidance}
+        plan = {
+            "proposals": proposals, "nfe": batch.nfe, "predictor_nfe": batch.predictor_nfe, "guidance": batch.guidance,
+            "generated": self._written(batch.generated),
+        }  # fmt: skip
         trial_id, first = self._held, len(self._ledger.places)
         following = len(self._ledger.rounds) + 1
         if proposals and not last and following not in self._ledger.prepared and self.others_at_work > 1:
@@ -289,6 +297,11 @@ class Study:
         self._worker.close(forgotten=self._held is None and not self._unsure)
 
     # -- how
+
+    def _written(self, generated: Generated | None) -> dict[str, Any] | None:
+        if generated is None:
+            return None
+        return {"labels": generated.labels, "guidance": generated.guidance, "archs": [self._space.to_str(arch) for arch in generated.archs]}
 
     def _id(self, trial: FrozenTrial) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number)

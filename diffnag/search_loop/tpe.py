@@ -12,7 +12,7 @@ import numpy as np
 from diffnag.errors import UserError
 from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.methods import History, batch_of, paid
-from diffnag.search_loop.trial import Batch
+from diffnag.search_loop.trial import Batch, Generated
 
 if TYPE_CHECKING:
     import optuna
@@ -38,7 +38,7 @@ class TPE:
     domain: Domain
     seed: int
 
-    def propose(self, history: History, q: int, *, pending: Sequence[Arch] = ()) -> Batch:
+    def propose(self, history: History, q: int, *, pending: Sequence[Arch] = (), generated: Generated | None = None) -> Batch:
         from optuna.trial import TrialState
 
         rng = np.random.default_rng([self.seed, len(history) + len(pending)])

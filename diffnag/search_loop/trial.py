@@ -20,6 +20,15 @@ class Proposal:
 
 
 @dataclass(frozen=True)
+class Generated:
+    """Architectures that were generated after so many `labels`, for this choice and those that follow."""
+
+    labels: int
+    archs: tuple[Arch, ...]
+    guidance: str
+
+
+@dataclass(frozen=True)
 class Batch:
     """What a method proposes at once, and what it cost to find: counted network evaluations."""
 
@@ -27,6 +36,8 @@ class Batch:
     guidance: str = "none"
     nfe: int = 0
     predictor_nfe: int = 0
+    generated: Generated | None = None
+    """What was generated for it, where that serves later batches, too."""
     notes: tuple[str, ...] = ()
     """What the user should know of how the proposals came about."""
 
