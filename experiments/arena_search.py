@@ -57,11 +57,12 @@ METHODS: Mapping[str, Contender] = {
 }
 VARIATIONS: Mapping[str, Contender] = {
     "reference": Contender("diffnag", GUIDED),
-    **{f"acquisition {name}": Contender("diffnag", {**GUIDED, "acquisition": name}) for name in ("ucb", "pi", "ts")},
+    **{f"acquisition {name}": Contender("diffnag", {**GUIDED, "acquisition": name}) for name in ("ei", "pi", "ts")},
     "generator unguided": Contender("diffnag", {**GUIDED, "scale": 0.0}),
     **{f"generator {name}": Contender("diffnag", GUIDED, draws=name) for name in ("mutation", "uniform")},
     **{f"guidance scale {scale:g}": Contender("diffnag", {**GUIDED, "scale": scale}) for scale in (2.0, 12.0)},
     **{f"surrogate {name}": Contender("diffnag", {"predictor": name}) for name in ("mlp", "random-forest", "path-ensemble")},
+    "proxies as features": Contender("diffnag", {"predictor": "experiments.table_proxies:GaussianProcessWithProxies"}),
     **{f"warm start {name}": Contender("diffnag", {"predictor": name}) for name in ("meta", "meta-only")},
 }
 """Of `diffnag`: each changes one part of the reference."""

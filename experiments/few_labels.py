@@ -13,21 +13,19 @@ Coverage (share of labels inside the central interval; of the warped normal wher
 from __future__ import annotations
 
 import argparse
-import csv
-import gzip
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TextIO, cast
+from typing import Any
 
 import numpy as np
 
 from experiments.common import DATASETS, read_result, use_reference_data, write_result
+from experiments.table_proxies import normal_scores, proxies
 
 LABELS = (39, 78, 156, 469)
 BARS = {"gp": (0.70, 0.74, 0.80, 0.84), "meta+adaptation": (0.88, 0.885, 0.89, 0.90)}
 """What is to be reached on CIFAR-10."""
-PROXIES = ("naswot", "logsynflow", "zen", "synflow")
 BASELINES = ("random-forest", "mlp", "meta")
 METHODS = ("gp", "gp+proxies", "meta+adaptation", "copied-ranks+adaptation", *BASELINES)
 FEWER_SEEDS = 5
@@ -45,7 +43,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, help="the other rows stay as they are in the result file")
     parser.add_argument("--splits", nargs="+", choices=("test", "val"), default=("test", "val"))
     args = parser.parse_args()
-    folder = use_reference_data()
+    use_reference_data()
     import torch
 
     from diffnag import load_predictor, load_space
@@ -57,15 +55,13 @@ def main() -> None:
     table = load_table(space)
     archs = [space.from_str(text) for text in table.archs]
     features = PathFeatures(space)(archs)
-    with gzip.open(folder / "nas_bench_201.csv.gz", "rt", newline="") as file:
-        proxies = {row["arch_str"]: row for row in csv.DictReader(cast("TextIO", file))}
     rows = {_place(row): row for row in read_result("few_labels").get("rows", [])}
     for dataset in args.datasets:
         meta = nothing = np.zeros(len(archs))
         if any(name.startswith("meta") for name in args.methods):
             meta = load_predictor("meta", space=space, dataset=dataset, seed=0).predict(archs)[0]
-        extra = _normal_scores(_proxies([proxies[text] for text in table.archs], dataset))
-        ranks = np.mean([_normal_scores(table.values[f"{other}/test/200"]) for other in DATASETS if other != dataset], axis=0)
+        extra = np.array([proxies(dataset)[text] for text in table.archs])
+        ranks = np.mean([normal_scores(table.values[f"{other}/test/200"]) for other in DATASETS if other != dataset], axis=0)
         methods: dict[str, Fit] = {
             "gp": _adapted(nothing, features),
             "gp+proxies": _adapted(nothing, [*features, extra]),
@@ -147,19 +143,6 @@ def _plugin(name: str, archs: Sequence[Any], space: Any, dataset: str) -> Fit:
         return mean + std * norm.ppf(LEVELS)[:, None]
 
     return fit
-
-
-def _proxies(rows: Sequence[dict[str, str]], dataset: str) -> np.ndarray:
-    """`(m, proxies)`; what could not be computed (-inf, or -1e8 of `zen`) is the least value."""
-    values = np.array([[float(row[f"{dataset}_{proxy}"]) for proxy in PROXIES] for row in rows])
-    return np.where(values > -1e7, values, -np.inf)
-
-
-def _normal_scores(values: np.ndarray) -> np.ndarray:
-    """Each column by rank onto a standard normal: synflow spans 67 orders of magnitude."""
-    from scipy.stats import norm, rankdata
-
-    return norm.ppf(rankdata(values, axis=0) / (len(values) + 1))
 
 
 def _tau(a: np.ndarray, b: np.ndarray) -> float:

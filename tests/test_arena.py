@@ -133,7 +133,7 @@ def test_bad_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
         (["--protocol", "X"], "invalid choice: 'X'"),
         (["--out", tmp_path / "table.csv"], "a name that ends in .json is accepted"),
         (["--out", "/proc/no/such.json"], "cannot write /proc/no/such.json"),
-        (["--ablations", "--methods", "tpe"], "unknown method 'tpe'; there are: reference, acquisition ucb"),
+        (["--ablations", "--methods", "tpe"], "unknown method 'tpe'; there are: reference, acquisition ei"),
     ):
         assert told in call(monkeypatch, capsys, *arguments)
 
