@@ -78,8 +78,8 @@ def _parser() -> argparse.ArgumentParser:
         "(of scikit-learn). With images, architectures are really trained, and the best ends as model.pt and model.onnx")  # fmt: skip
     add("--predictor", help="meta, another registered predictor, or package.module:Class (method diffnag only)")
     add("--space", default="nasbench201", help="search space (default: %(default)s)")
-    add("--oracle", default="auto", help="table, surrogate, training, package.module:Class, or auto: training for one's own "
-        "images, else the table if it is here, else the surrogate")  # fmt: skip
+    add("--oracle", default="auto", help="table, surrogate, training, a training-free score (naswot, synflow, zen), "
+        "package.module:Class, or auto: training for one's own images, else the table if it is here, else the surrogate")  # fmt: skip
     add("--reward", default="val", help="val (the best is tested once at the end) or test (default: %(default)s)")
     add("--budget", type=cli.positive_int, default=30, help="evaluations, all included (default: %(default)s)")
     add("--batch", type=cli.positive_int, default=1, help="evaluations planned at once, for all workers (default: %(default)s)")

@@ -52,6 +52,16 @@ class TestTableOracle(OracleContract):
         return oracle
 
 
+class TestProxyOracle(OracleContract):
+    low, high = -1e3, 1e3
+
+    @pytest.fixture(params=["naswot", "synflow", "zen"])
+    def oracle(self, space: NASBench201, request: pytest.FixtureRequest) -> Oracle:
+        oracle = make_oracle(request.param)
+        oracle.setup(space=space)
+        return oracle
+
+
 class TestSurrogateOracle(OracleContract):
     @pytest.fixture
     def oracle(self, space: NASBench201) -> Oracle:

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 MEASURED = ("table", "training")
 """Kinds of oracle whose figures need no warning."""
-ACCURACY = "accuracy"
+ACCURACY, SCORE = "accuracy", "score"
+PROXY = "proxy"
+"""The kind whose figures are of no split: nothing is trained."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,9 @@ class Measure:
 
     @classmethod
     def of(cls, space: SearchSpace, *, dataset: str, kind: str) -> Measure:
-        """As the space names it; an accuracy where it names nothing."""
+        """A proxy's score; else as the space names it; an accuracy where it names nothing."""
+        if kind == PROXY:
+            return cls(kind, SCORE)
         return cls(kind, space.measures.get(dataset, ACCURACY) if isinstance(space, NamesMeasures) else ACCURACY)
 
     @property
@@ -33,6 +37,8 @@ class Measure:
 
     def name(self, split: str) -> str:
         """What the values of a split are: a surrogate's are called so wherever they are shown."""
+        if self.kind == PROXY:
+            return f"{PROXY} {SCORE}"
         name = f"{'validation' if split == 'val' else split} {self.what}"
         return name if self.kind in MEASURED else f"{self.kind} {name}"
 

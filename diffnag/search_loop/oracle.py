@@ -67,6 +67,6 @@ def find_oracle(name: str, space: SearchSpace) -> Oracle:
         except DataNotFound:
             raise DataNotFound(
                 f"{missing}; nor is a surrogate shipped for {space.name}; accepted are also one's own images as --dataset (digits, a folder, "
-                f"an .npz file), or another --oracle"
+                f"an .npz file), or another --oracle, such as naswot, synflow or zen, which train nothing"
             ) from missing
     return oracle

@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 
 SHOWN = 5
 """Architectures in the final table."""
-PROTOCOLS = {
-    "val": "validation {what}; the best by it is asked for its test {what} once, at the end",
-    "test": "test {what} (protocol T)",
-}
 
 
 class Screen:
@@ -66,7 +62,7 @@ class Screen:
         if search.images:
             rows |= {"dataset": _images(search.images), "network": _networks(search)}
         details = f", acquisition {options.acquisition}, scale {options.scale:g}" if options.scale is not None else ""
-        rows |= {"method": options.method + details, "reward": PROTOCOLS[options.reward].format(what=self._measure.what)}
+        rows |= {"method": options.method + details, "reward": _reward(search, self._measure)}
         rows |= {"budget": f"{options.budget} labels, {options.batch} a round", "out": str(folder)}
         if options.time_limit is not None:
             rows["budget"] += f", within {options.time_limit:g} s with the final training"
@@ -165,6 +161,15 @@ class Screen:
 
     def _say(self, text: str) -> None:
         self.console.print(text, markup=False)
+
+
+def _reward(search: Search, measure: Measure) -> str:
+    options = search.options
+    name = measure.name(options.reward)
+    if options.reward == "test":
+        return f"{name} (protocol T)"
+    tested = "test" in search.oracle.available[options.dataset]
+    return f"{name}; the best by it is asked for its {measure.name('test')} once, at the end" if tested else name
 
 
 def _oracle(search: Search) -> str:
