@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from experiments.common import DATASETS
-from experiments.draws import Draws
+from experiments.draws import MUTATED, Draws
 
 if TYPE_CHECKING:
     from diffnag.generation import Generator
@@ -37,7 +37,7 @@ class Contender:
     method: str
     options: Mapping[str, Any] = field(default_factory=dict)
     draws: str | None = None
-    """`mutation` or `uniform` in place of the method's generator."""
+    """One of `MUTATED` in place of the method's generator."""
 
     def told(self) -> dict[str, Any]:
         """All that makes it what it is, for the file of its results."""
@@ -59,7 +59,7 @@ VARIATIONS: Mapping[str, Contender] = {
     "reference": Contender("diffnag", GUIDED),
     **{f"acquisition {name}": Contender("diffnag", {**GUIDED, "acquisition": name}) for name in ("ei", "pi", "ts")},
     "generator unguided": Contender("diffnag", {**GUIDED, "scale": 0.0}),
-    **{f"generator {name}": Contender("diffnag", GUIDED, draws=name) for name in ("mutation", "uniform")},
+    **{f"generator {name}": Contender("diffnag", GUIDED, draws=name) for name in MUTATED},
     **{f"guidance scale {scale:g}": Contender("diffnag", {**GUIDED, "scale": scale}) for scale in (2.0, 12.0)},
     **{f"surrogate {name}": Contender("diffnag", {"predictor": name}) for name in ("mlp", "random-forest", "path-ensemble")},
     "proxies as features": Contender("diffnag", {"predictor": "experiments.table_proxies:GaussianProcessWithProxies"}),
@@ -120,7 +120,7 @@ def run(contender: Contender, *, benchmark: str, protocol: str, seed: int, budge
         **{"batch": 1, **contender.options, "method": contender.method},
     )  # fmt: skip
     begin = time.process_time()
-    draws = Draws(space, mutate=contender.draws == "mutation") if contender.draws else None
+    draws = Draws(space, mutated=MUTATED[contender.draws]) if contender.draws else None
     generator: Any = draws or (_generator(name) if contender.method == "diffnag" else None)
     with Search(options, oracle=oracle, generator=generator) as search:
         if draws:

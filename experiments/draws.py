@@ -15,15 +15,17 @@ if TYPE_CHECKING:
     from diffnag.search_loop.loop import Search
 
 PARENTS = 10
+MUTATED = {"mutation": 1.0, "mutation and uniform": 0.5, "uniform": 0.0}
+"""Name of such a source -> the share of its draws that are neighbours of something; the others are uniform."""
 
 
 class Draws:
-    """Random neighbours of the best cells labelled so far, or uniform draws."""
+    """Random neighbours of the best architectures labelled so far, uniform draws, or both."""
 
     search: Search
 
-    def __init__(self, space: SearchSpace, *, mutate: bool) -> None:
-        self._space, self._mutate = space, mutate
+    def __init__(self, space: SearchSpace, *, mutated: float) -> None:
+        self._space, self._mutated = space, mutated
         self._around: dict[Arch, list[Arch]] = {}
 
     def generate(self, n: int, *, seed: int, predictor: object, scale: float) -> Generation:
@@ -32,15 +34,14 @@ class Draws:
         return self.vary([trial.arch for trial in done], n, seed=seed)
 
     def vary(self, archs: Sequence[Arch], n: int, *, seed: int) -> Generation:
-        """Neighbours of `archs`, which are taken in turn."""
+        """Neighbours of `archs`, which are taken in turn, as many as its share of them is."""
         from diffnag.generation import Generation
         from diffnag.protocols import Decoded
 
         rng = np.random.default_rng(seed)
-        if self._mutate and archs:
-            drawn = [self._neighbour(archs[k % len(archs)], rng) for k in range(n)]
-        else:
-            drawn = [self._space.random(rng) for _ in range(n)]
+        near = round(self._mutated * n) if archs else 0
+        drawn = [self._neighbour(archs[k % len(archs)], rng) for k in range(near)]
+        drawn += [self._space.random(rng) for _ in range(n - near)]
         decoded = tuple(Decoded(arch, None) for arch in drawn)
         return Generation(decoded=decoded, by_threshold=decoded, guidance="none", nfe=0, predictor_nfe=0, wall_s=0.0)
 

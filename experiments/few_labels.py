@@ -121,10 +121,10 @@ def _row(fit: Fit, target: np.ndarray, labels: int, seeds: int) -> dict[str, flo
 
 
 def _adapted(prior: np.ndarray, features: Sequence[np.ndarray]) -> Fit:
-    from predictors.adaptation import Adaptation, DoubtfulAdaptation
+    from predictors.adaptation import Adaptation
 
     def fit(paid: np.ndarray, y: np.ndarray) -> np.ndarray:
-        process = DoubtfulAdaptation() if prior.any() else Adaptation()
+        process = Adaptation()
         process.fit(prior[paid], [group[paid] for group in features], y)
         return process.quantiles(prior, features, LEVELS)
 

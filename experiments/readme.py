@@ -286,23 +286,37 @@ def _spaces() -> str:
     return (
         "\n**The shipped score networks**, 1,024 samples of 20 evaluations, as their training told at its end:\n\n"
         + _table(("space", "size", "raw validity", "uniqueness", "novelty"), rows)
-    ) + _wiring() + _ablations() + _onnx()
+    ) + _wiring() + _sources() + _ablations() + _onnx()
 
 
 def _wiring() -> str:
-    """Of the space whose wiring varies: samples, and searches by where their candidates come from."""
+    """Samples of the space whose wiring varies."""
     samples = _result("generation_quality")["spaces"]["nasbench101"]["samples"]
     ours, floor, alone = (samples[name] for name in ("dpmpp, 20 evaluations", "random draws", "independent entries"))
-    found = _result("nasbench101_search")["rows"]
-    told = ", ".join(f"{row['row']} {row['mean_best_test']:.2f} ({row['seeds']} seeds)" for row in found)
     return (
         f"\n**Where the wiring varies**: of NAS-Bench-101 {_pct(ours['validity'])} % of 1,024 samples are valid, {_pct(ours['uniqueness'])} % "
         f"unique, {_pct(ours['novelty'])} % novel ({_pct(floor['novelty'])} % of random draws would be); the distance from the space "
         f"(Wasserstein) is {ours['wasserstein_edges']:.3f} in edges and {ours['wasserstein_depth']:.3f} in depth, of as many random draws "
         f"{floor['wasserstein_edges']:.3f} and {floor['wasserstein_depth']:.3f}; of entries drawn independently {_pct(alone['validity'])} % "
-        "are valid. `experiments.generation_quality` has all spaces, samplers and ablations. Search there, 150 labels, predictor `mlp`, by "
-        f"where the candidates come from, mean best test accuracy: {told}. `experiments.nasbench101_search`, "
-        "[nasbench101_search.json](experiments/results/nasbench101_search.json).\n"
+        "are valid. `experiments.generation_quality` has all spaces, samplers and ablations.\n"
+    )
+
+
+def _sources() -> str:
+    """Searches by where their candidates come from."""
+    found = {(row["space"], row["row"]): row for row in _result("generators")["rows"]}
+    spaces, sources = (list(dict.fromkeys(key[k] for key in found)) for k in (0, 1))
+
+    def cell(space: str, source: str) -> str:
+        row = found.get((space, source))
+        return f"{row['mean_best']:.2f} ± {row['stderr']:.2f} ({row['seeds']})" if row else ""
+
+    return (
+        "\n**Where the candidates come from**: one loop, one predictor; mean best, and in brackets the seeds. `nasbench101`: test accuracy "
+        "(table oracle, protocol T), 150 labels, predictor `mlp`; `mobilenetv3`: the training-free score `naswot` of networks of at most "
+        "5 M parameters, 100 labels, predictor `gp`. `evolution` and `random` have no predictor. `experiments.generators`, "
+        "[generators.json](experiments/results/generators.json).\n\n"
+        + _table(("", *spaces), [(f"`{source}`", *(cell(space, source) for space in spaces)) for source in sources])
     )
 
 

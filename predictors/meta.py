@@ -23,10 +23,11 @@ from diffnag.denoiser import load_denoiser
 from diffnag.errors import UserError
 from diffnag.files import PRETRAINED
 from diffnag.sde import from_json, to_json
-from predictors.adaptation import DoubtfulAdaptation
+from predictors.adaptation import Adaptation, DoubtfulAdaptation
 from predictors.meta_network import CleanNetwork, MetaConfig, NoisyNetwork
 from predictors.meta_training import Features, Schedule
 from predictors.path_features import Groups, PathFeatures
+from predictors.recall import Recall
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -44,6 +45,9 @@ POOL = 2048
 
 class MetaPredictor:
     """Meta-learned on the benchmark tables of the other datasets (transfer protocol `sister-tables`) and our own measurements.
+
+    For a dataset of the benchmark those tables are also remembered: `predict` starts from what they say of an architecture itself,
+    and from the network where they do not know it; the network is what steers.
 
     Before any label of the target its values are standardised scores; after, they are in the labels' units. A dataset
     that the space's benchmark does not know is one of the user's own images: its task is that of its training images.
@@ -73,6 +77,8 @@ class MetaPredictor:
         self._build(space, MetaConfig(**meta["config"]), from_json(meta["sde"]))
         for name, net in (("clean", self._clean), ("noisy", self._noisy)):
             net.load_state_dict({key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")})
+        recalled = {key.removeprefix("recall."): value for key, value in tensors.items() if key.startswith("recall.")}
+        self._recall = Recall.from_tensors(space, recalled) if recalled else None
         self._labels_source, self._std, self._fidelity = meta["labels_source"], meta["std"], meta["fidelity"]
         self._bind(task or load_task(target))
 
@@ -97,6 +103,7 @@ class MetaPredictor:
 
         self._build(space, MetaConfig(), load_denoiser(space).sde, seed=seed)
         self._labels_source = labels_by_origin(sources)
+        self._recall = Recall.of(sources, space) if target != OWN_IMAGES else None
         task = load_task(target) if target != OWN_IMAGES else None
         tables = any(source.fidelity == "table" for source in sources)
         self._fidelity = FIDELITIES.index("small") if task is None else FIDELITIES.index("table") if tables else -1
@@ -121,7 +128,9 @@ class MetaPredictor:
             "kind": KIND, "space": self._space.name, "target": target, "labels_source": dict(self._labels_source),
             "std": self._std, "fidelity": self._fidelity, "config": asdict(self._config), "sde": to_json(self._noisy.sde),
         }  # fmt: skip
-        save_checkpoint(path, {f"{name}.{key}": value for name, net in nets.items() for key, value in net.state_dict().items()}, {**meta, **about})
+        tensors = {f"{name}.{key}": value for name, net in nets.items() for key, value in net.state_dict().items()}
+        tensors |= {f"recall.{key}": value for key, value in self._recall.tensors.items()} if self._recall else {}
+        save_checkpoint(path, tensors, {**meta, **about})
 
     def _build(self, space: SearchSpace, config: MetaConfig, sde: Any, *, seed: int = 0) -> None:
         self._space, self._config = space, config
@@ -141,7 +150,7 @@ class MetaPredictor:
         for net in (self._clean, self._noisy):
             net.eval().requires_grad_(False)
         self._task = self._embedding(task)
-        self._adaptation: DoubtfulAdaptation | None = None
+        self._adaptation: Adaptation | DoubtfulAdaptation | None = None
         self._pool: Prior | None = None
         self._weight, self._bias = self._clean.value.weight[0], self._clean.value.bias[0]
 
@@ -151,7 +160,8 @@ class MetaPredictor:
         """Adapt to labels `y (m,)` of the target, all that there are; every call starts from the prior."""
         from predictors.meta_training import random_archs
 
-        self._adaptation = DoubtfulAdaptation(self.prior_labels)
+        # the order of whole tables is sharpened and never forgotten: doubt at the first few labels costs more than it saves
+        self._adaptation = Adaptation() if self._recall else DoubtfulAdaptation(self.prior_labels)
         prior, _, features = self._prior(archs)
         self._adaptation.fit(prior, features, y)
         if self._pool is None:
@@ -176,7 +186,8 @@ class MetaPredictor:
         with torch.no_grad():
             phi = self._clean(_inputs(groups), self._task.expand(len(archs), -1))
             value = self._clean.value(phi)[:, 0]
-        return value.double().numpy(), phi.double().numpy(), groups
+        scores = value.double().numpy()
+        return self._recall(archs, otherwise=scores) if self._recall else scores, phi.double().numpy(), groups
 
     # -- guidance
 

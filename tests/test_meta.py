@@ -72,7 +72,7 @@ def test_target_accuracies_are_never_read(space, data_folder, monkeypatch):
     blind = replace(whole, values={key: column * (np.nan if key.startswith("cifar10/") else 1) for key, column in whole.values.items()})
     monkeypatch.setattr("diffnag.datasets.sources.load_table", lambda space: blind)
     for one, two in zip(before, sister_tables(space, "cifar10"), strict=True):
-        assert np.array_equal(one.values, two.values)
+        assert np.array_equal(one.values, two.values) and np.array_equal(one.better, two.better) and one.reliability == two.reliability
 
 
 def test_imagenet32_regimes_are_kept_apart(space, data_folder, monkeypatch):
@@ -194,9 +194,10 @@ def test_standardising_changes_no_order(space, archs):
 
 def test_train_save_load(space, archs, short, tmp_path):
     values = np.random.default_rng(1).normal(size=len(archs))
+    better = np.argsort(np.argsort(-values)) / len(values)
     sources = [
-        Source("nasbench201/cifar100", load_task("cifar100"), "table", archs, values, 600),
-        Source("nasbench201/ImageNet16-120", load_task("ImageNet16-120"), "table", archs, values, 600),
+        Source("nasbench201/cifar100", load_task("cifar100"), "table", archs, values, 600, better, 2.0),
+        Source("nasbench201/ImageNet16-120", load_task("ImageNet16-120"), "table", archs, values, 600, better, 1.0),
         Source("own measurements", load_task("mnist"), "small", archs[:9], values[:9], 9),
         Source("own measurements", load_task("tiny_imagenet"), "small", archs[9:16], values[9:16], 7),
     ]

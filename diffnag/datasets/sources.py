@@ -45,6 +45,10 @@ class Source:
     archs: Sequence[Arch]
     values: np.ndarray
     labels: int
+    better: np.ndarray | None = None
+    """Share of the architectures `(m,)` whose test accuracy is higher, where a table has all of a space."""
+    reliability: float = 1.0
+    """Signal to noise of the order among the best, as far as another training of the same architectures tells."""
 
 
 def load_sources(transfer: str, space: SearchSpace, target: str) -> list[Source]:
@@ -67,14 +71,32 @@ def labels_by_origin(sources: Sequence[Source]) -> dict[str, int]:
 
 def sister_tables(space: SearchSpace, target: str) -> list[Source]:
     """The benchmark tables of the space's other datasets: normal scores of validation and test, averaged."""
+    from scipy.stats import rankdata
+
     table = load_table(space)
     archs = [space.from_str(text) for text in table.archs]
     sources = []
     for dataset in sorted({key.split("/")[0] for key in table.values} - {target}, key=str.lower):
-        columns = [table.values[f"{dataset}/{split}/200"] for split in ("val", "test")]
-        scores = normal_scores(np.mean([normal_scores(column) for column in columns], axis=0))
-        sources.append(Source(f"{space.name}/{dataset}", load_task(dataset), "table", archs, scores, sum(map(len, columns))))
+        val, test = (table.values[f"{dataset}/{split}/200"] for split in ("val", "test"))
+        scores = normal_scores(np.mean([normal_scores(val), normal_scores(test)], axis=0))
+        better = rankdata(-test) / len(test)
+        sources.append(Source(
+            f"{space.name}/{dataset}", load_task(dataset), "table", archs, scores, len(val) + len(test), better, _reliability(val, test)
+        ))  # fmt: skip
     return sources
+
+
+BEST = 0.01
+"""Share of a table among which its reliability is told: which of them is the very best is what a search asks."""
+
+
+def _reliability(val: np.ndarray, test: np.ndarray) -> float:
+    """r / (1 - r), r the correlation of two accuracies that differ in training and images, among the best by both."""
+    from scipy.stats import rankdata
+
+    best = np.argsort(-(rankdata(val) + rankdata(test)))[: max(3, int(BEST * len(val)))]
+    r = float(np.clip(np.corrcoef(val[best], test[best])[0, 1], 0.05, 0.95))
+    return r / (1 - r)
 
 
 def imagenet32_tuples(space: SearchSpace, folder: Path | None = None) -> list[Source]:

@@ -1,0 +1,80 @@
+"""What tables of other datasets are remembered as, in closed form, and that what is shipped is just that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from diffnag.checkpoint import load_checkpoint
+from diffnag.datasets.sources import OWN_IMAGES, Source, _reliability, sister_tables
+from diffnag.datasets.tasks import without_images
+from predictors.meta import MetaPredictor, shipped
+from predictors.recall import Recall
+from search_spaces.nasbench201 import NASBench201
+
+TASK = without_images(10, 100, 32, 3)
+
+
+def table(archs: list[object], better: list[float], reliability: float) -> Source:
+    return Source("t", TASK, "table", archs, np.zeros(len(archs)), 1, np.array(better), reliability)  # type: ignore[arg-type]
+
+
+def test_scores_are_means_over_class_and_tables_weighed_by_reliability(space: NASBench201) -> None:
+    alone, same = space.of_operations((3, 0, 0, 0, 0, 0)), space.of_operations((3, 0, 1, 0, 0, 0))
+    best, unknown = space.of_operations((3,) * 6), space.of_operations((2,) * 6)
+    assert space.canonical(alone) == space.canonical(same), "both reach no output"
+    archs = [alone, same, best]
+    recall = Recall.of([table(archs, [1.0, 0.8, 0.2], 3.0), table(archs, [0.6, 0.8, 0.4], 1.0)], space)
+    assert recall
+    raw = np.array([-0.85, -0.85, -0.25])  # (3 (1.0 + 0.8) / 2 + (0.6 + 0.8) / 2) / 4 and (3 0.2 + 0.4) / 4
+    expected = (raw - raw.mean()) / raw.std()
+    otherwise = np.array([7.0, 8.0, 9.0, 10.0])
+    assert recall([*archs, unknown], otherwise=otherwise) == pytest.approx([*expected, 10.0])
+    again = Recall.from_tensors(space, recall.tensors)
+    assert np.array_equal(again(archs, otherwise=otherwise[:3]), recall(archs, otherwise=otherwise[:3]))
+    assert (torch.diff(recall.keys) > 0).all() and len(recall.keys) == 2
+
+
+def test_there_is_nothing_to_recall_without_tables(space: NASBench201) -> None:
+    assert Recall.of([Source("small", TASK, "small", [], np.zeros(0), 0)], space) is None
+
+
+def test_reliability_is_signal_to_noise_among_the_best() -> None:
+    rng = np.random.default_rng(0)
+    signal = rng.normal(size=200_000)
+    assert _reliability(signal, signal) == pytest.approx(0.95 / 0.05), "what agrees in all is no more than 19 times as much signal"
+    assert _reliability(rng.normal(size=1000), rng.normal(size=1000)) < 0.2
+    noises = [_reliability(*(signal + noise * rng.normal(size=(2, len(signal))))) for noise in (0.1, 0.3, 1.0)]
+    assert noises[0] > noises[1] > noises[2]
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100", "ImageNet16-120"])
+def test_what_is_shipped_is_the_other_datasets_tables(
+    dataset: str, space: NASBench201, data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIFFNAG_DATA", str(data_folder))
+    tensors, _ = load_checkpoint(shipped(space.name, "sister-tables", dataset), kind="meta-predictor")
+    recall = Recall.of(sister_tables(space, dataset), space)
+    assert recall and torch.equal(tensors["recall.keys"], recall.keys)
+    torch.testing.assert_close(tensors["recall.scores"], recall.scores)
+
+
+def test_own_images_and_meta_only_recall_nothing(space: NASBench201) -> None:
+    for transfer, target in (("sister-tables", OWN_IMAGES), ("meta-only", "cifar10")):
+        tensors, _ = load_checkpoint(shipped(space.name, transfer, target), kind="meta-predictor")
+        assert not [key for key in tensors if key.startswith("recall.")]
+
+
+def test_an_architecture_that_no_table_knows_is_the_networks(space: NASBench201) -> None:
+    predictor = MetaPredictor()
+    predictor.setup(space=space, dataset="cifar10", seed=0)
+    archs = [space.of_operations((k % 5,) * 6) for k in range(1, 5)]
+    remembered = predictor.predict(archs)[0]
+    assert predictor._recall
+    predictor._recall = Recall(space, predictor._recall.keys[:0], predictor._recall.scores[:0])
+    networks = predictor.predict(archs)[0]
+    predictor._recall = None
+    assert np.array_equal(predictor.predict(archs)[0], networks) and not np.allclose(remembered, networks)
