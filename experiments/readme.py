@@ -286,7 +286,7 @@ def _spaces() -> str:
     return (
         "\n**The shipped score networks**, 1,024 samples of 20 evaluations, as their training told at its end:\n\n"
         + _table(("space", "size", "raw validity", "uniqueness", "novelty"), rows)
-    ) + _wiring() + _sources() + _ablations() + _onnx()
+    ) + _wiring() + _generators() + _ablations() + _onnx()
 
 
 def _wiring() -> str:
@@ -302,7 +302,7 @@ def _wiring() -> str:
     )
 
 
-def _sources() -> str:
+def _generators() -> str:
     """Searches by where their candidates come from."""
     found = {(row["space"], row["row"]): row for row in _result("generators")["rows"]}
     spaces, sources = (list(dict.fromkeys(key[k] for key in found)) for k in (0, 1))
