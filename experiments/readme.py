@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from diffnag.meta_dataset import CROSSED, TRAINING, read
-from experiments.common import DATASETS, RESULTS
+from experiments.common import DATASETS, RESULTS, read_result
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -63,8 +63,9 @@ def measured() -> str:
         _table(
             ("target", "predictor", "source labels", "validity", "distinct", "mean test", "above the space", "max", "ranked mean"),
             [
-                (row["dataset"], f"`{row['predictor']}`", f"{_sources(search, row):,}", f"{_pct(row['validity'])} %", f"{_pct(row['distinct'])} %",
-                 f"{row['mean']:.2f}", f"{row['gain']:+.2f}", f"{row['max']:.2f}", f"{row['ranked_mean']:.2f}")
+                (row["dataset"], f"`{row['predictor']}`", _sources(search, row["predictor"], [row["dataset"]]),
+                 f"{_pct(row['validity'])} %", f"{_pct(row['distinct'])} %",
+                 *(f"{row[key]:{form}}" for key, form in (("mean", ".2f"), ("gain", "+.2f"), ("max", ".2f"), ("ranked_mean", ".2f"))))
                 for row in generation if row["scale"] == 3
             ],
         ),
@@ -75,13 +76,14 @@ def measured() -> str:
         _table(
             ("method", "source labels", *DATASETS),
             [
-                (f"`{method}`", f"{next(row['labels_source'] for row in search if row['method'] == method):,}",
+                (f"`{method}`", _sources(search, method),
                  *(_best(next(row for row in search if row["method"] == method and row["dataset"] == dataset)) for dataset in DATASETS))
                 for method in dict.fromkeys(row["method"] for row in search)
             ],
         ),
         _said_of_copy_rank(search),
         _said_of_guidance(generation),
+        _meta_search(),
         _few_labels(),
         _awareness(),
         _own_images(),
@@ -164,8 +166,32 @@ def _best(row: dict[str, Any]) -> str:
     return f"{row['mean_best']:.2f}{spread}" + (f" ({median:g})" if median is not None else "")
 
 
-def _sources(search: Sequence[Any], row: Any) -> int:
-    return next(found["labels_source"] for found in search if found["method"] == row["predictor"])
+def _sources(search: Sequence[Any], method: str, datasets: Sequence[str] = DATASETS) -> str:
+    """Labels of other datasets behind a method, as the target allows."""
+    counts = [row["labels_source"] for row in search if row["method"] == method and row["dataset"] in datasets]
+    return f"{min(counts):,}" + (f" to {max(counts):,}" if max(counts) > min(counts) else "")
+
+
+def _meta_search() -> str:
+    """Of all training and search seeds, where they are measured."""
+    rows = read_result("meta_search").get("rows", [])
+    found = {(row["method"], row["dataset"]): row for row in rows}
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+
+    def cell(method: str, dataset: str) -> str:
+        if (row := found.get((method, dataset))) is None:
+            return ""
+        median = row["median_labels_to_optimum"]
+        return " / ".join(f"{row['mean_best_at'][str(at)]:.2f}" for at in (10, 20, 40)) + (f" ({median:g})" if median is not None else "")
+
+    if not rows:
+        return ""
+    return (
+        "\n**The same from five trainings of each prior**, ten searches each (`gp`, from scratch, fifty; `copy-rank` one): mean best after "
+        "10 / 20 / 40 labels, in brackets the median number of labels to the optimum. `experiments.meta_search`, "
+        "[meta_search.json](experiments/results/meta_search.json).\n\n"
+        + _table(("method", *DATASETS), [(f"`{method}`", *(cell(method, dataset) for dataset in DATASETS)) for method in methods])
+    )
 
 
 def _said_of_copy_rank(search: Sequence[Any]) -> str:
