@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, TextIO, cast
 import numpy as np
 
 from experiments.common import use_reference_data
+from predictors.gaussian_process import GaussianProcessPredictor
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
     from diffnag.protocols import SearchSpace
+    from predictors.path_features import Groups
 
 PROXIES = ("naswot", "logsynflow", "zen", "synflow")
 
@@ -36,26 +38,15 @@ def proxies(dataset: str) -> dict[str, np.ndarray]:
     return {row["arch_str"]: score for row, score in zip(rows, scores, strict=True)}
 
 
-class GaussianProcessWithProxies:
+class GaussianProcessWithProxies(GaussianProcessPredictor):
     """The predictor `gp` with the table's proxies of the target as one more group of features."""
 
     def setup(self, *, space: SearchSpace, dataset: str, seed: int) -> None:
         """Read the proxies of `dataset`."""
-        from predictors.path_features import PathFeatures
+        super().setup(space=space, dataset=dataset, seed=seed)
+        cells, known = self._features, proxies(dataset)
 
-        del seed
-        self._space, self._cells, self._proxies = space, PathFeatures(space), proxies(dataset)
+        def features(archs: Sequence[Arch]) -> Groups:
+            return *cells(archs), np.array([known[space.to_str(arch)] for arch in archs])
 
-    def fit(self, archs: Sequence[Arch], y: np.ndarray) -> None:
-        """Learn from `y (m,)`, m >= 1."""
-        from predictors.adaptation import Adaptation
-
-        self._process = Adaptation()
-        self._process.fit(np.zeros(len(y)), self._features(archs), y)
-
-    def predict(self, archs: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of a new label, `(b,)` each, in the units of `y`."""
-        return self._process.predict(np.zeros(len(archs)), self._features(archs))
-
-    def _features(self, archs: Sequence[Arch]) -> list[np.ndarray]:
-        return [*self._cells(archs), np.array([self._proxies[self._space.to_str(arch)] for arch in archs])]
+        self._features = features

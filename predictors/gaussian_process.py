@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +13,7 @@ from predictors.path_features import PathFeatures
 if TYPE_CHECKING:
     from diffnag.arch import Arch
     from diffnag.protocols import SearchSpace
+    from predictors.path_features import Groups
 
 
 class GaussianProcessPredictor:
@@ -20,6 +21,8 @@ class GaussianProcessPredictor:
 
     It has no gradient: it ranks, and steers by particles.
     """
+
+    _features: Callable[[Sequence[Arch]], Groups]
 
     def setup(self, *, space: SearchSpace, dataset: str, seed: int) -> None:
         """Standardise the features over `space`."""
