@@ -232,7 +232,7 @@ def test_size_limits_hold_for_every_evaluation(method: str, space: NASBench201) 
 
 def test_limits_that_nothing_meets() -> None:
     oracle = ToyOracle()
-    with pytest.raises(UserError, match="no architecture of nasbench201 meets --max-params 1000 on cifar10"):
+    with pytest.raises(UserError, match="no architecture of nasbench201 meets --max-params 1,000 \\(the least is 73,306\\) on cifar10"):
         search(options(max_params=1000), oracle=oracle)
     assert oracle.asked == []
 

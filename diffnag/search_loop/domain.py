@@ -36,11 +36,17 @@ class Domain:
         if self.size is None and self.dataset not in self.space.datasets:
             known = ", ".join(self.space.datasets)
             raise UserError(f"limits on the size need the shape of the dataset, known for {known}, not for {self.dataset!r}")
-        archs = self.space.enumerate() or _draws(self.space, DRAWS)
-        if not any(map(self.allows, archs)):
-            limits = {"--max-params": self.max_params, "--max-flops": self.max_flops}
-            told = " and ".join(f"{name} {value}" for name, value in limits.items() if value is not None)
-            raise UserError(f"no architecture of {self.space.name} meets {told} on {self.dataset}")
+        least: dict[str, int] = {}
+        for arch in self.space.enumerate() or _draws(self.space, DRAWS):
+            size = self._size(arch)
+            if self._within(size):
+                return
+            least = {"params": min(size.params, least.get("params", size.params)), "flops": min(size.flops, least.get("flops", size.flops))}
+        limits = {"params": self.max_params, "flops": self.max_flops}
+        told = " and ".join(
+            f"--max-{name} {value:,} (the least is {least[name]:,})" for name, value in limits.items() if value is not None
+        )
+        raise UserError(f"no architecture of {self.space.name} meets {told} on {self.dataset}")
 
     @property
     def limited(self) -> bool:
@@ -48,15 +54,17 @@ class Domain:
 
     def allows(self, arch: Arch) -> bool:
         """Whether `arch` is within the limits."""
-        if not self.limited:
-            return True
-        size = self.size(arch) if self.size else self._known_size(arch)
+        return not self.limited or self._within(self._size(arch))
+
+    def _within(self, size: Size) -> bool:
         return not (
             (self.max_params is not None and size.params > self.max_params)
             or (self.max_flops is not None and size.flops > self.max_flops)
         )
 
-    def _known_size(self, arch: Arch) -> Size:
+    def _size(self, arch: Arch) -> Size:
+        if self.size:
+            return self.size(arch)
         num_classes, image_size = self.space.datasets[self.dataset]
         return self.space.size(arch, num_classes=num_classes, image_size=image_size)
 
