@@ -15,6 +15,7 @@ from diffnag.errors import PredictorError, UserError
 from diffnag.predicting import CheckedPredictor
 from diffnag.search_loop.baselines import LocalSearch
 from diffnag.search_loop.domain import Domain
+from diffnag.search_loop.guided import Diffnag
 from diffnag.search_loop.loop import Search, SearchOptions, SearchResult, run_search
 from diffnag.search_loop.methods import METHODS
 from diffnag.search_loop.trial import Trial, expected_values
@@ -191,6 +192,15 @@ def test_a_prior_that_is_good_for_two_labels_is_followed_by_unguided_samples() -
     assert [trial.predicted_mean is None for trial in result.trials] == [False] * 2 + [True] * 3 + [False] * 3
     values = [trial.value for trial in result.trials]
     assert min(values[:2]) > max(values[2:5])
+
+
+def test_what_is_pending_is_no_label_that_a_predictor_could_learn_from(space: NASBench201) -> None:
+    method = Diffnag(Domain(space, "cifar10"), 0, RandomGenerator(space), CheckedPredictor("nearest", Nearest()), "ucb", 64, 6.0)
+    archs = list(itertools.islice(Domain(space, "cifar10").random(np.random.default_rng(0), set()), 9))
+    history = tuple(Trial(i, i, arch, value(arch), None, None, None, 0.0) for i, arch in enumerate(archs[:5]))
+    few, enough = (method.propose(history[:n], 1, pending=archs[5:]) for n in (4, 5))
+    assert few.generated and enough.generated and (few.generated.labels, enough.generated.labels) == (0, 5)
+    assert [batch.proposals[0].predicted_mean is None for batch in (few, enough)] == [True, False]
 
 
 def test_too_few_candidates_are_topped_up_with_a_note(space: NASBench201) -> None:

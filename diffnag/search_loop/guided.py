@@ -52,8 +52,8 @@ class Diffnag:
         count = len(history) + len(pending)
         rng = np.random.default_rng([self.seed, count])
         seen = paid(self.domain, history, pending)
-        begin, asked = self._phase(count)
-        guide = self.model.fit(history, pending) if asked else None
+        begin, asked = self._phase(len(history))
+        guide = self.model.fit(history) if asked else None
         due = count - (count - begin) % self.every
         new, nfe, predictor_nfe = None, 0, 0
         if generated is None or generated.labels != due:
@@ -61,6 +61,7 @@ class Diffnag:
             new = generated
         pool = list(self.domain.fresh(generated.archs, seen))
         if guide is not None:
+            self.model.believe(history, pending)  # what few labels say of what is pending would narrow what is generated
             done = [trial for trial in history if trial.value is not None]
             elite = [trial.arch for trial in sorted(done, key=lambda trial: -(trial.value or 0.0))[: self.roots[1]]]
             for _ in range(self.refinements):
@@ -78,15 +79,16 @@ class Diffnag:
         """What judges the candidates."""
         return Model(self.predictor, self.acquisition)
 
-    def _phase(self, count: int) -> tuple[int, bool]:
-        """Labels at which the phase of the `count`-th began, and whether the predictor is asked in it.
+    def _phase(self, labels: int) -> tuple[int, bool]:
+        """Labels at which the phase of so many began, and whether the predictor is asked in it.
 
-        A prior comes first, then, up to `initial` labels, unguided samples; from there on the labels speak.
+        A prior comes first, then, up to `initial` labels, unguided samples; from there on the labels speak. What is pending does
+        not count: of two labels a predictor only learns to be sure of too much.
         """
         worth = self.predictor.prior_labels
-        if count < worth or worth >= self.initial:
+        if labels < worth or worth >= self.initial:
             return 0, True
-        return (self.initial, True) if count >= self.initial else (ceil(worth), False)
+        return (self.initial, True) if labels >= self.initial else (ceil(worth), False)
 
     def _generate(self, guide: CheckedPredictor | None, due: int, seen: set[str]) -> tuple[Generated, int, int]:
         """Candidates that are not in `seen`, with the evaluations of the score network and of the predictor that they took."""

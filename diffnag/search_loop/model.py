@@ -25,21 +25,26 @@ class Model:
     acquisition: str
 
     def fit(self, history: History, pending: Sequence[Arch] = ()) -> CheckedPredictor | None:
-        """The predictor, fitted; None where it knows nothing: there is no label, and it has no prior.
-
-        An architecture that is `pending` counts as labelled with its predicted mean, so that it is not worth asking for again nor
-        are those just like it ("kriging believer"; Ginsbourger, Le Riche & Carraro 2010, section 4.2.1).
-        """
+        """The predictor, fitted, then made to `believe` in what is pending; None where it knows nothing: no label, and no prior."""
         labelled = [trial for trial in history if trial.value is not None]
-        archs, values = [trial.arch for trial in labelled], expected_values(labelled)
         if labelled:
-            self.predictor.fit(archs, np.array(values))
+            self.predictor.fit([trial.arch for trial in labelled], np.array(expected_values(labelled)))
         if not self.predictor.knows_something:
             return None
-        if pending:
-            believed, _ = self.predictor.predict(list(pending))
-            self.predictor.fit([*archs, *pending], np.array([*values, *believed]))
+        self.believe(history, pending)
         return self.predictor
+
+    def believe(self, history: History, pending: Sequence[Arch]) -> None:
+        """Fitted to the history, count what is `pending` as labelled with its predicted mean.
+
+        So it is not worth asking for again nor are those just like it ("kriging believer"; Ginsbourger, Le Riche & Carraro 2010,
+        section 4.2.1).
+        """
+        if pending:
+            labelled = [trial for trial in history if trial.value is not None]
+            believed, _ = self.predictor.predict(list(pending))
+            archs = [*(trial.arch for trial in labelled), *pending]
+            self.predictor.fit(archs, np.array([*expected_values(labelled), *believed]))
 
     def order(self, archs: Sequence[Arch], history: History, rng: np.random.Generator) -> np.ndarray:
         """Indices of `archs`, the one most worth its evaluation first; by the predictor as it was last fitted."""

@@ -35,8 +35,9 @@ LAYOUT = 3
 """Of what is written to a storage; studies of another are refused."""
 UNPRUNED = 5
 """Whole evaluations before any is stopped early."""
-POLL_S = (0.01, 0.5)
-"""Seconds between two looks at the storage while there is nothing to do: at first, and at most."""
+POLL_S, POLL_GROWTH = (0.01, 0.5), 1.3
+"""Seconds between two looks at the storage while there is nothing to do: at first, and at most; and how they grow in between. What
+has happened is seen some 15 % late: the faster they grew, the longer a plan would lie about before it is seen."""
 
 
 @dataclass(frozen=True)
@@ -281,7 +282,7 @@ class Study:
     def wait(self) -> None:
         """Let some time pass, the more the longer nothing happens."""
         time.sleep(self._pause)
-        self._pause = min(2 * self._pause, POLL_S[1])
+        self._pause = min(POLL_GROWTH * self._pause, POLL_S[1])
 
     def answering(self) -> AbstractContextManager[None]:
         """Within it a storage that fails is a `UserError`."""
