@@ -187,7 +187,7 @@ def _meta_search() -> str:
     if not rows:
         return ""
     return (
-        "\n**The same from five trainings of each prior**, ten searches each (`gp`, from scratch, fifty; `copy-rank` one): mean best after "
+        "\n**The same from five trainings of each prior**, ten searches each (`gp`, from scratch, a hundred; `copy-rank` one): mean best after "
         "10 / 20 / 40 labels, in brackets the median number of labels to the optimum. `experiments.meta_search`, "
         "[meta_search.json](experiments/results/meta_search.json).\n\n"
         + _table(("method", *DATASETS), [(f"`{method}`", *(cell(method, dataset) for dataset in DATASETS)) for method in methods])

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common import use_reference_data, write_result
+from experiments.common import read_result, use_reference_data, write_result
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,12 @@ def main() -> None:
     torch.set_flush_denormal(True)
     tasks = _tasks()
     archs, table = _cells(14)
-    rows = []
     for name in args.settings:
-        rows.append({"setting": name, **_row(SETTINGS[name], tasks, archs, table)})
-        print(rows[-1], flush=True)
-    write_result("training_study", cells=len(archs), seeds=2, rows=rows)
+        row = {"setting": name, **_row(SETTINGS[name], tasks, archs, table)}
+        print(row, flush=True)
+        rows = [*(other for other in read_result("training_study").get("rows", []) if other["setting"] != name), row]
+        rows.sort(key=lambda row: list(SETTINGS).index(row["setting"]))
+        write_result("training_study", cells=len(archs), seeds=2, rows=rows)
 
 
 def _row(setting: Setting, tasks: dict[str, Any], archs: list[Any], table: np.ndarray) -> dict[str, Any]:
