@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from diffnag import cli
-from diffnag.errors import UserError, unknown
+from diffnag.errors import UserError, in_a_line, unknown
 
 FORMATS = ("pt", "onnx")
 
@@ -35,8 +35,7 @@ def main() -> None:
         try:
             how = f"its logits differ from torch's by at most {export_onnx(args.out, model):.1g}"
         except (RuntimeError, torch.onnx.OnnxExporterError) as failure:
-            reason = next(iter(str(failure).splitlines()), type(failure).__name__)
-            raise UserError(f"{args.out} could not be made: {reason}") from failure
+            raise UserError(f"{args.out} could not be made: {in_a_line(failure)}") from failure
     size = measured_size(model.network, image_size=args.input_size)
     print(
         f"wrote {args.out}: {model.description.skeleton}, {size.params:,} parameters, {size.flops:,} multiply-adds, untrained; {how}"

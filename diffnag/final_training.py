@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from diffnag.cli import resolve_device
-from diffnag.errors import UserError
+from diffnag.errors import UserError, in_a_line
 from diffnag.finished import Finish, Finished, Share
 from diffnag.model_file import Classifier, Description, export_onnx, read_model, save_model
 from diffnag.protocols import HasResNetLike
@@ -67,7 +67,7 @@ def _export(path: Path, model: Classifier, on_note: Note) -> float | None:
         return export_onnx(path, model)
     except (RuntimeError, torch.onnx.OnnxExporterError) as failure:
         path.unlink(missing_ok=True)
-        on_note(f"{path.name} could not be made: {next(iter(str(failure).splitlines()), type(failure).__name__)}")
+        on_note(f"{path.name} could not be made: {in_a_line(failure)}")
         return None
 
 

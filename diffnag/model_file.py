@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from diffnag.errors import UserError
+from diffnag.errors import UserError, in_a_line
 from diffnag.files import written_whole
 from diffnag.plugins import load_space
 from diffnag.training_plan import Skeleton
@@ -118,7 +118,7 @@ def read_model(path: str | Path, *, space: str | None = None) -> tuple[Classifie
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise UserError(f"{path} is no readable model.pt of diffnag: {_reason(error)}") from error
+        raise UserError(f"{path} is no readable model.pt of diffnag: {in_a_line(error)}") from error
     if not isinstance(content, dict) or (content.get("kind"), content.get("format")) != (KIND, FORMAT):
         raise UserError(f"{path} is not a {KIND} of format {FORMAT}")
     try:
@@ -130,12 +130,8 @@ def read_model(path: str | Path, *, space: str | None = None) -> tuple[Classifie
         network = _network(description)
         network.load_state_dict(content["weights"])
     except (KeyError, TypeError, RuntimeError) as error:
-        raise UserError(f"{path} does not fit the network it describes: {_reason(error)}") from error
+        raise UserError(f"{path} does not fit the network it describes: {in_a_line(error)}") from error
     return Classifier(network, description).eval(), content["about"]
-
-
-def _reason(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _network(description: Description) -> nn.Module:

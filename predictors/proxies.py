@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from diffnag.datasets.images import is_image_source
 from diffnag.datasets.tasks import own_images
-from diffnag.errors import UserError
+from diffnag.errors import UserError, in_a_line
 from diffnag.protocols import TrainsSmall
 from diffnag.training_plan import Skeleton
 from predictors.adaptation import DoubtfulAdaptation
@@ -141,8 +141,8 @@ class _NetworkPredictor(ProxyPredictor):
                 network = self._skeleton.build(arch, self._space, num_classes=self._num_classes, image_size=side)
                 return self._of(network, images)
         except (RuntimeError, ValueError) as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise UserError(f"the network of {self._space.to_str(arch)} cannot take images of {side} pixels a side: {reason}") from error
+            told = f"the network of {self._space.to_str(arch)} cannot take images of {side} pixels a side"
+            raise UserError(f"{told}: {in_a_line(error)}") from error
 
     @abstractmethod
     def _of(self, network: nn.Module, images: Tensor) -> float:
