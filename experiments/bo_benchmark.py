@@ -18,6 +18,7 @@ import argparse
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -28,6 +29,7 @@ from typing import Any
 from diffnag import cli
 from diffnag.errors import UserError
 from diffnag.files import check_writable, write_json, written_whole
+from diffnag.search_loop.workers import end_with_parent
 from experiments import arena_plots, arena_results, arena_search
 from experiments.arena_results import Entry
 from experiments.arena_search import BENCHMARKS, METHODS, VARIATIONS, Contender
@@ -113,8 +115,9 @@ def _searched(entries: list[Entry], chosen: dict[str, Contender], seeds: range, 
 
 
 def _begin() -> None:
-    """A process that Ctrl-C ends without a word; what it was at is begun again in the next run."""
+    """A process that Ctrl-C, or the end of its parent, ends without a word; what it was at is begun again in the next run."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=end_with_parent, daemon=True).start()
     one_thread()
 
 

@@ -85,7 +85,7 @@ def use_threads(threads: int) -> None:
 def _work(options: SearchOptions, storage: str, name: str, threads: int, told: Connection) -> None:
     """The life of one worker."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     try:
         from diffnag.search_loop.loop import Search
 
@@ -98,8 +98,8 @@ def _work(options: SearchOptions, storage: str, name: str, threads: int, told: C
         told.send(str(error))
 
 
-def _end_with_parent() -> None:
-    """Who is killed cannot tell its workers to stop."""
+def end_with_parent() -> None:
+    """In a thread of a worker: who is killed cannot tell its workers to stop."""
     parent = multiprocessing.parent_process()
     assert parent
     parent.join()
