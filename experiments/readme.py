@@ -53,6 +53,7 @@ def measured() -> str:
         ("default search for CIFAR-10, whole command, surrogate / table oracle",
          f"{speed['search_wall_s']['surrogate']:.1f} / {speed['search_wall_s']['table']:.1f} s", speed_command),
         ("`search --help`", f"{speed['help_s']['search']:.2f} s", speed_command),
+        *_workers(),
     ]
     parts = [
         f"NAS-Bench-201, table v1_0, {speed['cores']} CPU cores, torch {speed['torch'].split('+')[0]}; commands are `python -m ...`.\n\n",
@@ -170,6 +171,16 @@ def _sources(search: Sequence[Any], method: str, datasets: Sequence[str] = DATAS
     """Labels of other datasets behind a method, as the target allows."""
     counts = [row["labels_source"] for row in search if row["method"] == method and row["dataset"] in datasets]
     return f"{min(counts):,}" + (f" to {max(counts):,}" if max(counts) > min(counts) else "")
+
+
+def _workers() -> list[tuple[str, str, str]]:
+    """The time of the most workers as a share of that of one, each method with each storage."""
+    found = _result("workers")
+    most = max(row["workers"] for row in found["rows"])
+    rows = [row for row in found["rows"] if row["workers"] == most]
+    told = (f"{row['share_of_one_worker']:.2f} ({row['method']}, {row['storage']})" for row in rows)
+    head = f"wall time of {most} workers against one, {found['labels']} labels of an oracle of {found['oracle_seconds']:g} s"
+    return [(head, ", ".join(told), "`experiments.workers`, [workers.json](experiments/results/workers.json)")]
 
 
 def _meta_search() -> str:
