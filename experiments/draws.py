@@ -30,8 +30,9 @@ class Draws:
 
     def generate(self, n: int, *, seed: int, predictor: object, scale: float) -> Generation:
         """Neighbours of the best `PARENTS`; uniform draws where nothing is labelled yet."""
-        done = sorted(self.search.study.history, key=lambda trial: -(trial.value or 0.0))[:PARENTS]
-        return self.vary([trial.arch for trial in done], n, seed=seed)
+        from diffnag.search_loop.trial import best_first
+
+        return self.vary([trial.arch for trial in best_first(self.search.study.history)[:PARENTS]], n, seed=seed)
 
     def vary(self, archs: Sequence[Arch], n: int, *, seed: int) -> Generation:
         """Neighbours of `archs`, which are taken in turn, as many as its share of them is."""

@@ -13,7 +13,7 @@ import numpy as np
 from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.methods import History, paid
 from diffnag.search_loop.model import Model
-from diffnag.search_loop.trial import Batch, Generated, Proposal
+from diffnag.search_loop.trial import Batch, Generated, Proposal, best_first
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -62,14 +62,7 @@ class Diffnag:
         pool = list(self.domain.fresh(generated.archs, seen))
         if guide is not None:
             self.model.believe(history, pending)  # what few labels say of what is pending would narrow what is generated
-            done = [trial for trial in history if trial.value is not None]
-            elite = [trial.arch for trial in sorted(done, key=lambda trial: -(trial.value or 0.0))[: self.roots[1]]]
-            for _ in range(self.refinements):
-                roots = [*(pool[i] for i in self.model.order(pool, history, rng)[: self.roots[0]]), *elite]
-                if roots:
-                    near = self.generator.vary(roots, self.variations, seed=int(rng.integers(2**63)))
-                    nfe += near.nfe
-                    pool += self.domain.fresh(near.archs, seen)
+            nfe += self._refine(pool, history, seen, rng)
         pool, notes = self._topped_up(pool, q, history, seen, rng)
         chosen = self.model.choose(pool, q, history, rng, pending=pending) if guide else tuple(map(Proposal, pool[:q]))
         return Batch(chosen, generated.guidance, nfe, predictor_nfe, new, notes)
@@ -103,6 +96,16 @@ class Diffnag:
                 break
         return Generated(due, tuple(archs), guidance), nfe, predictor_nfe
 
+    def _refine(self, pool: list[Arch], history: History, seen: set[str], rng: np.random.Generator) -> int:
+        """Add to `pool` what lies around its most promising and the best trials; evaluations of the score network that it took."""
+        elite, nfe = [trial.arch for trial in best_first(history)[: self.roots[1]]], 0
+        for _ in range(self.refinements):
+            if roots := [*(pool[i] for i in self.model.order(pool, history, rng)[: self.roots[0]]), *elite]:
+                near = self.generator.vary(roots, self.variations, seed=int(rng.integers(2**63)))
+                nfe += near.nfe
+                pool += self.domain.fresh(near.archs, seen)
+        return nfe
+
     def _topped_up(
         self, pool: list[Arch], q: int, history: History, seen: set[str], rng: np.random.Generator
     ) -> tuple[list[Arch], tuple[str, ...]]:
@@ -110,8 +113,7 @@ class Diffnag:
         if (missing := q - len(pool)) <= 0:
             return pool, ()
         found: list[Arch] = []
-        done = [trial for trial in history if trial.value is not None]
-        for trial in sorted(done, key=lambda trial: -(trial.value or 0.0)):
+        for trial in best_first(history):
             if len(found) >= missing:
                 break
             found += self.domain.fresh(self.domain.space.neighbours(trial.arch), seen)

@@ -14,7 +14,7 @@ from diffnag.errors import UserError
 from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.methods import History, batch_of, paid, shuffled
 from diffnag.search_loop.model import Model
-from diffnag.search_loop.trial import Batch, Generated
+from diffnag.search_loop.trial import Batch, Generated, best_first
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -63,8 +63,7 @@ class Mutations:
 
     def __call__(self, history: History, seen: set[str], rng: np.random.Generator) -> list[Arch]:
         found: list[Arch] = []
-        done = [trial for trial in history if trial.value is not None]
-        for trial in sorted(done, key=lambda trial: -(trial.value or 0.0)):
+        for trial in best_first(history):
             near = shuffled(self.domain.space.neighbours(trial.arch), rng)
             found += islice(self.domain.fresh(near, seen), MUTATIONS - len(found))
             if len(found) == MUTATIONS:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from diffnag.search_loop.measure import Measure
-from diffnag.search_loop.trial import Trial, best_of
+from diffnag.search_loop.trial import Trial, best_first, best_of
 
 if TYPE_CHECKING:
     from diffnag.datasets.images import ImageDataset
@@ -113,8 +113,8 @@ class Screen:
         tested = result.best is not None and result.best.test is not None
         for column in ("predicted", self._measure.name(result.reward), *([self._measure.name("test")] if tested else [])):
             table.add_column(column, justify="right")  # `predicted` stays empty where nothing predicts
-        done = [trial for trial in result.trials if trial.state == "done"]
-        for place, trial in enumerate(sorted(done, key=lambda trial: -(trial.value or 0.0))[:SHOWN]):
+        done = best_first([trial for trial in result.trials if trial.state == "done"])
+        for place, trial in enumerate(done[:SHOWN]):
             shown = [trial.predicted_mean, trial.value]
             if tested and result.best:
                 shown.append(result.best.test if place == 0 else None)

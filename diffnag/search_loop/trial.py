@@ -84,6 +84,11 @@ def expected_values(history: Sequence[Trial]) -> list[float]:
     return [trial.value + (gain(trial.epochs) if trial.pruned else 0.0) for trial in history if trial.value is not None]
 
 
+def best_first(history: Sequence[Trial]) -> list[Trial]:
+    """Those that have a value, the largest first."""
+    return sorted((trial for trial in history if trial.value is not None), key=lambda trial: -(trial.value or 0.0))
+
+
 def best_of(history: tuple[Trial, ...]) -> Trial | None:
     """The whole evaluation of the largest value, the earliest of equals; None where there is none."""
     done = [trial for trial in history if trial.value is not None and not trial.pruned]
