@@ -199,7 +199,8 @@ def _meta_search() -> str:
         return ""
     return (
         "\n**The same from five trainings of each prior**, ten searches each (`gp`, from scratch, a hundred; `copy-rank` one): mean best after "
-        "10 / 20 / 40 labels, in brackets the median number of labels to the optimum. `experiments.meta_search`, "
+        "10 / 20 / 40 labels, in brackets the median number of labels to the optimum (DiffusionNAG's authors tell 1 and 2 for CIFAR-10 and "
+        "CIFAR-100). `experiments.meta_search`, "
         "[meta_search.json](experiments/results/meta_search.json).\n\n"
         + _table(("method", *DATASETS), [(f"`{method}`", *(cell(method, dataset) for dataset in DATASETS)) for method in methods])
     )
