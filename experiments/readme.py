@@ -390,7 +390,8 @@ def _proxies() -> str:
         ranks = (f"{found[name, *place]['spearman_with_test']:.2f}" for place in places)
         rows.append((f"`{name}`", f"{found[name, *places[0]]['ms']:.2g} ms", *ranks, "" if published is None else f"{published:.2f}"))
     return (
-        "\n**Training-free proxies** are predictors too (`--predictor zen`), in every space: computed on the untrained network, no label "
+        "\n**Training-free proxies** are predictors too (`--predictor zen`), and the scores oracles (`--oracle zen`), in every space: "
+        "computed on the untrained network, no label "
         "needed. Time for one architecture on NAS-Bench-201, Spearman correlation with test accuracy over random architectures, and with the "
         "column of the same name in the NAS-Bench-201 table. `experiments.proxies`, [proxies.json](experiments/results/proxies.json) has the "
         "other tasks.\n\n"
