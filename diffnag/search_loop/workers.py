@@ -41,7 +41,7 @@ class Helpers:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for process, _ in self._processes:
-            process.terminate()  # which they take as Ctrl-C
+            process.terminate()  # which those at work take as Ctrl-C
         for process, told in self._processes:
             process.join(STOP_S)
             process.kill()
@@ -83,13 +83,13 @@ def use_threads(threads: int) -> None:
 
 
 def _work(options: SearchOptions, storage: str, name: str, threads: int, told: Connection) -> None:
-    """The life of one worker."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """The life of one worker. Until it has loaded what it needs it holds nothing, and a signal just ends it."""
     threading.Thread(target=end_with_parent, daemon=True).start()
     try:
         from diffnag.search_loop.loop import Search
 
         with Search(options, storage=storage, name=name) as search:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
             use_threads(threads)
             search.work()
     except KeyboardInterrupt:
