@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from diffnag.meta_dataset import CROSSED, TRAINING, read
-from experiments.common import DATASETS, RESULTS, read_result
+from experiments.common import DATASETS, RESULTS
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -162,9 +162,14 @@ def _pct(share: float) -> str:
 
 
 def _best(row: dict[str, Any]) -> str:
-    median = row["median_labels_to_optimum"]
     spread = "" if row["stderr"] is None else f" ± {row['stderr']:.2f}"
-    return f"{row['mean_best']:.2f}{spread}" + (f" ({median:g})" if median is not None else "")
+    return f"{row['mean_best']:.2f}{spread}" + _median(row)
+
+
+def _median(row: dict[str, Any]) -> str:
+    """Labels to the optimum, in brackets; nothing where fewer than half the searches find it."""
+    median = row["median_labels_to_optimum"]
+    return "" if median is None else f" ({median:g})"
 
 
 def _sources(search: Sequence[Any], method: str, datasets: Sequence[str] = DATASETS) -> str:
@@ -184,19 +189,15 @@ def _workers() -> list[tuple[str, str, str]]:
 
 
 def _meta_search() -> str:
-    """Of all training and search seeds, where they are measured."""
-    rows = read_result("meta_search").get("rows", [])
+    """Of all training and search seeds."""
+    rows = _result("meta_search")["rows"]
     found = {(row["method"], row["dataset"]): row for row in rows}
     methods = list(dict.fromkeys(row["method"] for row in rows))
 
     def cell(method: str, dataset: str) -> str:
-        if (row := found.get((method, dataset))) is None:
-            return ""
-        median = row["median_labels_to_optimum"]
-        return " / ".join(f"{row['mean_best_at'][str(at)]:.2f}" for at in (10, 20, 40)) + (f" ({median:g})" if median is not None else "")
+        row = found[method, dataset]
+        return " / ".join(f"{row['mean_best_at'][str(at)]:.2f}" for at in (10, 20, 40)) + _median(row)
 
-    if not rows:
-        return ""
     return (
         "\n**The same from five trainings of each prior**, ten searches each (`gp`, from scratch, a hundred; `copy-rank` one): mean best after "
         "10 / 20 / 40 labels, in brackets the median number of labels to the optimum (DiffusionNAG's authors tell 1 and 2 for CIFAR-10 and "
@@ -301,8 +302,7 @@ def _arena() -> str:
         if row is None:
             return ""
         best = f"{row['mean_best_at']['64']:.2f} / {row['mean_best_at']['192']:.2f}"
-        median = row["median_labels_to_optimum"]
-        return best + (f" ({median:g})" if median else "") + ("" if row["seeds"] == 100 else f", {row['seeds']} seeds")
+        return best + _median(row) + ("" if row["seeds"] == 100 else f", {row['seeds']} seeds")
 
     return (
         "\n**The arena**: every method in the same loop from scratch, `diffnag` with predictor `gp` and no source labels. Mean best after "
@@ -340,6 +340,12 @@ def _wiring() -> str:
     )
 
 
+SEARCHED_FOR = {
+    "nasbench101": "`nasbench101`: test accuracy (table oracle, protocol T), 150 labels, predictor `mlp`",
+    "mobilenetv3": "`mobilenetv3`: the training-free score `naswot` of networks of at most 5 M parameters, 100 labels, predictor `gp`",
+}
+
+
 def _generators() -> str:
     """Searches by where their candidates come from."""
     found = {(row["space"], row["row"]): row for row in _result("generators")["rows"]}
@@ -350,9 +356,8 @@ def _generators() -> str:
         return f"{row['mean_best']:.2f} ± {row['stderr']:.2f} ({row['seeds']})" if row else ""
 
     return (
-        "\n**Where the candidates come from**: one loop, one predictor; mean best, and in brackets the seeds. `nasbench101`: test accuracy "
-        "(table oracle, protocol T), 150 labels, predictor `mlp`; `mobilenetv3`: the training-free score `naswot` of networks of at most "
-        "5 M parameters, 100 labels, predictor `gp`. `evolution` and `random` have no predictor. `experiments.generators`, "
+        "\n**Where the candidates come from**: one loop, one predictor; mean best, and in brackets the seeds. "
+        f"{'; '.join(SEARCHED_FOR[space] for space in spaces)}. `evolution` and `random` have no predictor. `experiments.generators`, "
         "[generators.json](experiments/results/generators.json).\n\n"
         + _table(("", *spaces), [(f"`{source}`", *(cell(space, source) for space in spaces)) for source in sources])
     )

@@ -26,9 +26,8 @@ class Model:
 
     def fit(self, history: History, pending: Sequence[Arch] = ()) -> CheckedPredictor | None:
         """The predictor, fitted, then made to `believe` in what is pending; None where it knows nothing: no label, and no prior."""
-        labelled = [trial for trial in history if trial.value is not None]
-        if labelled:
-            self.predictor.fit([trial.arch for trial in labelled], np.array(expected_values(labelled)))
+        if any(trial.value is not None for trial in history):
+            self._learn(history)
         if not self.predictor.knows_something:
             return None
         self.believe(history, pending)
@@ -41,10 +40,12 @@ class Model:
         section 4.2.1).
         """
         if pending:
-            labelled = [trial for trial in history if trial.value is not None]
-            believed, _ = self.predictor.predict(list(pending))
-            archs = [*(trial.arch for trial in labelled), *pending]
-            self.predictor.fit(archs, np.array([*expected_values(labelled), *believed]))
+            self._learn(history, pending, self.predictor.predict(list(pending))[0])
+
+    def _learn(self, history: History, archs: Sequence[Arch] = (), values: Sequence[float] | np.ndarray = ()) -> None:
+        """Fit to the labels of `history`, and to `archs` as if `values` were theirs."""
+        labelled = [trial for trial in history if trial.value is not None]
+        self.predictor.fit([*(trial.arch for trial in labelled), *archs], np.array([*expected_values(labelled), *values]))
 
     def order(self, archs: Sequence[Arch], history: History, rng: np.random.Generator) -> np.ndarray:
         """Indices of `archs`, the one most worth its evaluation first; by the predictor as it was last fitted."""
