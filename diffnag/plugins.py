@@ -52,7 +52,7 @@ def _make(kind: str, name: str, members: tuple[str, ...]) -> Any:
     cls = load_class(kind, name)
     missing = [member for member in members if not hasattr(cls, member)]
     if missing:
-        raise UserError(f"{kind} {name!r} lacks {', '.join(missing)}; a {kind} must offer {', '.join(members)}")
+        raise UserError(f"{kind} {name!r} lacks {', '.join(missing)}; every {kind} must offer {', '.join(members)}")
     try:
         return cls()
     except Exception as error:  # a user's class may fail in any way
@@ -73,7 +73,7 @@ def load_space(name: str) -> SearchSpace:
     """
     space = cast("SearchSpace", _make("space", name, ()))
     if missing := [member for member in SPACE_MEMBERS if not hasattr(type(space), member) and member not in getattr(space, "__dict__", ())]:
-        raise UserError(f"space {name!r} lacks {', '.join(missing)}; a space must offer {', '.join(SPACE_MEMBERS)}")
+        raise UserError(f"space {name!r} lacks {', '.join(missing)}; every space must offer {', '.join(SPACE_MEMBERS)}")
     if ":" in name:
         from diffnag.space_rules import broken_rule
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+MEASUREMENTS = (ROOT / "docs" / "measurements.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
@@ -67,12 +69,17 @@ def test_every_command_of_the_readme_exists():
     modules = set(re.findall(r"python -m diffnag\.(\w+)", README))
     assert modules >= {"search", "generate", "train_score", "train_predictor", "train_surrogate", "list", "data", "embed_datasets"}
     for module in modules:
-        assert (Path(__file__).parents[1] / "diffnag" / f"{module}.py").is_file()
+        assert (ROOT / "diffnag" / f"{module}.py").is_file()
 
 
 def test_figures_come_from_committed_results():
-    """Every result file that the README's table names is there."""
-    named = re.findall(r"experiments/results/([\w.]+)", README)
-    assert named
-    for name in named:
-        assert (Path(__file__).parents[1] / "experiments" / "results" / name).is_file()
+    """Every result file that a page names is there, and the pages say what the files say."""
+    from experiments import measurements, readme
+
+    for page in (README, MEASUREMENTS):
+        named = re.findall(r"experiments/results/([\w.]+)", page)
+        assert named
+        for name in named:
+            assert (ROOT / "experiments" / "results" / name).is_file()
+    assert readme.measured() in README and readme.shipped() in README
+    assert measurements.document() == MEASUREMENTS

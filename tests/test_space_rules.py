@@ -196,8 +196,8 @@ def my_spaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("cls", "sentence"),
     [
-        ("Slots", "lacks name, nodes, .*build; a space must offer name, nodes"),
-        ("Bare", "lacks operators, attention, .*build; a space must offer name, nodes"),
+        ("Slots", "lacks name, nodes, .*build; every space must offer name, nodes"),
+        ("Bare", "lacks operators, attention, .*build; every space must offer name, nodes"),
         ("Nameless", "name must be a word of letters, digits, '.', '_' and '-', and here it came to TypeError"),
         ("Elsewhere", "name must be a word of letters"),
         ("Nowhere", "nodes must be a whole number of at least 1"),
