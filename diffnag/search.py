@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -64,6 +65,8 @@ def main() -> None:
             where = folder if args.storage is None else f"{shown(storage)}, study {name}"
             raise KeyboardInterrupt(f"stopped; {screen.done} are saved in {where}, the same command goes on") from interrupt
         screen.end(result, search.space, folder=folder, finish=finished)
+    if result.best is None:
+        sys.exit(1)  # so that a script does not go on with nothing
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -296,7 +296,7 @@ def test_nothing_is_finished_where_every_evaluation_failed(stripes: Path, tmp_pa
         raise Diverged("the loss is nan after epoch 1")
 
     monkeypatch.setattr(TrainingOracle, "stages", breaks)
-    assert call("--dataset", stripes, "--method", "random", "--budget", "2", "--device", "cpu", "--out", tmp_path) == 0
+    assert call("--dataset", stripes, "--method", "random", "--budget", "2", "--device", "cpu", "--out", tmp_path) == 1
     assert json.loads((tmp_path / "result.json").read_text())["best"] is None and not (tmp_path / "model.pt").exists()
 
 
