@@ -53,7 +53,7 @@ def _generation() -> list[dict[str, Any]]:
     generator = Generator(space, load_denoiser(space))
     predictor = load_predictor("meta", space=space, dataset="cifar10", seed=0)
     rows = []
-    for guidance in ("none", "gradient", "denoised", "particles"):
+    for guidance in ("none", "gradient", "particles"):
         given = None if guidance == "none" else predictor
         made = [generator.generate(N, seed=seed, predictor=given, guidance="auto" if given is None else guidance) for seed in range(RUNS + 1)][1:]
         seconds = float(np.median([item.wall_s for item in made]))
