@@ -12,7 +12,7 @@ from experiments.common import DATASETS, RESULTS
 
 def document() -> str:
     sections = (
-        _generation, _search, _meta_search, _arena, _generators, _few_labels, _awareness, _own_images, _spaces, _ablations, _onnx,
+        _generation, _search, _meta_search, _arena, _noise, _generators, _few_labels, _awareness, _own_images, _spaces, _ablations, _onnx,
         _surrogate, _proxies,
     )  # fmt: skip
     return (
@@ -153,6 +153,24 @@ def _arena() -> str:
         + table(("benchmark", *(f"`{method}`" for method in methods)),
                  [(f"{benchmark}, {protocol}", *(cell(method, (benchmark, protocol)) for method in methods)) for benchmark, protocol in places])
     )  # fmt: skip
+
+
+def _noise() -> str:
+    found = result("table_noise")
+    at = found["labels"]
+
+    def row(task: dict[str, Any]) -> tuple[str, ...]:
+        digits = 2 if abs(task["best"]) >= 1 else 4
+        figures = (f"{task[key]:.{digits}f}" for key in ("std_within", "std_learnt", "best", "ceiling_at_50"))
+        return (f"{task['space']}/{task['task']}", *figures)
+
+    return (
+        "\n## What is chance in the tables\n\nMembers of a canonical class compute the same, were trained apart, and a search pays for one of them: "
+        "how they differ is the draw of the training. Ceiling: mean best validation value of "
+        f"{at} labels of one who knows the means of all classes, smoothed by the process of `gp`; above it is luck. "
+        f"{source('table_noise', 'table_noise.json')}.\n\n"
+        + table(("", "std within classes", "std of all", "best of the table", f"ceiling at {at}"), [row(task) for task in found["rows"]])
+    )
 
 
 def _arena_ablations() -> str:

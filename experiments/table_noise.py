@@ -1,0 +1,96 @@
+"""How much of a table is chance: what copies of one function got, and how high one could get who knew every other label.
+
+    python -m experiments.table_noise
+
+Members of a canonical class compute the same and were trained apart, so how they differ is the draw of their training. A search
+buys one member of a class, and which one is chance too. For each task there are the standard deviation within classes (of those
+whose median is above the table's 30th percentile; equal values count once, as the tables copy values within some classes) and the
+share of it that a forest on the strings explains, classes held out. `ceiling_at_50` is the mean best validation value of 50
+labels when the classes are bought in the order of the process of `gp` fitted to the means of all classes: no search of 50 labels
+knows as much. Above it is luck.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from diffnag import load_space
+from diffnag.arch import ArchBatch
+from diffnag.oracles.columns import Columns
+from diffnag.oracles.table import TableOracle
+from experiments.arena_search import TASKS
+from experiments.common import DATASETS, one_thread, use_reference_data, write_result
+from predictors.gaussian_process import GaussianProcessPredictor
+
+TABLES = {"transnasbench101-micro": TASKS, "nasbench201": DATASETS}
+LABELS, DRAWS = 50, 1000
+FITTED = 1500
+"""Classes that the process is fitted to at the most, drawn at random: its time grows with their cube."""
+LEARNT = 0.3
+"""Quantile of the table below which networks have hardly learnt, and chance is another."""
+
+
+def main() -> None:
+    use_reference_data()
+    one_thread()
+    rows = [row for name, tasks in TABLES.items() for row in _rows(name, tasks)]
+    write_result("table_noise", labels=LABELS, rows=rows)
+
+
+def _rows(name: str, tasks: tuple[str, ...]) -> list[dict[str, Any]]:
+    space, oracle = load_space(name), TableOracle()
+    oracle.setup(space=space)
+    archs = [space.from_str(text) for text in oracle.table.archs]
+    by_key: dict[str, list[int]] = {}
+    for i, arch in enumerate(archs):
+        by_key.setdefault(space.canonical(arch), []).append(i)
+    classes = [np.array(members) for members in by_key.values()]
+    first = [archs[members[0]] for members in classes]
+    strings = ArchBatch.of(archs, space).V.numpy().reshape(len(archs), -1)
+    columns, rows = Columns("table", oracle.table.values), []
+    for task in tasks:
+        y = np.asarray(oracle.table.values[columns.find(task, "val", None)], dtype=np.float64)
+        ranked = np.argsort(-_smoothed(space, first, np.array([y[members].mean() for members in classes])))[:LABELS]
+        rng = np.random.default_rng(0)
+        best = [max(y[rng.choice(classes[c])] for c in ranked) for _ in range(DRAWS)]
+        within, explained = _within(y, classes, strings)
+        rows.append({
+            "space": name, "task": task, "classes": len(classes), "best": float(y.max()), "std_within": within,
+            "std_learnt": float(y[y > np.quantile(y, LEARNT)].std()), "explained_by_strings": explained, "ceiling_at_50": float(np.mean(best)),
+        })  # fmt: skip
+        print(rows[-1], flush=True)
+    return rows
+
+
+def _smoothed(space: Any, archs: list[Any], means: np.ndarray) -> np.ndarray:
+    """What the process of `gp` makes of the means of all classes."""
+    predictor = GaussianProcessPredictor()
+    predictor.setup(space=space, dataset="", seed=0)
+    some = np.random.default_rng(0).permutation(len(archs))[:FITTED]
+    predictor.fit([archs[i] for i in some], means[some])
+    return predictor.predict(archs)[0]
+
+
+def _within(y: np.ndarray, classes: list[np.ndarray], strings: np.ndarray) -> tuple[float, float]:
+    """Standard deviation within classes, and the share of it that the strings explain, in classes held out."""
+    from sklearn.ensemble import RandomForestRegressor
+    from sklearn.model_selection import GroupKFold, cross_val_score
+
+    floor, squares, freedom = np.quantile(y, LEARNT), 0.0, 0
+    inputs, apart, groups = [], [], []
+    for c, members in enumerate(classes):
+        values, places = np.unique(y[members], return_index=True)
+        if len(values) < 2 or np.median(values) <= floor:
+            continue
+        gaps = values - values.mean()
+        squares, freedom = squares + float(gaps @ gaps), freedom + len(values) - 1
+        inputs, apart, groups = [*inputs, strings[members[places]]], [*apart, gaps], [*groups, [c] * len(values)]
+    forest = RandomForestRegressor(100, min_samples_leaf=3, random_state=0, n_jobs=1)
+    shares = cross_val_score(forest, np.concatenate(inputs), np.concatenate(apart), cv=GroupKFold(5), groups=np.concatenate(groups))
+    return (squares / freedom) ** 0.5, float(np.mean(shares))
+
+
+if __name__ == "__main__":
+    main()
