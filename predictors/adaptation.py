@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 from scipy.linalg import cho_solve, solve_triangular
 
-if TYPE_CHECKING:
-    from threadpoolctl import ThreadpoolController
+from predictors.blas import one_thread
 
 GAIN_STD, SHIFT_STD = 0.3, 1.0
 """Normal prior of the gain around 1 and of the shift around 0, of standardised labels on standardised scores."""
@@ -81,15 +79,16 @@ class Adaptation:
         self._p_spread = float(prior.std()) if self._informed and prior.std() > 1e-9 else 1.0
         self._p = self._standard(prior)
         self._x = self._inputs(self._p, features)
-        distances = [_squared_distances(x, x) for x in self._x]
         theta = np.array([*(np.log(LENGTH[0]) for _ in self._x), np.log(AMPLITUDE[0]), np.log(NOISE[0]), POWER[0]])
         self.log_evidence = 0.0
-        if self._informed:
-            theta, self.log_evidence = _most_probable(theta, distances, self._p, y)
-        self._theta = theta
-        self._warp = Warp.of(y, float(theta[-1])) if self._informed else Warp(float(y.mean()), 1.0, 1.0, 0.0, 1.0)
-        self._factor = _factor(distances, self._p, theta)
-        self._weights = cho_solve((self._factor, True), self._warp(y) - self._p)
+        with one_thread():
+            distances = [_squared_distances(x, x) for x in self._x]
+            if self._informed:
+                theta, self.log_evidence = _most_probable(theta, distances, self._p, y)
+            self._theta = theta
+            self._warp = Warp.of(y, float(theta[-1])) if self._informed else Warp(float(y.mean()), 1.0, 1.0, 0.0, 1.0)
+            self._factor = _factor(distances, self._p, theta)
+            self._weights = cho_solve((self._factor, True), self._warp(y) - self._p)
 
     def predict(self, prior: np.ndarray, features: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation `(b,)` of a new label, its noise included, in the units of `y`.
@@ -111,7 +110,8 @@ class Adaptation:
     def _latent(self, prior: np.ndarray, features: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of a new label's t, `(b,)` each."""
         blocks = [slice(i, i + BLOCK) for i in range(0, len(prior), BLOCK)]
-        parts = [self._block(np.asarray(prior[block], dtype=np.float64), [group[block] for group in features]) for block in blocks]
+        with one_thread():
+            parts = [self._block(np.asarray(prior[block], dtype=np.float64), [group[block] for group in features]) for block in blocks]
         return np.concatenate([mean for mean, _ in parts]), np.concatenate([std for _, std in parts])
 
     def _block(self, prior: np.ndarray, features: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -181,16 +181,8 @@ def _most_probable(start: np.ndarray, distances: Sequence[np.ndarray], p: np.nda
 
     bounds = [*((-2.5, 3.0) for _ in distances), (-5.0, 2.0), (-4.0, 1.0), (0.0, 4.0)]
     evidence = _Evidence(start, distances, p, y)
-    with _blas().limit(limits=1, user_api="blas"):  # matrices this small only wait for each other's threads
-        found = minimize(evidence, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": STEPS})
+    found = minimize(evidence, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": STEPS})
     return found.x, -float(found.fun)
-
-
-@lru_cache(maxsize=1)
-def _blas() -> ThreadpoolController:
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
 
 
 def _covariance(distances: Sequence[np.ndarray], p: np.ndarray, q: np.ndarray, theta: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ from diffnag.errors import UserError
 from diffnag.files import PRETRAINED
 from diffnag.sde import from_json, to_json
 from predictors.adaptation import Adaptation, DoubtfulAdaptation
+from predictors.blas import one_thread
 from predictors.meta_network import CleanNetwork, MetaConfig, NoisyNetwork
 from predictors.meta_training import Features, Schedule
 from predictors.path_features import Groups, PathFeatures
@@ -169,7 +170,8 @@ class MetaPredictor:
         prior, phi, features = self._pool
         mean, _ = self._adaptation.predict(prior, features)
         columns = np.column_stack([phi, np.ones(len(phi))])
-        solution = np.linalg.lstsq(columns, mean, rcond=1e-6)[0]
+        with one_thread():
+            solution = np.linalg.lstsq(columns, mean, rcond=1e-6)[0]
         self._weight = torch.as_tensor(solution[:-1], dtype=torch.float32)
         self._bias = torch.as_tensor(solution[-1], dtype=torch.float32)
 
