@@ -123,11 +123,16 @@ def _practice(speed: dict[str, Any]) -> list[Row]:
     most = max(row["workers"] for row in workers["rows"])
     shares = (f"{row['share_of_one_worker']:.2f} ({row['method']}, {row['storage']})" for row in workers["rows"] if row["workers"] == most)
     timed = _source("speed", "speed.json")
+    slowest: dict[str, float] = {}
+    for row in speed["choosing"]:
+        slowest[row["predictor"]] = max(slowest.get(row["predictor"], 0), row["median_s"])
     return [
         ("`search --dataset digits --predictor meta`, test accuracy of the trained network, 5 seeds",
          f"{percent(min(accuracy))} to {percent(max(accuracy))} %", _source("own_images", "own_images.json")),
         (f"wall time of {most} workers against one, {workers['labels']} labels of an oracle of {workers['oracle_seconds']:g} s",
          ", ".join(shares), _source("workers", "workers.json")),
+        ("choosing one label of a search on NAS-Bench-201, median, the slowest of three datasets",
+         "; ".join(f"`{name}` {seconds:.2f} s" for name, seconds in slowest.items()), timed),
         ("architectures a second: unguided; guided by gradient; by particles",
          f"{rate['none']:,.0f}; {rate['gradient']:,.0f}; {rate['particles']:,.0f}", timed),
         ("default search for CIFAR-10, whole command, surrogate; table oracle",
