@@ -13,6 +13,7 @@ from typing import Any
 from diffnag.files import PRETRAINED
 from diffnag.meta_dataset import CROSSED, TRAINING, read
 from experiments import measurements
+from experiments.arena_results import OURS
 from experiments.common import DATASETS
 from experiments.measurements import percent, result, table, weights
 
@@ -65,28 +66,31 @@ def _searches() -> list[Row]:
     """Labels paid for against what is found."""
     arena = {(row["benchmark"], row["protocol"], row["method"]): row for row in result("bo_benchmark")["rows"]}
     meta = {(row["method"], row["dataset"]): row for row in result("meta_search")["rows"]}
-    baselines = ("evolution", "local-search", "random")
+    cells, wirings = "nasbench201/cifar10", "nasbench101/cifar10"
+
+    def others(benchmark: str, told: Callable[[str], str]) -> str:
+        return "; ".join(f"{method} {told(method)}" for name, protocol, method in arena if (name, protocol) == (benchmark, "T") and method != OURS)
 
     def labels(method: str) -> str:
         return _three(lambda dataset: arena[f"nasbench201/{dataset}", "T", method]["median_labels_to_optimum"])
 
     def after_150(method: str) -> str:
-        return f"{arena['nasbench101/cifar10', 'T', method]['mean_best_at']['150']:.2f}"
+        return f"{arena[wirings, 'T', method]['mean_best_at']['150']:.2f}"
 
     def best_of(method: str) -> str:
         return _three(lambda dataset: f"{meta[method, dataset]['mean_best_at']['10']:.2f}")
 
     found = _source("bo_benchmark", "bo_benchmark.md")
-    scratch, wired = arena["nasbench201/cifar10", "T", "diffnag"], arena["nasbench101/cifar10", "T", "diffnag"]
+    scratch, wired = arena[cells, "T", OURS], arena[wirings, "T", OURS]
     return [
         (f"labels to the best test accuracy of NAS-Bench-201 from scratch, median of {scratch['seeds']} searches (—: fewer than half find it)",
-         f"**{labels('diffnag')}**; " + "; ".join(f"{name} {labels(name)}" for name in baselines), found),
+         f"**{labels(OURS)}**; {others(cells, labels)}", found),
         (f"the same with the tables of the other datasets (`--predictor meta`), {meta['meta', 'cifar10']['runs']} searches",
          f"**{_three(lambda dataset: meta['meta', dataset]['median_labels_to_optimum'])}**", _source("meta_search", "meta_search.json")),
         ("best test accuracy after 10 labels, %, with no table of the space (`--predictor meta-only`), and from scratch",
          f"**{best_of('meta-only')}**; {best_of('gp')}", _source("meta_search", "meta_search.json")),
         (f"best test accuracy on NAS-Bench-101 after 150 labels, %, mean of {wired['seeds']} searches (best cell {wired['optimum']:.2f})",
-         f"**{after_150('diffnag')}**; " + "; ".join(f"{name} {after_150(name)}" for name in baselines), found),
+         f"**{after_150(OURS)}**; {others(wirings, after_150)}", found),
     ]  # fmt: skip
 
 
