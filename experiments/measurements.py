@@ -12,7 +12,7 @@ from experiments.common import DATASETS, RESULTS
 
 def document() -> str:
     sections = (
-        _generation, _search, _meta_search, _arena, _noise, _generators, _few_labels, _awareness, _own_images, _spaces, _ablations, _onnx,
+        _generation, _search, _meta_search, _arena, _arena_ablations, _noise, _generators, _few_labels, _awareness, _own_images, _spaces, _ablations, _onnx,
         _surrogate, _proxies,
     )  # fmt: skip
     return (
