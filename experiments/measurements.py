@@ -12,8 +12,8 @@ from experiments.common import DATASETS, RESULTS
 
 def document() -> str:
     sections = (
-        _generation, _search, _meta_search, _arena, _arena_ablations, _noise, _generators, _few_labels, _awareness, _own_images, _spaces, _ablations, _onnx,
-        _surrogate, _proxies,
+        _generation, _search, _meta_search, _arena, _arena_ablations, _noise, _generators, _few_labels, _awareness, _own_images,
+        _spaces, _ablations, _onnx, _surrogate, _proxies,
     )  # fmt: skip
     return (
         "# Measurements\n\nWritten by `python -m experiments.readme` from the result files it names; commands are `python -m ...`. The tables of "
@@ -51,6 +51,11 @@ def median(row: dict[str, Any]) -> str:
     """Labels to the optimum, in brackets; nothing where fewer than half the searches find it."""
     labels = row["median_labels_to_optimum"]
     return "" if labels is None else f" ({labels:g})"
+
+
+def figure(value: float, best: float) -> str:
+    """As many digits as tell apart what is near the `best`: accuracies in %, or losses below 1."""
+    return f"{value:.{2 if abs(best) >= 1 else 4}f}"
 
 
 def _generation() -> str:
@@ -142,7 +147,7 @@ def _arena() -> str:
         row = rows.get((*place, method))
         if row is None:
             return ""
-        best = f"{row['mean_best_at']['64']:.2f} / {row['mean_best_at']['192']:.2f}"
+        best = " / ".join(figure(row["mean_best_at"][at], row["optimum"]) for at in ("64", "192"))
         return best + median(row) + ("" if row["seeds"] == 100 else f", {row['seeds']} seeds")
 
     return (
@@ -160,8 +165,7 @@ def _noise() -> str:
     at = found["labels"]
 
     def row(task: dict[str, Any]) -> tuple[str, ...]:
-        digits = 2 if abs(task["best"]) >= 1 else 4
-        figures = (f"{task[key]:.{digits}f}" for key in ("std_within", "std_learnt", "best", "ceiling_at_50"))
+        figures = (figure(task[key], task["best"]) for key in ("std_within", "std_learnt", "best", "ceiling_at_50"))
         return (f"{task['space']}/{task['task']}", *figures)
 
     return (
