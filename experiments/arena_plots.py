@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from diffnag.files import written_whole
-from experiments.arena_results import OURS, Entry
+from experiments.arena_results import OURS, REFERENCE, Entry
 from experiments.arena_search import METHODS
 
 COLUMNS = 4
 CONFIDENCE = 1.96
 """Standard errors that a band of 95 % reaches to either side."""
+NAME_INCHES, LINE_INCHES = 0.075, 0.6
+"""Width of a letter of the legend, and of what stands beside a name."""
 COLOURS = {name: f"C{k}" for k, name in enumerate(METHODS)} | {"random": "0.55"}
 """The same in every picture."""
 
@@ -44,8 +46,8 @@ def draw(entries: Sequence[Entry], protocol: str, path: Path) -> Path | None:
             regret = entry.identity["optimum"] - entry.curves()
             labels, mean = np.arange(1, regret.shape[1] + 1), regret.mean(0)
             error = regret.std(0, ddof=1) / len(regret) ** 0.5 if len(regret) > 1 else np.zeros_like(mean)
-            colour = COLOURS.get(entry.method, f"C{methods.index(entry.method)}")
-            lines[entry.method], = place.plot(labels, mean, color=colour, lw=2.0 if entry.method == OURS else 1.2)
+            colour = COLOURS.get(entry.method) or pyplot.get_cmap("tab20")(methods.index(entry.method))
+            lines[entry.method], = place.plot(labels, mean, color=colour, lw=2.0 if entry.method in (OURS, REFERENCE) else 1.2)
             place.fill_between(labels, mean - CONFIDENCE * error, mean + CONFIDENCE * error, color=colour, alpha=0.2, lw=0)
             floor = min(floor, *mean[mean > 0])
         place.set(title=benchmark, yscale="log", xlim=(1, None))
@@ -55,7 +57,8 @@ def draw(entries: Sequence[Entry], protocol: str, path: Path) -> Path | None:
     unit = "validation" if protocol == "V" else "test"
     figure.supxlabel("labels", fontsize=10)
     figure.supylabel(f"regret ({unit})", fontsize=10)
-    figure.legend(lines.values(), lines, loc="outside upper center", ncols=min(len(lines), 7), fontsize=9, frameon=False)
+    abreast = int(figure.get_figwidth() / (NAME_INCHES * max(map(len, lines)) + LINE_INCHES))
+    figure.legend(lines.values(), lines, loc="outside upper center", ncols=max(1, min(len(lines), abreast)), fontsize=9, frameon=False)
     with written_whole(path) as temporary:
         figure.savefig(temporary, dpi=110, metadata={"Software": None})
     pyplot.close(figure)

@@ -17,7 +17,8 @@ from diffnag.files import written_whole
 AT = (25, 50, 64, 100, 150, 192)
 TESTED = ("64", "192")
 """Of these the table tells p, as far as the budget reaches."""
-OURS = "diffnag"
+OURS, REFERENCE = "diffnag", "reference"
+"""What the others are compared with: among methods, and among variations."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from experiments.arena_results import REFERENCE
 from experiments.common import DATASETS
 from experiments.draws import MUTATED, Draws
 
@@ -56,7 +57,7 @@ METHODS: Mapping[str, Contender] = {
     "gp-enumerate": Contender("gp-enumerate"),
 }
 VARIATIONS: Mapping[str, Contender] = {
-    "reference": Contender("diffnag", GUIDED),
+    REFERENCE: Contender("diffnag", GUIDED),
     **{f"acquisition {name}": Contender("diffnag", {**GUIDED, "acquisition": name}) for name in ("ei", "pi", "ts")},
     "generator unguided": Contender("diffnag", {**GUIDED, "scale": 0.0}),
     **{f"generator {name}": Contender("diffnag", GUIDED, draws=name) for name in MUTATED},

@@ -31,7 +31,7 @@ from diffnag.errors import UserError
 from diffnag.files import check_writable, write_json, written_whole
 from diffnag.search_loop.workers import end_with_parent
 from experiments import arena_plots, arena_results, arena_search
-from experiments.arena_results import Entry
+from experiments.arena_results import OURS, REFERENCE, Entry
 from experiments.arena_search import BENCHMARKS, METHODS, VARIATIONS, Contender
 from experiments.common import RESULTS, about, one_thread, use_reference_data
 
@@ -129,7 +129,7 @@ def _report(out: Path, order: tuple[str, ...]) -> None:
     if not entries:
         return
     begin = time.perf_counter()
-    ours = "reference" if any(entry.method == "reference" for entry in entries) else arena_results.OURS
+    ours = REFERENCE if any(entry.method == REFERENCE for entry in entries) else OURS
     rows = [entry.row() for entry in entries]
     tests = arena_results.paired_tests(entries, ours=ours)
     hours = sum(run["seconds"] for entry in entries for run in entry.runs.values()) / 3600
