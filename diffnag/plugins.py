@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, cast
 
@@ -50,13 +51,16 @@ def load_class(kind: str, name: str) -> type[Any]:
 
 def _make(kind: str, name: str, members: tuple[str, ...]) -> Any:
     cls = load_class(kind, name)
-    missing = [member for member in members if not hasattr(cls, member)]
-    if missing:
-        raise UserError(f"{kind} {name!r} lacks {', '.join(missing)}; every {kind} must offer {', '.join(members)}")
+    _refuse_without([member for member in members if not hasattr(cls, member)], kind, name, members)
     try:
         return cls()
     except Exception as error:  # a user's class may fail in any way
         raise UserError(f"{kind} {name!r} cannot be made without arguments: {type(error).__name__}: {error}") from error
+
+
+def _refuse_without(missing: Sequence[str], kind: str, name: str, members: Sequence[str]) -> None:
+    if missing:
+        raise UserError(f"{kind} {name!r} lacks {', '.join(missing)}; every {kind} must offer {', '.join(members)}")
 
 
 SPACE_MEMBERS = (
@@ -72,8 +76,9 @@ def load_space(name: str) -> SearchSpace:
     `diffnag.testing` tells more.
     """
     space = cast("SearchSpace", _make("space", name, ()))
-    if missing := [member for member in SPACE_MEMBERS if not hasattr(type(space), member) and member not in getattr(space, "__dict__", ())]:
-        raise UserError(f"space {name!r} lacks {', '.join(missing)}; every space must offer {', '.join(SPACE_MEMBERS)}")
+    own = getattr(space, "__dict__", ())
+    missing = [member for member in SPACE_MEMBERS if not hasattr(type(space), member) and member not in own]
+    _refuse_without(missing, "space", name, SPACE_MEMBERS)
     if ":" in name:
         from diffnag.space_rules import broken_rule
 

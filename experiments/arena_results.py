@@ -170,6 +170,11 @@ def _rounded(value: float) -> float | None:
     return round(float(value), 5) if np.isfinite(value) else None
 
 
+def figure(value: float | None, best: float) -> str:
+    """With as many digits as tell apart what is near the `best`: accuracies in %, or losses below 1. Nothing for None."""
+    return "" if value is None else f"{value:.{2 if abs(best) >= 1 else 4}f}"
+
+
 def table(rows: Sequence[Mapping[str, Any]], tests: Sequence[Mapping[str, Any]], *, ours: str = OURS) -> str:
     """Markdown: a table for each benchmark and protocol."""
     p = {(test["benchmark"], test["against"], test["protocol"]): test for test in tests}
@@ -178,15 +183,11 @@ def table(rows: Sequence[Mapping[str, Any]], tests: Sequence[Mapping[str, Any]],
         own = [row for row in rows if (row["benchmark"], row["protocol"]) == (benchmark, protocol)]
         at = list(own[0]["mean_best_at"])
         tested_at = [m for m in TESTED if m in at] or at[-1:]
-        digits = 2 if abs(own[0]["optimum"]) >= 1 else 4  # accuracies in %, or losses
-
-        def figure(value: float | None, digits: int = digits) -> str:
-            return "" if value is None else f"{value:.{digits}f}"
-
+        optimum = own[0]["optimum"]
         told = "mean best validation value" if protocol == "V" else "mean best test value"
         lines = [
             f"## {benchmark}, protocol {protocol}", "",
-            f"The {told} after so many labels (standard error). `found`: searches that bought the optimum, {own[0]['optimum']:g}, "
+            f"The {told} after so many labels (standard error). `found`: searches that bought the optimum, {optimum:g}, "
             f"and the median of the labels it took. {'`test`: of the best by validation, at the end. ' if protocol == 'V' else ''}"
             f"`s`: of one core, a label. `p`: of the paired test of `{ours}` at {' / '.join(tested_at)} labels.", "",
             f"| method | seeds | {' | '.join(at)} | {'test | ' if protocol == 'V' else ''}found | median | s | p |",
@@ -194,9 +195,10 @@ def table(rows: Sequence[Mapping[str, Any]], tests: Sequence[Mapping[str, Any]],
         ]  # fmt: skip
         for row in own:
             best = [
-                figure(row["mean_best_at"][m]) + ("" if (error := row["stderr_at"][m]) is None else f" ({figure(error)})") for m in at
+                figure(row["mean_best_at"][m], optimum) + ("" if (error := row["stderr_at"][m]) is None else f" ({figure(error, optimum)})")
+                for m in at
             ]
-            tested = [figure(row["mean_test_at"][at[-1]])] if protocol == "V" else []
+            tested = [figure(row["mean_test_at"][at[-1]], optimum)] if protocol == "V" else []
             test = p.get((benchmark, row["method"], protocol))
             median = row["median_labels_to_optimum"]
             cells = [

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from diffnag.files import PRETRAINED
-from experiments.common import DATASETS, RESULTS
+from experiments.arena_results import figure
+from experiments.common import DATASETS, read_result
 
 
 def document() -> str:
@@ -20,10 +21,6 @@ def document() -> str:
         "NAS-Bench-201 are v1_0 where nothing else is said. Words are those of the [README](../README.md#words).\n"
         + "".join(section() for section in sections)
     )
-
-
-def result(name: str) -> dict[str, Any]:
-    return json.loads((RESULTS / f"{name}.json").read_text())
 
 
 def source(command: str, name: str, folder: str = "../experiments/results") -> str:
@@ -53,13 +50,8 @@ def median(row: dict[str, Any]) -> str:
     return "" if labels is None else f" ({labels:g})"
 
 
-def figure(value: float, best: float) -> str:
-    """As many digits as tell apart what is near the `best`: accuracies in %, or losses below 1."""
-    return f"{value:.{2 if abs(best) >= 1 else 4}f}"
-
-
 def _generation() -> str:
-    generation, search = result("transfer_generation")["rows"], result("transfer_search")["rows"]
+    generation, search = read_result("transfer_generation")["rows"], read_result("transfer_search")["rows"]
     return (
         "\n## Generated with no label of the target\n\n256 samples at the default scale 3, accuracies over the *distinct* architectures; "
         "`ranked`: unguided samples made in the same time, ranked by the same predictor, as many kept. "
@@ -78,7 +70,7 @@ def _generation() -> str:
 
 
 def _search() -> str:
-    search = result("transfer_search")["rows"]
+    search = read_result("transfer_search")["rows"]
     return (
         "\n## Search with labels of other datasets\n\nTable oracle, protocol T (the reward is mean test accuracy), 30 labels, 20 seeds: mean "
         "best, and in brackets the median number of labels to the optimum where half the seeds find it. `copy-rank` needs no model: all "
@@ -103,7 +95,12 @@ def _best(row: dict[str, Any]) -> str:
 def _sources(search: Sequence[Any], method: str, datasets: Sequence[str] = DATASETS) -> str:
     """Labels of other datasets behind a method, as the target allows."""
     counts = [row["labels_source"] for row in search if row["method"] == method and row["dataset"] in datasets]
-    return f"{min(counts):,}" + (f" to {max(counts):,}" if max(counts) > min(counts) else "")
+    return _span(counts)
+
+
+def _span(counts: Sequence[int]) -> str:
+    """The least to the most, or the one that all are."""
+    return " to ".join(f"{count:,}" for count in sorted({min(counts), max(counts)}))
 
 
 def _said_of_guidance(generation: Sequence[Any]) -> str:
@@ -121,7 +118,7 @@ def _said_of_copy_rank(search: Sequence[Any]) -> str:
 
 def _meta_search() -> str:
     """Of all training and search seeds."""
-    rows = result("meta_search")["rows"]
+    rows = read_result("meta_search")["rows"]
     found = {(row["method"], row["dataset"]): row for row in rows}
     methods = list(dict.fromkeys(row["method"] for row in rows))
 
@@ -139,7 +136,7 @@ def _meta_search() -> str:
 
 def _arena() -> str:
     """Of the arena what is under protocol T with the labels to the optimum, and under V after the most labels."""
-    rows = {(row["benchmark"], row["protocol"], row["method"]): row for row in result("bo_benchmark")["rows"]}
+    rows = {(row["benchmark"], row["protocol"], row["method"]): row for row in read_result("bo_benchmark")["rows"]}
     places = list(dict.fromkeys((benchmark, protocol) for benchmark, protocol, _ in rows))
     methods = list(dict.fromkeys(method for *_, method in rows))
 
@@ -161,7 +158,7 @@ def _arena() -> str:
 
 
 def _noise() -> str:
-    found = result("table_noise")
+    found = read_result("table_noise")
     at = found["labels"]
 
     def row(task: dict[str, Any]) -> tuple[str, ...]:
@@ -171,7 +168,8 @@ def _noise() -> str:
     return (
         "\n## What is chance in the tables\n\nMembers of a canonical class compute the same, were trained apart, and a search pays for one of them: "
         "how they differ is the draw of the training. Ceiling: mean best validation value of "
-        f"{at} labels of one who knows the means of all classes, smoothed by the process of `gp`; above it is luck. "
+        f"{at} labels of one who knows the means of all classes, or of {found['fitted']:,} where there are more, and asks the process of "
+        "`gp` for the best of all; above it is luck. "
         f"{source('table_noise', 'table_noise.json')}.\n\n"
         + table(("", "std within classes", "std of all", "best of the table", f"ceiling at {at}"), [row(task) for task in found["rows"]])
     )
@@ -179,20 +177,18 @@ def _noise() -> str:
 
 def _arena_ablations() -> str:
     """Of the arena's variations what is under protocol T."""
-    rows = {(row["benchmark"], row["method"]): row for row in result("bo_benchmark_ablations")["rows"] if row["protocol"] == "T"}
+    rows = {(row["benchmark"], row["method"]): row for row in read_result("bo_benchmark_ablations")["rows"] if row["protocol"] == "T"}
     benchmarks, methods = (list(dict.fromkeys(key[k] for key in rows)) for k in (0, 1))
 
     def cell(row: dict[str, Any] | None) -> str:
         return f"{row['mean_best_at']['25']:.2f} / {row['mean_best_at']['64']:.2f}{median(row)}" if row else ""
 
     def labels_source(method: str) -> str:
-        counts = [rows[benchmark, method]["labels_source"] for benchmark in benchmarks if (benchmark, method) in rows]
-        return " / ".join(f"{count:,}" for count in dict.fromkeys(counts))
+        return _span([rows[benchmark, method]["labels_source"] for benchmark in benchmarks if (benchmark, method) in rows])
 
-    seeds = sorted({row["seeds"] for row in rows.values()})
     return (
         "\n## Parts of the loop left out or exchanged\n\nVariations of `diffnag` in the arena, each with one part changed, protocol T, "
-        f"{' to '.join(str(count) for count in seeds[:1] + seeds[1:][-1:])} seeds: mean best after 25 / 64 labels, in brackets the median number "
+        f"{_span([row['seeds'] for row in rows.values()])} seeds: mean best after 25 / 64 labels, in brackets the median number "
         "of labels to the optimum where half the searches find it. "
         f"{source('bo_benchmark --ablations', 'bo_benchmark_ablations.md')} has the spreads and paired tests.\n\n"
         + table(
@@ -210,7 +206,7 @@ SEARCHED_FOR = {
 
 def _generators() -> str:
     """Searches by where their candidates come from."""
-    found = {(row["space"], row["row"]): row for row in result("generators")["rows"]}
+    found = {(row["space"], row["row"]): row for row in read_result("generators")["rows"]}
     spaces, names = (list(dict.fromkeys(key[k] for key in found)) for k in (0, 1))
 
     def cell(space: str, name: str) -> str:
@@ -226,7 +222,7 @@ def _generators() -> str:
 
 
 def _few_labels() -> str:
-    rows = [row for row in result("few_labels")["rows"] if (row["dataset"], row["split"]) == ("cifar10", "test")]
+    rows = [row for row in read_result("few_labels")["rows"] if (row["dataset"], row["split"]) == ("cifar10", "test")]
     counts = sorted({row["labels_target"] for row in rows if row["labels_target"]})
     tau = {(row["method"], row["labels_target"]): row["tau"] for row in rows}
     names = {"gp": "none", "gp+proxies": "none", "random-forest": "none", "mlp": "none", "meta+adaptation": "sister-tables",
@@ -243,7 +239,7 @@ def _few_labels() -> str:
 
 
 def _awareness() -> str:
-    analysis, found = result("meta_dataset_analysis"), result("dataset_awareness")["content"]["awareness"]
+    analysis, found = read_result("meta_dataset_analysis"), read_result("dataset_awareness")["content"]["awareness"]
     share = analysis["variance_share"]
     meaning = {"a": "no task input", "b": "descriptors", "c": "and images", "d": "another task's"}
 
@@ -274,7 +270,7 @@ def _awareness() -> str:
 
 
 def _own_images() -> str:
-    found = result("own_images")
+    found = read_result("own_images")
     digits, photos = found["digits"], found["photos"]
     accuracy, wall, cpu = ([row[key] for row in digits] for key in ("test_accuracy", "wall_s", "cpu_s"))
     text = (
@@ -310,7 +306,7 @@ def _spaces() -> str:
 
 def _wiring() -> str:
     """Samples of the space whose wiring varies."""
-    samples = result("generation_quality")["spaces"]["nasbench101"]["samples"]
+    samples = read_result("generation_quality")["spaces"]["nasbench101"]["samples"]
     ours, floor, alone = (samples[name] for name in ("dpmpp, 20 evaluations", "random draws", "independent entries"))
     return (
         f"\nWhere the wiring varies: of NAS-Bench-101 {percent(ours['validity'])} % of 1,024 samples are valid, {percent(ours['uniqueness'])} % "
@@ -323,7 +319,7 @@ def _wiring() -> str:
 
 def _ablations() -> str:
     """Of all spaces for which they are measured."""
-    found = {name: space["ablations"] for name, space in result("generation_quality")["spaces"].items() if space.get("ablations")}
+    found = {name: space["ablations"] for name, space in read_result("generation_quality")["spaces"].items() if space.get("ablations")}
     names = list(dict.fromkeys(name for rows in found.values() for name in rows))
     return (
         "\n## Parts left out\n\nRaw validity in %, mean of three trainings of 1,500 steps, otherwise as the shipped networks were trained.\n\n"
@@ -332,7 +328,7 @@ def _ablations() -> str:
 
 
 def _onnx() -> str:
-    found = result("onnx_export")["largest"]
+    found = read_result("onnx_export")["largest"]
     worst = max(found, key=lambda name: found[name]["difference"])
     (count,) = {row["architectures"] for row in found.values()}
     return (
@@ -360,7 +356,7 @@ def _surrogate() -> str:
 
 
 def _proxies() -> str:
-    found = {(row["predictor"], row["space"], row["dataset"]): row for row in result("proxies")["ranking"]}
+    found = {(row["predictor"], row["space"], row["dataset"]): row for row in read_result("proxies")["ranking"]}
     names = list(dict.fromkeys(name for name, *_ in found))
     trans = (("transnasbench101-micro", "class_scene"), ("transnasbench101-macro", "class_scene"))
     places = (("nasbench201", "cifar10"), ("nasbench101", "cifar10"), *trans)

@@ -14,8 +14,8 @@ from diffnag.files import PRETRAINED
 from diffnag.meta_dataset import CROSSED, TRAINING, read
 from experiments import measurements
 from experiments.arena_results import OURS
-from experiments.common import DATASETS
-from experiments.measurements import percent, result, table, weights
+from experiments.common import DATASETS, read_result
+from experiments.measurements import percent, table, weights
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def measured() -> str:
-    speed = result("speed")
+    speed = read_result("speed")
     return (
         f"{speed['cores']} CPU cores, torch {speed['torch'].split('+')[0]}; three figures are CIFAR-10 / CIFAR-100 / ImageNet16-120 of "
         "NAS-Bench-201 (v1_0).\n\n"
@@ -64,8 +64,8 @@ Row = tuple[str, str, str]
 
 def _searches() -> list[Row]:
     """Labels paid for against what is found."""
-    arena = {(row["benchmark"], row["protocol"], row["method"]): row for row in result("bo_benchmark")["rows"]}
-    meta = {(row["method"], row["dataset"]): row for row in result("meta_search")["rows"]}
+    arena = {(row["benchmark"], row["protocol"], row["method"]): row for row in read_result("bo_benchmark")["rows"]}
+    meta = {(row["method"], row["dataset"]): row for row in read_result("meta_search")["rows"]}
     cells, wirings = "nasbench201/cifar10", "nasbench101/cifar10"
 
     def others(benchmark: str, told: Callable[[str], str]) -> str:
@@ -96,7 +96,7 @@ def _searches() -> list[Row]:
 
 def _generation() -> list[Row]:
     """Samples and guidance, before any search."""
-    generation, quality = result("transfer_generation")["rows"], result("generation_quality")
+    generation, quality = read_result("transfer_generation")["rows"], read_result("generation_quality")
     gain = {(row["predictor"], row["dataset"]): row["gain"] for row in generation if row["scale"] == 3}
     valid = {name: space["samples"]["dpmpp, 20 evaluations"]["validity"] for name, space in quality["spaces"].items()}
     law = [row for row in quality["law"] if row["scale"] <= 4]
@@ -104,7 +104,7 @@ def _generation() -> list[Row]:
         kind: max(abs(row[f"{kind}_mean_z"] - row["exact_mean_z"]) for row in law if row["scale"] <= most)
         for kind, most in (("gradient", 1), ("particles", 4))
     }
-    awareness = next(d for d in result("dataset_awareness")["content"]["awareness"]["differences"] if d["pair"] == "c - a")["tau"]
+    awareness = next(d for d in read_result("dataset_awareness")["content"]["awareness"]["differences"] if d["pair"] == "c - a")["tau"]
     return [
         ("test accuracy of generated architectures above the mean of the space, points, with no label of the target: `meta`; `meta-only`",
          "; ".join(_three(lambda dataset, name=name: f"{gain[name, dataset]:+.2f}") for name in ("meta", "meta-only")),
@@ -121,9 +121,9 @@ def _generation() -> list[Row]:
 
 def _practice(speed: dict[str, Any]) -> list[Row]:
     """Own images, and how long things take."""
-    accuracy = [row["test_accuracy"] for row in result("own_images")["digits"]]
+    accuracy = [row["test_accuracy"] for row in read_result("own_images")["digits"]]
     rate = {row["guidance"]: row["archs_per_s"] for row in speed["generation"]}
-    workers = result("workers")
+    workers = read_result("workers")
     most = max(row["workers"] for row in workers["rows"])
     shares = (f"{row['share_of_one_worker']:.2f} ({row['method']}, {row['storage']})" for row in workers["rows"] if row["workers"] == most)
     timed = _source("speed", "speed.json")

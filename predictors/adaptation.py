@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 from scipy.linalg import cho_solve, solve_triangular
 
-from predictors.blas import one_thread
+from predictors.blas import one_blas_thread
 
 GAIN_STD, SHIFT_STD = 0.3, 1.0
 """Normal prior of the gain around 1 and of the shift around 0, of standardised labels on standardised scores."""
@@ -81,7 +81,7 @@ class Adaptation:
         self._x = self._inputs(self._p, features)
         theta = np.array([*(np.log(LENGTH[0]) for _ in self._x), np.log(AMPLITUDE[0]), np.log(NOISE[0]), POWER[0]])
         self.log_evidence = 0.0
-        with one_thread():
+        with one_blas_thread():
             distances = [_squared_distances(x, x) for x in self._x]
             if self._informed:
                 theta, self.log_evidence = _most_probable(theta, distances, self._p, y)
@@ -110,7 +110,7 @@ class Adaptation:
     def _latent(self, prior: np.ndarray, features: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of a new label's t, `(b,)` each."""
         blocks = [slice(i, i + BLOCK) for i in range(0, len(prior), BLOCK)]
-        with one_thread():
+        with one_blas_thread():
             parts = [self._block(np.asarray(prior[block], dtype=np.float64), [group[block] for group in features]) for block in blocks]
         return np.concatenate([mean for mean, _ in parts]), np.concatenate([std for _, std in parts])
 

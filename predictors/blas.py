@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
 
-def one_thread() -> AbstractContextManager[object]:
+def one_blas_thread() -> AbstractContextManager[object]:
     """Within it numpy's and scipy's BLAS has one thread, torch as many as before.
 
     For the small matrices of few labels: more threads wait for each other, and when done spin for a while in the way of torch's.

@@ -24,7 +24,7 @@ from diffnag.errors import UserError
 from diffnag.files import PRETRAINED
 from diffnag.sde import from_json, to_json
 from predictors.adaptation import Adaptation, DoubtfulAdaptation
-from predictors.blas import one_thread
+from predictors.blas import one_blas_thread
 from predictors.meta_network import CleanNetwork, MetaConfig, NoisyNetwork
 from predictors.meta_training import Features, Schedule
 from predictors.path_features import Groups, PathFeatures
@@ -170,7 +170,7 @@ class MetaPredictor:
         prior, phi, features = self._pool
         mean, _ = self._adaptation.predict(prior, features)
         columns = np.column_stack([phi, np.ones(len(phi))])
-        with one_thread():
+        with one_blas_thread():
             solution = np.linalg.lstsq(columns, mean, rcond=1e-6)[0]
         self._weight = torch.as_tensor(solution[:-1], dtype=torch.float32)
         self._bias = torch.as_tensor(solution[-1], dtype=torch.float32)
