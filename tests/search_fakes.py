@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -68,6 +69,15 @@ class LoggedOracle(ToyOracle):
         handle = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(handle, f"{what} {NASBench201().canonical(arch)}\n".encode())
         os.close(handle)
+
+
+class SlowToLeave(ToyOracle):
+    """Its process takes a second to end, and writes a file when it begins to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        atexit.register(time.sleep, 1)
+        atexit.register(Path(os.environ["TOY_ORACLE_LEAVES"]).touch)
 
 
 class FlakyOracle(ToyOracle):

@@ -18,8 +18,9 @@ import pytest
 from diffnag import cli
 from diffnag.search import main
 from diffnag.search_loop.loop import run_search
+from diffnag.search_loop.workers import Helpers
 from tests.search_fakes import ToyOracle
-from tests.worker_processes import options, trials
+from tests.worker_processes import labels, options, trials
 
 ROOT = Path(__file__).parents[1]
 TOY = ("--dataset", "cifar10", "--oracle", "tests.search_fakes:ToyOracle", "--method", "random", "--study", "search")
@@ -96,12 +97,40 @@ def test_two_commands_in_one_folder_share_a_search(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
 def test_who_stops_one_stops_all_and_every_trial_goes_back(by: signal.Signals, crew: subprocess.Popen[str], tmp_path: Path) -> None:
-    crew.send_signal(by)
+    os.killpg(crew.pid, by)  # as a terminal and a scheduler do: all processes at once
     _, errors = crew.communicate()
     assert crew.returncode == 130 and all_gone(crew.pid)
     assert "labels are saved in" in errors and "the same command goes on" in errors and len(errors.splitlines()) == 1
     left = trials(f"sqlite:///{tmp_path}/run/study.db")
     assert "RUNNING" not in {trial.state.name for trial in left}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_workers_that_have_just_been_started_say_nothing_when_stopped(by: signal.Signals, tmp_path: Path) -> None:
+    process = start(*TOY, "--workers", "3", "--budget", "500", "--out", tmp_path / "run", seconds=0.2)
+    until(process, "3 workers")
+    time.sleep(0.3)  # they are at their imports
+    os.killpg(process.pid, by)
+    _, errors = process.communicate()
+    assert process.returncode == 130 and len(errors.splitlines()) == 1, errors
+    assert all_gone(process.pid)
+
+
+@pytest.mark.slow
+def test_a_worker_that_has_finished_is_ended_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    leaving = tmp_path / "leaving"
+    monkeypatch.setenv("TOY_ORACLE_LEAVES", str(leaving))
+    asked = options(budget=3, oracle="tests.search_fakes:SlowToLeave")
+    with Helpers(1, asked, storage=f"sqlite:///{tmp_path}/study.db", name="search", threads=1):
+        for _ in range(600):
+            if leaving.exists():
+                break
+            time.sleep(0.1)
+    assert leaving.exists() and len(labels(f"sqlite:///{tmp_path}/study.db")) == 3
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.slow

@@ -6,11 +6,12 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from types import TracebackType
-from typing import Self
+from types import FrameType, TracebackType
+from typing import NoReturn, Self
 
 from diffnag.errors import UserError
 from diffnag.search_loop.options import SearchOptions
@@ -31,17 +32,18 @@ class Helpers:
 
     def __enter__(self) -> Self:
         context = multiprocessing.get_context("spawn")
-        for _ in range(self._count):
-            told, telling = context.Pipe(duplex=False)
-            process = context.Process(target=_work, args=(*self._about, telling), daemon=True)
-            self._processes.append((process, told))
-            process.start()
-            telling.close()
+        with _deaf_to_ctrl_c():
+            for _ in range(self._count):
+                told, telling = context.Pipe(duplex=False)
+                process = context.Process(target=_work, args=(*self._about, telling), daemon=True)
+                self._processes.append((process, told))
+                process.start()
+                telling.close()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for process, _ in self._processes:
-            process.terminate()  # which those at work take as Ctrl-C
+            process.terminate()  # which those at work take as Ctrl-C, and others as their end
         for process, told in self._processes:
             process.join(STOP_S)
             process.kill()
@@ -82,20 +84,38 @@ def use_threads(threads: int) -> None:
     threadpool_limits(threads)
 
 
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes started in here never hear of it: a terminal tells all at once, and it is for the first to stop its workers."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _work(options: SearchOptions, storage: str, name: str, threads: int, told: Connection) -> None:
-    """The life of one worker. Until it has loaded what it needs it holds nothing, and a signal just ends it."""
+    """The life of one worker. Before it has loaded what it needs and when all is done it holds nothing, and a signal just ends it."""
     threading.Thread(target=end_with_parent, daemon=True).start()
     try:
         from diffnag.search_loop.loop import Search
 
         with Search(options, storage=storage, name=name) as search:
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, _stop)
             use_threads(threads)
             search.work()
     except KeyboardInterrupt:
         pass
     except UserError as error:
         told.send(str(error))
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    """As Ctrl-C, once: whoever is told again, by a scheduler and by the one that started it, is already at giving back."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def end_with_parent() -> None:
