@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from diffnag.errors import UserError
 from diffnag.search_loop import leases, storage
+from diffnag.search_loop.ledger import Planned
 from diffnag.search_loop.loop import Search, SearchResult, run_search
 from diffnag.search_loop.study import Claim, Outcome, Study
 from diffnag.search_loop.trial import Batch, Generated, Proposal
@@ -137,6 +139,25 @@ def test_a_round_put_down_twice_is_the_earlier_ones(worker: Open, space: NASBenc
     assert one.take() is None and [trial.state.name for trial in one._study.get_trials()] == ["RUNNING", "FAIL"]
 
 
+def test_a_place_that_two_have_put_down_is_evaluated_once_and_leaves_nothing(
+    worker: Open, space: NASBench201, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planner, quick = worker(), worker()
+    enqueue = planner._enqueue
+
+    def late(place: Planned) -> None:
+        quick.refresh()
+        claim = quick.take()
+        assert claim and claim.planned == place and quick.tell(claim, Outcome(2.0, None, 0.0))
+        enqueue(place)
+
+    monkeypatch.setattr(planner, "_enqueue", late)
+    assert planner.tell(begun(planner, space, 1, 2), Outcome(1.0, None, 0.0))
+    planner.refresh()
+    assert [trial.value for trial in planner.history] == [1.0, 2.0]
+    assert sorted(trial.state.name for trial in planner._study.get_trials()) == ["COMPLETE", "COMPLETE", "FAIL"]
+
+
 def test_pending_is_what_has_no_label(worker: Open, space: NASBench201) -> None:
     one = worker()
     claim = begun(one, space, 1, 2)
@@ -197,6 +218,17 @@ def test_an_outcome_that_was_written_is_a_label(worker: Open, space: NASBench201
     dead.tell(claim, Outcome(3.0, None, 0.0))
     living.refresh()
     assert [trial.value for trial in living.history] == [3.0] and living.take() is None
+
+
+def test_files_of_workers_that_end_meanwhile_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the listing of the folder and the look at a file its worker may have ended."""
+    monkeypatch.setattr(leases, "_file_of", lambda worker: tmp_path / f"{worker}.lock")
+    (tmp_path / "ended.lock").symlink_to(tmp_path / "is no more")
+    (old := tmp_path / "dead.lock").touch()
+    os.utime(old, (0, 0))
+    worker = leases.Worker(known=True)
+    assert (tmp_path / f"{worker.id}.lock").exists() and not leases.is_dead(worker.id) and not old.exists()
+    worker.close()
 
 
 def test_a_lease_that_stands_still_is_a_dead_workers(worker: Open, space: NASBench201, monkeypatch: pytest.MonkeyPatch) -> None:

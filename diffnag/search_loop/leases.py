@@ -18,7 +18,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -140,9 +140,7 @@ def _hold(path: Path) -> int | None:
     """Make the file and lock it; None where this machine offers no such thing."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for old in path.parent.glob("*.lock"):
-            if time.time() - old.stat().st_mtime > SWEPT and is_dead(old.stem):
-                old.unlink(missing_ok=True)
+        _sweep(path.parent)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError:
         return None
@@ -151,6 +149,14 @@ def _hold(path: Path) -> int | None:
         path.unlink(missing_ok=True)
         return None
     return handle
+
+
+def _sweep(folder: Path) -> None:
+    """Clear away the old files of the dead."""
+    for file in folder.glob("*.lock"):
+        with suppress(FileNotFoundError):  # its worker has ended meanwhile
+            if time.time() - file.stat().st_mtime > SWEPT and is_dead(file.stem):
+                file.unlink()
 
 
 def _locked(handle: int) -> bool:

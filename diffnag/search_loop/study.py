@@ -170,7 +170,10 @@ class Study:
         )  # fmt: skip
 
     def refresh(self) -> None:
-        """See what all workers have done; what dead ones have left is marked, or finished where they had an outcome."""
+        """See what all workers have done; what dead ones have left is marked, or finished where they had an outcome.
+
+        So is a trial that waits for nothing, as two workers have made one for the same place.
+        """
         before = len(self._ledger.places), len(self._ledger.labels)
         trials = self._study.get_trials(deepcopy=False)
         if dead := [trial for trial in self._ledger.unsettled(trials) if self._is_abandoned(trial)]:
@@ -178,6 +181,8 @@ class Study:
                 self._bury(self._id(trial))
             trials = self._study.get_trials(deepcopy=False)
         self._ledger.read(trials)
+        for trial in self._ledger.superseded:
+            self._mark(self._id(trial), planned=False)
         if before != (len(self._ledger.places), len(self._ledger.labels)):
             self._pause = POLL_S[0]
 
@@ -191,8 +196,6 @@ class Study:
             for place in missing:
                 self._enqueue(place)
             self.refresh()
-        for trial in self._ledger.superseded:
-            self._mark(self._id(trial), planned=False)
         for number, trial in sorted(self._ledger.open.items()):
             if trial.state == TrialState.WAITING and self._won(self._id(trial)):
                 return Claim(self._id(trial), self._ledger.places[number])

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from types import FrameType, TracebackType
@@ -86,12 +87,16 @@ def use_threads(threads: int) -> None:
 
 @contextmanager
 def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Processes started in here never hear of it: a terminal tells all at once, and it is for the first to stop its workers."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Processes started in here never hear of it: a terminal tells all at once, and it is for the first to stop its workers.
+
+    They inherit that it is blocked. Here it waits until the end of the block.
+    """
+    resource_tracker.ensure_running()  # which the first process would start, and that unblocks
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _work(options: SearchOptions, storage: str, name: str, threads: int, told: Connection) -> None:
