@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -94,9 +94,12 @@ class Generator:
         predictor: CheckedPredictor | None = None,
         scale: float = DEFAULT_SCALE,
         guidance: str = "auto",
+        wanted: Callable[[Arch], bool] = lambda _: True,
         trace: bool = False,
     ) -> Generation:
         """Draw `n` architectures; with a `predictor`, from the law `p(A) exp(scale z(A))`, see `diffnag.guidance`.
+
+        Guided by particles, from what that law is among those which are `wanted`; the other kinds cannot keep to them.
 
         With `trace` the first valid sample of the first chunk (the first of all where none is valid) comes with the moments of its
         way; `UserError` where guidance is by particles, which replaces samples when they are drawn.
@@ -128,7 +131,7 @@ class Generator:
             def move(now: Sequence[Arch]) -> list[Arch | None]:
                 return [item.arch for item in self._renoise(counted, now, noise)]
 
-            moved = iter(particles(archs, tilt, move, rng=np.random.default_rng(seed)))
+            moved = iter(particles(archs, tilt, move, rng=np.random.default_rng(seed), wanted=wanted))
             decoded = [item if item.arch is None else Decoded(next(moved), None) for item in decoded]
             by_threshold = [old if old.arch is None else new for old, new in zip(by_threshold, decoded, strict=True)]
         return Generation(

@@ -182,18 +182,23 @@ def particles(
     renoise: Callable[[Sequence[Arch]], Sequence[Arch | None]],
     *,
     rng: np.random.Generator,
+    wanted: Callable[[Arch], bool] = lambda _: True,
     sweeps: int = 2,
     final_sweeps: int = 4,
 ) -> list[Arch]:
-    """Carry samples of `p` over to the law `p exp(S z)` without a gradient.
+    """Carry samples of `p` over to the law `p exp(S z)` without a gradient, or to what it is among those `wanted`.
 
     Args:
-        archs: samples of `p`, at least one.
+        archs: samples of `p`, at least one. Where none is wanted they are returned as they are.
         tilt: the tilt; only `z` and `scale` are used.
         renoise: a move that leaves `p` in place, None where it gave no valid architecture.
         sweeps: moves after each rise of the temperature; `final_sweeps` once it has reached S.
     """
-    now, z, reached = list(archs), tilt.z(archs), 0.0
+    begin = np.array([wanted(arch) for arch in archs], dtype=float)
+    if not begin.any():
+        return list(archs)
+    now = [archs[k] for k in _systematic(begin / begin.sum(), rng)] if not begin.all() else list(archs)
+    z, reached = tilt.z(now), 0.0
     while reached < tilt.scale:
         rise = _rise(z, tilt.scale - reached)
         weights = np.exp(rise * (z - z.max()))
@@ -209,7 +214,7 @@ def particles(
             accepted = np.log(rng.random(len(now))) < reached * (z_new - z)
             for k in valid:
                 arch = proposed[k]
-                if accepted[k] and arch is not None:
+                if accepted[k] and arch is not None and wanted(arch):
                     now[k], z[k] = arch, z_new[k]
     return now
 

@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch", type=cli.positive_int, default=1, help="evaluations planned at once, for all workers (default: %(default)s)")
     add("--method", default="diffnag", help="diffnag, random, evolution, local-search, bananas, tpe or gp-enumerate (default: %(default)s)")
     add("--acquisition", help="ei, ucb, pi or ts (default: ucb)")
-    add("--candidates", type=cli.positive_int, help="architectures generated a round (default: 256)")
+    add("--candidates", type=cli.positive_int, help="architectures generated a round (default: 128)")
     add("--scale", type=cli.finite_float, help="strength of the guidance (default: 6)")
     add("--checkpoint", type=Path, help="score network (default: the shipped one)")
     add("--max-params", type=cli.positive_int, help="most parameters of an architecture, such as 5e5")

@@ -139,13 +139,15 @@ def identity(contender: Contender, *, benchmark: str, protocol: str, budget: int
     """What searches must have in common to stand in one row, as JSON."""
     from diffnag.checkpoint import checksum
     from diffnag.denoiser import shipped_denoiser
+    from diffnag.search_loop.options import CANDIDATES
 
     name, _ = benchmark.split("/")
     _, oracle = _space_and_oracle(name)
     goal = _goal(benchmark, REWARDS[protocol])
     weights = checksum(shipped_denoiser(name)) if contender.method == "diffnag" and not contender.draws else None
+    generated = {"candidates": CANDIDATES} if contender.method == "diffnag" else {}
     return {
-        "benchmark": benchmark, "protocol": protocol, "budget": budget, **contender.told(), "checkpoint": weights,
+        "benchmark": benchmark, "protocol": protocol, "budget": budget, **generated, **contender.told(), "checkpoint": weights,
         "table": {key: oracle.provenance()[key] for key in ("version", "sha256")}, "optimum": goal.value,
     }  # fmt: skip
 

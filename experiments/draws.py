@@ -28,7 +28,7 @@ class Draws:
         self._space, self._mutated = space, mutated
         self._around: dict[Arch, list[Arch]] = {}
 
-    def generate(self, n: int, *, seed: int, predictor: object, scale: float) -> Generation:
+    def generate(self, n: int, *, seed: int, predictor: object, scale: float, wanted: object) -> Generation:
         """Neighbours of the best `PARENTS`; uniform draws where nothing is labelled yet."""
         from diffnag.search_loop.trial import best_first
 

@@ -26,9 +26,10 @@ from experiments.common import one_thread, read_result, use_reference_data, writ
 from experiments.draws import MUTATED, Draws
 
 SPACES: Mapping[str, Mapping[str, Any]] = {
-    "nasbench101": {"dataset": "cifar10", "oracle": "table", "reward": "test", "predictor": "mlp", "budget": 150},
+    "nasbench101": {"dataset": "cifar10", "oracle": "table", "reward": "test", "predictor": "mlp", "budget": 150, "candidates": 256},
     "mobilenetv3": {
-        "dataset": "imagenet", "oracle": "naswot", "reward": "val", "predictor": "gp", "budget": 100, "max_params": 5_000_000,
+        "dataset": "imagenet", "oracle": "naswot", "reward": "val", "predictor": "gp", "budget": 100, "candidates": 256,
+        "max_params": 5_000_000,
     },
 }  # fmt: skip
 """Space -> options of a search in it."""
@@ -85,7 +86,7 @@ def _search(place: str, name: str, seed: int, *, anew: bool) -> dict[str, Any]:
         return json.loads(kept.read_text())
     space = load_space(place)
     if name not in SOURCES:
-        del options["predictor"]
+        del options["predictor"], options["candidates"]
         options["method"] = name
     elif name == "unguided":
         options["scale"] = 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -187,7 +187,10 @@ class RandomGenerator:
     def __init__(self, space: SearchSpace, *, only: Sequence[Arch] = ()) -> None:
         self.space, self.only, self.calls = space, only, 0
 
-    def generate(self, n: int, *, seed: int, predictor: Nearest | None = None, scale: float = 1.0, guidance: str = "auto") -> Made:
+    def generate(
+        self, n: int, *, seed: int, predictor: Nearest | None = None, scale: float = 1.0, guidance: str = "auto",
+        wanted: Callable[[Arch], bool] = lambda _: True,
+    ) -> Made:  # fmt: skip
         self.calls += 1
         rng = np.random.default_rng(seed)
         if self.only:

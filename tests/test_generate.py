@@ -111,6 +111,16 @@ def test_every_kind_of_guidance_raises_the_mean(space, denoiser, cls, kind):
     assert means[1] > means[0] + 0.5  # in units of the predictor; its spread over the space is about 7
 
 
+def test_particles_keep_to_what_is_wanted(space, denoiser):
+    """Cells of at most two convolutions, a quarter of the space, of which the predictor likes those with many."""
+    few = lambda arch: sum(op in (4, 5) for op in arch.ops) <= 2  # noqa: E731
+    predictor = CheckedPredictor("table", Table(space))
+    made = Generator(space, denoiser).generate(200, seed=0, predictor=predictor, scale=3.0, wanted=few)
+    free = [arch for arch in Generator(space, denoiser).generate(200, seed=0).archs if few(arch)]
+    assert all(map(few, made.archs)) and len(made.archs) >= 194
+    assert predictor.predict(made.archs)[0].mean() > predictor.predict(free)[0].mean() + 0.5
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_trace_leads_from_noise_to_the_sample(space, denoiser, sampler):
     generator = Generator(space, denoiser, sampler=sampler, steps=8)

@@ -149,8 +149,9 @@ def test_noisy_tilt_without_doubt_is_the_mean(space):
     torch.testing.assert_close(tilt.noisy(x, torch.ones(3)), 3 * (mean - tilt.centre) / tilt.spread, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("wanted", [lambda _: True, lambda arch: 2 not in arch.ops], ids=["all", "without a zero"])
 @pytest.mark.parametrize("scale", [0.0, 1.0, 2.0, 4.0])
-def test_particles_draw_the_exact_tilt(space, cells, scale):
+def test_particles_draw_the_exact_tilt(space, cells, scale, wanted):
     """With an ideal move (a few operations drawn anew, which leaves the uniform law in place) on all 15,625 cells."""
     tilt = Tilt(CheckedPredictor("table", Table(space)), space, scale)
     rng = np.random.default_rng(0)
@@ -163,11 +164,18 @@ def test_particles_draw_the_exact_tilt(space, cells, scale):
             for keep, arch, new in zip(kept, archs, drawn, strict=True)
         ]
 
-    samples = particles([space.random(rng) for _ in range(2000)], tilt, renoise, rng=rng)
-    z = tilt.z(cells)
+    samples = particles([space.random(rng) for _ in range(2000)], tilt, renoise, rng=rng, wanted=wanted)
+    assert all(map(wanted, samples))
+    z = tilt.z([cell for cell in cells if wanted(cell)])
     weights = np.exp(scale * (z - z.max()))
     exact = (weights * z).sum() / weights.sum()
     assert tilt.z(samples).mean() == pytest.approx(exact, abs=0.07)
+
+
+def test_particles_of_which_none_is_wanted_stay_as_they_are(space):
+    archs = [space.random(np.random.default_rng(0)) for _ in range(3)]
+    tilt = Tilt(CheckedPredictor("table", Table(space)), space, 2.0)
+    assert particles(archs, tilt, lambda now: now, rng=np.random.default_rng(0), wanted=lambda _: False) == archs
 
 
 def test_strongest_kind_and_refusals(space):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import optuna
 import pytest
 
+from diffnag.arch import Arch
 from diffnag.errors import PredictorError, UserError
 from diffnag.predicting import CheckedPredictor
 from diffnag.search_loop.baselines import LocalSearch
@@ -25,6 +27,7 @@ from tests.search_fakes import (
     FlakyOracle,
     FlakyStagedOracle,
     KilledOracle,
+    Made,
     Nearest,
     Prior,
     RandomGenerator,
@@ -170,6 +173,24 @@ def test_diffnag_first_round_is_unguided_where_the_predictor_knows_nothing() -> 
     assert result.guidance == "particles" and result.labels_source == {}
     # of rounds of 5, 5, 5 and 2 the third takes up what was generated for the second; three have two refinements
     assert (result.nfe, result.predictor_nfe) == (3 * 20 + 3 * 2 * 6, 2 * 10)
+
+
+def test_what_is_generated_is_to_be_within_the_limits_and_not_paid_for(space: NASBench201) -> None:
+    """The first generation's own candidates are asked about in the second, when five of them are paid for."""
+    limits, told = {"max_params": 600_000}, []
+
+    class Listens(RandomGenerator):
+        def generate(self, *arguments: Any, wanted: Callable[[Arch], bool], **more: Any) -> Made:
+            told.append([wanted(arch) for arch in first])
+            made = super().generate(*arguments, **more)
+            first[:] = first or made.archs
+            return made
+
+    first: list[Arch] = []
+    paid = {space.canonical(trial.arch) for trial in search(options("diffnag", **limits), generator=Listens(space)).trials[:5]}
+    within = [Domain(space, "cifar10", **limits).allows(arch) for arch in first]
+    assert told[1] == [allowed and space.canonical(arch) not in paid for arch, allowed in zip(first, within, strict=True)]
+    assert sum(within) - sum(told[1]) >= 5 and not all(within)
 
 
 def test_diffnag_with_a_prior_is_guided_from_the_start_and_ranks_by_its_mean(space: NASBench201) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,10 +71,13 @@ class Domain:
     def fresh(self, archs: Iterable[Arch], seen: set[str]) -> Iterator[Arch]:
         """Those of `archs` that are allowed and whose canonical form is not in `seen`, which takes them up."""
         for arch in archs:
-            key = self.space.canonical(arch)
-            if key not in seen and self.allows(arch):
-                seen.add(key)
+            if self.is_fresh(arch, seen):
+                seen.add(self.space.canonical(arch))
                 yield arch
+
+    def is_fresh(self, arch: Arch, seen: Collection[str]) -> bool:
+        """Whether `arch` is allowed and its canonical form not in `seen`."""
+        return self.space.canonical(arch) not in seen and self.allows(arch)
 
     def random(self, rng: np.random.Generator, seen: set[str]) -> Iterator[Arch]:
         """Fresh architectures, each a uniform draw of those left; ends when none is left.

@@ -27,7 +27,8 @@ class Diffnag:
 
     Guided samples follow a law; who pays wants its best. So before every choice the most promising candidates and the best
     trials are noised part of the way and denoised, `refinements` times, `variations` each, and what that gives joins the
-    candidates. These are generated anew every `every` labels: between them one label changes the law little. Whoever generates
+    candidates. These are generated anew every `every` labels: between them one label changes the law little. Guided by particles,
+    none is paid for or beyond the limits: a law that peaks where labels are would give little else in a small space. Whoever generates
     does so for all workers: the batch tells them, and they come back as `generated`.
     """
 
@@ -89,7 +90,10 @@ class Diffnag:
         archs: list[Arch] = []
         guidance, nfe, predictor_nfe = "none", 0, 0
         for _ in range(self.tries):
-            made = self.generator.generate(self.candidates, seed=int(rng.integers(2**63)), predictor=guide, scale=self.scale)
+            made = self.generator.generate(
+                self.candidates, seed=int(rng.integers(2**63)), predictor=guide, scale=self.scale,
+                wanted=lambda arch: self.domain.is_fresh(arch, seen),
+            )  # fmt: skip
             archs += self.domain.fresh(made.archs, seen)
             guidance, nfe, predictor_nfe = made.guidance, nfe + made.nfe, predictor_nfe + made.predictor_nfe
             if len(archs) >= (self.initial if guide is None else self.every):

@@ -11,7 +11,7 @@ from diffnag.search_loop.acquisition import ACQUISITIONS
 from diffnag.search_loop.methods import BASELINES, METHODS
 
 REWARDS = ("val", "test")
-CANDIDATES = 256
+CANDIDATES = 128
 """Architectures generated a round."""
 SCALE = 6.0
 """Of the guidance: twice that of generation, as a search wants the best more than variety."""
