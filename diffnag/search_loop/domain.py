@@ -71,13 +71,14 @@ class Domain:
     def fresh(self, archs: Iterable[Arch], seen: set[str]) -> Iterator[Arch]:
         """Those of `archs` that are allowed and whose canonical form is not in `seen`, which takes them up."""
         for arch in archs:
-            if self.is_fresh(arch, seen):
-                seen.add(self.space.canonical(arch))
+            if (key := self.fresh_key(arch, seen)) is not None:
+                seen.add(key)
                 yield arch
 
-    def is_fresh(self, arch: Arch, seen: Collection[str]) -> bool:
-        """Whether `arch` is allowed and its canonical form not in `seen`."""
-        return self.space.canonical(arch) not in seen and self.allows(arch)
+    def fresh_key(self, arch: Arch, seen: Collection[str]) -> str | None:
+        """The canonical form of `arch` if it is not in `seen` and `arch` is allowed."""
+        key = self.space.canonical(arch)
+        return key if key not in seen and self.allows(arch) else None
 
     def random(self, rng: np.random.Generator, seen: set[str]) -> Iterator[Arch]:
         """Fresh architectures, each a uniform draw of those left; ends when none is left.

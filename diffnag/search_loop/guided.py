@@ -92,7 +92,7 @@ class Diffnag:
         for _ in range(self.tries):
             made = self.generator.generate(
                 self.candidates, seed=int(rng.integers(2**63)), predictor=guide, scale=self.scale,
-                wanted=lambda arch: self.domain.is_fresh(arch, seen),
+                wanted=lambda arch: self.domain.fresh_key(arch, seen) is not None,
             )  # fmt: skip
             archs += self.domain.fresh(made.archs, seen)
             guidance, nfe, predictor_nfe = made.guidance, nfe + made.nfe, predictor_nfe + made.predictor_nfe
