@@ -163,15 +163,19 @@ def _noise() -> str:
 
     def row(task: dict[str, Any]) -> tuple[str, ...]:
         figures = (figure(task[key], task["best"]) for key in ("std_within", "std_learnt", "best", "ceiling_at_50"))
-        return (f"{task['space']}/{task['task']}", *figures)
+        return (f"{task['space']}/{task['task']}", *figures, " / ".join(str(rank) for rank in task["rank_of_best"].values()))
 
     return (
         "\n## What is chance in the tables\n\nMembers of a canonical class compute the same, were trained apart, and a search pays for one of them: "
         "how they differ is the draw of the training. Ceiling: mean best validation value of "
         f"{at} labels of one who knows the means of all classes, or of {found['fitted']:,} where there are more, and asks the process of "
-        "`gp` for the best of all; above it is luck. "
+        "`gp` for the best of all; above it is luck. Place: of the class of the table's best value, among the means of all classes, for "
+        "validation and test; where it is far down, what is counted as the optimum is a lucky training, and to find it is luck too. "
         f"{source('table_noise', 'table_noise.json')}.\n\n"
-        + table(("", "std within classes", "std of all", "best of the table", f"ceiling at {at}"), [row(task) for task in found["rows"]])
+        + table(
+            ("", "std within classes", "std of all", "best of the table", f"ceiling at {at}", "place of the best"),
+            [row(task) for task in found["rows"]],
+        )
     )
 
 

@@ -5,9 +5,10 @@
 Members of a canonical class compute the same and were trained apart, so how they differ is the draw of their training. A search
 buys one member of a class, and which one is chance too. For each task there are the standard deviation within classes (of those
 whose median is above the table's 30th percentile; equal values count once, as the tables copy values within some classes) and the
-share of it that a forest on the strings explains, classes held out. `ceiling_at_50` is the mean best validation value of 50
-labels when the classes are bought in the order of the process of `gp` fitted to the means of all classes, or of `fitted` where
-there are more: no search of 50 labels knows as much. Above it is luck.
+share of it that a forest on the strings explains, classes held out. `rank_of_best` is the place, from 1, that the class of the
+table's best value has by its mean, for validation and test: where it is far down, the best is a lucky training. `ceiling_at_50`
+is the mean best validation value of 50 labels when the classes are bought in the order of the process of `gp` fitted to the means
+of all classes, or of `fitted` where there are more: no search of 50 labels knows as much. Above it is luck.
 """
 
 from __future__ import annotations
@@ -56,9 +57,12 @@ def _rows(name: str, tasks: tuple[str, ...]) -> list[dict[str, Any]]:
         rng = np.random.default_rng(0)
         best = [max(y[rng.choice(classes[c])] for c in ranked) for _ in range(DRAWS)]
         within, explained = _within(y, classes, strings)
+        tested = np.asarray(oracle.table.values[columns.find(task, "test", None)], dtype=np.float64)
         rows.append({
             "space": name, "task": task, "classes": len(classes), "best": float(y.max()), "std_within": within,
-            "std_learnt": float(y[y > np.quantile(y, LEARNT)].std()), "explained_by_strings": explained, "ceiling_at_50": float(np.mean(best)),
+            "std_learnt": float(y[y > np.quantile(y, LEARNT)].std()), "explained_by_strings": explained,
+            "rank_of_best": {"val": _rank_of_best(y, classes), "test": _rank_of_best(tested, classes)},
+            "ceiling_at_50": float(np.mean(best)),
         })  # fmt: skip
         print(rows[-1], flush=True)
     return rows
@@ -71,6 +75,13 @@ def _smoothed(space: Any, archs: list[Any], means: np.ndarray) -> np.ndarray:
     some = np.random.default_rng(0).permutation(len(archs))[:FITTED]
     predictor.fit([archs[i] for i in some], means[some])
     return predictor.predict(archs)[0]
+
+
+def _rank_of_best(y: np.ndarray, classes: list[np.ndarray]) -> int:
+    """Place by mean, from 1, of the class with the best value."""
+    means = np.array([y[members].mean() for members in classes])
+    best = max(range(len(classes)), key=lambda c: y[classes[c]].max())
+    return 1 + int((means > means[best]).sum())
 
 
 def _within(y: np.ndarray, classes: list[np.ndarray], strings: np.ndarray) -> tuple[float, float]:
