@@ -96,6 +96,15 @@ def test_a_table_and_a_picture(tmp_path: Path) -> None:
     assert arena_plots.draw(entries, "T", tmp_path / "t.png") and (tmp_path / "t.png").stat().st_size > 5000
 
 
+def test_variations_stand_beside_the_reference_part_by_part(tmp_path: Path) -> None:
+    names = ("reference", "acquisition ei", "acquisition pi", "surrogate mlp")
+    entries = [entry(name, ([[1, 5.0], [3, 7.0]], None), ([[2, 9.0]], 2)) for name in names]
+    panels = arena_plots.by_part(entries)
+    assert [[one.method for one in shown] for shown in panels.values()] == [[*names[:3]], ["reference", "surrogate mlp"]]
+    assert [title.rsplit(": ")[1] for title in panels] == ["acquisition", "surrogate"]
+    assert arena_plots.draw(entries, "T", tmp_path / "t.png") and (tmp_path / "t.png").stat().st_size > 5000
+
+
 # -- files
 
 
