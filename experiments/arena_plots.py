@@ -14,7 +14,7 @@ from experiments.arena_search import METHODS
 COLUMNS, COLUMNS_OF_PARTS = 4, 3
 CONFIDENCE = 1.96
 """Standard errors that a band of 95 % reaches to either side."""
-COLOURS = {name: f"C{k}" for k, name in enumerate(METHODS)} | {"random": "0.55"}
+COLOURS = {name: f"C{k}" for k, name in enumerate(METHODS)} | {"random": "0.55", REFERENCE: "C0"}
 """The same in every picture."""
 NAME_INCHES, LINE_INCHES = 0.075, 0.6
 """Width of a letter of the legend, and of what stands beside a name."""
@@ -33,7 +33,7 @@ def draw(entries: Sequence[Entry], protocol: str, path: Path) -> Path | None:
     entries = [entry for entry in entries if entry.place[2] == protocol]
     if not entries:
         return None
-    varied = any(entry.method == REFERENCE for entry in entries)
+    varied = any(entry.method not in COLOURS for entry in entries)
     panels = by_part(entries) if varied else by_benchmark(entries)
     columns = min(COLUMNS_OF_PARTS if varied else COLUMNS, len(panels))
     rows = -(-len(panels) // columns)

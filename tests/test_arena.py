@@ -102,6 +102,7 @@ def test_variations_stand_beside_the_reference_part_by_part(tmp_path: Path) -> N
     panels = arena_plots.by_part(entries)
     assert [[one.method for one in shown] for shown in panels.values()] == [[*names[:3]], ["reference", "surrogate mlp"]]
     assert [title.rsplit(": ")[1] for title in panels] == ["acquisition", "surrogate"]
+    assert arena_plots.draw(entries[:1], "T", tmp_path / "alone.png") and arena_plots.draw(entries[1:], "T", tmp_path / "without.png")
     assert arena_plots.draw(entries, "T", tmp_path / "t.png") and (tmp_path / "t.png").stat().st_size > 5000
 
 
