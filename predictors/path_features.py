@@ -5,7 +5,8 @@ dissolved, so that architectures of one functional class share their features, i
 their usual names: a node that is `absent` is none, `none` or `zero` block, `skip`, `identity`, `input` and `output` pass on,
 `pool` averages, and any other is a layer with a nonlinearity, spatial where its name holds a kernel size above 1, such as
 `conv3x3`. Where no operator is an `input` paths begin at the nodes that no edge leads to. In a space of several `parts`
-(stages, cells) live operators are counted in each apart.
+(stages, cells) live operators are counted in each apart. Where operators by their names double or widen channels, or halve, reduce
+or stride the maps, how wide and how small they have become on the way is told as well.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class Roles:
     passes: np.ndarray
     pools: np.ndarray
     spatial: np.ndarray
+    widens: np.ndarray
+    shrinks: np.ndarray
 
     @classmethod
     def of(cls, operators: Sequence[str]) -> Self:
@@ -54,11 +57,12 @@ class Roles:
         return cls(
             absent=named("^absent"), inputs=named("^input"), blocks=named("^(none|zero)"),
             passes=named("^(skip|identity|input|output)"), pools=pools, spatial=named(r"[2-9]x[2-9]") & ~pools,
+            widens=named("double|widen"), shrinks=named("halve|reduce|stride"),
         )  # fmt: skip
 
 
 class PathFeatures:
-    """Features of a space's architectures, standardised over random ones; two groups, `structure` and `flow`."""
+    """Features of a space's architectures, standardised over random ones, in the groups of `path_features`."""
 
     _row: dict[Arch, int]
     _known: Groups
@@ -101,11 +105,14 @@ class PathFeatures:
 
 
 def path_features(V: np.ndarray, E: np.ndarray, roles: Roles, parts: np.ndarray | None = None) -> Groups:
-    """`V (b, n, f)` one-hot (zero rows: no node), `E (b, n, n)` upper triangular, in {0, 1} -> `structure (b, p f + 20)`, `flow (b, f + (f + 1)^2)`.
+    """`V (b, n, f)` one-hot (zero rows: no node), `E (b, n, n)` upper triangular, in {0, 1} -> `structure (b, p f + 20)`, `flow (b, f + (f + 1)^2)`
+    and, where an operator widens or shrinks, `scale (b, 4 n + 2)`.
 
     `parts (n,)` says which of p parts each node is in, all in one by default. The output is the last node there is.
     `structure`: how often each operator is live in each part, lengths of paths, and statistics of the signal. `flow`: square
     roots of the number of paths through each operator, and through each pair that follow each other, ends of the path included.
+    `scale`: how often channels were doubled on the way to each node, and how many layers there are after 0, 1, ..., n doublings;
+    the same of halvings of the maps.
     """
     parts = np.zeros(V.shape[1], dtype=int) if parts is None else parts
     V = V * ~roles.absent  # zero rows
@@ -139,7 +146,10 @@ def path_features(V: np.ndarray, E: np.ndarray, roles: Roles, parts: np.ndarray 
         *((V * working[..., None])[:, parts == part].sum(1) for part in range(parts.max() + 1)), *lengths, mean_length, paths, identities,
         _signal(E, layer, working * pooling, spatial, output, sources),
     ])  # fmt: skip
-    return structure, np.sqrt(np.column_stack([through, pairs.reshape(b, -1)]))
+    flow = np.sqrt(np.column_stack([through, pairs.reshape(b, -1)]))
+    if not (roles.widens | roles.shrinks).any():
+        return structure, flow
+    return structure, flow, np.column_stack([_scale(V @ role, E, live, layer, output) for role in (roles.widens, roles.shrinks)])
 
 
 def _sources(V: np.ndarray, E: np.ndarray, roles: Roles) -> np.ndarray:
@@ -187,6 +197,19 @@ def _lengths(weight: np.ndarray, E: np.ndarray, live: np.ndarray, output: np.nda
         length = best[np.arange(len(best)), output]
         answers.append(np.where(np.isfinite(length), sign * length, -1))
     return answers
+
+
+def _scale(steps: np.ndarray, E: np.ndarray, live: np.ndarray, layer: np.ndarray, output: np.ndarray) -> np.ndarray:
+    """Most `steps (b, n)` on a path to each node, it included, and how many layers have had 0, 1, ..., n of them: `(b, 2 n + 1)`.
+
+    A node that is not live has those of the output: from there on nothing changes.
+    """
+    b, n = steps.shape
+    taken = np.zeros((b, n))
+    for j in range(n):
+        taken[:, j] = live[:, j] * (steps[:, j] + (E[:, :, j] * taken).max(1))
+    counts = ((taken[..., None] == np.arange(n + 1)) * layer[..., None]).sum(1)
+    return np.column_stack([np.where(live > 0, taken, taken[np.arange(b), output, None]), counts])
 
 
 def _signal(

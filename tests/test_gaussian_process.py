@@ -11,8 +11,10 @@ import pytest
 import torch
 from scipy.stats import kendalltau, multivariate_normal, norm, rankdata, yeojohnson
 
+from diffnag import load_space
 from diffnag.arch import Arch, ArchBatch
 from diffnag.oracles.table import BenchmarkTable, load_table
+from diffnag.plugins import names
 from diffnag.predicting import load_predictor
 from diffnag.protocols import Predictor
 from diffnag.testing import PredictorContract, draws
@@ -118,6 +120,23 @@ def test_architectures_with_fewer_nodes_and_other_names() -> None:
     assert structure[0, COUNTS].tolist() == [0, 0, 1, 0, 0, 1, 0] and structure[0, PATHS] == 2
     assert structure[0, LENGTHS][:6].tolist() == [2, 1, 2, 1, 1, 0]
     assert (flow[0, :7] ** 2).round(9).tolist() == [0, 0, 1, 0, 0, 2, 0]
+
+
+def test_scales_are_told_where_operators_scale() -> None:
+    roles = Roles.of(("input", "output", "conv3x3", "double_and_halve", "conv3x3_stride2"))
+    assert roles.widens.tolist() == [False, False, False, True, False] and roles.shrinks.tolist() == [False, False, False, True, True]
+    edges = ((0, 1), (1, 2), (1, 3), (2, 4), (3, 4), (0, 5), (4, 6))  # node 5 is dead
+    V, E = Arch((0, 3, 2, 4, 3, 4, 1), edges).matrices(nodes=8, operators=5)
+    *_, scale = path_features(V[None], E[None], roles)
+    doublings, halvings = scale[0].reshape(2, 17)
+    assert doublings.tolist() == [0, 1, 1, 1, 2, 2, 2, 2, *[0, 3, 1, 0, 0, 0, 0, 0, 0]]
+    assert halvings.tolist() == [0, 1, 1, 2, 3, 3, 3, 3, *[0, 2, 1, 1, 0, 0, 0, 0, 0]]
+
+
+def test_only_networks_that_choose_their_scales_have_a_third_group() -> None:
+    groups = {name: len(PathFeatures(space)(draws(space, 5))) for name in names("space") for space in [load_space(name)]}
+    assert {name for name, count in groups.items() if count == 3} == {"transnasbench101-macro"}
+    assert set(groups.values()) == {2, 3}
 
 
 def test_features_are_standardised(space: NASBench201) -> None:
