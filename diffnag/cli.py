@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from diffnag.errors import UserError
+from diffnag.interrupts import none_lost
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +23,8 @@ INTERRUPTED = 130
 def run(main: Callable[[], None]) -> None:
     """Call `main`; a user's mistake prints one sentence and exits 2, Ctrl-C exits 130."""
     try:
-        main()
+        with none_lost():
+            main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

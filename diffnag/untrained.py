@@ -21,7 +21,7 @@ NOISE, LARGE = 32, 64
 """Images of noise by which normalisation is set: fewer leave it to chance where maps are single pixels; half as many of larger ones."""
 PIXELS = 2**19
 """Of all images of noise together, at most, or two images: of large ones a few are enough, and many would fill the memory."""
-MOST = {"num_classes": 1_000_000, "image_size": 4_096, "cells": 1_000}
+MOST = {"num_classes": 1_000_000, "image_size": 4_096, "channels": 10_000, "cells": 1_000}
 """What is a slip of the finger beyond."""
 
 
@@ -35,7 +35,7 @@ def untrained(
     their way, as they would in a deep network that has not seen an image. Images `(b, 3, image_size, image_size)` have pixels in
     [0, 1]. Raises `UserError` where the architecture is none of the space or its network does not take such images.
     """
-    for name, value in (("num_classes", num_classes), ("image_size", image_size), ("cells", cells)):
+    for name, value in (("num_classes", num_classes), ("image_size", image_size), ("channels", channels), ("cells", cells)):
         if value is not None and not 1 <= value <= MOST[name]:
             raise UserError(f"{name} is {value}; 1 to {MOST[name]:,} are accepted")
     loaded = load_space(space)

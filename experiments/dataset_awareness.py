@@ -167,7 +167,7 @@ def _trained(sources: list[Any], features: Any, *, knows: str, model: str, seed:
 
 
 def _figures(scores: np.ndarray, accuracy: np.ndarray) -> tuple[float, float, float]:
-    order = np.argsort(-scores)
+    order = np.argsort(-scores, kind="stable")
     best = accuracy.max()
     return _tau(scores, accuracy), float(best - accuracy[order[0]]), float(best - accuracy[order[:5]].max())
 

@@ -14,7 +14,7 @@ from experiments.common import DATASETS, read_result
 def document() -> str:
     sections = (
         _generation, _search, _meta_search, _arena, _arena_ablations, _noise, _generators, _few_labels, _scale_features, _awareness, _own_images,
-        _spaces, _ablations, _onnx, _surrogate, _proxies,
+        _spaces, _ablations, _onnx, _accelerator, _surrogate, _proxies,
     )  # fmt: skip
     return (
         "# Measurements\n\nWritten by `python -m experiments.readme` from the result files it names; commands are `python -m ...`. The tables of "
@@ -352,6 +352,31 @@ def _onnx() -> str:
     return (
         f"\n## Export\n\nTo ONNX, {count} random architectures of each of the {len(found)} spaces at full width and depth: logits differ from "
         f"torch's by at most {found[worst]['difference']:.0e} (`{worst}`). {source('onnx_export', 'onnx_export.json')}.\n"
+    )
+
+
+def _accelerator() -> str:
+    found = read_result("accelerator")
+    trained = [
+        (f"one epoch of {row['images']:,} images, `{row['space']}`, {row['channels']} channels, {row['cells']} cells a stage; test accuracy "
+         f"after {row['epochs']}", *(f"{row[f'{where}_epoch_s']:.2f} s; {row[f'{where}_test']:.1f} %" for where in ("cpu", "accelerator")))
+        for row in found["evaluation"]
+    ]  # fmt: skip
+    steps = [
+        (f"one step of a score network, `{row['space']}`, batch {row['batch_size']}",
+         *(f"{1000 * row[f'{where}_step_s']:.0f} ms" for where in ("cpu", "accelerator"))) for row in found["training"]
+    ]  # fmt: skip
+    made = [
+        (f"architectures a second, `{row['space']}`, {'unguided' if row['guidance'] == 'none' else 'guided by ' + row['guidance']}",
+         *(f"{row[f'{where}_archs_per_s']:,.0f}" for where in ("cpu", "accelerator"))) for row in found["generation"]
+    ]  # fmt: skip
+    same = min(row["same"] for row in found["generation"])
+    return (
+        f"\n## On an accelerator\n\n`--device auto` takes one where there is one. From one seed both generate the same: {percent(same)} % of "
+        "the samples are equal to the last entry. The networks are small, so what a step costs there is mostly its launch, and predictors "
+        "stay on the CPU: it pays where networks are wide or images large. "
+        f"{source('accelerator', 'accelerator.json')}.\n\n"
+        + table(("", f"{found['cpu_cores']} CPU cores", found["accelerator"]), [*made, *steps, *trained])
     )
 
 

@@ -94,7 +94,7 @@ def _reliability(val: np.ndarray, test: np.ndarray) -> float:
     """r / (1 - r), r the correlation of two accuracies that differ in training and images, among the best by both."""
     from scipy.stats import rankdata
 
-    best = np.argsort(-(rankdata(val) + rankdata(test)))[: max(3, int(BEST * len(val)))]
+    best = np.argsort(-(rankdata(val) + rankdata(test)), kind="stable")[: max(3, int(BEST * len(val)))]
     r = float(np.clip(np.corrcoef(val[best], test[best])[0, 1], 0.05, 0.95))
     return r / (1 - r)
 

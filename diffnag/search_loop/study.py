@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from diffnag.errors import UserError
+from diffnag.interrupts import uninterrupted
 from diffnag.search_loop.leases import Renewal, Watch, Worker, leases
 from diffnag.search_loop.ledger import ABANDONED, ARCH, NUMBER, OUTCOME, PLAN, ROUND, Ledger, Planned
 from diffnag.search_loop.storage import answering, close_storage, open_storage, opening, quiet, shown
@@ -94,6 +95,7 @@ class Study:
         self._before_s, self._opened = self._ledger.wall_s, time.perf_counter()
 
     @classmethod
+    @uninterrupted()
     def open(cls, *, storage: str | None, name: str, space: SearchSpace, options: Mapping[str, Any]) -> Study:
         """The study `name` in `storage` (None: in memory), made if need be; `options` are what it was made with.
 
@@ -169,6 +171,7 @@ class Study:
             wall_s=self._before_s + time.perf_counter() - self._opened,
         )  # fmt: skip
 
+    @uninterrupted()
     def refresh(self) -> None:
         """See what all workers have done; what dead ones have left is marked, or finished where they had an outcome.
 
@@ -188,6 +191,7 @@ class Study:
 
     # -- what is to be done
 
+    @uninterrupted()
     def take(self) -> Claim | None:
         """The first planned place that nobody evaluates, which is this worker's from now on; None where there is none."""
         from optuna.trial import TrialState
@@ -201,6 +205,7 @@ class Study:
                 return Claim(self._id(trial), self._ledger.places[number])
         return None
 
+    @uninterrupted()
     def begin_round(self) -> bool:
         """Whether it is on this worker to plan the next round, by `plan`; no other does so meanwhile."""
         from optuna.trial import TrialState, create_trial
@@ -221,6 +226,7 @@ class Study:
         self._let_go()
         return False
 
+    @uninterrupted()
     def plan(self, batch: Batch, *, last: bool = False) -> Claim | None:
         """Write the round down, in one step; the first of its places is this worker's. None where there is none, or no more.
 
@@ -257,6 +263,7 @@ class Study:
                 self._enqueue(place)
         return Claim(trial_id, Planned(first, following - 1, batch.proposals[0]))
 
+    @uninterrupted()
     def report(self, claim: Claim, *, epochs: int, value: float) -> bool:
         """Write down a value seen on the way; whether to stop there, as it is below the median of whole evaluations."""
         from optuna.exceptions import UpdateFinishedTrialError
@@ -268,6 +275,7 @@ class Study:
                 return False  # taken over: `tell` says so
             return self._study.pruner.prune(self._study, self._storage.get_trial(claim.trial_id))
 
+    @uninterrupted()
     def tell(self, claim: Claim, outcome: Outcome) -> bool:
         """Write down what came of it; False where another worker has the place, as this one seemed dead."""
         from optuna.exceptions import UpdateFinishedTrialError
@@ -291,6 +299,7 @@ class Study:
         """Within it a storage that fails is a `UserError`."""
         return answering(self._url)
 
+    @uninterrupted()
     def close(self) -> None:
         """Give back what is held, and let go of the storage's connections."""
         if self._renewal:

@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from types import FrameType, TracebackType
-from typing import NoReturn, Self
+from types import TracebackType
+from typing import Self
 
 from diffnag.errors import UserError
+from diffnag.interrupts import interrupt, none_lost
 from diffnag.search_loop.options import SearchOptions
 
 STOP_S = 1.0
@@ -106,21 +107,16 @@ def _work(options: SearchOptions, storage: str, name: str, threads: int, told: C
         from diffnag.search_loop.loop import Search
 
         with Search(options, storage=storage, name=name) as search:
-            signal.signal(signal.SIGTERM, _stop)
+            signal.signal(signal.SIGTERM, interrupt)
             use_threads(threads)
-            search.work()
+            with none_lost(signal.SIGTERM):
+                search.work()
     except KeyboardInterrupt:
         pass
     except UserError as error:
         told.send(str(error))
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    """As Ctrl-C, once: whoever is told again, by a scheduler and by the one that started it, is already at giving back."""
-    signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def end_with_parent() -> None:
