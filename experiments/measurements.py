@@ -135,8 +135,9 @@ def _meta_search() -> str:
 
 
 def _arena() -> str:
-    """Of the arena what is under protocol T with the labels to the optimum, and under V after the most labels."""
-    rows = {(row["benchmark"], row["protocol"], row["method"]): row for row in read_result("bo_benchmark")["rows"]}
+    """Of each method on each benchmark the mean best, and the labels to the optimum."""
+    arena = read_result("bo_benchmark")
+    rows = {(row["benchmark"], row["protocol"], row["method"]): row for row in arena["rows"]}
     places = list(dict.fromkeys((benchmark, protocol) for benchmark, protocol, _ in rows))
     methods = list(dict.fromkeys(method for *_, method in rows))
 
@@ -151,7 +152,8 @@ def _arena() -> str:
         "\n## The arena\n\nEvery method in the same loop from scratch, `diffnag` with predictor `gp` and no source labels. Mean best after "
         "64 / 192 labels, 100 seeds where not said; in brackets the median number of labels to the optimum where half the searches "
         "find it. T rewards mean test accuracy (TransNAS-Bench: test score), V validation. "
-        f"{source('bo_benchmark', 'bo_benchmark.md')} has the curves, spreads and paired tests.\n\n"
+        f"{source('bo_benchmark', 'bo_benchmark.md')} has the curves, spreads and paired tests. All of it took {arena['core_hours']:.1f} "
+        f"core-hours, the variations below {read_result('bo_benchmark_ablations')['core_hours']:.1f}.\n\n"
         + table(("benchmark", *(f"`{method}`" for method in methods)),
                  [(f"{benchmark}, {protocol}", *(cell(method, (benchmark, protocol)) for method in methods)) for benchmark, protocol in places])
     )  # fmt: skip

@@ -68,6 +68,12 @@ def test_curves_rows_and_labels_to_the_optimum() -> None:
     assert entry("random", ([[1, 9.0]], 1), ([[5, 9.0]], 5), ([[1, 8.0]], None)).row()["median_labels_to_optimum"] == 5
 
 
+def test_a_lesser_member_of_the_best_class_is_not_the_optimum() -> None:
+    row = entry("random", ([[1, 5.0], [4, 8.0]], 4), ([[1, 9.0]], 1), ([], None)).row()
+    assert (row["hit_rate"], row["median_labels_to_optimum"]) == (1 / 3, None)
+    assert (row["class_hit_rate"], row["median_labels_to_class"]) == (2 / 3, 4)
+
+
 def test_validation_rows_have_the_test_value_of_the_best() -> None:
     found = entry("random", ([[1, 5.0, 4.0], [3, 7.0, 3.0]], None), ([[1, 6.0, None]], None), protocol="V")
     assert found.row()["mean_test_at"] == {"25": None} and found.curves(2)[0, :4].tolist() == [4, 4, 3, 3]
@@ -89,7 +95,7 @@ def test_paired_tests() -> None:
 def test_a_table_and_a_picture(tmp_path: Path) -> None:
     entries = [entry("diffnag", ([[1, 5.0], [3, 7.0]], None), ([[2, 9.0]], 2)), entry("random", ([[1, 4.0]], None), ([[1, 3.0]], None))]
     text = arena_results.table([one.row() for one in entries], arena_results.paired_tests(entries))
-    assert "| random | 2 | 3.50 (0.50) | 0 % |  | 0.100 | " in text and "| diffnag | 2 | 8.00 (1.00) | 50 % |" in text
+    assert "| random | 2 | 3.50 (0.50) | 0 % |  | 0 % | 0.100 | " in text and "| diffnag | 2 | 8.00 (1.00) | 50 % |" in text
     lengths = {line.count("|") for line in text.splitlines() if line.startswith("|")}
     assert len(lengths) == 1
     assert arena_plots.draw(entries, "V", tmp_path / "v.png") is None
