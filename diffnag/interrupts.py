@@ -7,9 +7,11 @@ nobody to catch it: Python prints it and goes on. So work on a storage is `unint
 
 from __future__ import annotations
 
+import _thread
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -37,13 +39,13 @@ def uninterrupted() -> Iterator[None]:
         yield
         return
     handlers = {number: handler for number in (signal.SIGINT, signal.SIGTERM) if callable(handler := signal.getsignal(number))}
-    arrived: list[tuple[int, threading.Timer]] = []
+    arrived: list[tuple[int, _Again]] = []
 
     def hold(number: int, frame: FrameType | None) -> None:
         if arrived:
             handlers[signal.Signals(number)](number, frame)
         else:
-            arrived.append((number, _again(number, PATIENCE_S)))
+            arrived.append((number, _Again(number, PATIENCE_S)))
 
     for number in handlers:
         signal.signal(number, hold)
@@ -53,8 +55,8 @@ def uninterrupted() -> Iterator[None]:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         if arrived:
-            told, timer = arrived[0]
-            timer.cancel()
+            told, again = arrived[0]
+            again.due = False
             signal.raise_signal(told)
 
 
@@ -62,7 +64,7 @@ def uninterrupted() -> Iterator[None]:
 def none_lost(number: signal.Signals = signal.SIGINT) -> Iterator[None]:
     """Within it a `KeyboardInterrupt` that Python would print and forget is raised again, by the signal `number` and its handler."""
     before, heard = sys.unraisablehook, False
-    again: threading.Timer | None = None
+    again: _Again | None = None
 
     def hook(lost: sys.UnraisableHookArgs) -> None:
         nonlocal again
@@ -71,8 +73,8 @@ def none_lost(number: signal.Signals = signal.SIGINT) -> Iterator[None]:
             return
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, interrupt)
-        if again is None or not again.is_alive():
-            again = _again(number, SOON_S)  # from here it would be lost again
+        if again is None or not again.due:
+            again = _Again(number, SOON_S)  # from here it would be lost again
 
     sys.unraisablehook = hook
     try:
@@ -82,15 +84,25 @@ def none_lost(number: signal.Signals = signal.SIGINT) -> Iterator[None]:
         raise
     finally:
         sys.unraisablehook = before
-        if again and again.is_alive():
-            again.cancel()
+        if again and again.due:
+            again.due = False
             if not heard:
                 signal.raise_signal(number)
 
 
-def _again(number: int, seconds: float) -> threading.Timer:
-    """Tell the main thread the signal in so many seconds."""
-    timer = threading.Timer(seconds, signal.pthread_kill, (threading.main_thread().ident, number))
-    timer.daemon = True
-    timer.start()
-    return timer
+class _Again:
+    """Tells the main thread a signal in so many seconds, if it is still `due` then.
+
+    Made where anything may be interrupted, so it takes none of the locks that `threading` takes to start a thread.
+    """
+
+    def __init__(self, number: int, seconds: float) -> None:
+        self.due = True
+        _thread.start_new_thread(self._tell, (number, seconds))
+
+    def _tell(self, number: int, seconds: float) -> None:
+        time.sleep(seconds)
+        main = threading.main_thread().ident
+        if self.due and main is not None:
+            self.due = False
+            signal.pthread_kill(main, number)
