@@ -47,6 +47,7 @@ def test_own_predictor(tmp_path, cls, guidance):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # it trains for real: minutes on a machine that is busy with other things
 def test_own_space(tmp_path):
     """The file and the commands of the README, one after the other, to the letter."""
     text = block("# my_space.py")
