@@ -11,7 +11,6 @@ weights judged, as an oracle and as the final training does; and the accuracies 
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -47,8 +46,8 @@ def main() -> None:
     data = use_reference_data()
     devices = {"cpu": torch.device("cpu"), "accelerator": device}
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    content: dict[str, Any] = {"accelerator": name, "cpu_threads": torch.get_num_threads(), "cpu_cores": os.cpu_count()}
-    content |= {
+    content: dict[str, Any] = {
+        "accelerator": name,
         "generation": [row for space in SPACES for row in _generation(space, devices)],
         "training": [_training(space, devices) for space in TRAINED],
         "evaluation": [

@@ -13,6 +13,7 @@ import numpy as np
 
 from diffnag.errors import UserError
 from diffnag.files import written_whole
+from experiments.common import median_labels
 
 AT = (25, 50, 64, 100, 150, 192)
 TESTED = ("64", "192")
@@ -72,8 +73,8 @@ class Entry:
             "mean_best_at": {str(m): _rounded(np.mean(curves[:, m - 1])) for m in at},
             "stderr_at": {str(m): _rounded(_stderr(curves[:, m - 1])) for m in at},
             "hit_rate": float(np.isfinite(first).mean()), "hit_rate_at": {str(m): float((first <= m).mean()) for m in at},
-            "median_labels_to_optimum": _median(first),
-            "class_hit_rate": float(np.isfinite(in_class).mean()), "median_labels_to_class": _median(in_class),
+            "median_labels_to_optimum": median_labels(first),
+            "class_hit_rate": float(np.isfinite(in_class).mean()), "median_labels_to_class": median_labels(in_class),
             "labels_source": max(run["labels_source"] for run in self.runs.values()),
             "seconds_per_label": round(seconds / labels, 4), "seconds_per_search": round(seconds / count, 2),
         }  # fmt: skip
@@ -165,12 +166,6 @@ def _signed_rank(differences: np.ndarray) -> float:
 def _at(budget: int) -> list[int]:
     """The counts of labels at which figures are told; the last one where all are larger."""
     return [m for m in AT if m <= budget] or [budget]
-
-
-def _median(labels: np.ndarray) -> float | None:
-    """None where fewer than half are finite."""
-    median = float(np.median(labels))
-    return median if np.isfinite(median) else None
 
 
 def _stderr(values: np.ndarray) -> float:

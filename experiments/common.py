@@ -79,5 +79,10 @@ def optimum_found(curves: np.ndarray, optimum: float) -> dict[str, float | None]
     """Of `curves (runs, labels)`, the best value after each label: how many reach the optimum, and after how many labels."""
     hit = curves >= optimum - 1e-4
     first = np.where(hit.any(1), hit.argmax(1) + 1, np.inf)
+    return {"hit_rate": float(hit.any(1).mean()), "median_labels_to_optimum": median_labels(first)}
+
+
+def median_labels(first: np.ndarray) -> float | None:
+    """Of labels `(runs,)`, infinite where nothing was found; None where fewer than half found it."""
     median = float(np.median(first))
-    return {"hit_rate": float(hit.any(1).mean()), "median_labels_to_optimum": median if np.isfinite(median) else None}
+    return median if np.isfinite(median) else None

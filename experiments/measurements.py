@@ -378,7 +378,7 @@ def _accelerator() -> str:
         "the samples are equal to the last entry. The networks are small, so what a step costs there is mostly its launch, and predictors "
         "stay on the CPU: it pays where networks are wide or images large. "
         f"{source('accelerator', 'accelerator.json')}.\n\n"
-        + table(("", f"{found['cpu_cores']} CPU cores", found["accelerator"]), [*made, *steps, *trained])
+        + table(("", f"{found['cores']} CPU cores", found["accelerator"]), [*made, *steps, *trained])
     )
 
 
