@@ -24,27 +24,35 @@ from diffnag._version import __version__
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch, ArchBatch
-    from diffnag.categorical_space import CategoricalSpace
-    from diffnag.denoiser import Denoiser, load_denoiser
     from diffnag.errors import UserError
-    from diffnag.generation import Generation, Generator
-    from diffnag.guidance import Tilt, denoised_guided, gradient_guided, particles
-    from diffnag.model_file import Classifier, load_model
-    from diffnag.plugins import load_space, make_oracle
-    from diffnag.predicting import CheckedPredictor, load_predictor
+    from diffnag.generators.diffusion.denoiser import Denoiser, load_denoiser
+    from diffnag.generators.diffusion.generator import Generation, Generator
+    from diffnag.generators.diffusion.guided import denoised_guided, gradient_guided
+    from diffnag.guidance.checked import CheckedPredictor, load_predictor
+    from diffnag.guidance.particles import particles
+    from diffnag.guidance.relaxation import relax
+    from diffnag.guidance.tilt import Tilt
+    from diffnag.networks.classifier_file import Classifier, load_model
+    from diffnag.plugins import make_oracle
     from diffnag.search_loop.loop import SearchOptions, SearchResult, run_search
+    from diffnag.spaces.categorical import CategoricalSpace
+    from diffnag.spaces.loading import load_space
 
 _HOMES = {
     "arch": ("Arch", "ArchBatch"),
-    "categorical_space": ("CategoricalSpace",),
-    "denoiser": ("Denoiser", "load_denoiser"),
     "errors": ("UserError",),
-    "generation": ("Generation", "Generator"),
-    "guidance": ("Tilt", "denoised_guided", "gradient_guided", "particles"),
-    "model_file": ("Classifier", "load_model"),
-    "plugins": ("load_space", "make_oracle"),
-    "predicting": ("CheckedPredictor", "load_predictor"),
+    "generators.diffusion.denoiser": ("Denoiser", "load_denoiser"),
+    "generators.diffusion.generator": ("Generation", "Generator"),
+    "generators.diffusion.guided": ("denoised_guided", "gradient_guided"),
+    "guidance.checked": ("CheckedPredictor", "load_predictor"),
+    "guidance.particles": ("particles",),
+    "guidance.relaxation": ("relax",),
+    "guidance.tilt": ("Tilt",),
+    "networks.classifier_file": ("Classifier", "load_model"),
+    "plugins": ("make_oracle",),
     "search_loop.loop": ("SearchOptions", "SearchResult", "run_search"),
+    "spaces.categorical": ("CategoricalSpace",),
+    "spaces.loading": ("load_space",),
 }
 
 __all__ = [
@@ -69,6 +77,7 @@ __all__ = [
     "load_space",
     "make_oracle",
     "particles",
+    "relax",
     "run_search",
 ]
 

@@ -13,13 +13,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffnag import cli
+from diffnag.command import arguments
+from diffnag.command.running import run_command
 from diffnag.errors import UserError
+from diffnag.io.device import resolve_device
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
     from diffnag.datasets.drawn_tasks import TaskImages, TaskSpec
-    from diffnag.meta_dataset import Effort, Measurement
+    from diffnag.datasets.meta_dataset import Effort, Measurement
     from diffnag.protocols import SearchSpace
 
 Job = tuple[int, str, int]
@@ -34,15 +36,15 @@ def parser() -> argparse.ArgumentParser:
     add = p.add_argument
     add("--images", required=True, help="sources of the tasks, with commas, such as tiny_imagenet16,cifar100_16: files "
         "$DIFFNAG_DATA/images/<source>.npz, or digits, of scikit-learn, or letters, drawn with fonts")  # fmt: skip
-    add("--tasks", type=cli.positive_int, required=True)
-    add("--archs-per-task", type=cli.positive_int, required=True)
+    add("--tasks", type=arguments.positive_int, required=True)
+    add("--archs-per-task", type=arguments.positive_int, required=True)
     add("--out", type=Path, required=True, metavar="FILE", help="JSON lines, appended to as networks are trained")
     add("--space", default="nasbench201", help="search space (default: %(default)s)")
     add("--held-out", action="store_true", help="tasks of the classes and sources that nothing is trained on (for tests)")
-    add("--seeds", type=cli.positive_int, default=1, help="trainings of each network (default: %(default)s)")
+    add("--seeds", type=arguments.positive_int, default=1, help="trainings of each network (default: %(default)s)")
     add("--crossed", action="store_true", help="the same architectures on every task, a quarter of them with twice the seeds")
-    add("--seed", type=cli.seed, default=0, help="default: %(default)s")
-    add("--workers", type=cli.positive_int, default=os.cpu_count(), help="processes of one thread each (default: one a core)")
+    add("--seed", type=arguments.seed, default=0, help="default: %(default)s")
+    add("--workers", type=arguments.positive_int, default=os.cpu_count(), help="processes of one thread each (default: one a core)")
     add("--device", default="auto", help="default: %(default)s")
     return p
 
@@ -52,10 +54,10 @@ def main() -> None:
     import numpy as np
 
     from diffnag.datasets.drawn_tasks import allowed_classes, draw_task
-    from diffnag.files import check_writable
-    from diffnag.meta_dataset import Effort, append
-    from diffnag.plugins import load_space
+    from diffnag.datasets.meta_dataset import Effort, append
+    from diffnag.io.files import check_writable
     from diffnag.protocols import TrainsSmall
+    from diffnag.spaces.loading import load_space
 
     space, effort = load_space(args.space), Effort()
     sources = [name.strip() for name in args.images.split(",") if name.strip()]
@@ -64,7 +66,7 @@ def main() -> None:
     check_writable(args.out)
     if not isinstance(space, TrainsSmall):
         raise UserError(f"space {args.space!r} has no build_small, the reduced skeleton that is trained here")
-    device = str(cli.resolve_device(args.device))
+    device = str(resolve_device(args.device))
     done = _begin(args, sources, effort)
     tasks: list[TaskSpec] = []
     for number in range(args.tasks):
@@ -89,7 +91,7 @@ def _begin(args: argparse.Namespace, sources: list[str], effort: Effort) -> Any:
     """Begin the file, or open the one that is there if it was made the same way."""
     from dataclasses import asdict
 
-    from diffnag.meta_dataset import append, cut_to_whole_lines, read
+    from diffnag.datasets.meta_dataset import append, cut_to_whole_lines, read
 
     about = {
         "space": args.space, "images": sources, "held_out": args.held_out, "crossed": args.crossed, "seed": args.seed,
@@ -167,8 +169,8 @@ def _one_thread() -> None:
 
 
 def _measure(job: Job, spec: TaskSpec, space_name: str, effort: Effort, device: str) -> Measurement:
-    from diffnag.meta_dataset import measure
-    from diffnag.plugins import load_space
+    from diffnag.networks.short_training import measure
+    from diffnag.spaces.loading import load_space
 
     task, text, seed = job
     return measure(text, _images(spec), load_space(space_name), task=task, seed=seed, effort=effort, device=device)
@@ -201,4 +203,4 @@ def _progress(total: int) -> Callable[[Measurement], None]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_command(main)

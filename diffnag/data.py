@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from diffnag import cli, plugins
+from diffnag import plugins
+from diffnag.command.running import run_command
 from diffnag.errors import DataNotFound, UserError
-from diffnag.oracles.table import BenchmarkTable, imported_file, load_table, locate
+from diffnag.io.tables import BenchmarkTable, imported_file, load_table, locate
 from diffnag.protocols import ReadsTables
+from diffnag.spaces.loading import load_space
 
 
 def import_table(space: str, source: str | Path, *, trust_pickle: bool = False) -> BenchmarkTable:
     """Read a benchmark's own file and keep it, compact, in the user cache, where the table oracle finds it."""
-    reader = plugins.load_space(space)
+    reader = load_space(space)
     if not isinstance(reader, ReadsTables):
         raise DataNotFound(f"space {reader.name!r} has no benchmark table to import")
     table = reader.read_table(Path(source), trust_pickle=trust_pickle)
@@ -23,7 +25,7 @@ def import_table(space: str, source: str | Path, *, trust_pickle: bool = False) 
 
 def describe(space: str) -> str:
     """One line: where the table of `space` is, its version and checksum, or why there is none."""
-    reader = plugins.load_space(space)
+    reader = load_space(space)
     try:
         table = load_table(reader)
     except UserError as error:
@@ -70,4 +72,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_command(main)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from diffnag import cli
+from diffnag.command import arguments
+from diffnag.command.running import run_command
 
 
 def main() -> None:
@@ -19,17 +20,17 @@ def main() -> None:
     p.add_argument("--out", type=Path, required=True, help="the picture: .svg, .png or .pdf")
     args = p.parse_args()
 
-    from diffnag.drawing import check_suffix, save
-    from diffnag.files import check_writable
-    from diffnag.plugins import load_space
+    from diffnag.drawing.picture import check_suffix, save
+    from diffnag.io.files import check_writable
+    from diffnag.spaces.loading import load_space
 
     check_suffix(args.out)
     check_writable(args.out)
     space = load_space(args.space)
     arch = space.from_str(args.arch)
     save(args.out, arch, space)
-    print(f"wrote {args.out}{cli.read_as(args.arch, space.to_str(arch))}")
+    print(f"wrote {args.out}{arguments.read_as(args.arch, space.to_str(arch))}")
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_command(main)

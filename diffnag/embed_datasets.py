@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffnag import cli
+from diffnag.command import arguments
+from diffnag.command.running import run_command
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,9 +27,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--images", type=Path, required=True, metavar="FOLDER", help=f"holds {', '.join(file for file, _, _ in SOURCES.values())}, "
                    "each with x_train (b, h, w[, 3]) uint8 and y_train (b,)")
     p.add_argument("--out", type=Path, required=True, metavar="FILE", help="the safetensors file to write")
-    p.add_argument("--images-per-class", type=cli.positive_int, default=20, help="default: %(default)s")
-    p.add_argument("--classes", type=cli.positive_int, default=100, help="at most, evenly spread; default: %(default)s")
-    p.add_argument("--seed", type=cli.seed, default=0, help="of the draw of images; default: %(default)s")
+    p.add_argument("--images-per-class", type=arguments.positive_int, default=20, help="default: %(default)s")
+    p.add_argument("--classes", type=arguments.positive_int, default=100, help="at most, evenly spread; default: %(default)s")
+    p.add_argument("--seed", type=arguments.seed, default=0, help="of the draw of images; default: %(default)s")
     return p
 
 
@@ -36,8 +37,8 @@ def main() -> None:
     options = parser().parse_args()
     import torch
 
-    from diffnag.checkpoint import checksum, save_checkpoint
     from diffnag.datasets.tasks import descriptors_of, task_from_images
+    from diffnag.io.checkpoint import checksum, save_checkpoint
 
     tasks, sources = {}, {}
     for name, (file, images_a_class, side) in SOURCES.items():
@@ -61,7 +62,7 @@ def _training_images(path: Path, *, classes: int) -> tuple[np.ndarray, np.ndarra
     """Training images and labels of at most `classes` classes of a `.npz` file, and how many classes there are."""
     import numpy as np
 
-    from diffnag.files import read_arrays
+    from diffnag.io.files import read_arrays
 
     x, y = read_arrays(path, "x_train", "y_train")
     labels = np.unique(y)
@@ -70,4 +71,4 @@ def _training_images(path: Path, *, classes: int) -> tuple[np.ndarray, np.ndarra
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_command(main)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from diffnag import cli
+from diffnag.command import arguments
+from diffnag.command.running import run_command
 from diffnag.errors import UserError, in_a_line, unknown
 
 FORMATS = ("pt", "onnx")
@@ -18,10 +19,10 @@ def main() -> None:
 
     import torch
 
-    from diffnag.files import check_writable
-    from diffnag.model_file import export_onnx, save_model
-    from diffnag.training_plan import measured_size
-    from diffnag.untrained import untrained
+    from diffnag.io.files import check_writable
+    from diffnag.networks.classifier_file import export_onnx, save_model
+    from diffnag.networks.untrained import untrained
+    from diffnag.spaces.counting import measured_size
 
     check_writable(args.out)
     model = untrained(
@@ -39,7 +40,7 @@ def main() -> None:
     size = measured_size(model.network, image_size=args.input_size)
     print(
         f"wrote {args.out}: {model.description.skeleton}, {size.params:,} parameters, {size.flops:,} multiply-adds, untrained; {how}"
-        + cli.read_as(args.arch, model.description.arch)
+        + arguments.read_as(args.arch, model.description.arch)
     )
 
 
@@ -52,13 +53,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     p.add_argument("arch", metavar="ARCH", help="as its space writes it; in quotes, for shells have uses of their own for | and (")
     p.add_argument("--space", default="nasbench201", help="search space, a name or package.module:Class (default: nasbench201)")
-    p.add_argument("--num-classes", type=cli.positive_int, required=True, help="logits that the network gives")
-    p.add_argument("--input-size", type=cli.positive_int, required=True, help="pixels a side of its images")
+    p.add_argument("--num-classes", type=arguments.positive_int, required=True, help="logits that the network gives")
+    p.add_argument("--input-size", type=arguments.positive_int, required=True, help="pixels a side of its images")
     p.add_argument("--format", help="pt or onnx (default: as --out ends)")
     p.add_argument("--out", type=Path, required=True, help="the file, .pt or .onnx")
-    p.add_argument("--channels", type=cli.positive_int, help="width of the first stage (default: the benchmark's own)")
-    p.add_argument("--cells", type=cli.positive_int, help="depth of a stage in cells (default: the benchmark's own)")
-    p.add_argument("--seed", type=cli.seed, default=0, help="of the weights (default: 0)")
+    p.add_argument("--channels", type=arguments.positive_int, help="width of the first stage (default: the benchmark's own)")
+    p.add_argument("--cells", type=arguments.positive_int, help="depth of a stage in cells (default: the benchmark's own)")
+    p.add_argument("--seed", type=arguments.seed, default=0, help="of the weights (default: 0)")
     return p
 
 
@@ -73,4 +74,4 @@ def _format(given: str | None, out: Path) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_command(main)

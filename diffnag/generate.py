@@ -6,26 +6,29 @@ import argparse
 import json
 from pathlib import Path
 
-from diffnag import cli
+from diffnag.command import arguments
+from diffnag.command.running import run_command
 from diffnag.errors import UserError
+from diffnag.io.device import resolve_device
 
 
 def parser() -> argparse.ArgumentParser:
     formatter = argparse.ArgumentDefaultsHelpFormatter
     p = argparse.ArgumentParser("python -m diffnag.generate", description=__doc__, formatter_class=formatter)
     p.add_argument("--space", default="nasbench201", help="search space, a name or package.module:Class")
-    p.add_argument("--n", type=cli.positive_int, default=1024, help="how many samples")
+    p.add_argument("--n", type=arguments.positive_int, default=1024, help="how many samples")
     p.add_argument("--out", type=Path, required=True, help="a .jsonl file; metrics go beside it, into .metrics.json")
     p.add_argument("--sampler", default="dpmpp", help="dpmpp, heun, euler-maruyama or pc")
-    p.add_argument("--steps", type=cli.positive_int, default=20, help="steps of the sampler")
-    p.add_argument("--seed", type=cli.seed, default=0)
+    p.add_argument("--steps", type=arguments.positive_int, default=20, help="steps of the sampler")
+    p.add_argument("--seed", type=arguments.seed, default=0)
     p.add_argument("--checkpoint", type=Path, help="a score network of train_score; by default the shipped one")
     p.add_argument("--quantise", default="threshold", help="threshold (the paper's rule, > 1/2) or argmax")
     p.add_argument("--predictor", help="steer by a predictor: meta, meta-only or package.module:Class; none by default")
     p.add_argument("--dataset", help="the task to steer towards; goes with --predictor")
-    p.add_argument("--scale", type=cli.finite_float, help="S of the target law p(A) exp(S z(A)); 3 by default")
+    p.add_argument("--scale", type=arguments.finite_float, help="S of the target law p(A) exp(S z(A)); 3 by default")
     p.add_argument("--guidance", default="auto", help="auto (the strongest the predictor allows), gradient, denoised or particles")
-    p.add_argument("--trace", metavar="N", type=cli.positive_int, help="also draw N steps of one architecture forming from noise, into .trace.png")
+    p.add_argument("--trace", metavar="N", type=arguments.positive_int, help="also draw N steps of one architecture forming from noise, "
+                   "into .trace.png")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
     return p
 
@@ -43,20 +46,20 @@ def main() -> None:
     if args.trace is not None and not 2 <= args.trace <= args.steps + 1:
         raise UserError(f"--trace {args.trace} is not between 2 and {args.steps + 1}, the number of states that {args.steps} steps pass")
 
-    from diffnag.denoiser import load_denoiser
-    from diffnag.files import check_writable, write_json, written_whole
-    from diffnag.generation import DEFAULT_SCALE, Generator
-    from diffnag.metrics import generation_metrics
-    from diffnag.plugins import load_space
-    from diffnag.predicting import load_predictor
-    from diffnag.split import CanonicalSplit
-    from diffnag.trace import save_trace
+    from diffnag.generators.diffusion.denoiser import load_denoiser
+    from diffnag.generators.diffusion.generator import DEFAULT_SCALE, Generator
+    from diffnag.generators.diffusion.trace import save_trace
+    from diffnag.generators.metrics import generation_metrics
+    from diffnag.guidance.checked import load_predictor
+    from diffnag.io.files import check_writable, write_json, written_whole
+    from diffnag.spaces.loading import load_space
+    from diffnag.spaces.split import CanonicalSplit
 
     space = load_space(args.space)
     beside, strip = (args.out.with_name(args.out.stem + ending) for ending in (".metrics.json", ".trace.png"))
     for path in (args.out, beside, *([strip] if args.trace else [])):
         check_writable(path)
-    denoiser = load_denoiser(space, args.checkpoint, device=cli.resolve_device(args.device))
+    denoiser = load_denoiser(space, args.checkpoint, device=resolve_device(args.device))
     generator = Generator(space, denoiser, sampler=args.sampler, steps=args.steps, quantise=args.quantise)
     predictor = None
     scale = DEFAULT_SCALE if args.scale is None else args.scale
@@ -103,4 +106,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_command(main)

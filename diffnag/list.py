@@ -6,8 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-from diffnag import cli
-from diffnag.files import PRETRAINED
+from diffnag.command.running import run_command
+from diffnag.io.files import PRETRAINED
 
 
 def main() -> None:
@@ -18,8 +18,8 @@ def main() -> None:
     ).parse_args()
 
     from diffnag.datasets.tasks import known_datasets
+    from diffnag.generators.diffusion.samplers import SAMPLERS
     from diffnag.plugins import names
-    from diffnag.sampling import SAMPLERS
 
     dotted = "or package.module:Class"
     found = {
@@ -50,4 +50,4 @@ def _described(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_command(main)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from diffnag.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from diffnag.protocols import Oracle, Predictor, SearchSpace
+    from diffnag.protocols import Oracle, Predictor
 
 GROUPS = {
     "space": "diffnag.search_spaces",
@@ -49,49 +49,27 @@ def load_class(kind: str, name: str) -> type[Any]:
     return found
 
 
-def _make(kind: str, name: str, members: tuple[str, ...]) -> Any:
+def make(kind: str, name: str, members: tuple[str, ...]) -> Any:
+    """Make the plug-in behind a name without arguments; raises `UserError` where its class lacks one of `members`."""
     cls = load_class(kind, name)
-    _refuse_without([member for member in members if not hasattr(cls, member)], kind, name, members)
+    refuse_without([member for member in members if not hasattr(cls, member)], kind, name, members)
     try:
         return cls()
     except Exception as error:  # a user's class may fail in any way
         raise UserError(f"{kind} {name!r} cannot be made without arguments: {type(error).__name__}: {error}") from error
 
 
-def _refuse_without(missing: Sequence[str], kind: str, name: str, members: Sequence[str]) -> None:
+def refuse_without(missing: Sequence[str], kind: str, name: str, members: Sequence[str]) -> None:
+    """Raise `UserError` that names the `missing` members of a plug-in, where there are any."""
     if missing:
         raise UserError(f"{kind} {name!r} lacks {', '.join(missing)}; every {kind} must offer {', '.join(members)}")
 
 
-SPACE_MEMBERS = (
-    "name", "nodes", "operators", "attention", "constant", "datasets", "skeletons", "to_str", "from_str", "encode", "decode",
-    "canonical", "random", "neighbours", "enumerate", "parameters", "to_parameters", "from_parameters", "size", "build",
-)  # fmt: skip
-
-
-def load_space(name: str) -> SearchSpace:
-    """Make the search space behind a registered name or dotted path.
-
-    One of a user's own is tried on a few architectures; `UserError` says which rule it breaks. `SearchSpaceContract` in
-    `diffnag.testing` tells more.
-    """
-    space = cast("SearchSpace", _make("space", name, ()))
-    own = getattr(space, "__dict__", ())
-    missing = [member for member in SPACE_MEMBERS if not hasattr(type(space), member) and member not in own]
-    _refuse_without(missing, "space", name, SPACE_MEMBERS)
-    if ":" in name:
-        from diffnag.space_rules import broken_rule
-
-        if broken := broken_rule(space):
-            raise UserError(f"space {name!r} breaks a rule: {broken}")
-    return space
-
-
 def make_predictor(name: str) -> Predictor:
     """Make the predictor behind a registered name or dotted path; `setup` is still to be called."""
-    return cast("Predictor", _make("predictor", name, ("fit", "predict")))
+    return cast("Predictor", make("predictor", name, ("fit", "predict")))
 
 
 def make_oracle(name: str) -> Oracle:
     """Make the oracle behind a registered name or dotted path; `setup` is still to be called."""
-    return cast("Oracle", _make("oracle", name, ("kind", "setup", "available", "query", "provenance")))
+    return cast("Oracle", make("oracle", name, ("kind", "setup", "available", "query", "provenance")))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from diffnag.arch import Arch
     from diffnag.datasets.images import ImageDataset
-    from diffnag.oracles.table import BenchmarkTable
+    from diffnag.io.tables import BenchmarkTable
 
 Attention = Literal["ancestors", "causal", "full"]
 

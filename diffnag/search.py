@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from diffnag import cli
+from diffnag.command import arguments
+from diffnag.command.running import run_command
 from diffnag.errors import UserError
-from diffnag.files import make_folder
+from diffnag.io.files import make_folder
 
 LOCK = ".lock"
 
@@ -23,9 +24,9 @@ def main() -> None:
 
     from diffnag.search_loop.loop import Search
     from diffnag.search_loop.options import SearchOptions
-    from diffnag.search_loop.report import write_options, write_result
-    from diffnag.search_loop.screen import Screen
-    from diffnag.search_loop.storage import shown
+    from diffnag.search_loop.show.files import write_options, write_result
+    from diffnag.search_loop.show.screen import Screen
+    from diffnag.search_loop.study.storage import shown
     from diffnag.search_loop.workers import Helpers, threads_each, use_threads
 
     runs = ("out", "storage", "study", "workers", "compare")
@@ -53,7 +54,7 @@ def main() -> None:
             with _alone_in(folder, on_note=screen.note):
                 finished = None
                 if search.images is not None:
-                    from diffnag.final_training import finish
+                    from diffnag.search_loop.finish.training import finish
 
                     write_result(folder, result, search.space)  # the search is paid for, whatever becomes of the rest
                     finished = finish(
@@ -84,30 +85,30 @@ def _parser() -> argparse.ArgumentParser:
     add("--oracle", default="auto", help="table, surrogate, training, a training-free score (naswot, synflow, zen), "
         "package.module:Class, or auto: training for one's own images, else the table if it is here, else the surrogate")  # fmt: skip
     add("--reward", default="val", help="val (the best is tested once at the end) or test (default: %(default)s)")
-    add("--budget", type=cli.positive_int, default=30, help="evaluations, all included (default: %(default)s)")
-    add("--batch", type=cli.positive_int, default=1, help="evaluations planned at once, for all workers (default: %(default)s)")
+    add("--budget", type=arguments.positive_int, default=30, help="evaluations, all included (default: %(default)s)")
+    add("--batch", type=arguments.positive_int, default=1, help="evaluations planned at once, for all workers (default: %(default)s)")
     add("--method", default="diffnag", help="diffnag, random, evolution, local-search, bananas, tpe or gp-enumerate (default: %(default)s)")
     add("--acquisition", help="ei, ucb, pi or ts (default: ucb)")
-    add("--candidates", type=cli.positive_int, help="architectures generated a round (default: 128)")
-    add("--scale", type=cli.finite_float, help="strength of the guidance (default: 6)")
+    add("--candidates", type=arguments.positive_int, help="architectures generated a round (default: 128)")
+    add("--scale", type=arguments.finite_float, help="strength of the guidance (default: 6)")
     add("--checkpoint", type=Path, help="score network (default: the shipped one)")
-    add("--max-params", type=cli.positive_int, help="most parameters of an architecture, such as 5e5")
-    add("--max-flops", type=cli.positive_int, help="most multiply-adds of an architecture, such as 5e7")
-    add("--time-limit", type=cli.duration, metavar="10m", help="seconds, or with s, m or h: of search and final training "
+    add("--max-params", type=arguments.positive_int, help="most parameters of an architecture, such as 5e5")
+    add("--max-flops", type=arguments.positive_int, help="most multiply-adds of an architecture, such as 5e7")
+    add("--time-limit", type=arguments.duration, metavar="10m", help="seconds, or with s, m or h: of search and final training "
         "together, but one evaluation at least; one's own images are evaluated more thoroughly in more time (default: none; 30 "
         "evaluations of about 4 s and a final training of about 45 s, of one core each)")  # fmt: skip
-    add("--image-size", type=cli.positive_int, help="pixels a side, of one's own images (default: chosen from the images)")
-    add("--epochs", type=cli.positive_int, help="of a whole evaluation on one's own images; the final training has 3 times as "
+    add("--image-size", type=arguments.positive_int, help="pixels a side, of one's own images (default: chosen from the images)")
+    add("--epochs", type=arguments.positive_int, help="of a whole evaluation on one's own images; the final training has 3 times as "
         "many (default: chosen from the images and the time)")  # fmt: skip
     add("--compare", action="store_true", help="with one's own images: also random search with as many evaluations and the "
         "space's ResNet-like architecture, trained and tested in the same way; takes as long again, beyond the time limit")  # fmt: skip
-    add("--seed", type=cli.seed, default=0, help="default: %(default)s")
+    add("--seed", type=arguments.seed, default=0, help="default: %(default)s")
     add("--device", default="auto", help="default: %(default)s")
     add("--out", type=Path, help="folder (default: runs/<space>-<dataset>-<predictor>-<seed>; a baseline's method as predictor)")
     add("--storage", metavar="URL", help="sqlite:///FILE, journal:FILE or postgresql+psycopg://USER@HOST/DATABASE: the same "
         "command on any number of machines works on one study there (default: sqlite, study.db in --out)")  # fmt: skip
     add("--study", metavar="NAME", help="of the study in the storage (default: the name of the folder --out)")
-    add("--workers", type=cli.positive_int, default=1, metavar="N", help="processes on this machine that share the search and the "
+    add("--workers", type=arguments.positive_int, default=1, metavar="N", help="processes on this machine that share the search and the "
         "cores (default: %(default)s)")  # fmt: skip
     return parser
 
@@ -160,4 +161,4 @@ def _stoppable() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_command(main)

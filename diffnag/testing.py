@@ -17,7 +17,7 @@ import torch
 
 from diffnag.arch import Arch, ArchBatch, Packing
 from diffnag.errors import UserError
-from diffnag.predicting import CheckedPredictor
+from diffnag.guidance.checked import CheckedPredictor
 from diffnag.protocols import (
     HasPrior,
     NeedsSetup,
@@ -64,7 +64,7 @@ class SearchSpaceContract:
                 assert all(map(np.array_equal, space.encode(arch), (V, E)))
 
     def test_pictures_can_be_drawn(self, space: SearchSpace) -> None:
-        from diffnag.drawing import arrangement_of, picture_of
+        from diffnag.drawing.picture import arrangement_of, picture_of
 
         for arch in draws(space, 3):
             picture = picture_of(arch, space)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffnag import cli
+from diffnag.command import arguments
+from diffnag.command.running import run_command
 from diffnag.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,15 +33,15 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--images", type=Path, required=True, metavar="FOLDER",
                    help=f"holds {FILE} with x_train, x_test (b, h, w[, 3]) uint8 and y_train, y_test (b,)")
     p.add_argument("--out", type=Path, required=True, metavar="FILE", help="the safetensors file to write")
-    p.add_argument("--epochs", type=cli.positive_int, default=20, help="passes over the images; default: %(default)s")
-    p.add_argument("--seed", type=cli.seed, default=0, help="default: %(default)s")
+    p.add_argument("--epochs", type=arguments.positive_int, default=20, help="passes over the images; default: %(default)s")
+    p.add_argument("--seed", type=arguments.seed, default=0, help="default: %(default)s")
     return p
 
 
 def main() -> None:
     options = parser().parse_args()
-    from diffnag.checkpoint import checksum
-    from diffnag.files import check_writable
+    from diffnag.io.checkpoint import checksum
+    from diffnag.io.files import check_writable
 
     check_writable(options.out)
     path = options.images / FILE
@@ -58,7 +59,7 @@ def read_images(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
     """`x_train, y_train, x_test, y_test` of a `.npz` file without the held-out classes; labels count from 0 without gaps."""
     from diffnag.datasets.drawn_tasks import held_out_labels
     from diffnag.datasets.encoder import SIDE, check_images
-    from diffnag.files import read_arrays
+    from diffnag.io.files import read_arrays
 
     if not path.is_file():
         raise UserError(f"there is no file {path}; --images names a folder that holds {FILE}")
@@ -85,9 +86,9 @@ def train(
 
     import torch
 
-    from diffnag import training
-    from diffnag.checkpoint import save_checkpoint
     from diffnag.datasets.encoder import KIND, LEARNED, STATISTICS, ImageEncoder, to_pixels
+    from diffnag.io.checkpoint import save_checkpoint
+    from diffnag.networks import training
 
     begin, processor, done = time.monotonic(), time.process_time(), 0
     classes = int(y.max()) + 1
@@ -168,4 +169,4 @@ def noisy(images: np.ndarray, rng: np.random.Generator, *, deviation: float = 25
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_command(main)

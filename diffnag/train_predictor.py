@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
-from diffnag import cli
+from diffnag.command import arguments
+from diffnag.command.running import run_command
 from diffnag.errors import UserError
 
 Report = Callable[[str, int, int, float], None]
@@ -36,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--sources", help="transfer protocol: sister-tables or meta-only; by default the predictor's own")
     p.add_argument("--space", default="nasbench201", help="search space, a name or package.module:Class")
     p.add_argument("--out", type=Path, help="where the weights go; by default where the package keeps its own")
-    p.add_argument("--seed", type=cli.seed, default=0)
+    p.add_argument("--seed", type=arguments.seed, default=0)
     return p
 
 
@@ -44,8 +45,9 @@ def main() -> None:
     args = parser().parse_args()
 
     from diffnag.datasets.sources import labels_by_origin, load_sources
-    from diffnag.files import PRETRAINED, check_writable
-    from diffnag.plugins import load_space, make_predictor
+    from diffnag.io.files import PRETRAINED, check_writable
+    from diffnag.plugins import make_predictor
+    from diffnag.spaces.loading import load_space
 
     space, predictor = load_space(args.space), make_predictor(args.predictor)
     if not isinstance(predictor, MetaLearns):
@@ -89,4 +91,4 @@ def _progress() -> Iterator[Report]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_command(main)

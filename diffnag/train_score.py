@@ -18,13 +18,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffnag import cli
+from diffnag.command import arguments
+from diffnag.command.running import run_command
 from diffnag.errors import UserError
+from diffnag.io.device import resolve_device
 
 if TYPE_CHECKING:
     import torch
 
-    from diffnag.score_training import Options
+    from diffnag.generators.diffusion.training import Options
 
 SAVE_EVERY_S = 20.0
 
@@ -37,15 +39,15 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--split", default="canonical-sha256-0.5", help="which canonical classes train")
     p.add_argument("--out", type=Path, required=True, help="where the weights go (.safetensors)")
     p.add_argument("--resume", action="store_true", help="go on with the interrupted training of --out")
-    p.add_argument("--steps", type=cli.positive_int, default=1500, help="optimiser steps")
-    p.add_argument("--batch-size", type=cli.positive_int, default=512, help="architectures a step, over all processes")
-    p.add_argument("--learning-rate", type=cli.finite_float, default=3e-3, help="peak of the schedule, for AdamW")
-    p.add_argument("--width", type=cli.positive_int, default=64, help="size of a token")
-    p.add_argument("--layers", type=cli.positive_int, default=2, help="transformer blocks")
-    p.add_argument("--heads", type=cli.positive_int, default=2, help="attention heads")
-    p.add_argument("--joint", type=cli.positive_int, default=0, help="hidden units of a head that sees all nodes at once; 0: none, as suits "
+    p.add_argument("--steps", type=arguments.positive_int, default=1500, help="optimiser steps")
+    p.add_argument("--batch-size", type=arguments.positive_int, default=512, help="architectures a step, over all processes")
+    p.add_argument("--learning-rate", type=arguments.finite_float, default=3e-3, help="peak of the schedule, for AdamW")
+    p.add_argument("--width", type=arguments.positive_int, default=64, help="size of a token")
+    p.add_argument("--layers", type=arguments.positive_int, default=2, help="transformer blocks")
+    p.add_argument("--heads", type=arguments.positive_int, default=2, help="attention heads")
+    p.add_argument("--joint", type=arguments.positive_int, default=0, help="hidden units of a head that sees all nodes at once; 0: none, as suits "
         "a space whose entries are free of each other")  # fmt: skip
-    p.add_argument("--rounds", type=cli.positive_int, default=4, help="how often the joint head corrects its own estimate")
+    p.add_argument("--rounds", type=arguments.positive_int, default=4, help="how often the joint head corrects its own estimate")
     p.add_argument("--log-odds", action="store_true", help="tell the joint head log odds in place of estimates: suits a space in which many "
         "entries say the same")  # fmt: skip
     p.add_argument("--edge-groups", action="store_true", help="estimate edges together that demand or exclude each other: suits a space in "
@@ -54,14 +56,14 @@ def parser() -> argparse.ArgumentParser:
         "false entry makes an architecture invalid")  # fmt: skip
     p.add_argument("--focus", type=_share, default=0.0, help="share of the training noise that lies where most entries are decided, "
         "around 0.8; the rest is spread as sampling visits it")  # fmt: skip
-    p.add_argument("--seed", type=cli.seed, default=0)
+    p.add_argument("--seed", type=arguments.seed, default=0)
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
     return p
 
 
 def _share(text: str) -> float:
     """Argparse type: a number from 0 to 1."""
-    value = cli.finite_float(text)
+    value = arguments.finite_float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
     return value
@@ -69,7 +71,7 @@ def _share(text: str) -> float:
 
 def main() -> None:
     args = parser().parse_args()
-    from diffnag.score_training import Options
+    from diffnag.generators.diffusion.training import Options
 
     options = Options(**{key: value for key, value in vars(args).items() if key not in ("out", "resume", "device")})
     if options.width % (2 * options.heads):
@@ -81,12 +83,12 @@ def train(options: Options, *, out: Path, resume: bool = False, device: str = "a
     """Train, write `out`, and return its metadata. `out` + `.state` holds an unfinished training."""
     import torch
 
-    from diffnag.denoiser import Denoiser
-    from diffnag.files import check_writable
-    from diffnag.plugins import load_space
-    from diffnag.score_training import ScoreTraining, quality, training_set
-    from diffnag.sde import make_sde
-    from diffnag.split import CanonicalSplit
+    from diffnag.generators.diffusion.denoiser import Denoiser
+    from diffnag.generators.diffusion.sde import make_sde
+    from diffnag.generators.diffusion.training import ScoreTraining, quality, training_set
+    from diffnag.io.files import check_writable
+    from diffnag.spaces.loading import load_space
+    from diffnag.spaces.split import CanonicalSplit
 
     space, split = load_space(options.space), CanonicalSplit.named(options.split)
     check_writable(out)
@@ -141,7 +143,7 @@ def _processes(device: str) -> tuple[int, int, torch.device]:
     """Rank, number of processes and device; joins the group where `torchrun` started us."""
     import torch
 
-    where = cli.resolve_device(device)
+    where = resolve_device(device)
     world = int(os.environ.get("WORLD_SIZE", 1))
     if world == 1:
         return 0, 1, where
@@ -193,4 +195,4 @@ def _progress(steps: int, done: int, *, show: bool) -> Iterator[Callable[[int, f
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_command(main)

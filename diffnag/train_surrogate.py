@@ -19,14 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffnag import cli
+from diffnag.command import arguments
+from diffnag.command.running import run_command
 from diffnag.errors import DataNotFound, UserError
+from diffnag.io.device import resolve_device
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from diffnag.io.tables import BenchmarkTable
     from diffnag.oracles.surrogate import Surrogate
-    from diffnag.oracles.table import BenchmarkTable
     from diffnag.protocols import SearchSpace
 
 BATCH = 128
@@ -54,10 +56,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--data", type=Path, help="the benchmark's table, or a folder that holds it; default: where the table oracle looks")
     p.add_argument("--out", type=Path, required=True, help="where the weights go (.safetensors)")
     p.add_argument("--held-out", type=float, default=0.1, help="share of canonical classes held out, and of the remaining strings")
-    p.add_argument("--epochs", type=cli.positive_int, default=120, help="passes over the training set")
-    p.add_argument("--members", type=cli.positive_int, default=6, help="networks in the ensemble")
-    p.add_argument("--width", type=cli.positive_int, default=256, help="hidden units a layer")
-    p.add_argument("--seed", type=cli.seed, default=0)
+    p.add_argument("--epochs", type=arguments.positive_int, default=120, help="passes over the training set")
+    p.add_argument("--members", type=arguments.positive_int, default=6, help="networks in the ensemble")
+    p.add_argument("--width", type=arguments.positive_int, default=256, help="hidden units a layer")
+    p.add_argument("--seed", type=arguments.seed, default=0)
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
     return p
 
@@ -67,8 +69,8 @@ def main() -> None:
     options = Options(args.held_out, args.epochs, args.members, args.width, args.seed)
     if not 0 < options.held_out < 1:
         raise UserError(f"--held-out {options.held_out} is not a share; expected a number between 0 and 1")
-    from diffnag.files import check_writable
-    from diffnag.plugins import load_space
+    from diffnag.io.files import check_writable
+    from diffnag.spaces.loading import load_space
 
     check_writable(args.out)
     space = load_space(args.space)
@@ -81,7 +83,7 @@ def main() -> None:
 
 def read_table(space: SearchSpace, data: Path | None) -> BenchmarkTable:
     """The table of `space` in a file or folder, by default the one that the table oracle finds."""
-    from diffnag.oracles.table import load_table
+    from diffnag.io.tables import load_table
     from diffnag.protocols import ReadsTables
 
     if data is None:
@@ -105,7 +107,7 @@ def held_out(classes: Sequence[str], strings: Sequence[str], *, share: float, se
 
 def train(space: SearchSpace, table: BenchmarkTable, options: Options, *, out: Path, device: str = "auto") -> dict[str, Any]:
     """Learn all columns of `table` at once, write `out`, and return its metadata, with the figures of what was written."""
-    from diffnag.checkpoint import save_checkpoint
+    from diffnag.io.checkpoint import save_checkpoint
     from diffnag.oracles.surrogate import NOTE, Surrogate, graph_features
 
     begin = time.monotonic()
@@ -177,7 +179,7 @@ def _fit(
     means = np.stack([np.bincount(group, column) / size for column in scores.T], axis=1)
     centre, scale = rows.mean(0), np.maximum(rows.std(0), 1)  # counts are small: blowing up rare ones would invite overfitting
 
-    where = cli.resolve_device(device)
+    where = resolve_device(device)
     x, y, weight = (
         torch.as_tensor(value, dtype=torch.float32, device=where)
         for value in ((rows - centre) / scale, means, np.sqrt(size) / np.sqrt(size).mean())
@@ -255,4 +257,4 @@ def _progress(epochs: int) -> Any:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_command(main)

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from diffnag.arch import ArchBatch, Packing
-from diffnag.denoiser import Denoiser
+from diffnag.generators.diffusion.denoiser import Denoiser
+from diffnag.generators.diffusion.training import Options, ScoreTraining
 from diffnag.protocols import Attention
-from diffnag.score_training import Options, ScoreTraining
 from experiments.measured_space import MeasuredSpace, N, mean_over_seeds
 
 if TYPE_CHECKING:
@@ -106,8 +106,8 @@ def _measure(measured: MeasuredSpace, variant: Variant) -> dict[str, Any]:
 
 def _recipe(name: str) -> Options:
     """How the shipped network of the space was trained, but for the number of steps."""
-    from diffnag.checkpoint import load_checkpoint
-    from diffnag.denoiser import KIND, shipped_denoiser
+    from diffnag.generators.diffusion.denoiser import KIND, shipped_denoiser
+    from diffnag.io.checkpoint import load_checkpoint
 
     _, meta = load_checkpoint(shipped_denoiser(name), kind=KIND)
     told = {key.removeprefix("trained_"): value for key, value in meta.items() if key.startswith("trained_")}
@@ -117,7 +117,7 @@ def _recipe(name: str) -> Options:
 def _generate(space: Any, net: Denoiser, measured: MeasuredSpace, seed: int) -> None:
     """`N` samples; of a network that must be told the wiring those of random architectures of the training set."""
     from diffnag import Generator
-    from diffnag.generation import CHUNK
+    from diffnag.generators.diffusion.generator import CHUNK
 
     generator = Generator(space, net)
     if not isinstance(net, WiringGiven):
@@ -134,9 +134,9 @@ def _trained(space: SearchSpace, measured: MeasuredSpace, variant: Variant, opti
     """The network of a variant, from the cache where it is there, and its steps and core-seconds."""
     import time
 
-    from diffnag.checkpoint import load_checkpoint
-    from diffnag.denoiser import KIND
-    from diffnag.sde import make_sde
+    from diffnag.generators.diffusion.denoiser import KIND
+    from diffnag.generators.diffusion.sde import make_sde
+    from diffnag.io.checkpoint import load_checkpoint
 
     config = replace(options.network(), positional=variant.positional)
     with torch.random.fork_rng(devices=[]):
@@ -168,7 +168,7 @@ def _kept(variant: Variant, options: Options) -> Path:
     """Where the training of a variant is kept: the name tells everything that decides its weights."""
     import hashlib
 
-    from diffnag.files import cache_folder
+    from diffnag.io.files import cache_folder
 
     told = hashlib.sha256(repr((variant, options)).encode()).hexdigest()[:8]
     return cache_folder() / "ablations" / f"{options.space}-{variant.name.replace(' ', '-')}-{told}.safetensors"

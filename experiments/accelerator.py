@@ -20,15 +20,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffnag import Generator, cli, load_denoiser, load_predictor, load_space
-from diffnag.checkpoint import load_checkpoint
-from diffnag.denoiser import KIND, Denoiser
-from diffnag.files import PRETRAINED
-from diffnag.score_training import Options, ScoreTraining, training_set
-from diffnag.sde import make_sde
-from diffnag.split import CanonicalSplit
-from diffnag.training import Recipe, accuracy, as_input, epochs
-from diffnag.training_plan import Skeleton
+from diffnag import Generator, load_denoiser, load_predictor, load_space
+from diffnag.command.running import run_command
+from diffnag.generators.diffusion.denoiser import KIND, Denoiser
+from diffnag.generators.diffusion.sde import make_sde
+from diffnag.generators.diffusion.training import Options, ScoreTraining, training_set
+from diffnag.io.checkpoint import load_checkpoint
+from diffnag.io.device import resolve_device
+from diffnag.io.files import PRETRAINED
+from diffnag.networks.plan import Skeleton
+from diffnag.networks.training import Recipe, accuracy, as_input, epochs
+from diffnag.spaces.split import CanonicalSplit
 from experiments.common import use_reference_data, write_result
 
 SPACES, TRAINED = ("nasbench201", "nasbench101", "mobilenetv3"), ("nasbench201", "mobilenetv3")
@@ -42,7 +44,7 @@ SKELETONS = {"nasbench201": ((8, 1), (16, 5)), "mobilenetv3": ((16, 1),)}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto", help="what is compared with the CPU (default: %(default)s)")
-    device = cli.resolve_device(parser.parse_args().device)
+    device = resolve_device(parser.parse_args().device)
     data = use_reference_data()
     devices = {"cpu": torch.device("cpu"), "accelerator": device}
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
@@ -130,4 +132,4 @@ def _median(call: Callable[[], float], *, runs: int) -> float:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_command(main)

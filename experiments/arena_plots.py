@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diffnag.files import written_whole
+from diffnag.io.files import written_whole
 from experiments.arena_results import OURS, REFERENCE, Entry
 from experiments.arena_search import METHODS
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from diffnag.errors import UserError
-from diffnag.files import written_whole
+from diffnag.io.files import written_whole
 from experiments.common import median_labels
 
 AT = (25, 50, 64, 100, 150, 192)

@@ -16,7 +16,7 @@ from experiments.common import DATASETS
 from experiments.draws import MUTATED, Draws
 
 if TYPE_CHECKING:
-    from diffnag.generation import Generator
+    from diffnag.generators.diffusion.generator import Generator
     from diffnag.oracles.table import TableOracle
     from diffnag.protocols import SearchSpace
     from diffnag.search_loop.trial import Trial
@@ -137,8 +137,8 @@ def run(contender: Contender, *, benchmark: str, protocol: str, seed: int, budge
 
 def identity(contender: Contender, *, benchmark: str, protocol: str, budget: int) -> dict[str, Any]:
     """What searches must have in common to stand in one row, as JSON."""
-    from diffnag.checkpoint import checksum
-    from diffnag.denoiser import shipped_denoiser
+    from diffnag.generators.diffusion.denoiser import shipped_denoiser
+    from diffnag.io.checkpoint import checksum
     from diffnag.search_loop.options import CANDIDATES
 
     name, _ = benchmark.split("/")

@@ -26,9 +26,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from diffnag import cli
+from diffnag.command import arguments
+from diffnag.command.running import run_command
 from diffnag.errors import UserError
-from diffnag.files import check_writable, write_json, written_whole
+from diffnag.io.files import check_writable, write_json, written_whole
 from diffnag.search_loop.workers import end_with_parent
 from experiments import arena_plots, arena_results, arena_search
 from experiments.arena_results import OURS, REFERENCE, Entry
@@ -47,8 +48,8 @@ def main() -> None:
     add("--benchmarks", nargs="+", metavar="NAME", help=f"of {', '.join(BENCHMARKS)} (default: all)")
     add("--protocol", nargs="+", choices=("T", "V"), help="default: both")
     add("--seeds", type=_seeds, metavar="FROM:TO", help="the last not included (default: 0:100)")
-    add("--budget", type=cli.positive_int, default=200, help="labels of a search (default: %(default)s)")
-    add("--workers", type=cli.positive_int, default=2, help="processes, one core each (default: %(default)s)")
+    add("--budget", type=arguments.positive_int, default=200, help="labels of a search (default: %(default)s)")
+    add("--workers", type=arguments.positive_int, default=2, help="processes, one core each (default: %(default)s)")
     add("--out", type=Path, help="default: bo_benchmark.json in experiments/results, or bo_benchmark_ablations.json")
     add("--anew", action="store_true", help="forget what is kept of these searches: for code that searches otherwise now")
     add("--ablations", action="store_true", help="variations of diffnag in place of the methods")
@@ -173,4 +174,4 @@ def _known(kind: str, asked: list[str] | None, known: Any) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_command(main)

@@ -49,7 +49,7 @@ def read_result(name: str) -> dict[str, Any]:
 
 def write_result(name: str, **content: Any) -> None:
     """Write `experiments/results/<name>.json`: the command and the machine, then the content."""
-    from diffnag.files import write_json
+    from diffnag.io.files import write_json
 
     write_json(RESULTS / f"{name}.json", {**about(name), **content})
     print(f"wrote {RESULTS / name}.json")
@@ -67,7 +67,7 @@ def copied_ranks(target: str, budget: int) -> np.ndarray:
     from scipy.stats import rankdata
 
     from diffnag import load_space
-    from diffnag.oracles.table import load_table
+    from diffnag.io.tables import load_table
 
     table = load_table(load_space("nasbench201"))
     sisters = [table.values[f"{other}/test/200"] for other in DATASETS if other != target]

@@ -43,7 +43,7 @@ def main() -> None:
 
 def losses() -> list[dict[str, Any]]:
     """Networks trained on the labels themselves with each loss, and the process, on tasks left out."""
-    from predictors.meta_training import LOSSES
+    from diffnag.predictors.meta.training import LOSSES
 
     sources, features = _training_part()
     fold = np.random.default_rng(0).permutation(len(sources)) % FOLDS
@@ -111,7 +111,7 @@ def _interval(values: np.ndarray, groups: list[str]) -> dict[str, float]:
 def _training_part() -> tuple[list[Any], Any]:
     from diffnag import load_space
     from diffnag.datasets.sources import OWN_IMAGES, own_measurements
-    from predictors.meta import architecture_features
+    from diffnag.predictors.meta.predictor import architecture_features
 
     space = load_space("nasbench201")
     return own_measurements(space, OWN_IMAGES), architecture_features(space)
@@ -121,8 +121,8 @@ def _crossed() -> list[dict[str, Any]]:
     """The crossed tasks: accuracies are means over seeds where there are two."""
     from diffnag import load_space
     from diffnag.datasets.drawn_tasks import task_images
+    from diffnag.datasets.meta_dataset import CROSSED, read_together
     from diffnag.datasets.tasks import task_from_images
-    from diffnag.meta_dataset import CROSSED, read_together
 
     space, data = load_space("nasbench201"), read_together(CROSSED)
     names = list(dict.fromkeys(m.arch for m in data.measurements))
@@ -147,8 +147,8 @@ def _trained(sources: list[Any], features: Any, *, knows: str, model: str, seed:
     import torch
 
     from diffnag.datasets.sources import FIDELITIES
-    from predictors.meta_network import CleanNetwork, MetaConfig
-    from predictors.meta_training import Schedule, own_process, train_clean
+    from diffnag.predictors.meta.network import CleanNetwork, MetaConfig
+    from diffnag.predictors.meta.training import Schedule, own_process, train_clean
 
     torch.manual_seed(seed)
     net = CleanNetwork(features(sources[0].archs[:1]).shape[1], MetaConfig(knows=knows, hidden=64))

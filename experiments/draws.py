@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from diffnag.arch import Arch
-    from diffnag.generation import Generation
+    from diffnag.generators.diffusion.generator import Generation
     from diffnag.protocols import SearchSpace
     from diffnag.search_loop.loop import Search
 
@@ -36,7 +36,7 @@ class Draws:
 
     def vary(self, archs: Sequence[Arch], n: int, *, seed: int) -> Generation:
         """Neighbours of `archs`, which are taken in turn, as many as its share of them is."""
-        from diffnag.generation import Generation
+        from diffnag.generators.diffusion.generator import Generation
         from diffnag.protocols import Decoded
 
         rng = np.random.default_rng(seed)

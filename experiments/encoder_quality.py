@@ -31,8 +31,8 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=500)
     episodes = parser.parse_args().episodes
     folder = use_reference_data() / "images"
-    from diffnag.checkpoint import checksum, load_checkpoint
     from diffnag.datasets.encoder import KIND, PATH
+    from diffnag.io.checkpoint import checksum, load_checkpoint
 
     _, meta = load_checkpoint(PATH, kind=KIND)
     few_shot = {}

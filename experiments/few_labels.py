@@ -47,8 +47,8 @@ def main() -> None:
     import torch
 
     from diffnag import load_predictor, load_space
-    from diffnag.oracles.table import load_table
-    from predictors.path_features import PathFeatures
+    from diffnag.io.tables import load_table
+    from diffnag.predictors.path_features import PathFeatures
 
     torch.set_num_threads(1)
     space = load_space("nasbench201")
@@ -121,7 +121,7 @@ def _row(fit: Fit, target: np.ndarray, labels: int, seeds: int) -> dict[str, flo
 
 
 def _adapted(prior: np.ndarray, features: Sequence[np.ndarray]) -> Fit:
-    from predictors.adaptation import Adaptation
+    from diffnag.predictors.adaptation import Adaptation
 
     def fit(paid: np.ndarray, y: np.ndarray) -> np.ndarray:
         process = Adaptation()

@@ -70,8 +70,8 @@ def _found() -> dict[str, Any]:
 def sample_rows(measured: MeasuredSpace) -> Iterator[tuple[str, Row]]:
     """Name and measurement of each row of one space: `nfe` are counted evaluations of the score network a sample."""
     from diffnag import load_denoiser
-    from diffnag.denoiser import shipped_denoiser
-    from diffnag.sampling import SAMPLERS
+    from diffnag.generators.diffusion.denoiser import shipped_denoiser
+    from diffnag.generators.diffusion.samplers import SAMPLERS
 
     space = measured.space
 

@@ -74,9 +74,9 @@ def _row(space: str, name: str, found: list[dict[str, Any]]) -> dict[str, Any]:
 def _search(place: str, name: str, seed: int, *, anew: bool) -> dict[str, Any]:
     """The best value after each label, and the seconds that it took; from the cache where it is there."""
     from diffnag import Generator, SearchOptions, load_denoiser, load_space
-    from diffnag.checkpoint import checksum
-    from diffnag.denoiser import shipped_denoiser
-    from diffnag.files import cache_folder, write_json
+    from diffnag.generators.diffusion.denoiser import shipped_denoiser
+    from diffnag.io.checkpoint import checksum
+    from diffnag.io.files import cache_folder, write_json
     from diffnag.search_loop.loop import Search, find_oracle
 
     options: dict[str, Any] = {"space": place, "seed": seed, **SPACES[place]}

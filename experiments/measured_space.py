@@ -23,7 +23,7 @@ class MeasuredSpace:
 
     def __init__(self, name: str) -> None:
         from diffnag import load_space
-        from diffnag.split import CanonicalSplit
+        from diffnag.spaces.split import CanonicalSplit
 
         self.name, self.space, self.split = name, load_space(name), CanonicalSplit.named("canonical-sha256-0.5")
 
@@ -40,13 +40,13 @@ class MeasuredSpace:
 
     @cached_property
     def _statistics(self) -> Any:
-        from diffnag.metrics import GraphStatistics
+        from diffnag.generators.metrics import GraphStatistics
 
         return GraphStatistics.of(self.archs, self.space)
 
     def figures(self, archs: Sequence[Arch], n: int = N) -> dict[str, float | None]:
         """Of `n` samples of which `archs` are valid, duplicates kept; None where no valid one is there to tell."""
-        from diffnag.metrics import GraphStatistics, generation_metrics
+        from diffnag.generators.metrics import GraphStatistics, generation_metrics
 
         metrics: dict[str, Any] = {**generation_metrics(archs, n, self.space, self.split)}
         apart: Mapping[str, Any] = dict.fromkeys(("edges", "depth", "operators"))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from diffnag.files import PRETRAINED
+from diffnag.io.files import PRETRAINED
 from experiments.arena_results import figure
 from experiments.common import DATASETS, read_result
 

@@ -20,7 +20,7 @@ from experiments.common import write_result
 
 
 def main() -> None:
-    from diffnag.meta_dataset import CROSSED, read_together
+    from diffnag.datasets.meta_dataset import CROSSED, read_together
 
     data = read_together(CROSSED)
     rows = analysis(data)

@@ -57,7 +57,7 @@ def main() -> None:
 def _searches(method: str, target: str, training_seed: int, searches: int) -> np.ndarray:
     """Best test accuracy so far `(searches, BUDGET)` with the networks of one training seed."""
     from diffnag import Generator, SearchOptions, load_denoiser, load_space, run_search
-    from diffnag.files import cache_folder
+    from diffnag.io.files import cache_folder
     from diffnag.search_loop.loop import find_oracle
 
     kept = cache_folder() / "meta_search" / f"{method}-{target}-{training_seed}-{searches}-{_weights_name(method, target, training_seed)}.npy"
@@ -79,8 +79,8 @@ def _searches(method: str, target: str, training_seed: int, searches: int) -> np
 
 
 def _predictor(method: str, target: str, seed: int, space: Any) -> Any:
+    from diffnag.guidance.checked import CheckedPredictor
     from diffnag.plugins import make_predictor
-    from diffnag.predicting import CheckedPredictor
 
     predictor: Any = make_predictor(method)
     predictor.load(_weights(method, target, seed, space), space=space, target=target)
@@ -89,11 +89,11 @@ def _predictor(method: str, target: str, seed: int, space: Any) -> Any:
 
 def _weights(method: str, target: str, seed: int, space: Any) -> Path:
     """The weights of one training seed, trained if they are not there."""
-    from diffnag.checkpoint import load_checkpoint
     from diffnag.datasets.sources import load_sources
-    from diffnag.files import cache_folder
+    from diffnag.io.checkpoint import load_checkpoint
+    from diffnag.io.files import cache_folder
     from diffnag.plugins import make_predictor
-    from predictors.meta import shipped
+    from diffnag.predictors.meta.predictor import shipped
 
     predictor: Any = make_predictor(method)
     path = shipped(space.name, predictor.transfer, target)
@@ -111,7 +111,7 @@ def _weights(method: str, target: str, seed: int, space: Any) -> Path:
 def _weights_name(method: str, target: str, seed: int) -> str:
     """What tells searches with other weights apart."""
     from diffnag import load_space
-    from diffnag.checkpoint import checksum
+    from diffnag.io.checkpoint import checksum
 
     return checksum(_weights(method, target, seed, load_space("nasbench201")))[:8]
 
@@ -127,7 +127,7 @@ def _from_scratch(target: str) -> np.ndarray:
 def _row(method: str, target: str, curves: np.ndarray) -> dict[str, Any]:
     """`curves (seeds, BUDGET)`: the best value after each label."""
     from diffnag import load_space
-    from diffnag.oracles.table import load_table
+    from diffnag.io.tables import load_table
 
     optimum = load_table(load_space("nasbench201")).values[f"{target}/test/200"].max()
     return {

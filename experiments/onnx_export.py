@@ -17,10 +17,10 @@ import torch
 
 from diffnag import load_space
 from diffnag.arch import Arch
-from diffnag.model_file import ONNX_TOLERANCE, export_onnx
+from diffnag.networks.classifier_file import ONNX_TOLERANCE, export_onnx
+from diffnag.networks.untrained import untrained
 from diffnag.plugins import names
 from diffnag.protocols import SearchSpace
-from diffnag.untrained import untrained
 from experiments.common import one_thread, read_result, write_result
 
 SIDE, CLASSES = 32, 10

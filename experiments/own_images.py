@@ -147,7 +147,7 @@ def train_in_steps(search: Search, arch: Arch) -> list[tuple[int, float, float]]
 
 def replay(search: Search, order: Sequence[Arch], curves: Mapping[Arch, list[tuple[int, float, float]]]) -> tuple[Trial, ...]:
     """The trials of a study to which the trainings of `order` are told as they were recorded."""
-    from diffnag.search_loop.study import Outcome, Study
+    from diffnag.search_loop.study.study import Outcome, Study
     from diffnag.search_loop.trial import Batch, Proposal
 
     study = Study.open(storage=None, name="replay", space=search.space, options={})

@@ -62,9 +62,9 @@ def _place(row: dict[str, Any]) -> tuple[int, int, int, int]:
 
 def _rows(name: str, proxies: Sequence[str], folder: Path) -> Any:
     from diffnag import load_predictor, load_space
-    from diffnag.oracles.table import load_table
+    from diffnag.io.tables import load_table
+    from diffnag.predictors.proxies.predictor import ProxyPredictor
     from diffnag.protocols import ReadsTables
-    from predictors.proxies import ProxyPredictor
 
     space, (count, datasets) = load_space(name), SPACES[name]
     table = load_table(space) if isinstance(space, ReadsTables) else None

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from diffnag.files import PRETRAINED
-from diffnag.meta_dataset import CROSSED, TRAINING, read
+from diffnag.datasets.meta_dataset import CROSSED, TRAINING, read
+from diffnag.io.files import PRETRAINED
 from experiments import measurements
 from experiments.arena_results import OURS
 from experiments.common import DATASETS, read_result

@@ -30,9 +30,9 @@ def main() -> None:
     use_reference_data()
     one_thread()
     from diffnag import load_space
+    from diffnag.io.tables import load_table
     from diffnag.oracles.columns import Columns
-    from diffnag.oracles.table import load_table
-    from predictors.path_features import PathFeatures
+    from diffnag.predictors.path_features import PathFeatures
 
     space = load_space("transnasbench101-macro")
     table = load_table(space)
@@ -51,7 +51,7 @@ def _tau(features: Sequence[np.ndarray], y: np.ndarray, *, labels: int, seeds: i
     """Mean over draws of the labelled networks."""
     from scipy.stats import kendalltau
 
-    from predictors.adaptation import Adaptation
+    from diffnag.predictors.adaptation import Adaptation
 
     found = []
     for seed in range(seeds):

@@ -14,7 +14,7 @@ from experiments.common import RESULTS, use_reference_data
 def main() -> None:
     use_reference_data()
     from diffnag import SearchOptions, load_space, run_search
-    from diffnag.search_loop.report import write_result
+    from diffnag.search_loop.show.files import write_result
 
     result = run_search(SearchOptions(dataset="cifar10", predictor="meta", oracle="table"))
     with tempfile.TemporaryDirectory() as folder:

@@ -112,7 +112,7 @@ def _search(folder: Path, oracle: str, data: Path) -> None:
 
 
 def _train_score(folder: Path) -> dict[str, Any]:
-    from diffnag.checkpoint import load_checkpoint
+    from diffnag.io.checkpoint import load_checkpoint
 
     out = folder / "denoiser.safetensors"
     begin = time.perf_counter()

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, TextIO, cast
 
 import numpy as np
 
+from diffnag.predictors.gaussian_process import GaussianProcessPredictor
 from experiments.common import use_reference_data
-from predictors.gaussian_process import GaussianProcessPredictor
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
+    from diffnag.predictors.path_features import Groups
     from diffnag.protocols import SearchSpace
-    from predictors.path_features import Groups
 
 PROXIES = ("naswot", "logsynflow", "zen", "synflow")
 

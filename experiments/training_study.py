@@ -4,7 +4,7 @@
 
 Fourteen cells that compute different things and have a convolution, drawn at random, on two tasks: CIFAR-10 (2,000
 training images) and handwritten digits (1,000), both at 16 x 16 pixels, judged on all images not trained on (3,000 and
-4,000). Each setting changes one thing of the one that `diffnag.meta_dataset` uses. Seconds are of one core.
+4,000). Each setting changes one thing of the one that `diffnag.datasets.meta_dataset` uses. Seconds are of one core.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def _accuracy(setting: Setting, images: Any, arch: Any, seed: int) -> float:
     import torch
 
     from diffnag import load_space
-    from diffnag.training import Recipe, accuracy, as_input, train
-    from search_spaces.nasbench201_network import Network
+    from diffnag.networks.training import Recipe, accuracy, as_input, train
+    from diffnag.search_spaces.nasbench201.network import Network
 
     n = round(len(images.x_train) * setting.train_images)
     x, judged = as_input(images.x_train[:n]), as_input(images.x_judged[: setting.judged])
@@ -121,7 +121,7 @@ def _tasks() -> dict[str, Any]:
 def _cells(count: int) -> tuple[list[Any], np.ndarray]:
     """Random cells with a convolution that compute different things, and their test accuracy on CIFAR-10 after 200 epochs."""
     from diffnag import load_space
-    from diffnag.oracles.table import load_table
+    from diffnag.io.tables import load_table
 
     space = load_space("nasbench201")
     table = load_table(space)

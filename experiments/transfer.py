@@ -43,7 +43,7 @@ def generation() -> None:
     from scipy.stats import kendalltau
 
     from diffnag import Generator, load_denoiser, load_predictor, load_space
-    from diffnag.oracles.table import load_table
+    from diffnag.io.tables import load_table
 
     space = load_space("nasbench201")
     generator = Generator(space, load_denoiser(space))
@@ -92,7 +92,7 @@ def search(workers: int, methods: Sequence[str]) -> None:
     from concurrent.futures import ProcessPoolExecutor
 
     from diffnag import load_space
-    from diffnag.oracles.table import load_table
+    from diffnag.io.tables import load_table
 
     table = load_table(load_space("nasbench201"))
     everything = (*METHODS, "copy-rank")
@@ -112,7 +112,7 @@ def search(workers: int, methods: Sequence[str]) -> None:
 def _searches(dataset: str, method: str) -> dict[str, Any]:
     """The row of one method on one target: `SEARCH_SEEDS` searches."""
     from diffnag import Generator, SearchOptions, load_denoiser, load_space, run_search
-    from diffnag.oracles.table import load_table
+    from diffnag.io.tables import load_table
     from diffnag.search_loop.loop import find_oracle
 
     space = load_space("nasbench201")

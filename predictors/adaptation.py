@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 from scipy.linalg import cho_solve, solve_triangular
 
-from predictors.blas import one_blas_thread
+from diffnag.predictors.blas import one_blas_thread
 
 GAIN_STD, SHIFT_STD = 0.3, 1.0
 """Normal prior of the gain around 1 and of the shift around 0, of standardised labels on standardised scores."""

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from predictors.adaptation import Adaptation
-from predictors.path_features import PathFeatures
+from diffnag.predictors.adaptation import Adaptation
+from diffnag.predictors.path_features import PathFeatures
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
+    from diffnag.predictors.path_features import Groups
     from diffnag.protocols import SearchSpace
-    from predictors.path_features import Groups
 
 
 class GaussianProcessPredictor:

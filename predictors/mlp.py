@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from diffnag.arch import ArchBatch
-from diffnag.relaxation import relax
-from predictors.ensemble import ensemble, random_weights
-from predictors.features import graph_features
+from diffnag.guidance.relaxation import relax
+from diffnag.predictors.ensemble import ensemble, random_weights
+from diffnag.predictors.features import graph_features
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch

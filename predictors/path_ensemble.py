@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from predictors.ensemble import ensemble, random_weights
-from predictors.path_features import PathFeatures
+from diffnag.predictors.ensemble import ensemble, random_weights
+from diffnag.predictors.path_features import PathFeatures
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch

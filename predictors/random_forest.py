@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffnag.arch import ArchBatch
-from predictors.features import graph_features
+from diffnag.predictors.features import graph_features
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch

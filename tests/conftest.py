@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from search_spaces.nasbench201 import NASBench201
+from diffnag.search_spaces.nasbench201.space import NASBench201
 
 
 @pytest.fixture(autouse=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from diffnag.arch import Arch
-from diffnag.model_file import export_onnx
+from diffnag.networks.classifier_file import export_onnx
+from diffnag.networks.untrained import untrained
 from diffnag.protocols import SearchSpace
-from diffnag.untrained import untrained
 
 
 def onnx_difference(arch: Arch, space: SearchSpace, *, channels: int, image_size: int, path: Path) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffnag.sde import SDE, expand_like
+from diffnag.generators.diffusion.sde import SDE, expand_like
 
 TAU = 0.7
 

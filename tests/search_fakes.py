@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from diffnag.arch import Arch
+from diffnag.networks.training import Diverged
 from diffnag.protocols import SearchSpace
-from diffnag.training import Diverged
-from search_spaces.nasbench201 import NASBench201
+from diffnag.search_spaces.nasbench201.space import NASBench201
 
 WEIGHTS = (0.0, 1.0, 4.0, 9.0, 2.0)
 """What each operation of NAS-Bench-201 adds to the value on its connection; position i counts i + 1 times."""

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from diffnag.plugins import load_class, make_oracle
+from diffnag.predictors.mlp import MLPPredictor
+from diffnag.predictors.path_ensemble import PathEnsemblePredictor
+from diffnag.predictors.random_forest import RandomForestPredictor
 from diffnag.protocols import Oracle, Predictor
+from diffnag.search_spaces.nasbench201.space import NASBench201
 from diffnag.testing import OracleContract, PredictorContract, SearchSpaceContract
-from predictors.mlp import MLPPredictor
-from predictors.path_ensemble import PathEnsemblePredictor
-from predictors.random_forest import RandomForestPredictor
-from search_spaces.nasbench201 import NASBench201
 
 
 class TestNASBench201(SearchSpaceContract):

@@ -19,14 +19,14 @@ from torch.nn import functional
 from diffnag.arch import ArchBatch
 from diffnag.errors import DataNotFound, UserError
 from diffnag.protocols import SearchSpace
+from diffnag.search_spaces.darts import nasbench301 as darts_nasbench301
+from diffnag.search_spaces.darts.genotype import OPERATIONS, STATES, Cell, Genotype, computed
+from diffnag.search_spaces.darts.nasbench301 import NASBench301Oracle
+from diffnag.search_spaces.darts.network import FactorizedReduce, Network
+from diffnag.search_spaces.darts.space import DARTS
+from diffnag.search_spaces.nasbench201.space import NASBench201
+from diffnag.spaces.counting import measured_size
 from diffnag.testing import OracleContract, SearchSpaceContract, draws
-from diffnag.training_plan import measured_size
-from search_spaces import darts_nasbench301
-from search_spaces.darts import DARTS
-from search_spaces.darts_genotype import OPERATIONS, STATES, Cell, Genotype, computed
-from search_spaces.darts_nasbench301 import NASBench301Oracle
-from search_spaces.darts_network import FactorizedReduce, Network
-from search_spaces.nasbench201 import NASBench201
 from tests.exporting import onnx_difference
 
 SPACE = DARTS()

@@ -15,11 +15,13 @@ import pytest
 import torch
 from nas_201_api import ArchResults, NASBench201API, ResultsCount
 
-from diffnag import cli, data
+from diffnag import data
+from diffnag.command.running import run_command
 from diffnag.errors import UserError
-from diffnag.oracles.table import TableOracle, imported_file, load_table
-from search_spaces.nasbench201 import NASBench201
-from search_spaces.nasbench201_table import KEYS, SPLITS, read
+from diffnag.io.tables import imported_file, load_table
+from diffnag.oracles.table import TableOracle
+from diffnag.search_spaces.nasbench201.space import NASBench201
+from diffnag.search_spaces.nasbench201.table import KEYS, SPLITS, read
 
 SPACE = NASBench201()
 ARCHS = [SPACE.random(np.random.default_rng(seed)) for seed in range(5)]
@@ -43,7 +45,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *args: str | Path) -> int:
     """The exit code of `python -m diffnag.data ARGS`."""
     monkeypatch.setattr(sys, "argv", ["diffnag.data", *map(str, args)])
     try:
-        cli.run(data.main)
+        run_command(data.main)
     except SystemExit as stop:
         return int(stop.code or 0)
     return 0

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from diffnag import embed_datasets
-from diffnag.checkpoint import load_checkpoint
 from diffnag.datasets.encoder import encode_images
 from diffnag.datasets.tasks import TASKS, known_datasets, load_task, task_from_images
 from diffnag.errors import UserError
+from diffnag.io.checkpoint import load_checkpoint
 
 
 def images(*shape: int, seed: int = 0) -> np.ndarray:

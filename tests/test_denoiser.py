@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from diffnag.arch import Arch, ArchBatch, Packing
-from diffnag.checkpoint import load_checkpoint, save_checkpoint
-from diffnag.denoiser import Denoiser, DenoiserConfig, load_denoiser
 from diffnag.errors import UserError
-from diffnag.sde import make_sde
-from diffnag.transformer import attention_mask
+from diffnag.generators.diffusion.denoiser import Denoiser, DenoiserConfig, load_denoiser
+from diffnag.generators.diffusion.sde import make_sde
+from diffnag.generators.transformer import attention_mask
+from diffnag.io.checkpoint import load_checkpoint, save_checkpoint
 
 TINY = DenoiserConfig(width=16, layers=1, heads=2)
 

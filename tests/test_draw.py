@@ -14,15 +14,18 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
-from diffnag import cli, draw, drawing
-from diffnag.arrangement import Arrangement
-from diffnag.layered import Point
-from diffnag.plugins import load_space, names
+from diffnag import draw
+from diffnag.command.running import run_command
+from diffnag.drawing.arrangement import Arrangement
+from diffnag.drawing.layered import Point
+from diffnag.drawing.picture import picture as drawing
+from diffnag.plugins import names
 from diffnag.protocols import SearchSpace
-from search_spaces.darts import DARTS
-from search_spaces.mobilenetv3 import MobileNetV3
-from search_spaces.nasbench101 import NASBench101
-from search_spaces.nasbench201 import NASBench201
+from diffnag.search_spaces.darts.space import DARTS
+from diffnag.search_spaces.mobilenetv3.space import MobileNetV3
+from diffnag.search_spaces.nasbench101.space import NASBench101
+from diffnag.search_spaces.nasbench201.space import NASBench201
+from diffnag.spaces.loading import load_space
 
 CELL = "conv3x3@0/maxpool3x3@0,1/output@1,2"
 WORDS = ("input", "output")
@@ -32,7 +35,7 @@ GENOTYPE = f"Genotype(normal={CELL_OF_SKIPS}, normal_concat=[2, 3, 4, 5], reduce
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     monkeypatch.setattr(sys, "argv", ["draw", *arguments])
-    cli.run(draw.main)
+    run_command(draw.main)
 
 
 def curve(way: tuple[Point, ...]) -> np.ndarray:

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from diffnag.arch import ArchBatch
-from diffnag.denoiser import Denoiser, DenoiserConfig, load_denoiser
-from diffnag.edge_groups import EdgeGroups
-from diffnag.sde import make_sde
+from diffnag.generators.diffusion.denoiser import Denoiser, DenoiserConfig, load_denoiser
+from diffnag.generators.diffusion.edge_groups import EdgeGroups
+from diffnag.generators.diffusion.sde import make_sde
+from diffnag.search_spaces.darts.space import DARTS
+from diffnag.search_spaces.mobilenetv3.space import MobileNetV3
+from diffnag.search_spaces.nasbench201.space import NASBench201
 from diffnag.testing import draws
-from search_spaces.darts import DARTS
-from search_spaces.mobilenetv3 import MobileNetV3
-from search_spaces.nasbench201 import NASBench201
 
 SPACE = DARTS()
 CONFIG = DenoiserConfig(width=16, layers=1, heads=2, edge_groups=True)

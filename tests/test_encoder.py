@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from diffnag import cli, train_image_encoder, training
-from diffnag.checkpoint import load_checkpoint
+from diffnag import train_image_encoder
+from diffnag.command.running import run_command
 from diffnag.datasets import encoder as module
 from diffnag.datasets.encoder import FEATURES, KIND, LEARNED, PATH, STATISTICS, ImageEncoder, encode_images, image_statistics, to_pixels
 from diffnag.errors import UserError
+from diffnag.io.checkpoint import load_checkpoint
+from diffnag.networks import training
 from diffnag.train_image_encoder import altered, blurred, grey, noisy
 from experiments.random_features import random_conv_features
 
@@ -227,7 +229,7 @@ def write_images(folder: Path, *, classes: int = 6, n: int = 20, side: int = 16,
 
 def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     monkeypatch.setattr("sys.argv", ["train_image_encoder", *map(str, arguments)])
-    cli.run(train_image_encoder.main)
+    run_command(train_image_encoder.main)
 
 
 def test_training_from_the_command_line(

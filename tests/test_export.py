@@ -10,12 +10,14 @@ import pytest
 import torch
 
 import diffnag
-from diffnag import cli, export
-from diffnag.model_file import read_model
-from diffnag.plugins import load_space, names
-from diffnag.training_plan import Skeleton
-from diffnag.untrained import skeleton_of, untrained
-from search_spaces.nasbench201 import NASBench201
+from diffnag import export
+from diffnag.command.running import run_command
+from diffnag.networks.classifier_file import read_model
+from diffnag.networks.plan import Skeleton
+from diffnag.networks.untrained import skeleton_of, untrained
+from diffnag.plugins import names
+from diffnag.search_spaces.nasbench201.space import NASBench201
+from diffnag.spaces.loading import load_space
 
 CELL = "conv3x3@0/maxpool3x3@0,1/output@1,2"
 SMALL = ("--num-classes", "5", "--input-size", "16", "--channels", "4", "--cells", "1")
@@ -23,7 +25,7 @@ SMALL = ("--num-classes", "5", "--input-size", "16", "--channels", "4", "--cells
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     monkeypatch.setattr(sys, "argv", ["export", *arguments])
-    cli.run(export.main)
+    run_command(export.main)
 
 
 def test_model_pt_is_rebuilt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,7 +91,7 @@ def test_signals_neither_vanish_nor_grow_and_rounding_stays_small() -> None:
 
 PLUGIN = """
 import torch
-from search_spaces.nasbench201 import NASBench201
+from diffnag.search_spaces.nasbench201.space import NASBench201
 
 class Unfolds(NASBench201):
     def build(self, arch, *, channels=16, cells=5, num_classes, stem_stride=1):

@@ -13,15 +13,15 @@ from scipy.stats import kendalltau, multivariate_normal, norm, rankdata, yeojohn
 
 from diffnag import load_space
 from diffnag.arch import Arch, ArchBatch
-from diffnag.oracles.table import BenchmarkTable, load_table
+from diffnag.guidance.checked import load_predictor
+from diffnag.io.tables import BenchmarkTable, load_table
 from diffnag.plugins import names
-from diffnag.predicting import load_predictor
+from diffnag.predictors.adaptation import FLOOR, GAIN_STD, SHIFT_STD, Adaptation, DoubtfulAdaptation, Warp
+from diffnag.predictors.gaussian_process import GaussianProcessPredictor
+from diffnag.predictors.path_features import PathFeatures, Roles, path_features
 from diffnag.protocols import Predictor
+from diffnag.search_spaces.nasbench201.space import NASBench201
 from diffnag.testing import PredictorContract, draws
-from predictors.adaptation import FLOOR, GAIN_STD, SHIFT_STD, Adaptation, DoubtfulAdaptation, Warp
-from predictors.gaussian_process import GaussianProcessPredictor
-from predictors.path_features import PathFeatures, Roles, path_features
-from search_spaces.nasbench201 import NASBench201
 
 CONV1, CONV3, POOL = "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"
 COUNTS, LENGTHS = slice(0, 7), slice(7, 17)

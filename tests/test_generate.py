@@ -10,18 +10,19 @@ import pytest
 import torch
 from PIL import Image
 
-from diffnag import cli, generate
+from diffnag import generate
 from diffnag.arch import Packing
-from diffnag.denoiser import load_denoiser, shipped_denoiser
+from diffnag.command.running import run_command
 from diffnag.errors import UserError
-from diffnag.generation import Generator
-from diffnag.metrics import generation_metrics
-from diffnag.plugins import load_space
-from diffnag.predicting import CheckedPredictor
+from diffnag.generators.diffusion.denoiser import load_denoiser, shipped_denoiser
+from diffnag.generators.diffusion.generator import Generator
+from diffnag.generators.diffusion.samplers import SAMPLERS
+from diffnag.generators.diffusion.trace import save_trace
+from diffnag.generators.metrics import generation_metrics
+from diffnag.guidance.checked import CheckedPredictor
 from diffnag.protocols import Decoded
-from diffnag.sampling import SAMPLERS
-from diffnag.split import CanonicalSplit
-from diffnag.trace import save_trace
+from diffnag.spaces.loading import load_space
+from diffnag.spaces.split import CanonicalSplit
 from tests.test_guidance import Noisy, Relaxed, Table
 
 
@@ -255,5 +256,5 @@ def test_split_names(space):
 def test_bad_input(tmp_path, arguments, sentence, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["generate", "--n", "4", "--out", str(tmp_path / "a.jsonl"), *arguments])
     with pytest.raises(SystemExit) as stop:
-        cli.run(generate.main)
+        run_command(generate.main)
     assert stop.value.code == 2 and sentence in capsys.readouterr().err

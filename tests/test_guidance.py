@@ -8,10 +8,13 @@ import scipy.stats
 import torch
 
 from diffnag.errors import PredictorError, UserError
-from diffnag.guidance import LEAST_LACK, NORMAL, Tilt, _best, choose, denoised_guided, gradient_guided, particles, strongest, within_cube
-from diffnag.predicting import CheckedPredictor
-from diffnag.sampling import SAMPLERS, dpmpp, heun, time_grid
-from diffnag.sde import make_sde
+from diffnag.generators.diffusion.guided import denoised_guided, gradient_guided, within_cube
+from diffnag.generators.diffusion.samplers import SAMPLERS, dpmpp, heun, time_grid
+from diffnag.generators.diffusion.sde import make_sde
+from diffnag.guidance.checked import CheckedPredictor
+from diffnag.guidance.choice import choose, strongest
+from diffnag.guidance.particles import particles
+from diffnag.guidance.tilt import LEAST_LACK, NORMAL, Tilt, _best
 from tests.gaussian import flow_map, log_h_of, score_of, uniform_grid
 
 

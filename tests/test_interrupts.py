@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from diffnag import interrupts
-from diffnag.interrupts import interrupt, none_lost, uninterrupted
+from diffnag.command import interrupts
+from diffnag.command.interrupts import interrupt, none_lost, uninterrupted
 from diffnag.search_loop.loop import Search
 from tests.search_fakes import ToyOracle
 from tests.worker_processes import labels, options, trials

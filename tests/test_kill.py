@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from diffnag.search_loop.loop import run_search
-from diffnag.search_loop.study import Study
+from diffnag.search_loop.study.study import Study
 from diffnag.search_loop.trial import Batch, Proposal
-from search_spaces.nasbench201 import NASBench201
+from diffnag.search_spaces.nasbench201.space import NASBench201
 from tests.search_fakes import StagedOracle, ToyOracle, value
 from tests.worker_processes import labels, logged, options, start_worker, trials
 
@@ -95,7 +95,7 @@ def test_killed_in_each_write(storage: str, tmp_path: Path, monkeypatch: pytest.
             for name in writes:
                 dying(name)
             # as the dead do: nothing is given back
-            patch.setattr("diffnag.search_loop.study.Study._let_go", lambda self: None)
+            patch.setattr("diffnag.search_loop.study.study.Study._let_go", lambda self: None)
             with pytest.raises(Died):
                 run_search(asked, storage=place, oracle=StagedOracle())
         again = run_search(asked, storage=place, oracle=StagedOracle())

@@ -11,19 +11,20 @@ import numpy as np
 import pytest
 import torch
 
-import predictors.meta as meta_module
-from diffnag import cli, train_predictor
+import diffnag.predictors.meta.predictor as meta_module
+from diffnag import train_predictor
 from diffnag.arch import ArchBatch, Packing
+from diffnag.command.running import run_command
 from diffnag.datasets.drawn_tasks import TaskImages
 from diffnag.datasets.sources import OWN_IMAGES, Source, imagenet32_tuples, load_sources, normal_scores, own_measurements, sister_tables
 from diffnag.datasets.tasks import Task, load_task
 from diffnag.errors import DataNotFound, UserError
+from diffnag.generators.diffusion.sde import expand_like
+from diffnag.guidance.checked import load_predictor
 from diffnag.oracles import table as table_module
-from diffnag.predicting import load_predictor
-from diffnag.sde import expand_like
-from predictors.meta import MetaOnlyPredictor, MetaPredictor, architecture_features, shipped
-from predictors.meta_network import CleanNetwork, MetaConfig, TaskEncoder, separability
-from predictors.meta_training import LOSSES, Schedule, standardise
+from diffnag.predictors.meta.network import CleanNetwork, MetaConfig, TaskEncoder, separability
+from diffnag.predictors.meta.predictor import MetaOnlyPredictor, MetaPredictor, architecture_features, shipped
+from diffnag.predictors.meta.training import LOSSES, Schedule, standardise
 
 DATASETS = ("cifar10", "cifar100", "ImageNet16-120")
 TASK_IMAGES = TaskImages(np.zeros((4, 16, 16), np.uint8), np.array([0, 0, 1, 1]), np.zeros((2, 16, 16), np.uint8), np.array([0, 1]))
@@ -34,7 +35,7 @@ def short(monkeypatch):
     """Trainings of a few steps."""
     for name in ("CLEAN", "NOISY"):
         monkeypatch.setattr(meta_module, name, Schedule(3))
-    monkeypatch.setattr("predictors.task_process.STEPS", 2)
+    monkeypatch.setattr("diffnag.predictors.meta.task_process.STEPS", 2)
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +239,7 @@ def test_command_bad_input(arguments, sentence, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("DIFFNAG_CACHE", str(tmp_path))  # with no table left by another test
     monkeypatch.setattr(sys, "argv", ["train_predictor", "--out", str(tmp_path / "m.safetensors"), *arguments])
     with pytest.raises(SystemExit) as stop:
-        cli.run(train_predictor.main)
+        run_command(train_predictor.main)
     assert stop.value.code == 2
     assert sentence in capsys.readouterr().err
 
@@ -318,7 +319,7 @@ def test_an_item_does_not_depend_on_its_batch(space, archs):
 
 
 def test_metadata_names_command_and_seed(space):
-    from diffnag.checkpoint import load_checkpoint
+    from diffnag.io.checkpoint import load_checkpoint
 
     _, about = load_checkpoint(shipped("nasbench201", "sister-tables", "cifar10"), kind="meta-predictor")
     assert about["seed"] == 0

@@ -16,9 +16,10 @@ import pytest
 
 from diffnag.datasets import drawn_tasks
 from diffnag.datasets.drawn_tasks import Change, TaskSpec, allowed_classes, changed, draw_task, halved, task_images
+from diffnag.datasets.meta_dataset import CROSSED, TRAINING, Effort, Measurement, append, cut_to_whole_lines, read, read_together
 from diffnag.errors import DataNotFound, UserError
-from diffnag.meta_dataset import CROSSED, TRAINING, Effort, Measurement, append, cut_to_whole_lines, measure, read, read_together
-from diffnag.plugins import load_space
+from diffnag.networks.short_training import measure
+from diffnag.spaces.loading import load_space
 
 SPACE = load_space("nasbench201")
 RNG = np.random.default_rng(0)

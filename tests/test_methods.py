@@ -13,18 +13,18 @@ import pytest
 from diffnag import load_space
 from diffnag.arch import Arch
 from diffnag.errors import UserError
-from diffnag.predicting import CheckedPredictor, load_predictor
+from diffnag.guidance.checked import CheckedPredictor, load_predictor
+from diffnag.predictors import path_ensemble, path_features
+from diffnag.predictors.path_features import PathFeatures
 from diffnag.search_loop import model_based, tpe
 from diffnag.search_loop.acquisition import rank
 from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.loop import SearchOptions, run_search
-from diffnag.search_loop.methods import Method
-from diffnag.search_loop.model_based import Enumerated, ModelBased, Mutations, bananas, gp_enumerate
-from diffnag.search_loop.tpe import TPE
+from diffnag.search_loop.methods.base import Method
+from diffnag.search_loop.methods.model_based import Enumerated, ModelBased, Mutations, bananas, gp_enumerate
+from diffnag.search_loop.methods.tpe import TPE
 from diffnag.search_loop.trial import Trial
-from predictors import path_ensemble, path_features
-from predictors.path_features import PathFeatures
-from search_spaces.nasbench201 import NASBench201
+from diffnag.search_spaces.nasbench201.space import NASBench201
 from tests.search_fakes import FlakyStagedOracle, KilledOracle, Nearest, Prior, ToyOracle, value
 
 MAKERS: dict[str, Callable[[Domain, int], Method]] = {"bananas": bananas, "tpe": TPE, "gp-enumerate": gp_enumerate}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from diffnag.arch import Arch
-from diffnag.metrics import GraphStatistics
-from search_spaces.mobilenetv3 import MobileNetV3
-from search_spaces.nasbench101 import NASBench101
+from diffnag.generators.metrics import GraphStatistics
+from diffnag.search_spaces.mobilenetv3.space import MobileNetV3
+from diffnag.search_spaces.nasbench101.space import NASBench101
 
 
 def test_what_is_counted_of_graphs():

@@ -12,13 +12,13 @@ from torch import nn
 
 from diffnag.arch import ArchBatch
 from diffnag.errors import UserError
+from diffnag.predictors.gaussian_process import GaussianProcessPredictor
+from diffnag.predictors.path_features import Roles, path_features
 from diffnag.protocols import Predictor, SearchSpace
+from diffnag.search_spaces.mobilenetv3.network import InvertedBottleneck, SqueezeExcitation, divisible
+from diffnag.search_spaces.mobilenetv3.space import ABSENT, MobileNetV3
+from diffnag.spaces.counting import measured_size
 from diffnag.testing import PredictorContract, SearchSpaceContract, draws
-from diffnag.training_plan import measured_size
-from predictors.gaussian_process import GaussianProcessPredictor
-from predictors.path_features import Roles, path_features
-from search_spaces.mobilenetv3 import ABSENT, MobileNetV3
-from search_spaces.mobilenetv3_network import InvertedBottleneck, SqueezeExcitation, divisible
 from tests.exporting import onnx_difference
 
 SPACE = MobileNetV3()

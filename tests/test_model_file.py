@@ -14,9 +14,9 @@ import torch
 
 import diffnag
 from diffnag.errors import UserError
-from diffnag.model_file import Classifier, Description, export_onnx, read_model, save_model
-from diffnag.training_plan import Skeleton
-from search_spaces.nasbench201 import NASBench201
+from diffnag.networks.classifier_file import Classifier, Description, export_onnx, read_model, save_model
+from diffnag.networks.plan import Skeleton
+from diffnag.search_spaces.nasbench201.space import NASBench201
 from tests.test_training import images
 
 RESNET = NASBench201.resnet_like
@@ -82,7 +82,8 @@ def test_a_file_does_not_say_what_code_is_run(tmp_path: Path, monkeypatch: pytes
     path, model = tmp_path / "model.pt", classifier()
     model.description = dataclasses.replace(model.description, space="my_space:MySpace")
     save_model(path, model, about={})
-    (tmp_path / "my_space.py").write_text("from search_spaces.nasbench201 import NASBench201\n\n\nclass MySpace(NASBench201):\n    pass\n")
+    code = "from diffnag.search_spaces.nasbench201.space import NASBench201\n\n\nclass MySpace(NASBench201):\n    pass\n"
+    (tmp_path / "my_space.py").write_text(code)
     monkeypatch.chdir(tmp_path)
     for space in (None, "other:Space"):
         with pytest.raises(UserError, match="if you trust its code, load it with space='my_space:MySpace'"):

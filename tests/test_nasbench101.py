@@ -15,14 +15,15 @@ from torch.nn import functional
 
 from diffnag.arch import Arch, ArchBatch
 from diffnag.errors import DataNotFound, UserError
-from diffnag.oracles.table import TableOracle, load_table
+from diffnag.io.tables import load_table
+from diffnag.oracles.table import TableOracle
+from diffnag.predictors.path_features import Roles, path_features
 from diffnag.protocols import Oracle, Size
+from diffnag.search_spaces.nasbench101 import graphs
+from diffnag.search_spaces.nasbench101.network import Cell, Network, vertex_channels
+from diffnag.search_spaces.nasbench101.space import OPERATIONS, NASBench101
+from diffnag.search_spaces.nasbench101.table import read
 from diffnag.testing import OracleContract, SearchSpaceContract, draws
-from predictors.path_features import Roles, path_features
-from search_spaces import nasbench101_graphs as graphs
-from search_spaces.nasbench101 import OPERATIONS, NASBench101
-from search_spaces.nasbench101_network import Cell, Network, vertex_channels
-from search_spaces.nasbench101_table import read
 
 SPACE = NASBench101()
 FILE = "nas_bench_101.npz"

@@ -17,8 +17,8 @@ from torch import nn
 from diffnag.arch import Arch, ArchBatch
 from diffnag.errors import UserError
 from diffnag.protocols import Size
-from search_spaces.nasbench201 import CONNECTIONS, OPERATIONS, NASBench201
-from search_spaces.nasbench201_network import Cell, Network, size
+from diffnag.search_spaces.nasbench201.network import Cell, Network, size
+from diffnag.search_spaces.nasbench201.space import CONNECTIONS, OPERATIONS, NASBench201
 
 SPACE = NASBench201()
 ARCHS = list(SPACE.enumerate())

@@ -16,18 +16,19 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from diffnag import cli
+from diffnag.command import arguments
+from diffnag.command.running import run_command
 from diffnag.datasets.images import ImageDataset
 from diffnag.errors import UserError
-from diffnag.final_training import confusion, finish, train_fully
-from diffnag.finished import Share
-from diffnag.model_file import read_model
+from diffnag.networks.classifier_file import read_model
+from diffnag.networks.training import Diverged
 from diffnag.oracles.training import TrainingOracle, _share
 from diffnag.search import main
+from diffnag.search_loop.finish.finished import Share
+from diffnag.search_loop.finish.training import confusion, finish, train_fully
 from diffnag.search_loop.loop import Search, SearchOptions
-from diffnag.search_loop.report import confusion_picture
-from diffnag.training import Diverged
-from search_spaces.nasbench201 import NASBench201
+from diffnag.search_loop.show.files import confusion_picture
+from diffnag.search_spaces.nasbench201.space import NASBench201
 from tests.test_model_file import classifier
 from tests.test_training import images
 
@@ -39,7 +40,7 @@ DATA = images()
 def _narrow() -> Iterator[None]:
     """The narrowest networks, so that tests are quick."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("search_spaces.nasbench201.NASBench201.skeletons", ((8, 1),))
+        patched.setattr("diffnag.search_spaces.nasbench201.space.NASBench201.skeletons", ((8, 1),))
         yield
 
 
@@ -58,7 +59,7 @@ def call(*arguments: str | Path) -> int:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(sys, "argv", ["search", *map(str, arguments)])
         try:
-            cli.run(main)
+            run_command(main)
         except SystemExit as end:
             return int(end.code or 0)
     return 0
@@ -124,7 +125,7 @@ def test_the_same_command_trains_nothing_again(run: tuple[Path, Any], capsys: py
     out, command = run
     before = json.loads((out / "result.json").read_text())
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("diffnag.final_training.train", None)
+        patched.setattr("diffnag.search_loop.finish.training.train", None)
         assert call(*command) == 0
     said = capsys.readouterr().out
     after = json.loads((out / "result.json").read_text())
@@ -150,12 +151,12 @@ def test_interrupted_in_the_final_training_it_goes_on(stripes: Path, tmp_path: P
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("diffnag.final_training.train", interrupted)
+        patched.setattr("diffnag.search_loop.finish.training.train", interrupted)
         assert call(*command) == 130
     assert "2 of 2 labels are saved" in capsys.readouterr().err
     assert json.loads((tmp_path / "result.json").read_text())["labels_target"] == 2
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("diffnag.final_training.export_onnx", lambda path, model: 0.0)
+        patched.setattr("diffnag.search_loop.finish.training.export_onnx", lambda path, model: 0.0)
         assert call(*command) == 0
     assert json.loads((tmp_path / "result.json").read_text())["test_accuracy"] >= 0
 
@@ -260,7 +261,7 @@ def test_images_are_read_once_also_where_a_predictor_looks_at_them(stripes: Path
 
 
 def test_a_final_training_that_diverges_is_repeated_gently(stripes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from diffnag import final_training
+    from diffnag.search_loop.finish import training as final_training
 
     real, notes = final_training.train, []
 
@@ -283,7 +284,7 @@ def test_a_network_that_onnx_cannot_tell_costs_the_file_alone(stripes: Path, tmp
         raise RuntimeError("no such operator\nand a long story")
 
     notes: list[str] = []
-    monkeypatch.setattr("diffnag.final_training.export_onnx", refuses)
+    monkeypatch.setattr("diffnag.search_loop.finish.training.export_onnx", refuses)
     with Search(few(stripes)) as search:
         found = finish(search, search.run(), folder=tmp_path, storage="", compare=False, on_progress=lambda *_: None, on_note=notes.append)
     assert found and found.to_json()["onnx_max_abs_difference"] is None and found.to_json()["compare"] is None
@@ -350,12 +351,12 @@ def test_bad_combinations(arguments: tuple[str, ...], message: str, tmp_path: Pa
 
 
 def test_times_as_they_are_written() -> None:
-    assert [cli.duration(text) for text in ("90", "90s", "1.5m", "2h")] == [90, 90, 90, 7200]
+    assert [arguments.duration(text) for text in ("90", "90s", "1.5m", "2h")] == [90, 90, 90, 7200]
 
 
 def test_a_folder_is_named_after_the_images(stripes: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("diffnag.final_training.export_onnx", lambda path, model: 0.0)
+    monkeypatch.setattr("diffnag.search_loop.finish.training.export_onnx", lambda path, model: 0.0)
     assert call("--dataset", stripes, "--method", "random", "--budget", "1", "--epochs", "1", "--device", "cpu") == 0
     assert (tmp_path / "runs" / "nasbench201-stripes-random-0" / "model.pt").is_file()
 

@@ -15,9 +15,9 @@ import torch
 from diffnag import plugins
 from diffnag.arch import Arch
 from diffnag.errors import DataNotFound, PredictorError, UserError
-from diffnag.predicting import CheckedPredictor, load_predictor
-from predictors.random_forest import RandomForestPredictor
-from search_spaces.nasbench201 import NASBench201
+from diffnag.guidance.checked import CheckedPredictor, load_predictor
+from diffnag.predictors.random_forest import RandomForestPredictor
+from diffnag.search_spaces.nasbench201.space import NASBench201
 
 PLUGIN = '''
 class Good:

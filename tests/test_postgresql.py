@@ -18,7 +18,7 @@ import pytest
 
 from diffnag.errors import UserError
 from diffnag.search_loop.loop import Search, run_search
-from search_spaces.nasbench201 import NASBench201
+from diffnag.search_spaces.nasbench201.space import NASBench201
 from tests.search_fakes import ToyOracle, value
 from tests.worker_processes import labels, logged, options, start_worker, trials, wait_for
 

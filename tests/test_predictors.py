@@ -12,10 +12,10 @@ import torch
 from scipy.stats import kendalltau
 
 from diffnag.arch import Arch, ArchBatch
-from diffnag.predicting import CheckedPredictor, load_predictor
-from predictors.features import graph_features
-from predictors.mlp import MLPPredictor
-from search_spaces.nasbench201 import NASBench201
+from diffnag.guidance.checked import CheckedPredictor, load_predictor
+from diffnag.predictors.features import graph_features
+from diffnag.predictors.mlp import MLPPredictor
+from diffnag.search_spaces.nasbench201.space import NASBench201
 
 
 @pytest.fixture(scope="module")

@@ -17,16 +17,18 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 from torch.nn import functional
 
-from diffnag import cli, generate
+from diffnag import generate
+from diffnag.command.running import run_command
 from diffnag.errors import UserError
-from diffnag.plugins import load_class, load_space, names
-from diffnag.predicting import load_predictor
+from diffnag.guidance.checked import load_predictor
+from diffnag.plugins import load_class, names
+from diffnag.predictors.proxies.predictor import LOWEST, PRIOR_STD, NaswotPredictor, ParamsPredictor, ProxyPredictor, SynflowPredictor
+from diffnag.predictors.proxies.scores import naswot, synflow, zen
 from diffnag.protocols import Predictor
+from diffnag.search_spaces.nasbench201.space import NASBench201
+from diffnag.spaces.counting import measured_size
+from diffnag.spaces.loading import load_space
 from diffnag.testing import PredictorContract, draws
-from diffnag.training_plan import measured_size
-from predictors.proxies import LOWEST, PRIOR_STD, NaswotPredictor, ParamsPredictor, ProxyPredictor, SynflowPredictor
-from predictors.proxy_scores import naswot, synflow, zen
-from search_spaces.nasbench201 import NASBench201
 
 PROXIES = ("naswot", "synflow", "zen", "params", "flops")
 MEASURED = PROXIES[:3]
@@ -243,7 +245,7 @@ def test_each_architecture_is_measured_once(space: NASBench201, monkeypatch: pyt
 def test_generation_is_steered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "a.jsonl"
     monkeypatch.setattr(sys, "argv", ["generate", "--n", "64", "--predictor", "flops", "--dataset", "cifar10", "--out", str(out)])
-    cli.run(generate.main)
+    run_command(generate.main)
     told = [json.loads(line)["predicted"] for line in out.read_text().splitlines()]
     assert "predictor flops: 0 source labels\nguidance: particles" in capsys.readouterr().out
     assert np.mean([value for value in told if value is not None]) > 0.6  # unguided about 0

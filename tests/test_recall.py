@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from diffnag.checkpoint import load_checkpoint
 from diffnag.datasets.sources import OWN_IMAGES, Source, _reliability, sister_tables
 from diffnag.datasets.tasks import without_images
-from predictors.meta import MetaPredictor, shipped
-from predictors.recall import Recall
-from search_spaces.nasbench201 import NASBench201
+from diffnag.io.checkpoint import load_checkpoint
+from diffnag.predictors.meta.predictor import MetaPredictor, shipped
+from diffnag.predictors.meta.recall import Recall
+from diffnag.search_spaces.nasbench201.space import NASBench201
 
 TASK = without_images(10, 100, 32, 3)
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from diffnag.arch import ArchBatch
-from diffnag.relaxation import relax
+from diffnag.guidance.relaxation import relax
 
 
 def test_relaxed_architectures(space):

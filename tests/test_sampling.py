@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffnag.sampling import SAMPLERS, CountCalls, dpmpp, euler_maruyama, heun, predictor_corrector, time_grid
-from diffnag.sde import make_sde
+from diffnag.generators.diffusion.samplers import SAMPLERS, CountCalls, dpmpp, euler_maruyama, heun, predictor_corrector, time_grid
+from diffnag.generators.diffusion.sde import make_sde
 from tests.gaussian import TAU, flow_map, score_of, uniform_grid
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from diffnag.errors import UserError
-from diffnag.sampling import time_grid
-from diffnag.sde import SDES, expand_like, from_json, make_sde, to_json
+from diffnag.generators.diffusion.samplers import time_grid
+from diffnag.generators.diffusion.sde import SDES, expand_like, from_json, make_sde, to_json
 
 
 @pytest.fixture(params=sorted(SDES))

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from matplotlib.image import imread
 
-from diffnag import cli
+from diffnag.command.running import run_command
 from diffnag.search import main
 from diffnag.search_loop.acquisition import ACQUISITIONS
-from diffnag.search_loop.methods import METHODS
-from search_spaces.nasbench201 import NASBench201
+from diffnag.search_loop.methods.base import METHODS
+from diffnag.search_spaces.nasbench201.space import NASBench201
 from tests.search_fakes import Nearest, RandomGenerator, ToyOracle, value
 
 TOY = ("--dataset", "cifar10", "--oracle", "tests.search_fakes:ToyOracle", "--method", "evolution")
@@ -30,7 +30,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
     """Run the command line in this process; its exit code."""
     monkeypatch.setattr(sys, "argv", ["search", *map(str, arguments)])
     try:
-        cli.run(main)
+        run_command(main)
     except SystemExit as end:
         return int(end.code or 0)
     return 0

@@ -14,14 +14,14 @@ import pytest
 
 from diffnag.arch import Arch
 from diffnag.errors import PredictorError, UserError
-from diffnag.predicting import CheckedPredictor
-from diffnag.search_loop.baselines import LocalSearch
+from diffnag.guidance.checked import CheckedPredictor
 from diffnag.search_loop.domain import Domain
-from diffnag.search_loop.guided import Diffnag
 from diffnag.search_loop.loop import Search, SearchOptions, SearchResult, run_search
-from diffnag.search_loop.methods import METHODS
+from diffnag.search_loop.methods.base import METHODS
+from diffnag.search_loop.methods.baselines import LocalSearch
+from diffnag.search_loop.methods.guided import Diffnag
 from diffnag.search_loop.trial import Trial, expected_values
-from search_spaces.nasbench201 import NASBench201
+from diffnag.search_spaces.nasbench201.space import NASBench201
 from tests.search_fakes import (
     BreaksLater,
     FlakyOracle,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffnag.checkpoint import load_checkpoint
-from diffnag.denoiser import KIND, load_denoiser, shipped_denoiser
-from diffnag.generation import Generator
-from diffnag.metrics import GraphStatistics
-from diffnag.plugins import load_space
+from diffnag.generators.diffusion.denoiser import KIND, load_denoiser, shipped_denoiser
+from diffnag.generators.diffusion.generator import Generator
+from diffnag.generators.metrics import GraphStatistics
+from diffnag.io.checkpoint import load_checkpoint
+from diffnag.spaces.loading import load_space
 
 UNIQUE = {
     "nasbench201": 0.95, "transnasbench101-micro": 0.92, "transnasbench101-macro": 0.91,

@@ -9,20 +9,21 @@ import numpy as np
 import pytest
 import torch
 
-from diffnag import cli, train_surrogate
+from diffnag import train_surrogate
 from diffnag.arch import Arch
+from diffnag.command.running import run_command
 from diffnag.errors import DataNotFound, UserError
-from diffnag.files import PRETRAINED
+from diffnag.io.files import PRETRAINED
+from diffnag.io.tables import BenchmarkTable
 from diffnag.oracles.surrogate import (
     Surrogate,
     SurrogateOracle,
     ensemble,
     graph_features,
 )
-from diffnag.oracles.table import BenchmarkTable
+from diffnag.search_spaces.nasbench201.space import NASBench201
+from diffnag.search_spaces.nasbench201.table import KEYS
 from diffnag.train_surrogate import Options, figures, held_out, train
-from search_spaces.nasbench201 import NASBench201
-from search_spaces.nasbench201_table import KEYS
 
 SHIPPED = PRETRAINED / "nasbench201" / "surrogate.safetensors"
 BARS = {"strings": 0.915, "canonical_classes": 0.86}
@@ -195,7 +196,7 @@ def write_csv(table: BenchmarkTable, path: Path) -> None:
 
 def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     monkeypatch.setattr("sys.argv", ["train_surrogate", *map(str, arguments)])
-    cli.run(train_surrogate.main)
+    run_command(train_surrogate.main)
 
 
 def test_training_from_the_command_line(

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from diffnag.errors import DataNotFound, UserError
-from diffnag.oracles.table import BenchmarkTable, TableOracle, imported_file, load_table, locate
-from search_spaces.nasbench201 import NASBench201
-from search_spaces.nasbench201_table import KEYS, SPLITS
+from diffnag.io.tables import BenchmarkTable, imported_file, load_table, locate
+from diffnag.oracles.table import TableOracle
+from diffnag.search_spaces.nasbench201.space import NASBench201
+from diffnag.search_spaces.nasbench201.table import KEYS, SPLITS
 
 SPACE = NASBench201()
 ARCHS = list(SPACE.enumerate())[:4]

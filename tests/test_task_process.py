@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from predictors.task_process import TaskProcess
+from diffnag.predictors.meta.task_process import TaskProcess
 
 
 def _drawn(tasks: int, archs: int, *, by_task: float, seed: int) -> tuple[torch.Tensor, ...]:

@@ -11,10 +11,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from diffnag import score_training, train_score
-from diffnag.checkpoint import load_checkpoint
+from diffnag import train_score
 from diffnag.errors import UserError
-from diffnag.sampling import time_grid
+from diffnag.generators.diffusion import training as score_training
+from diffnag.generators.diffusion.samplers import time_grid
+from diffnag.io.checkpoint import load_checkpoint
 
 OPTIONS = score_training.Options(
     space="nasbench201", sde="ve", split="canonical-sha256-0.5", steps=12, batch_size=16, learning_rate=3e-3,
@@ -108,14 +109,14 @@ def test_average_forgets_its_first_weights():
 
 
 def test_levels_are_those_that_sampling_visits(space):
-    from diffnag.sde import make_sde
+    from diffnag.generators.diffusion.sde import make_sde
 
     grid = time_grid(make_sde("vp"), 1000)
     assert grid[0] == 1 and grid[-1] == pytest.approx(make_sde("vp").t_min)
 
 
 def test_a_share_of_the_levels_lies_where_entries_are_decided(space):
-    from diffnag.sde import make_sde
+    from diffnag.generators.diffusion.sde import make_sde
 
     for name in ("ve", "vp"):
         sde = make_sde(name)
@@ -141,9 +142,9 @@ def test_a_share_of_the_levels_lies_where_entries_are_decided(space):
     ],
 )
 def test_bad_input(tmp_path, arguments, sentence, capsys, monkeypatch):
-    from diffnag import cli
+    from diffnag.command.running import run_command
 
     monkeypatch.setattr(sys, "argv", ["train_score", "--out", str(tmp_path / "d.safetensors"), *arguments])
     with pytest.raises(SystemExit) as stop:
-        cli.run(train_score.main)
+        run_command(train_score.main)
     assert stop.value.code == 2 and sentence in capsys.readouterr().err

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from diffnag.datasets.images import ImageDataset, Images
-from diffnag.training import Diverged, Recipe, accuracy, as_input, augment, channel_statistics, epochs, one_cycle, train
-from diffnag.training_plan import Plan, Skeleton, measured_size, plan_evaluation, plan_final
-from search_spaces.nasbench201 import NASBench201
+from diffnag.networks.plan import Plan, Skeleton, plan_evaluation, plan_final
+from diffnag.networks.training import Diverged, Recipe, accuracy, as_input, augment, channel_statistics, epochs, one_cycle, train
+from diffnag.search_spaces.nasbench201.space import NASBench201
+from diffnag.spaces.counting import measured_size
 
 
 def images(*, n: int = 60, classes: int = 3, size: int = 8, colour: bool = False, seed: int = 0) -> ImageDataset:

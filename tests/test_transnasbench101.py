@@ -17,15 +17,15 @@ from torch import nn
 from diffnag import search
 from diffnag.arch import ArchBatch
 from diffnag.errors import UserError
+from diffnag.guidance.checked import load_predictor
 from diffnag.oracles.table import TableOracle
-from diffnag.predicting import load_predictor
 from diffnag.protocols import Oracle, SearchSpace
-from diffnag.search_loop.measure import Measure
+from diffnag.search_loop.show.measure import Measure
+from diffnag.search_spaces.shared.connection_cells import CONNECTIONS
+from diffnag.search_spaces.transnasbench101.space import ABSENT, OPERATIONS, TransNASBench101Macro, TransNASBench101Micro
+from diffnag.search_spaces.transnasbench101.table import COLUMNS, read
+from diffnag.spaces.counting import measured_size
 from diffnag.testing import OracleContract, SearchSpaceContract, draws
-from diffnag.training_plan import measured_size
-from search_spaces.connection_cells import CONNECTIONS
-from search_spaces.transnasbench101 import ABSENT, OPERATIONS, TransNASBench101Macro, TransNASBench101Micro
-from search_spaces.transnasbench101_table import COLUMNS, read
 from tests.exporting import onnx_difference
 
 MICRO, MACRO = TransNASBench101Micro(), TransNASBench101Macro()

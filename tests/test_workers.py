@@ -15,11 +15,11 @@ import pytest
 
 from diffnag.errors import UserError
 from diffnag.search_loop import leases, storage
-from diffnag.search_loop.ledger import Planned
 from diffnag.search_loop.loop import Search, SearchResult, run_search
-from diffnag.search_loop.study import Claim, Outcome, Study
+from diffnag.search_loop.study.ledger import Planned
+from diffnag.search_loop.study.study import Claim, Outcome, Study
 from diffnag.search_loop.trial import Batch, Generated, Proposal
-from search_spaces.nasbench201 import NASBench201
+from diffnag.search_spaces.nasbench201.space import NASBench201
 from tests.search_fakes import FlakyOracle, LoggedOracle, ToyOracle, value
 from tests.worker_processes import labels, logged, options, start_worker, trials, wait_for
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from diffnag import cli
+from diffnag.command.running import run_command
 from diffnag.search import main
 from diffnag.search_loop.loop import run_search
 from diffnag.search_loop.workers import Helpers
@@ -164,5 +164,5 @@ def test_bad_input(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["search", *TOY, "--out", str(tmp_path / "run"), *arguments])
     with pytest.raises(SystemExit) as end:
-        cli.run(main)
+        run_command(main)
     assert end.value.code == 2 and message in capsys.readouterr().err

@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 
 from diffnag.search_loop.loop import Search, SearchOptions
-from diffnag.search_loop.storage import close_storage, open_storage
+from diffnag.search_loop.study.storage import close_storage, open_storage
 from tests.search_fakes import LoggedOracle
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from diffnag.datasets.images.digits import read_digits
 from diffnag.datasets.letters import letter_images
 from diffnag.errors import DataNotFound, UserError, unknown
-from diffnag.files import data_folder, read_arrays
+from diffnag.io.files import data_folder, read_arrays
 
 SIDE = 16
 DIGITS, LETTERS = "digits", "letters"

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from diffnag.checkpoint import load_checkpoint
 from diffnag.errors import UserError, unknown
-from diffnag.files import PRETRAINED
+from diffnag.io.checkpoint import load_checkpoint
+from diffnag.io.files import PRETRAINED
 
 ENCODERS = ("diffnag", "torchvision:resnet18")
 """What `encode_images` takes. Features of two encoders have nothing in common but their number."""

@@ -13,8 +13,8 @@ import numpy as np
 
 from diffnag.datasets.tasks import Task, load_task, task_from_images, without_images
 from diffnag.errors import DataNotFound, UserError, unknown
-from diffnag.files import data_folder
-from diffnag.oracles.table import load_table
+from diffnag.io.files import data_folder
+from diffnag.io.tables import load_table
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -124,7 +124,7 @@ def own_measurements(space: SearchSpace, target: str) -> list[Source]:
     tasks with an animal among their classes are left out. The images of the tasks must be in `$DIFFNAG_DATA`.
     """
     from diffnag.datasets.drawn_tasks import task_images
-    from diffnag.meta_dataset import TRAINING, read_together
+    from diffnag.datasets.meta_dataset import TRAINING, read_together
 
     data, sources = read_together(TRAINING), []
     if data.about["space"] != space.name:

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffnag.checkpoint import load_checkpoint
 from diffnag.datasets.encoder import encode_images
 from diffnag.errors import UserError, unknown
-from diffnag.files import PRETRAINED
+from diffnag.io.checkpoint import load_checkpoint
+from diffnag.io.files import PRETRAINED
 
 if TYPE_CHECKING:
     from diffnag.datasets.images import ImageDataset

@@ -18,7 +18,7 @@ SEED = 0
 
 
 class ProxyOracle:
-    """The scores of the predictor of the same name (`predictors.proxies`), for the shape of each dataset that the space knows."""
+    """The scores of the predictor of the same name (`diffnag.predictors.proxies.predictor`), for the shape of each dataset that the space knows."""
 
     kind = "proxy"
     proxy: str

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffnag.errors import DataNotFound
-from diffnag.files import PRETRAINED
+from diffnag.io.files import PRETRAINED
 from diffnag.oracles.columns import Columns
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Surrogate:
     @classmethod
     def load(cls, path: str | Path) -> tuple[Surrogate, dict[str, Any]]:
         """Read the file of `diffnag.train_surrogate` and its metadata; `UserError` where it is damaged or another kind."""
-        from diffnag.checkpoint import load_checkpoint
+        from diffnag.io.checkpoint import load_checkpoint
 
         tensors, meta = load_checkpoint(path, kind="surrogate")
         return cls(features=tuple(meta["features"]), outputs=tuple(meta["outputs"]), tensors=tensors), meta

@@ -41,9 +41,9 @@ class TrainingOracle:
         """See `diffnag.protocols.NeedsImages`; the plan is the one of `plan_evaluation`."""
         import torch
 
-        from diffnag.cli import resolve_device
-        from diffnag.training import as_input, channel_statistics
-        from diffnag.training_plan import logits_of, plan_evaluation
+        from diffnag.io.device import resolve_device
+        from diffnag.networks.plan import logits_of, plan_evaluation
+        from diffnag.networks.training import as_input, channel_statistics
 
         self.images, self._dataset, self._seed = images, dataset, seed
         self.plan = plan_evaluation(images, self._space, seconds=seconds or SECONDS, epochs=epochs)
@@ -72,7 +72,7 @@ class TrainingOracle:
         """Validation accuracy in % after a third, two thirds and all epochs of one training; may raise `Diverged`."""
         import torch
 
-        from diffnag.training import accuracy, epochs
+        from diffnag.networks.training import accuracy, epochs
 
         self._check(dataset, split)
         generator = torch.Generator().manual_seed(self._seed)

@@ -10,28 +10,28 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from diffnag.errors import UserError, unknown
-from diffnag.plugins import load_space
 from diffnag.protocols import MultiFidelity
-from diffnag.search_loop.baselines import Evolution, LocalSearch, Random
 from diffnag.search_loop.domain import Domain
-from diffnag.search_loop.guided import Diffnag
-from diffnag.search_loop.leases import PATIENCE
-from diffnag.search_loop.methods import Method
-from diffnag.search_loop.model_based import bananas, gp_enumerate
+from diffnag.search_loop.methods.base import Method
+from diffnag.search_loop.methods.baselines import Evolution, LocalSearch, Random
+from diffnag.search_loop.methods.guided import Diffnag
+from diffnag.search_loop.methods.model_based import bananas, gp_enumerate
+from diffnag.search_loop.methods.tpe import TPE
 from diffnag.search_loop.options import SEARCH_SHARE, SearchOptions
 from diffnag.search_loop.oracle import find_oracle, is_own_images, oracle_on_images, refuse_image_options
 from diffnag.search_loop.result import Best, SearchResult
-from diffnag.search_loop.study import Claim, Outcome, Study
-from diffnag.search_loop.tpe import TPE
+from diffnag.search_loop.study.leases import PATIENCE
+from diffnag.search_loop.study.study import Claim, Outcome, Study
 from diffnag.search_loop.trial import Trial, best_of
+from diffnag.spaces.loading import load_space
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
     from diffnag.datasets.images import ImageDataset
-    from diffnag.generation import Generator
-    from diffnag.predicting import CheckedPredictor
+    from diffnag.generators.diffusion.generator import Generator
+    from diffnag.guidance.checked import CheckedPredictor
+    from diffnag.networks.plan import Plan
     from diffnag.protocols import Oracle, Size
-    from diffnag.training_plan import Plan
 
 Note = Callable[[str], object]
 OnTrial = Callable[[Trial], object]
@@ -228,7 +228,7 @@ class Search:
     def _plan_final(self) -> Plan | None:
         if self.images is None:
             return None
-        from diffnag.training_plan import plan_final
+        from diffnag.networks.plan import plan_final
 
         options = self.options
         seconds = FINAL_SECONDS if options.time_limit is None else (1 - SEARCH_SHARE) * options.time_limit
@@ -272,7 +272,7 @@ class Search:
             return bananas(self.domain, options.seed)
         if options.method == "gp-enumerate":
             return gp_enumerate(self.domain, options.seed, acquisition=options.acquisition or "ei")
-        from diffnag.predicting import load_predictor
+        from diffnag.guidance.checked import load_predictor
 
         assert options.predictor and options.acquisition and options.candidates and options.scale is not None  # by `resolved`
         predictor = predictor or load_predictor(options.predictor, space=self.space, dataset=options.dataset, seed=options.seed)
@@ -283,9 +283,9 @@ class Search:
         )  # fmt: skip
 
     def _load_generator(self) -> Generator:
-        from diffnag.cli import resolve_device
-        from diffnag.denoiser import load_denoiser
-        from diffnag.generation import Generator
+        from diffnag.generators.diffusion.denoiser import load_denoiser
+        from diffnag.generators.diffusion.generator import Generator
+        from diffnag.io.device import resolve_device
 
         device = resolve_device(self.options.device)
         return Generator(self.space, load_denoiser(self.space, self.options.checkpoint, device=device))
@@ -304,8 +304,8 @@ class Search:
 
     def _checkpoint_checksum(self) -> str | None:
         """Of the score network; None where a generator was handed in with none on file."""
-        from diffnag.checkpoint import checksum
-        from diffnag.denoiser import shipped_denoiser
+        from diffnag.generators.diffusion.denoiser import shipped_denoiser
+        from diffnag.io.checkpoint import checksum
 
         path = self.options.checkpoint or shipped_denoiser(self.space.name)
         return checksum(path) if path.is_file() else None

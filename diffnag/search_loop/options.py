@@ -8,7 +8,7 @@ from pathlib import Path
 from diffnag.errors import UserError, unknown
 from diffnag.plugins import names
 from diffnag.search_loop.acquisition import ACQUISITIONS
-from diffnag.search_loop.methods import BASELINES, METHODS
+from diffnag.search_loop.methods.base import BASELINES, METHODS
 
 REWARDS = ("val", "test")
 CANDIDATES = 128

@@ -14,8 +14,8 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Self
 
+from diffnag.command.interrupts import interrupt, none_lost
 from diffnag.errors import UserError
-from diffnag.interrupts import interrupt, none_lost
 from diffnag.search_loop.options import SearchOptions
 
 STOP_S = 1.0

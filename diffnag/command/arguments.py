@@ -1,0 +1,52 @@
+"""Argument types that commands share."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def positive_int(text: str) -> int:
+    """Argparse type: a whole number of at least 1, written `1000` or `1e3`."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.5
+    if not 1 <= value < 2**63 or value != int(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(value)
+
+
+def seed(text: str) -> int:
+    """Argparse type: a whole number from 0 to 2**63 - 1."""
+    if not (text.isascii() and text.isdigit() and int(text) < 2**63):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2**63 - 1")
+    return int(text)
+
+
+def duration(text: str) -> float:
+    """Argparse type: a time in seconds, written `90`, `90s`, `1.5m` or `2h`."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1.0)
+    try:
+        value = float(number) * unit
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time above 0, such as 90, 90s, 10m or 2h")
+    return value
+
+
+def finite_float(text: str) -> float:
+    """Argparse type: a finite number of at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number of at least 0")
+    return value
+
+
+def read_as(given: str, written: str) -> str:
+    """What a command adds of an architecture that it was `given` and its space writes otherwise, as where dead ends are pruned."""
+    return "" if given == written else f" (the architecture was read as {written})"

@@ -1,0 +1,44 @@
+"""Runs a command: exit codes, Ctrl-C and one sentence for a user's mistake."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NoReturn
+
+from diffnag.command.interrupts import none_lost
+from diffnag.errors import UserError
+
+INTERRUPTED = 130
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Call `main`; a user's mistake prints one sentence and exits 2, Ctrl-C exits 130."""
+    try:
+        with none_lost():
+            main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or "interrupted", file=sys.stderr)
+        if main.__module__ == "__main__":
+            _leave(INTERRUPTED)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output left, as `| head` does
+        sys.exit(0)
+
+
+def _leave(code: int) -> NoReturn:
+    """End this process without taking its modules down one by one, which with torch and its like takes seconds."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    atexit._run_exitfuncs()
+    with suppress(OSError):  # the reader of our output may have left, too
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)

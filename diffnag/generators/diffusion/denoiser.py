@@ -1,0 +1,230 @@
+"""The score network: a preconditioned denoiser of operator and adjacency matrices."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from diffnag.arch import Packing
+from diffnag.errors import UserError
+from diffnag.generators.diffusion.edge_groups import EdgeGroups
+from diffnag.generators.diffusion.sde import SDE, expand_like, from_json, to_json
+from diffnag.generators.transformer import GraphTransformer, attention_mask, noise_embedding
+from diffnag.io.checkpoint import load_checkpoint, save_checkpoint
+from diffnag.io.files import PRETRAINED
+
+if TYPE_CHECKING:
+    from diffnag.protocols import SearchSpace
+
+KIND = "denoiser"
+LARGEST = 10.0
+"""Log odds beyond are told as this."""
+
+
+@dataclass(frozen=True)
+class DenoiserConfig:
+    """What, beside the space, fixes the shape of the network."""
+
+    width: int = 64
+    layers: int = 2
+    heads: int = 4
+    positional: bool = True
+    joint: int = 0
+    """Hidden units of the joint head, 0 for none: what a space demands of all entries together needs one."""
+    rounds: int = 4
+    """How often the joint head looks at its own estimate."""
+    log_odds: bool = False
+    """Whether a joint head is told log odds in place of estimates."""
+    edge_groups: bool = False
+    """Whether edges that demand or exclude each other are estimated together, see `diffnag.generators.diffusion.edge_groups`."""
+
+
+class Denoiser(nn.Module):
+    """Estimates the clean architecture, `D(x_t, t) = E[x_0 | x_t]`, and by Tweedie's formula the score.
+
+    Preconditioned for what x_0 is: a row of V is a vertex of a simplex, an entry of E one of two values. With
+    y = x_t / alpha and s = sigma / alpha, Bayes' rule gives, were all entries independent and uniform,
+    `E[V | x_t] = softmax(2 y / s^2)` and `E[E | x_t] = sigmoid(2 y / s^2)` (scaled to [-1, 1]). The network adds what it
+    knows to these logits, so that it has only the dependence between entries to learn, and D never leaves the cube.
+    The input is scaled as in Karras et al. (2022), table 1. Works on packed `x (b, d)`, see `diffnag.arch.Packing`.
+
+    A pair's edge is told from its two nodes, an operator from its node. With `config.joint` the tokens are also told the
+    estimate of each entry alone, and a head that sees all nodes and the estimate so far corrects that, in a few rounds: where
+    little noise is left estimates are what is decided already, and can be counted. NAS-Bench-101 needs it, where one edge too
+    many is invalid. Estimates may be told as log odds, in which the evidence of several entries for one thing adds up, as do
+    operators and edges for the depth of a stage of MobileNetV3.
+
+    With `config.edge_groups` not only operator rows are categorical: edges of which only some patterns occur, such as the two
+    that lead to a state of DARTS, are such a pattern, in Bayes' rule as in the estimate. `groups` are given where a checkpoint
+    has them, and otherwise read off the space.
+    """
+
+    patterns: Tensor
+    offset: Tensor
+    grouped: Tensor
+
+    def __init__(self, space: SearchSpace, sde: SDE, config: DenoiserConfig, groups: EdgeGroups | None = None) -> None:
+        super().__init__()
+        self.sde = sde
+        self.config = config
+        self.space_name = space.name
+        self.split = ""  # name of the split it was trained on; known once loaded from a checkpoint
+        self.packing = Packing.of(space)
+        width = config.width
+        self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        n, f = space.nodes, len(space.operators)
+        self.trunk = GraphTransformer(
+            nodes=n, operators=2 * f + 2 * n if config.joint else f, width=width, layers=config.layers, heads=config.heads,
+            allowed=space_attention(space), positional=config.positional,
+        )  # fmt: skip
+        self.operator_head = nn.Linear(width + f, f)
+        self.edge_source = nn.Linear(width, width // 2)
+        self.edge_target = nn.Linear(width, width // 2)
+        self.edge_itself = nn.Linear(1, width // 2)
+        self.edge_head = nn.Sequential(nn.SiLU(), nn.Linear(width // 2, 1))
+        self.joint_head = _JointHead(n * width, config.joint, self.packing.size) if config.joint else None
+        if config.edge_groups:
+            for name, value in (groups or EdgeGroups.of(space))._asdict().items():
+                self.register_buffer(name, value)
+
+    def forward(self, x: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
+        """`x (b, d)` at times `t (b,)`, `mask (b, n)` or None -> `D (b, d)`."""
+        return self._in_cube(self._logits(x, t, mask))
+
+    def _logits(self, x: Tensor, t: Tensor, mask: Tensor | None) -> Tensor:
+        """`(b, d)`: of each operator row, up to a constant, and of each edge."""
+        alpha, sigma = self.sde.marginal(t)
+        noise = sigma / alpha
+        y = x / expand_like(alpha, x)
+        V, E = self.packing.split(y / expand_like((1 + noise**2).sqrt(), x))
+        alone = 2 * y / expand_like(noise, x) ** 2  # logits of Bayes' rule
+        tokens = V
+        if self.joint_head is not None:
+            decided_V, decided_E = self.packing.split(self._told(alone))
+            tokens = torch.cat([V, decided_V, decided_E, decided_E.transpose(1, 2)], dim=2)
+        h = self.trunk(tokens, E, mask, self.time(noise_embedding(noise, self.config.width)))
+        i, j = self.packing.upper(x.device)
+        pairs = self.edge_source(h)[:, i] + self.edge_target(h)[:, j] + self.edge_itself(E[:, i, j, None])
+        learned = torch.cat([self.operator_head(torch.cat([h, V], dim=2)).flatten(1), self.edge_head(pairs)[..., 0]], dim=1)
+        logits = learned + alone
+        if self.joint_head is not None:
+            context = self.joint_head.nodes(h.flatten(1))
+            for _ in range(self.config.rounds):
+                logits = logits + self.joint_head(context, self._told(logits))
+        return logits
+
+    def _told(self, logits: Tensor) -> Tensor:
+        """What logits `(b, d)` say of each entry, as a joint head is told it: the estimate, or its log odds, a fifth of them."""
+        if not self.config.log_odds:
+            return self._in_cube(logits)
+        cut = self.packing.nodes * self.packing.operators
+        rows = logits[:, :cut].unflatten(1, (self.packing.nodes, self.packing.operators)).log_softmax(dim=2)
+        others = torch.log1p(-rows.exp().clamp_max(1 - 1e-6))
+        edges = self._groups().probabilities(logits[:, cut:]).logit(1e-6) if self.config.edge_groups else logits[:, cut:]
+        return torch.cat([(rows - others).flatten(1), edges], dim=1).clamp(-LARGEST, LARGEST) / 5
+
+    def _groups(self) -> EdgeGroups:
+        return EdgeGroups(self.patterns, self.offset, self.grouped)
+
+    def _in_cube(self, logits: Tensor) -> Tensor:
+        """The estimate that logits `(b, d)` stand for: a simplex for each operator row, an interval for each edge, in [-1, 1]."""
+        cut = self.packing.nodes * self.packing.operators
+        rows = logits[:, :cut].unflatten(1, (self.packing.nodes, self.packing.operators))
+        rows = (rows - rows.amax(dim=2, keepdim=True)).clamp_min(-40)  # below lie denormal numbers, which are slow
+        edges = logits[:, cut:].clamp(-40, 40)
+        edges = self._groups().probabilities(edges) if self.config.edge_groups else edges.sigmoid()
+        return 2 * torch.cat([rows.softmax(dim=2).flatten(1), edges], dim=1) - 1
+
+    def score(self, x: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Gradient of log p_t at `x (b, d)`, `t (b,)`: `(alpha D - x) / sigma^2`."""
+        alpha, sigma = (expand_like(value, x) for value in self.sde.marginal(t))
+        return (alpha * self(x, t, mask) - x) / sigma**2
+
+    def loss(self, x0: Tensor, t: Tensor, noise: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Denoising score matching, unreduced: `x0 (b, d)`, `t (b,)`, `noise (b, d)` standard normal -> `(b,)`.
+
+        Weighted by 1 + (alpha / sigma)^2, as in Karras et al. (2022), eq. 8, for data of unit second moment.
+        """
+        alpha, sigma = self.sde.marginal(t)
+        weight = 1 + (alpha / sigma) ** 2
+        return weight * (self(self.sde.diffuse(x0, t, noise), t, mask) - x0).square().mean(dim=1)
+
+    def cross_entropy(self, x0: Tensor, t: Tensor, noise: Tensor, mask: Tensor | None = None) -> Tensor:
+        """As `loss`, with the same weights and the same minimum, by the cross-entropy of operators and edges (Dieleman et al., 2022).
+
+        It goes on to tell apart what is unlikely and what is impossible, where squares have no slope left.
+        """
+        alpha, sigma = self.sde.marginal(t)
+        logits = self._logits(self.sde.diffuse(x0, t, noise), t, mask)
+        cut = self.packing.nodes * self.packing.operators
+        rows = logits[:, :cut].unflatten(1, (self.packing.nodes, self.packing.operators)).log_softmax(dim=2).flatten(1)
+        true = (x0 + 1) / 2
+        if self.config.edge_groups:
+            edges = self._groups().cross_entropy(logits[:, cut:], true[:, cut:])
+        else:
+            edges = nn.functional.binary_cross_entropy_with_logits(logits[:, cut:], true[:, cut:], reduction="none").sum(dim=1)
+        return (1 + (alpha / sigma) ** 2) * (edges - (rows * true[:, :cut]).sum(dim=1)) / x0.shape[1]
+
+    def save(self, path: str | Path, meta: dict[str, Any]) -> None:
+        """Write weights and everything that rebuilds the network; `meta` is kept beside it."""
+        about = {"kind": KIND, "space": self.space_name, "sde": to_json(self.sde), "config": asdict(self.config)}
+        save_checkpoint(path, self.state_dict(), {**meta, **about})
+
+
+class _JointHead(nn.Module):
+    """All nodes and the estimate so far -> a term of every logit; at first none."""
+
+    def __init__(self, inputs: int, hidden: int, entries: int) -> None:
+        super().__init__()
+        self.nodes = nn.Linear(inputs, hidden)
+        self.estimate = nn.Linear(entries, hidden, bias=False)
+        self.inner = nn.Linear(hidden, hidden)
+        self.last = nn.Linear(hidden, entries)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, context: Tensor, estimate: Tensor) -> Tensor:
+        """`context (b, hidden)`, what `nodes` makes of all nodes, and `estimate (b, d)` -> `(b, d)`."""
+        z = nn.functional.silu(context + self.estimate(estimate))
+        return self.last(z + nn.functional.silu(self.inner(z)))
+
+
+def space_attention(space: SearchSpace) -> Tensor:
+    """The attention mask `(n, n)` that a space asks for; `ancestors` is refused where its wiring varies."""
+    _, fixed = space.constant
+    upper = torch.ones(space.nodes, space.nodes).triu(1).bool()
+    if space.attention == "ancestors" and not torch.from_numpy(fixed)[upper].all():
+        raise ValueError(f"space {space.name}: attention 'ancestors' needs a constant wiring; use 'causal' or 'full'")
+    _, E = space.encode(space.random(np.random.default_rng(0)))
+    return attention_mask(space.attention, torch.from_numpy(E))
+
+
+def shipped_denoiser(space_name: str) -> Path:
+    """Where the package keeps the score network of a space."""
+    return PRETRAINED / space_name / "denoiser.safetensors"
+
+
+def load_denoiser(space: SearchSpace, path: str | Path | None = None, *, device: torch.device | str = "cpu") -> Denoiser:
+    """The denoiser in `path`, or the one shipped for `space`; raises `UserError` if it belongs to another space."""
+    path = shipped_denoiser(space.name) if path is None else Path(path)
+    if path == shipped_denoiser(space.name) and not path.is_file():
+        raise UserError(
+            f"no score network is shipped for space {space.name!r}; train one with python -m diffnag.train_score and name it with --checkpoint"
+        )
+    tensors, meta = load_checkpoint(path, kind=KIND)
+    if meta["space"] != space.name:
+        raise UserError(f"{path} is a score network of space {meta['space']!r}, not of {space.name!r}")
+    config = DenoiserConfig(**meta["config"])
+    groups = EdgeGroups(*(tensors[name] for name in EdgeGroups._fields)) if config.edge_groups else None
+    denoiser = Denoiser(space, from_json(meta["sde"]), config, groups)
+    try:
+        denoiser.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise UserError(f"{path} does not hold the weights that its own description asks for") from error
+    denoiser.split = meta["split"]
+    return denoiser.to(device).eval().requires_grad_(False)

@@ -1,0 +1,143 @@
+"""Reverse-time samplers: plain functions with one contract.
+
+    sampler(score, sde, x, ts, *, generator) -> x at ts[-1]
+
+`score(x (b, d), t (b,)) -> (b, d)`; `x` lies at time `ts[0]`; `ts` descends; `generator` gives all noise (the samplers of
+the probability-flow ODE draw none). Samplers know neither the network nor guidance; wrap the score in `CountCalls` to
+learn how often it was evaluated, in `RecordCalls` to see the states on the way.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffnag.generators.diffusion.sde import SDE
+
+Score = Callable[[Tensor, Tensor], Tensor]
+
+
+class Sampler(Protocol):
+    def __call__(self, score: Score, sde: SDE, x: Tensor, ts: Tensor, *, generator: torch.Generator) -> Tensor: ...
+
+
+class CountCalls:
+    """A score that counts its evaluations: `calls`, and `items`, the samples in them."""
+
+    def __init__(self, score: Score) -> None:
+        self._score = score
+        self.calls = self.items = 0
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        self.calls += 1
+        self.items += len(x)
+        return self._score(x, t)
+
+
+class RecordCalls:
+    """A score that keeps what it was asked and what it answered: `calls` of `x (b, d)`, `t (b,)` and `score (b, d)`."""
+
+    def __init__(self, score: Score) -> None:
+        self._score = score
+        self.calls: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        answer = self._score(x, t)
+        self.calls.append((x, t, answer))
+        return answer
+
+
+def time_grid(sde: SDE, steps: int, *, start: float = 1.0, device: torch.device | str = "cpu") -> Tensor:
+    """`steps + 1` times from `start` down to `sde.t_min`, equidistant in log(alpha / sigma)."""
+    dense = torch.linspace(sde.t_min, start, 4001, dtype=torch.float64)
+    log_noise = sde.noise_to_signal(dense).log().numpy()
+    ts = np.interp(np.linspace(log_noise[-1], log_noise[0], steps + 1), log_noise, dense.numpy())
+    ts[0], ts[-1] = start, sde.t_min
+    return torch.tensor(ts, dtype=torch.float32, device=device)
+
+
+def stratified_times(grid: Tensor, b: int, *, generator: torch.Generator) -> Tensor:
+    """`b` training times out of `grid`, one from each of `b` equal strata: less variance than independent draws."""
+    strata = (torch.arange(b) + torch.rand(b, generator=generator)) / b
+    return grid[(strata * len(grid)).long()]
+
+
+def euler_maruyama(score: Score, sde: SDE, x: Tensor, ts: Tensor, *, generator: torch.Generator) -> Tensor:
+    """Euler-Maruyama on the reverse-time SDE (Song et al. 2021, eq. 6); one evaluation a step, weak order 1."""
+    for t, s in itertools.pairwise(ts):
+        x = _reverse_step(score, sde, x, t, s, generator)
+    return x
+
+
+def predictor_corrector(
+    score: Score, sde: SDE, x: Tensor, ts: Tensor, *, generator: torch.Generator, snr: float = 0.16
+) -> Tensor:
+    """Euler-Maruyama, each step followed by one of Langevin dynamics (Song et al. 2021, alg. 4); two evaluations a step.
+
+    `snr` is their signal-to-noise ratio r of the Langevin step. Their step size takes |score| from the batch; here it is
+    what it is for a true score, sqrt(d) / sigma, so that an architecture does not depend on its batch.
+    """
+    for t, s in itertools.pairwise(ts):
+        x = _reverse_step(score, sde, x, t, s, generator)
+        grad = score(x, s.expand(len(x)))
+        noise = _noise_like(x, generator)
+        alpha, sigma = sde.marginal(s)
+        step = 2 * alpha * (snr * sigma) ** 2
+        x = x + step * grad + (2 * step).sqrt() * noise
+    return x
+
+
+def heun(score: Score, sde: SDE, x: Tensor, ts: Tensor, *, generator: torch.Generator) -> Tensor:
+    """Heun's method on the probability-flow ODE (Song et al. 2021, eq. 13); two evaluations a step, order 2."""
+    del generator  # the ODE is deterministic
+    for t, s in itertools.pairwise(ts):
+        slope = _flow(score, sde, x, t)
+        guess = x + (s - t) * slope
+        x = x + (s - t) * (slope + _flow(score, sde, guess, s)) / 2
+    return x
+
+
+def dpmpp(score: Score, sde: SDE, x: Tensor, ts: Tensor, *, generator: torch.Generator) -> Tensor:
+    """DPM-Solver++(2M) on the probability-flow ODE (Lu et al. 2022, alg. 2); one evaluation a step, order 2."""
+    del generator
+    alphas, sigmas = sde.marginal(ts)
+    log_snr = (alphas / sigmas).log()
+    before: Tensor | None = None
+    for i in range(len(ts) - 1):
+        denoised = (x + sigmas[i] ** 2 * score(x, ts[i].expand(len(x)))) / alphas[i]
+        h = log_snr[i + 1] - log_snr[i]
+        estimate = denoised
+        if before is not None:
+            estimate = denoised + (denoised - before) * h / (2 * (log_snr[i] - log_snr[i - 1]))
+        x = sigmas[i + 1] / sigmas[i] * x - alphas[i + 1] * torch.expm1(-h) * estimate
+        before = denoised
+    return x
+
+
+SAMPLERS: dict[str, Sampler] = {
+    "euler-maruyama": euler_maruyama,
+    "pc": predictor_corrector,
+    "heun": heun,
+    "dpmpp": dpmpp,
+}
+
+
+def _noise_like(x: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(x.shape, generator=generator, device=generator.device, dtype=x.dtype).to(x.device)
+
+
+def _flow(score: Score, sde: SDE, x: Tensor, t: Tensor) -> Tensor:
+    """dx/dt of the probability-flow ODE."""
+    f, g = sde.drift_diffusion(t)
+    return f * x - 0.5 * g**2 * score(x, t.expand(len(x)))
+
+
+def _reverse_step(score: Score, sde: SDE, x: Tensor, t: Tensor, s: Tensor, generator: torch.Generator) -> Tensor:
+    f, g = sde.drift_diffusion(t)
+    drift = f * x - g**2 * score(x, t.expand(len(x)))
+    return x + (s - t) * drift + g * (t - s).sqrt() * _noise_like(x, generator)

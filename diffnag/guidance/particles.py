@@ -1,0 +1,85 @@
+"""Guidance without a gradient: samples are carried over to the tilted law by resampling and moves.
+
+Samples are tempered from S = 0 to S by resampling, with moves that noise an architecture and denoise it again between; as such a
+move leaves `p` in place, a Metropolis step makes the tilt its law (Del Moral et al. 2006, sequential Monte Carlo samplers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diffnag.guidance.tilt import Tilt
+
+if TYPE_CHECKING:
+    from diffnag.arch import Arch
+
+KEPT = 0.8
+"""Share of the particles that stay effective in a rise of the temperature (of 0.5 to 0.9, the least error for its cost)."""
+
+
+def particles(
+    archs: Sequence[Arch],
+    tilt: Tilt,
+    renoise: Callable[[Sequence[Arch]], Sequence[Arch | None]],
+    *,
+    rng: np.random.Generator,
+    wanted: Callable[[Arch], bool] = lambda _: True,
+    sweeps: int = 2,
+    final_sweeps: int = 4,
+) -> list[Arch]:
+    """Carry samples of `p` over to the law `p exp(S z)` without a gradient, or to what it is among those `wanted`.
+
+    Args:
+        archs: samples of `p`, at least one. Where none is wanted they are returned as they are.
+        tilt: the tilt; only `z` and `scale` are used.
+        renoise: a move that leaves `p` in place, None where it gave no valid architecture.
+        sweeps: moves after each rise of the temperature; `final_sweeps` once it has reached S.
+    """
+    begin = np.array([wanted(arch) for arch in archs], dtype=float)
+    if not begin.any():
+        return list(archs)
+    now = [archs[k] for k in _systematic(begin / begin.sum(), rng)] if not begin.all() else list(archs)
+    z, reached = tilt.z(now), 0.0
+    while reached < tilt.scale:
+        rise = _rise(z, tilt.scale - reached)
+        weights = np.exp(rise * (z - z.max()))
+        kept = _systematic(weights / weights.sum(), rng)
+        now, z, reached = [now[k] for k in kept], z[kept], reached + rise
+        for _ in range(final_sweeps if reached >= tilt.scale else sweeps):
+            proposed = renoise(now)
+            valid = [k for k, arch in enumerate(proposed) if arch is not None and arch != now[k]]
+            if not valid:
+                continue
+            z_new = z.copy()
+            z_new[valid] = tilt.z([arch for arch in (proposed[k] for k in valid) if arch is not None])
+            accepted = np.log(rng.random(len(now))) < reached * (z_new - z)
+            for k in valid:
+                arch = proposed[k]
+                if accepted[k] and arch is not None and wanted(arch):
+                    now[k], z[k] = arch, z_new[k]
+    return now
+
+
+def _rise(z: np.ndarray, most: float) -> float:
+    """The largest step in scale, up to `most`, that leaves a share `KEPT` of the particles effective."""
+
+    def effective(step: float) -> float:
+        weights = np.exp(step * (z - z.max()))
+        return float(weights.sum() ** 2 / (weights**2).sum())
+
+    if effective(most) >= KEPT * len(z):
+        return most
+    low, high = 0.0, most
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if effective(middle) >= KEPT * len(z) else (low, middle)
+    return max(low, 1e-3 * most)  # progress even where equal bests leave no room
+
+
+def _systematic(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Indices `(b,)` drawn by systematic resampling."""
+    places = (rng.random() + np.arange(len(weights))) / len(weights)
+    return np.minimum(np.searchsorted(np.cumsum(weights), places), len(weights) - 1)

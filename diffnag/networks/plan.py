@@ -1,0 +1,173 @@
+"""How much of a space's network is trained on a user's images, and how long: a rule, so that the same data give the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diffnag.errors import UserError, in_a_line
+from diffnag.networks.training import Recipe
+from diffnag.protocols import Size, TrainsSmall
+from diffnag.spaces.counting import measured_size
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from diffnag.arch import Arch
+    from diffnag.datasets.images import ImageDataset
+    from diffnag.protocols import SearchSpace
+
+SPEED, STEP_SECONDS = 7e9, 3e-3
+"""Nominal cost of training on one core: multiply-adds of forward passes a second, and an optimiser step apart from them."""
+CELLS_SIDE = 16
+"""Pixels a side that the stem brings larger images to, about."""
+FEWEST_IMAGES = 1_000
+"""An evaluation leaves out no images where there are no more than so many."""
+LEAST_STEPS = 300
+"""Optimiser steps that few images make up for in epochs."""
+DRAWS, HEAVY = 64, 90
+"""Random architectures, and the percentile of their multiply-adds that stands for one of the space."""
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """The network around the cells: options of the space's `build`, or with `small` its `build_small`, which has none."""
+
+    channels: int
+    cells: int
+    stem_stride: int = 1
+    small: bool = False
+
+    def build(self, arch: Arch, space: SearchSpace, *, num_classes: int, image_size: int) -> nn.Module:
+        """A fresh network; its weights are drawn from torch's global generator. Raises `UserError` where the space gives none."""
+        import torch
+
+        try:
+            if self.small:
+                assert isinstance(space, TrainsSmall)
+                network = space.build_small(arch, num_classes=num_classes, image_size=image_size)
+            else:
+                network = space.build(
+                    arch, channels=self.channels, cells=self.cells, num_classes=num_classes, stem_stride=self.stem_stride
+                )
+        except (UserError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # a user's class may fail in any way
+            raise UserError(f"the network of {space.to_str(arch)}, {self}, cannot be built: {in_a_line(error)}") from error
+        if not isinstance(network, torch.nn.Module):
+            raise UserError(f"build of space {space.name!r} must give a torch.nn.Module, it gives a {type(network).__name__}")
+        return network
+
+    def size(self, arch: Arch, space: SearchSpace, *, num_classes: int, image_size: int) -> Size:
+        """Of what `build` gives, as the space says; not of small ones. Raises `UserError` where it says nothing."""
+        try:
+            found = space.size(
+                arch, channels=self.channels, cells=self.cells, num_classes=num_classes, image_size=image_size,
+                stem_stride=self.stem_stride,
+            )  # fmt: skip
+        except UserError:
+            raise
+        except Exception as error:  # a user's class may fail in any way
+            told = f"the size of the network of {space.to_str(arch)}, {self}, on images of {image_size} pixels a side cannot be told"
+            raise UserError(f"{told}: {in_a_line(error)}") from error
+        if not isinstance(found, Size):
+            raise UserError(f"size of space {space.name!r} must give a Size, it gives a {type(found).__name__}")
+        return found
+
+    def __str__(self) -> str:
+        stride = f", stem of stride {self.stem_stride}" if self.stem_stride > 1 else ""
+        return "small network of the space" if self.small else f"{self.channels} channels, {self.cells} cells a stage{stride}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One training: of `skeleton`, on so many `images`, by `recipe`."""
+
+    skeleton: Skeleton
+    images: int
+    recipe: Recipe = field(default_factory=Recipe)
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs after which a training may be judged and stopped: a third, two thirds, all."""
+        epochs = self.recipe.epochs
+        return tuple(sorted({-(-epochs // 3), -(-2 * epochs // 3), epochs}))
+
+    def to_json(self) -> dict[str, int | float | bool]:
+        """Flat: skeleton, images and recipe."""
+        skeleton = {"small": True} if self.skeleton.small else {**asdict(self.skeleton)}
+        return {**skeleton, "train_images": self.images, **asdict(self.recipe)}
+
+
+def plan_evaluation(images: ImageDataset, space: SearchSpace, *, seconds: float, epochs: int | None = None) -> Plan:
+    """How one architecture is evaluated in about `seconds` of one core.
+
+    The largest skeleton whose 30 epochs on all training images fit: the space's small network, where it has one, or the
+    narrowest of its `skeletons`; then the others but the largest. Where not even the smallest fits it trains fewer epochs,
+    down to 8, then on fewer images, down to 1,000 and 20 a class. Few images train more epochs, so that there are 300
+    optimiser steps. `epochs` replaces the number of epochs, and nothing else. Images of 24 pixels or more a side are
+    brought to about 16 by the stem.
+    """
+    stride = _stem_stride(images.size)
+    skeletons = [Skeleton(channels, cells, stride) for channels, cells in space.skeletons[:-1] or space.skeletons]
+    if isinstance(space, TrainsSmall):
+        skeletons[0] = Skeleton(0, 0, small=True)
+    return _plan(images, space, skeletons, n=len(images.train.y), seconds=seconds, epochs=epochs, enough=30, most=30, fewest=8, may_leave_out=True)
+
+
+def plan_final(images: ImageDataset, space: SearchSpace, *, seconds: float, epochs: int | None = None) -> Plan:
+    """How the best architecture is trained on the images of training and validation together, in about `seconds` of one core.
+
+    The largest of the space's `skeletons` whose 40 epochs fit, and then up to 80 of them; where not even the smallest fits it
+    trains fewer epochs. Few images, `epochs` and the stem are as in `plan_evaluation`.
+    """
+    skeletons = [Skeleton(channels, cells, _stem_stride(images.size)) for channels, cells in space.skeletons]
+    n = len(images.train.y) + len(images.val.y)
+    return _plan(images, space, skeletons, n=n, seconds=seconds, epochs=epochs, enough=40, most=80, fewest=3, may_leave_out=False)
+
+
+def _stem_stride(size: int) -> int:
+    return max(1, (size + CELLS_SIDE // 2) // CELLS_SIDE)
+
+
+def _plan(
+    images: ImageDataset, space: SearchSpace, skeletons: Sequence[Skeleton], *,
+    n: int, seconds: float, epochs: int | None, enough: int, most: int, fewest: int, may_leave_out: bool,
+) -> Plan:  # fmt: skip
+    batch = 32 if n < 4_000 else 64 if n < 16_000 else 128
+    enough = max(enough, -(-LEAST_STEPS // max(n // batch, 1)))
+    passes = {skeleton: seconds / (_flops(skeleton, images, space) / SPEED + STEP_SECONDS / batch) for skeleton in skeletons}
+    fitting = [skeleton for skeleton in skeletons if passes[skeleton] >= enough * n]
+    skeleton = fitting[-1] if fitting else skeletons[0]
+    trained = epochs or int(np.clip(passes[skeleton] // n, fewest, max(enough, most)))
+    left_out = may_leave_out and trained * n > passes[skeleton]
+    used = min(n, max(int(passes[skeleton]) // trained, FEWEST_IMAGES, 20 * len(images.classes))) if left_out else n
+    recipe = Recipe(epochs=trained, batch_size=batch, shift=max(1, images.size // 8), flip=images.channels == 3)
+    return Plan(skeleton, used, recipe)
+
+
+def _flops(skeleton: Skeleton, images: ImageDataset, space: SearchSpace) -> float:
+    """Multiply-adds of one forward pass of a heavy architecture."""
+    rng = np.random.default_rng(0)
+    shape = {"num_classes": len(images.classes), "image_size": images.size}
+    if not skeleton.small:
+        return float(np.percentile([skeleton.size(space.random(rng), space, **shape).flops for _ in range(DRAWS)], HEAVY))
+    counted = [measured_size(skeleton.build(space.random(rng), space, **shape), image_size=images.size) for _ in range(DRAWS // 4)]
+    return float(np.percentile([size.flops for size in counted], HEAVY))
+
+
+def logits_of(network: Callable[[Tensor], Tensor], images: Tensor, arch: Arch, space: SearchSpace, *, num_classes: int) -> Tensor:
+    """Logits `(b, num_classes)` of `images (b, 3, h, h)`; raises `UserError` where the network of `arch` takes or gives others."""
+    try:
+        logits = network(images)
+    except Exception as error:  # a user's class may fail in any way
+        told = f"the network of {space.to_str(arch)} cannot take images of {images.shape[-1]} pixels a side"
+        raise UserError(f"{told}: {in_a_line(error)}") from error
+    expected = (len(images), num_classes)
+    if getattr(logits, "shape", None) != expected:
+        given = tuple(logits.shape) if hasattr(logits, "shape") else type(logits).__name__
+        raise UserError(f"space {space.name!r} builds a network that gives {given} for {len(images)} images, not {expected}")
+    return logits

@@ -1,0 +1,85 @@
+"""The network of an architecture before any training, as a `Classifier` that can be saved and exported."""
+
+from __future__ import annotations
+
+import inspect
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from diffnag.errors import UserError
+from diffnag.networks.classifier_file import Classifier, Description
+from diffnag.networks.plan import Skeleton, logits_of
+from diffnag.spaces.loading import load_space
+
+if TYPE_CHECKING:
+    from diffnag.protocols import SearchSpace
+
+NOISE, LARGE = 32, 64
+"""Images of noise by which normalisation is set: fewer leave it to chance where maps are single pixels; half as many of larger ones."""
+PIXELS = 2**19
+"""Of all images of noise together, at most, or two images: of large ones a few are enough, and many would fill the memory."""
+MOST = {"num_classes": 1_000_000, "image_size": 4_096, "channels": 10_000, "cells": 1_000}
+"""What is a slip of the finger beyond."""
+
+
+def untrained(
+    space: str, arch: str, *, num_classes: int, image_size: int, channels: int | None = None, cells: int | None = None, seed: int = 0
+) -> Classifier:
+    """The network that `space`, a name or dotted path, builds for `arch`, in evaluation mode; its classes are called 0, 1, ...
+
+    `channels` and `cells` are the options of the space's `build`, by default those of the benchmark's own network. Weights are
+    drawn by `seed`. The statistics of normalisation layers are taken from images of noise: signals neither vanish nor grow on
+    their way, as they would in a deep network that has not seen an image. Images `(b, 3, image_size, image_size)` have pixels in
+    [0, 1]. Raises `UserError` where the architecture is none of the space or its network does not take such images.
+    """
+    for name, value in (("num_classes", num_classes), ("image_size", image_size), ("channels", channels), ("cells", cells)):
+        if value is not None and not 1 <= value <= MOST[name]:
+            raise UserError(f"{name} is {value}; 1 to {MOST[name]:,} are accepted")
+    loaded = load_space(space)
+    built = loaded.from_str(arch)
+    skeleton = skeleton_of(loaded, channels=channels, cells=cells)
+    classes = tuple(map(str, range(num_classes)))
+    noise = NOISE if image_size <= LARGE else max(2, min(NOISE // 2, PIXELS // image_size**2))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # layers initialise from the global generator
+        network = skeleton.build(built, loaded, num_classes=num_classes, image_size=image_size)
+        images = torch.rand(noise, 3, image_size, image_size)
+        logits_of(partial(_set_normalisation, network), images, built, loaded, num_classes=num_classes)
+    description = Description(space, loaded.to_str(built), skeleton, classes, image_size, (0.0,) * 3, (1.0,) * 3)
+    return Classifier(network, description).eval()
+
+
+def skeleton_of(space: SearchSpace, *, channels: int | None = None, cells: int | None = None) -> Skeleton:
+    """The skeleton that the space's `build` has by default, with other `channels` or `cells` where they are given."""
+    parameters = inspect.signature(space.build).parameters
+
+    def option(name: str, value: int | None) -> int:
+        chosen = parameters[name].default if value is None and name in parameters else value
+        if not isinstance(chosen, int):
+            raise UserError(f"build of space {space.name!r} has no default for {name}, which a search space must offer")
+        return chosen
+
+    return Skeleton(option("channels", channels), option("cells", cells), option("stem_stride", None))
+
+
+@torch.no_grad()
+def _set_normalisation(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Set the statistics of batch normalisation so that on `images` each channel comes out with mean square 1; the logits.
+
+    Means stay in: without them deep untrained networks are chaotic (Yang et al., ICLR 2019), and rounding grows with each layer.
+    """
+
+    def measure(norm: nn.modules.batchnorm._BatchNorm, inputs: tuple[torch.Tensor]) -> None:
+        if norm.running_mean is not None and norm.running_var is not None:
+            norm.running_mean.zero_()
+            norm.running_var.copy_(inputs[0].square().transpose(0, 1).flatten(1).mean(1))
+
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    hooks = [norm.register_forward_pre_hook(measure) for norm in norms]
+    logits: torch.Tensor = network.eval()(images)
+    for hook in hooks:
+        hook.remove()
+    return logits

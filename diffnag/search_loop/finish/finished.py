@@ -1,0 +1,100 @@
+"""What comes of a final training, as values: an architecture trained fully and judged on the test images, and its rivals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from diffnag.datasets.images import ImageDataset
+    from diffnag.networks.classifier_file import Classifier
+    from diffnag.networks.plan import Plan
+    from diffnag.protocols import Size
+
+
+@dataclass(frozen=True)
+class Share:
+    """`hits` of `images` that were classified rightly, with the 95 % interval of Wilson (1927)."""
+
+    hits: int
+    images: int
+
+    @property
+    def value(self) -> float:
+        return self.hits / self.images
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        from scipy.stats import binomtest
+
+        found = binomtest(self.hits, self.images).proportion_ci(0.95, method="wilson")
+        return float(found.low), float(found.high)
+
+    @classmethod
+    def of_percent(cls, value: float | None, images: int) -> Share | None:
+        """From an accuracy in %."""
+        return None if value is None else cls(round(value / 100 * images), images)
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """A fully trained architecture. `validation` is of the search, in its smaller network; `confusion (c, c)` counts test
+    images, true class by chosen class."""
+
+    name: str
+    arch: str
+    model: Classifier
+    size: Size
+    labels: int
+    """Evaluations that were paid for to choose it."""
+    validation: Share | None
+    confusion: np.ndarray
+    epochs: int
+    seconds: float
+
+    @property
+    def test(self) -> Share:
+        return Share(int(self.confusion.trace()), int(self.confusion.sum()))
+
+    def to_json(self) -> dict[str, Any]:
+        """A row of the comparison: accuracies as fractions."""
+        return {
+            "name": self.name, "arch": self.arch, "labels": self.labels, "params": self.size.params, "flops": self.size.flops,
+            "validation_accuracy": None if self.validation is None else self.validation.value,
+            "validation_interval": None if self.validation is None else self.validation.interval,
+            "test_accuracy": self.test.value, "test_interval": self.test.interval,
+            "epochs": self.epochs, "seconds": round(self.seconds, 2),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The best architecture finished, the others it is compared with, and how exact its ONNX file is."""
+
+    best: Finished
+    others: tuple[Finished, ...]
+    onnx_max_abs_difference: float | None
+    """None where there is no such file."""
+    images: ImageDataset
+    plan: Plan
+
+    def to_json(self) -> dict[str, Any]:
+        """What `result.json` holds beside the search's result; accuracies are fractions here."""
+        best, images = self.best, self.images
+        right, there = best.confusion.diagonal().tolist(), best.confusion.sum(1).tolist()
+        rates = (hits / count if count else None for hits, count in zip(right, there, strict=True))
+        return {
+            "test_accuracy": best.test.value, "test_interval": best.test.interval, "test_images": best.test.images,
+            "per_class_accuracy": dict(zip(images.classes, rates, strict=True)),
+            "classes": list(images.classes), "preprocessing": best.model.description.preprocessing(),
+            "onnx_max_abs_difference": self.onnx_max_abs_difference,
+            "final": {**best.to_json(), "plan": self.plan.to_json()},
+            "images": {
+                "name": images.name, "sha256": images.sha256, "size": images.size, "channels": images.channels,
+                "train": len(images.train.y), "val": len(images.val.y), "test": len(images.test.y),
+                "given_test": images.given_test, "notes": list(images.notes),
+            },
+            "compare": [finished.to_json() for finished in (best, *self.others)] if self.others else None,
+        }  # fmt: skip

@@ -1,0 +1,32 @@
+"""Search spaces by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from diffnag.errors import UserError
+from diffnag.plugins import make, refuse_without
+from diffnag.spaces.rules import broken_rule
+
+if TYPE_CHECKING:
+    from diffnag.protocols import SearchSpace
+
+SPACE_MEMBERS = (
+    "name", "nodes", "operators", "attention", "constant", "datasets", "skeletons", "to_str", "from_str", "encode", "decode",
+    "canonical", "random", "neighbours", "enumerate", "parameters", "to_parameters", "from_parameters", "size", "build",
+)  # fmt: skip
+
+
+def load_space(name: str) -> SearchSpace:
+    """Make the search space behind a registered name or dotted path.
+
+    One of a user's own is tried on a few architectures; `UserError` says which rule it breaks. `SearchSpaceContract` in
+    `diffnag.testing` tells more.
+    """
+    space = cast("SearchSpace", make("space", name, ()))
+    own = getattr(space, "__dict__", ())
+    missing = [member for member in SPACE_MEMBERS if not hasattr(type(space), member) and member not in own]
+    refuse_without(missing, "space", name, SPACE_MEMBERS)
+    if ":" in name and (broken := broken_rule(space)):
+        raise UserError(f"space {name!r} breaks a rule: {broken}")
+    return space

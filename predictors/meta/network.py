@@ -1,0 +1,182 @@
+"""The networks of the meta-predictor: what the task is, what an architecture is worth for it, and that seen through noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from diffnag.datasets.sources import FIDELITIES
+from diffnag.datasets.tasks import DESCRIPTORS, Task
+from diffnag.generators.diffusion.denoiser import space_attention
+from diffnag.generators.transformer import GraphTransformer, noise_embedding
+
+if TYPE_CHECKING:
+    from diffnag.generators.diffusion.sde import SDE
+    from diffnag.protocols import SearchSpace
+
+
+@dataclass(frozen=True)
+class MetaConfig:
+    """Sizes: of the clean network's layers (`hidden`) and of a task's embedding (`task`); of the noisy transformer, `width`
+    of a token, `layers` and `heads`; and `features` of an architecture, phi. `knows` says what is seen of a task.
+    """
+
+    hidden: int = 256
+    task: int = 16
+    width: int = 64
+    layers: int = 2
+    heads: int = 2
+    features: int = 16
+    knows: str = "images"
+
+
+KNOWS = ("nothing", "descriptors", "images")
+
+
+class TaskEncoder(nn.Module):
+    """A task -> `(size,)`, the same for any order of classes and of images within one, for any number of either.
+
+    What images tell is pooled within classes, then over them, by `separability`: with a few hundred tasks to learn from,
+    learned pooling (Lee et al. 2019, Set Transformer) finds what is particular to them.
+    """
+
+    def __init__(self, size: int, knows: str) -> None:
+        super().__init__()
+        self.knows = knows
+        self.descriptors = 0 if knows == "nothing" else len(DESCRIPTORS)
+        """How many of the inputs are the descriptors, the first; the rest come from images."""
+        self.fidelity = nn.Embedding(len(FIDELITIES), size)
+        inputs = {"nothing": 0, "descriptors": len(DESCRIPTORS), "images": len(DESCRIPTORS) + 1}[knows]
+        self.register_buffer("centre", torch.zeros(inputs))
+        self.register_buffer("spread", torch.ones(inputs))
+        self.inner = nn.Sequential(nn.Linear(inputs, size), nn.SiLU(), nn.Linear(size, size)) if inputs else None
+        nn.init.zeros_(self.fidelity.weight)
+
+    centre: Tensor
+    spread: Tensor
+
+    def standardise(self, tasks: Sequence[Task]) -> None:
+        """Centre the inputs on `tasks` and give them unit spread there."""
+        inputs = torch.stack([self.inputs(task) for task in tasks])
+        self.centre.copy_(inputs.nanmean(0).nan_to_num(0.0))
+        self.spread.copy_((inputs - self.centre).square().nanmean(0).sqrt().nan_to_num(1.0).clamp_min(0.05))
+
+    def inputs(self, task: Task) -> Tensor:
+        """What is seen of `task`, `(inputs,)`; NaN for the images of one that has none."""
+        parts = [task.descriptors] if self.knows != "nothing" else [torch.empty(0)]
+        if self.knows == "images":
+            parts.append(separability(task.features) if task.features is not None else torch.full((1,), torch.nan))
+        return torch.cat(parts)
+
+    def forward(self, inputs: Tensor, fidelity: Tensor) -> Tensor:
+        """`inputs (b, inputs)` and indices `fidelity (b,)`, -1 for one that is not known -> `(b, size)`.
+
+        What is not known, NaN, counts as the mean of the tasks in training.
+        """
+        how = self.fidelity(fidelity.clamp_min(0)) * (fidelity >= 0)[:, None]
+        if self.inner is None:
+            return how
+        return self.inner(((inputs - self.centre) / self.spread).nan_to_num(0.0).clamp(-3, 3)) + how
+
+
+def separability(features: Tensor) -> Tensor:
+    """How far apart the classes of a set of images `(classes, images, FEATURES)` lie, `(1,)`.
+
+    The log odds that the nearest class mean (prototypes; Snell et al. 2017) tells the class of an image that is left out of
+    its own: hard classes, few images a class and noisy labels all show here. Of several ways to pool the images this one
+    had the largest evidence on the training tasks.
+    """
+    features = features.clamp(-6, 6)
+    classes = [torch.unique(images, dim=0) for images in features]  # a small class shows its images more than once
+    means = torch.stack([images.mean(0) for images in classes])
+    within = torch.cat([images - mean for images, mean in zip(classes, means, strict=True)]).var(0) + 0.1
+    right = total = 0
+    for k, images in enumerate(classes):
+        if len(images) < 2:
+            continue
+        without = (len(images) * means[k] - images) / (len(images) - 1)
+        apart = ((images[:, None] - means) ** 2 / within).sum(2)
+        apart[:, k] = ((images - without) ** 2 / within).sum(1)
+        right, total = right + int((apart.argmin(1) == k).sum()), total + len(images)
+    return torch.tensor([(right + 0.5) / (total - right + 0.5)]).log()
+
+
+class ArchEncoder(nn.Module):
+    """(V, E) and a condition `(b, width)` -> one vector an architecture, `(b, width)`."""
+
+    def __init__(self, space: SearchSpace, config: MetaConfig) -> None:
+        super().__init__()
+        self.trunk = GraphTransformer(
+            nodes=space.nodes, operators=len(space.operators), width=config.width, layers=config.layers, heads=config.heads,
+            allowed=space_attention(space),
+        )  # fmt: skip
+        self.out = nn.Sequential(nn.Linear(space.nodes * config.width, config.width), nn.SiLU())
+
+    def forward(self, V: Tensor, E: Tensor, mask: Tensor, condition: Tensor) -> Tensor:
+        h = self.trunk(V, E, mask, condition)
+        return self.out((h * mask[..., None]).flatten(1))
+
+
+class CleanNetwork(nn.Module):
+    """Features phi(A, task) of an architecture; its value is linear in them, so that labels can change it.
+
+    The task scales what is made of the architecture (FiLM; Perez et al. 2018).
+    """
+
+    def __init__(self, inputs: int, config: MetaConfig) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.task = TaskEncoder(config.task, config.knows)
+        self.body = nn.Sequential(
+            nn.Linear(inputs, config.hidden), nn.SiLU(), nn.Linear(config.hidden, config.hidden), nn.SiLU()
+        )
+        self.scale = nn.Linear(config.task, config.hidden)
+        self.features = nn.Linear(config.hidden, config.features)
+        self.value = nn.Linear(config.features, 1)
+        nn.init.zeros_(self.scale.weight)
+        nn.init.zeros_(self.scale.bias)
+
+    def forward(self, archs: Tensor, task: Tensor) -> Tensor:
+        """`PathFeatures` `archs (..., inputs)` and task embeddings `(..., size)` -> phi `(..., features)`."""
+        return self.features(self.body(archs) * (1 + self.scale(task)))
+
+
+class NoisyNetwork(nn.Module):
+    """phi of the clean architecture behind x_t, as a normal distribution.
+
+    Conditional expectation is linear: for any head w, `E[w phi | x_t] = w mu`, `Var[w phi | x_t] = |w L|^2`. A head that
+    labels have changed therefore steers at once, with no training.
+    """
+
+    lower: Tensor
+
+    def __init__(self, space: SearchSpace, sde: SDE, config: MetaConfig) -> None:
+        super().__init__()
+        self.sde = sde
+        self.task = nn.Linear(config.task, config.width)
+        self.time = nn.Sequential(nn.Linear(config.width, config.width), nn.SiLU(), nn.Linear(config.width, config.width))
+        self.arch = ArchEncoder(space, config)
+        self.mean = nn.Linear(config.width, config.features)
+        self.factor = nn.Linear(config.width, config.features * (config.features + 1) // 2)
+        self.width = config.width
+        self.register_buffer("lower", torch.tril_indices(config.features, config.features), persistent=False)
+
+    def forward(self, V: Tensor, E: Tensor, mask: Tensor, t: Tensor, task: Tensor) -> tuple[Tensor, Tensor]:
+        """x_t as `V (b, n, f)`, `E (b, n, n)`, at `t (b,)`, and the clean network's task embedding `(b, size)`.
+
+        Returns mean `(b, k)` and lower Cholesky factor `(b, k, k)`.
+        """
+        alpha, sigma = self.sde.marginal(t)
+        noise = sigma / alpha
+        shrink = (1 / (alpha * (1 + noise**2).sqrt()))[:, None, None]
+        condition = torch.nn.functional.silu(self.time(noise_embedding(noise, self.width)) + self.task(task))
+        h = self.arch(V * shrink, E * shrink, mask, condition)
+        mean, factor = self.mean(h), h.new_zeros(len(h), self.mean.out_features, self.mean.out_features)
+        i, j = self.lower
+        factor[:, i, j] = self.factor(h)
+        diagonal = torch.diagonal(factor, dim1=1, dim2=2)
+        return mean, factor.tril(-1) + torch.diag_embed(torch.nn.functional.softplus(diagonal) + 1e-3)

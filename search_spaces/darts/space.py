@@ -1,0 +1,254 @@
+"""The DARTS space (Liu et al., ICLR 2019, section 2.1) as in NAS-Bench-301 (Siems et al., 2020): a normal and a reduction cell.
+
+A cell has two inputs, states 0 and 1, and computes states 2 to 5, each the sum of two operations on two different earlier
+states; its output is their concatenation. Of an architecture there are (180 * 7^8)^2, about 1e18.
+
+Both cells are one graph. Operations are nodes, as in `nasbench201`; an operation that reads a state is fed by both
+operations whose sum that state is. The normal cell has nodes 0 and 1 (its inputs) and 2 to 9 (two operations a state). The
+reduction cell reads what the last two normal cells have put out: nodes 10 and 11, each fed by all of nodes 2 to 9. Nodes 12
+to 19 are its operations and feed node 20, the output. Of two operations of one state the first reads the earlier state, so
+that each architecture is one graph.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diffnag.arch import Arch
+from diffnag.protocols import Attention, Decoded, Picture, Size
+from diffnag.search_spaces.darts.genotype import CELLS, OPERATIONS, STATES, Cell, Genotype, by_state, computed, read_genotype
+from diffnag.search_spaces.shared.matrices import operator_fault, wiring_fault
+
+if TYPE_CHECKING:
+    from torch import nn
+
+INPUT, OUTPUT, FIRST_OPERATION = 0, 1, 2
+FIRST_NODE = (0, 10)
+"""Of each cell: its two inputs, then its eight operations."""
+LAST = 20
+FIXED: Mapping[int, int] = {0: INPUT, 1: INPUT, 10: OUTPUT, 11: OUTPUT, LAST: OUTPUT}
+"""Nodes that are no operation."""
+
+
+class DARTS:
+    """The search space `darts`: 21 nodes, 9 operators."""
+
+    name = "darts"
+    nodes = LAST + 1
+    operators: tuple[str, ...] = ("input", "output", *OPERATIONS)
+    parts = (*[0] * FIRST_NODE[1], *[1] * (LAST + 1 - FIRST_NODE[1]))
+    attention: Attention = "full"
+    datasets: Mapping[str, tuple[int, int]] = {"cifar10": (10, 32)}
+    skeletons = ((8, 1), (16, 1), (16, 2), (32, 2), (36, 6))
+
+    def __init__(self) -> None:
+        rows = np.zeros((self.nodes, len(self.operators)), dtype=bool)
+        rows[list(FIXED)] = True
+        rows[:, [INPUT, OUTPUT]] = True
+        wiring = np.ones((self.nodes, self.nodes), dtype=bool)
+        for number, place in itertools.product(range(2), range(2, 8)):  # the operations of state 2 have no choice
+            later = place % 2  # of two operations the second reads the later state
+            for state in range(later, STATES[place // 2] - 1 + later):
+                wiring[_nodes_of(state, number), FIRST_NODE[number] + 2 + place] = False
+        self.constant = (rows, wiring)
+
+    # -- strings and matrices
+
+    def of_cells(self, normal: Cell, reduce: Cell) -> Arch:
+        """The architecture of two cells, whose pairs are put in order."""
+        ops, edges = [INPUT, INPUT], [(node, inputs) for node in range(2, 10) for inputs in (10, 11)]
+        for number, cell in enumerate((normal, reduce)):
+            for place, (op, state) in enumerate(itertools.chain(*by_state(cell))):
+                ops.append(FIRST_OPERATION + op)
+                edges += [(node, FIRST_NODE[number] + 2 + place) for node in _nodes_of(state, number)]
+            ops += [OUTPUT] * (2 - number)
+        return Arch(tuple(ops), (*edges, *((node, LAST) for node in range(12, 20))))
+
+    def cells(self, arch: Arch) -> tuple[Cell, Cell]:
+        """The inverse of `of_cells`: the normal and the reduction cell."""
+        read: dict[int, int] = {}
+        for i, j in arch.edges:
+            read[j] = min(i, read.get(j, i))
+        normal, reduce = (
+            tuple((arch.ops[node] - FIRST_OPERATION, _state_of(read[node], number)) for node in range(first + 2, first + 10))
+            for number, first in enumerate(FIRST_NODE)
+        )
+        return normal, reduce
+
+    def genotype(self, arch: Arch) -> Genotype:
+        """In the common notation, as other libraries take it."""
+        return Genotype.of(*self.cells(arch))
+
+    def to_str(self, arch: Arch) -> str:
+        """`Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=[2, 3, 4, 5], reduce=[...], reduce_concat=[2, 3, 4, 5])`."""
+        return repr(self.genotype(arch))
+
+    def from_str(self, text: str) -> Arch:
+        """Parse such a string, the two operations of a state in either order; `UserError` names the rule that is broken."""
+        return self.of_cells(*read_genotype(text))
+
+    def encode(self, arch: Arch) -> tuple[np.ndarray, np.ndarray]:
+        """`V (21, 9)` and `E (21, 21)`, float32 in {0, 1}."""
+        return arch.matrices(nodes=self.nodes, operators=len(self.operators))
+
+    def decode(self, V: np.ndarray, E: np.ndarray) -> Decoded:
+        """Read quantised `V (21, 9)`, `E (21, 21)`; an invalid graph comes back with its reason."""
+        if fault := operator_fault(V):
+            return Decoded(None, fault)
+        ops = V.argmax(1).tolist()
+        for node, op in enumerate(ops):
+            if (op if op < FIRST_OPERATION else None) != FIXED.get(node):
+                return Decoded(None, f"node {node} is {self.operators[op]}")
+        cells: list[Cell] = []
+        for number, first in enumerate(FIRST_NODE):
+            cell: list[tuple[int, int]] = []
+            for node in range(first + 2, first + 10):
+                state = _state_read(np.flatnonzero(E[:, node]).tolist(), node, number)
+                if state is None:
+                    return Decoded(None, f"node {node} does not read one input or both operations of one earlier state of its cell")
+                if (node - first) % 2 and state <= cell[-1][1]:
+                    return Decoded(None, f"nodes {node - 1} and {node} read states {cell[-1][1]} and {state}, not one and a later one")
+                cell.append((ops[node] - FIRST_OPERATION, state))
+            cells.append(tuple(cell))
+        arch = self.of_cells(*cells)
+        if fault := wiring_fault(E, self.encode(arch)[1]):
+            return Decoded(None, fault)
+        return Decoded(arch, None)
+
+    def picture(self, arch: Arch) -> Picture:
+        """Both cells as the paper draws them, operations between states; the operations as boxes."""
+        texts: list[str] = []
+        edges: list[tuple[int, int]] = []
+        panels: list[str] = []
+        for name, cell in zip(("normal cell", "reduction cell"), self.cells(arch), strict=True):
+            first = len(texts)
+            texts += ["$c_{k-2}$", "$c_{k-1}$", "0", "1", "2", "3", "$c_k$", *(OPERATIONS[op] for op, _ in cell)]
+            for place, (_, state) in enumerate(cell):
+                edges += [(first + state, first + 7 + place), (first + 7 + place, first + STATES[place // 2])]
+            edges += [(first + state, first + 6) for state in STATES]
+            panels += [name] * (len(texts) - first)
+        return Picture(tuple(texts), tuple(edges), tuple(panels))
+
+    # -- identity
+
+    def canonical(self, arch: Arch) -> str:
+        """What the cells compute: identities dissolved, sums and the concatenated states sorted.
+
+        The order of the states that are put out is lost in the 1x1 convolution that reads them. A skip connection of the
+        reduction cell is an identity only between its own states: from the inputs it halves the image.
+        """
+        normal, reduce = self.cells(arch)
+        return f"{computed(normal, skips_from=0)};{computed(reduce, skips_from=2)}"
+
+    # -- moving about
+
+    def random(self, rng: np.random.Generator) -> Arch:
+        """Uniform over the space."""
+        return self.of_cells(*(
+            tuple(
+                (int(rng.integers(len(OPERATIONS))), int(state))
+                for target in STATES
+                for state in np.sort(rng.choice(target, size=2, replace=False))
+            )
+            for _ in CELLS
+        ))  # fmt: skip
+
+    def neighbours(self, arch: Arch) -> list[Arch]:
+        """The 120 that differ in one operation, or in one state that is read, its operation unchanged."""
+        cells, found = self.cells(arch), []
+        for number, cell in enumerate(cells):
+            for place, (op, state) in enumerate(cell):
+                target, (_, other) = STATES[place // 2], cell[place ^ 1]
+                changed = [(new, state) for new in range(len(OPERATIONS)) if new != op]
+                changed += [(op, new) for new in range(target) if new not in (state, other)]
+                for pair in changed:
+                    edited = [*cells]
+                    edited[number] = (*cell[:place], pair, *cell[place + 1 :])
+                    found.append(self.of_cells(*edited))
+        return found
+
+    def enumerate(self) -> None:
+        """None: there are about 1e18."""
+
+    @property
+    def parameters(self) -> Mapping[str, tuple[str, ...]]:
+        """Of each state the two that it reads, where there is a choice, and the operations on the earlier and on the later."""
+        return {
+            f"{cell} {state} {what}": choices
+            for cell in CELLS
+            for state in STATES
+            for what, choices in (("inputs", _inputs(state)), ("first", OPERATIONS), ("second", OPERATIONS))
+            if len(choices) > 1
+        }
+
+    def to_parameters(self, arch: Arch) -> dict[str, str]:
+        values: dict[str, str] = {}
+        for name, cell in zip(CELLS, self.cells(arch), strict=True):
+            for state, ((op, source), (other_op, other)) in zip(STATES, by_state(cell), strict=True):
+                values |= {
+                    f"{name} {state} inputs": f"{source},{other}",
+                    f"{name} {state} first": OPERATIONS[op], f"{name} {state} second": OPERATIONS[other_op],
+                }  # fmt: skip
+        return {name: values[name] for name in self.parameters}
+
+    def from_parameters(self, parameters: Mapping[str, str]) -> Arch:
+        return self.of_cells(*(
+            tuple(
+                (OPERATIONS.index(parameters[f"{name} {state} {which}"]), int(source))
+                for state in STATES
+                for which, source in zip(("first", "second"), parameters.get(f"{name} {state} inputs", "0,1").split(","), strict=True)
+            )
+            for name in CELLS
+        ))  # fmt: skip
+
+    # -- networks
+
+    def size(
+        self, arch: Arch, *, channels: int = 32, cells: int = 2, num_classes: int, image_size: int = 32, stem_stride: int = 1
+    ) -> Size:
+        """Parameters and multiply-adds of `build` on 3-channel images."""
+        from diffnag.search_spaces.darts.network import size
+
+        side = -(-image_size // stem_stride)
+        return size(self.genotype(arch), num_classes=num_classes, image_size=side, channels=channels, cells=cells)
+
+    def build(self, arch: Arch, *, channels: int = 32, cells: int = 2, num_classes: int, stem_stride: int = 1) -> nn.Module:
+        """The network of DARTS for CIFAR: images `(b, 3, h, w)` -> logits `(b, num_classes)`.
+
+        Three stages of `cells` normal cells with a reduction cell between them, `channels` a state in the first. The default is
+        the network of NAS-Bench-301, 8 cells of 32 channels; `channels=36, cells=6` is the one of 20 cells that DARTS evaluates.
+        What serves training alone is left out: the auxiliary classifier and the dropping of paths.
+        """
+        from diffnag.search_spaces.darts.network import Network
+
+        return Network(self.genotype(arch), channels=channels, cells=cells, num_classes=num_classes, stem_stride=stem_stride)
+
+    def build_small(self, arch: Arch, *, num_classes: int, image_size: int) -> nn.Module:
+        """One normal cell a stage at 8, 16 and 32 channels a state, on maps of about 8 pixels a side."""
+        return self.build(arch, channels=8, cells=1, num_classes=num_classes, stem_stride=max(1, image_size // 8))
+
+
+def _nodes_of(state: int, number: int) -> tuple[int, ...]:
+    """The nodes whose sum is `state` of cell `number`."""
+    first = FIRST_NODE[number]
+    return (first + state,) if state < 2 else (first + 2 * state - 2, first + 2 * state - 1)
+
+
+def _state_of(node: int, number: int) -> int:
+    """The state that a node of cell `number` is, or adds to."""
+    place = node - FIRST_NODE[number]
+    return place if place < 2 else place // 2 + 1
+
+
+def _state_read(sources: Sequence[int], node: int, number: int) -> int | None:
+    """The earlier state whose nodes are `sources`; None where there is none."""
+    states = range(_state_of(node, number))
+    return next((state for state in states if _nodes_of(state, number) == tuple(sources)), None)
+
+
+def _inputs(state: int) -> tuple[str, ...]:
+    return tuple(f"{a},{b}" for a, b in itertools.combinations(range(state), 2))

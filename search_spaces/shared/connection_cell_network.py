@@ -1,0 +1,61 @@
+"""The cell of `connection_cells`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from diffnag.search_spaces.shared.connection_cells import CONNECTIONS
+from diffnag.search_spaces.shared.layers import FactorizedReduce, relu_conv
+
+KERNELS = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
+
+
+class ConnectionCell(nn.Module):
+    """Four feature maps; each is the sum of what its incoming connections make of earlier ones.
+
+    The input has `c_in` channels, the other maps `c_out` and 1 / `stride` of its side. Where these differ a skip connection
+    from the input is a factorised reduction, which takes a stride of 2; pooling is for cells that keep both.
+    """
+
+    def __init__(self, names: Sequence[str], *, c_in: int, c_out: int, stride: int = 1) -> None:
+        super().__init__()
+        self.names, self.c_out, self.stride = tuple(names), c_out, stride
+        self.live = _live(self.names)
+        self.convs = nn.ModuleDict()
+        for i, (name, (source, _)) in enumerate(zip(self.names, CONNECTIONS, strict=True)):
+            enters = source == 0
+            channels = c_in if enters else c_out
+            if name in KERNELS:
+                self.convs[str(i)] = relu_conv(channels, c_out, kernel=KERNELS[name], stride=stride if enters else 1)
+            elif name == "skip_connect" and enters and (stride, c_in) != (1, c_out):
+                self.convs[str(i)] = FactorizedReduce(channels, c_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(b, c_in, h, w)` -> `(b, c_out, h / stride, w / stride)`."""
+        b, _, h, w = x[:, :, :: self.stride, :: self.stride].shape
+        maps = [x, *(x.new_zeros(b, self.c_out, h, w) for _ in range(3))]
+        for i, (name, (source, target)) in enumerate(zip(self.names, CONNECTIONS, strict=True)):
+            if i not in self.live:
+                continue
+            if str(i) in self.convs:
+                maps[target] = maps[target] + self.convs[str(i)](maps[source])
+            elif name == "avg_pool_3x3":
+                pooled = functional.avg_pool2d(maps[source], 3, stride=1, padding=1, count_include_pad=False)
+                maps[target] = maps[target] + pooled
+            else:
+                maps[target] = maps[target] + maps[source]
+        return maps[-1]
+
+
+def _live(names: Sequence[str]) -> frozenset[int]:
+    """The connections on a path from the cell's input to its output: the others have parameters but nothing to say."""
+    open_ = [(i, *ends) for i, (name, ends) in enumerate(zip(names, CONNECTIONS, strict=True)) if name != "none"]
+    reached, reaching = {0}, {3}
+    for _, source, target in sorted(open_, key=lambda edge: edge[2]):
+        reached |= {target} if source in reached else set()
+    for _, source, target in sorted(open_, key=lambda edge: -edge[1]):
+        reaching |= {source} if target in reaching else set()
+    return frozenset(i for i, source, target in open_ if source in reached and target in reaching)

@@ -1,0 +1,140 @@
+"""Cells of 4 feature maps whose 6 connections each carry an operation: what NAS-Bench-201 and TransNAS-Bench-101 share.
+
+As a graph the operations are nodes: input, the 6 operations in the order of `CONNECTIONS`, output; an operation on `a -> b`
+feeds every operation on `b -> c`. The wiring is therefore the same in all architectures.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from functools import cache, cached_property
+
+import numpy as np
+
+from diffnag.arch import Arch
+from diffnag.protocols import Attention, Decoded
+from diffnag.search_spaces.shared.matrices import operator_fault, wiring_fault
+
+CONNECTIONS = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+"""Feature map -> feature map, in the order of the benchmarks' strings."""
+INPUT, OUTPUT, FIRST_OPERATION = 0, 1, 2
+
+
+def _wiring() -> tuple[tuple[int, int], ...]:
+    """Node i + 1 is connection i; node 0 the input, node 7 the output."""
+    ends = [(0, 0), *CONNECTIONS, (3, 3)]
+    return tuple((i, j) for i in range(8) for j in range(i + 1, 8) if ends[i][1] == ends[j][0])
+
+
+class ConnectionCells:
+    """A space of such cells, but for its strings, its networks and what computes the same; a subclass names the operators."""
+
+    operators: tuple[str, ...]
+    """Input, output, then the operations."""
+    nodes = 8
+    attention: Attention = "ancestors"
+    edges = _wiring()
+
+    @property
+    def operation_names(self) -> tuple[str, ...]:
+        """The operators but input and output."""
+        return self.operators[FIRST_OPERATION:]
+
+    @cached_property
+    def constant(self) -> tuple[np.ndarray, np.ndarray]:
+        """All of E; of V the rows of input and output, and that no operation is ever one of them."""
+        rows = np.zeros((self.nodes, len(self.operators)), dtype=bool)
+        rows[[0, 7]] = True
+        rows[:, [INPUT, OUTPUT]] = True
+        return rows, np.ones((self.nodes, self.nodes), dtype=bool)
+
+    # -- matrices
+
+    def of_operations(self, operations: tuple[int, ...]) -> Arch:
+        """The architecture with `operations[i]`, an index into `operation_names`, on connection i."""
+        return Arch((INPUT, *(FIRST_OPERATION + op for op in operations), OUTPUT), self.edges)
+
+    def operations(self, arch: Arch) -> tuple[int, ...]:
+        """The inverse of `of_operations`."""
+        return tuple(op - FIRST_OPERATION for op in arch.ops[1:-1])
+
+    def names(self, arch: Arch) -> tuple[str, ...]:
+        """The operations by name, in the order of `CONNECTIONS`."""
+        return tuple(self.operators[op] for op in arch.ops[1:-1])
+
+    def encode(self, arch: Arch) -> tuple[np.ndarray, np.ndarray]:
+        """`V (8, f)` and `E (8, 8)`, float32 in {0, 1}."""
+        return arch.matrices(nodes=self.nodes, operators=len(self.operators))
+
+    def decode(self, V: np.ndarray, E: np.ndarray) -> Decoded:
+        """Read quantised `V (8, f)`, `E (8, 8)`; valid are exactly the encodings of the space's architectures."""
+        if fault := operator_fault(V) or wiring_fault(E, _adjacency()):
+            return Decoded(None, fault)
+        ops = V.argmax(1).tolist()
+        for node, op in enumerate(ops):
+            if self.constant[0][node, op] and (node, op) not in ((0, INPUT), (7, OUTPUT)):
+                return Decoded(None, f"node {node} is {self.operators[op]}")
+        return Decoded(Arch(tuple(ops), self.edges), None)
+
+    # -- moving about
+
+    def random(self, rng: np.random.Generator) -> Arch:
+        """Uniform over all architectures."""
+        return self.of_operations(tuple(rng.integers(len(self.operation_names), size=len(CONNECTIONS)).tolist()))
+
+    def neighbours(self, arch: Arch) -> list[Arch]:
+        """The architectures that differ in one operation."""
+        operations = self.operations(arch)
+        return [
+            self.of_operations((*operations[:i], op, *operations[i + 1 :]))
+            for i in range(len(CONNECTIONS))
+            for op in range(len(self.operation_names))
+            if op != operations[i]
+        ]
+
+    def enumerate(self) -> Iterator[Arch]:
+        """All architectures, the first connection varying slowest."""
+        return map(self.of_operations, itertools.product(range(len(self.operation_names)), repeat=len(CONNECTIONS)))
+
+    @property
+    def parameters(self) -> Mapping[str, tuple[str, ...]]:
+        """One categorical a connection, named `0->1` and so on."""
+        return {f"{a}->{b}": self.operation_names for a, b in CONNECTIONS}
+
+    def to_parameters(self, arch: Arch) -> dict[str, str]:
+        return dict(zip(self.parameters, self.names(arch), strict=True))
+
+    def from_parameters(self, parameters: Mapping[str, str]) -> Arch:
+        return self.of_operations(tuple(self.operation_names.index(parameters[name]) for name in self.parameters))
+
+
+@cache
+def _adjacency() -> np.ndarray:
+    return Arch((0,) * 8, ConnectionCells.edges).matrices(nodes=8, operators=1)[1]
+
+
+def incoming(names: tuple[str, ...]) -> list[list[tuple[str, int]]]:
+    """For feature maps 1, 2, 3: the (operation, source map) of each connection into it."""
+    return [
+        [(op, a) for op, (a, b) in zip(names, CONNECTIONS, strict=True) if b == target]
+        for target in (1, 2, 3)
+    ]
+
+
+@cache
+def canonical(names: tuple[str, ...], *, first_skip_is_layer: bool = False) -> str:
+    """What the cell computes: dead branches removed, skips dissolved, sums flattened and sorted; `0` where it computes nothing.
+
+    With `first_skip_is_layer` a skip from the cell's input is an operation like others: where the cell halves its image.
+    """
+    sums: list[tuple[str, ...]] = [("x",)]
+    for connections in incoming(names):
+        terms: list[str] = []
+        for op, source in connections:
+            if op == "none" or not sums[source]:
+                continue
+            dissolved = op == "skip_connect" and not (first_skip_is_layer and source == 0)
+            terms += sums[source] if dissolved else (f"{op}({'+'.join(sums[source])})",)
+        sums.append(tuple(sorted(terms)))
+    return "+".join(sums[-1]) or "0"
