@@ -37,13 +37,13 @@ def main() -> None:
     options = parser().parse_args()
     import torch
 
-    from diffnag.datasets.tasks import descriptors_of, task_from_images
+    from diffnag.datasets.tasks import descriptors_of, features_of_images
     from diffnag.io.checkpoint import checksum, save_checkpoint
 
     tasks, sources = {}, {}
     for name, (file, images_a_class, side) in SOURCES.items():
         x, y, all_classes = _training_images(options.images / file, classes=options.classes)
-        task = task_from_images(x, y, images_per_class=options.images_per_class, seed=options.seed)
+        task = features_of_images(x, y, images_per_class=options.images_per_class, seed=options.seed)
         assert task.features is not None
         tasks[f"{name}/features"] = task.features.to(torch.float16)
         tasks[f"{name}/descriptors"] = descriptors_of(all_classes, images_a_class, side, 1 if x.ndim == 3 else 3)

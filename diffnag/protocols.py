@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from diffnag.arch import Arch
     from diffnag.datasets.images import ImageDataset
+    from diffnag.datasets.tasks import Task
     from diffnag.io.tables import BenchmarkTable
 
 Attention = Literal["ancestors", "causal", "full"]
@@ -191,9 +192,11 @@ class Predictor(Protocol):
 
 @runtime_checkable
 class NeedsSetup(Protocol):
-    """A predictor that wants to know the task before it is used."""
+    """A predictor that needs to know space and task before it is used."""
 
-    def setup(self, *, space: SearchSpace, dataset: str, seed: int) -> None: ...
+    def setup(self, *, space: SearchSpace, task: Task, seed: int) -> None:
+        """Called once, before anything else. The task carries the dataset's name, a user's own images, and descriptors."""
+        ...
 
 
 @runtime_checkable
@@ -209,10 +212,11 @@ class RelaxedPredictor(Protocol):
 class NoisyPredictor(Protocol):
     """A noise-aware predictor: allows `gradient` guidance."""
 
-    def forward_noisy(self, V: Tensor, E: Tensor, mask: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean `(b,)` and variance `(b,)` of what `predict` says of the clean architecture behind x_t.
+    def forward_noisy(self, V: Tensor, E: Tensor, mask: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean `(b,)` and variance `(b,)` of what `predict` would return for the clean architecture behind a noisy one.
 
-        `V (b, n, f)` and `E (b, n, n)` are diffused: scaled to [-1, 1] and noised to time `t (b,)`; all on the CPU.
+        `V (b, n, f)` and `E (b, n, n)` are the clean entries, -1 or 1, plus normal noise of standard deviation `noise (b,)`: states
+        x_t / alpha in the data's scale and noise levels sigma / alpha, whatever the diffusion. All are on the CPU.
         """
         ...
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from diffnag.arch import Arch, ArchBatch, Packing
+from diffnag.datasets.tasks import Task
 from diffnag.errors import UserError
 from diffnag.guidance.checked import CheckedPredictor
 from diffnag.protocols import (
@@ -135,7 +136,7 @@ class SearchSpaceContract:
 class PredictorContract:
     """What every predictor must do. Fixtures: `predictor_class`, `space`.
 
-    `dataset` is what `setup` is told, `labels` how many the tests fit.
+    `dataset` names the task of `setup`, `labels` how many the tests fit.
     """
 
     dataset = "cifar10"
@@ -145,7 +146,7 @@ class PredictorContract:
         """A new predictor, set up, its answers checked."""
         predictor = predictor_class()
         if isinstance(predictor, NeedsSetup):
-            predictor.setup(space=space, dataset=self.dataset, seed=seed)
+            predictor.setup(space=space, task=Task.of(self.dataset, space), seed=seed)
         return CheckedPredictor(predictor_class.__name__, predictor)
 
     def data(self, space: SearchSpace) -> tuple[list[Arch], np.ndarray, list[Arch], np.ndarray]:
@@ -230,8 +231,8 @@ class PredictorContract:
         packing, batch = Packing.of(space), ArchBatch.of(others, space)
         x = packing.pack(batch.V, batch.E)
         x = (x + torch.randn(x.shape, generator=torch.Generator().manual_seed(0))).requires_grad_()
-        for t in (0.01, 0.5, 1.0):
-            mean, variance = plugin.forward_noisy(*packing.split(x), batch.mask, torch.full((len(x),), t))
+        for noise in (0.2, 1.0, 20.0):
+            mean, variance = plugin.forward_noisy(*packing.split(x), batch.mask, torch.full((len(x),), noise))
             assert mean.shape == variance.shape == (len(x),)
             assert mean.isfinite().all() and variance.isfinite().all() and (variance >= 0).all()
             (gradient,) = torch.autograd.grad(mean.sum(), x)

@@ -122,7 +122,7 @@ def _crossed() -> list[dict[str, Any]]:
     from diffnag import load_space
     from diffnag.datasets.drawn_tasks import task_images
     from diffnag.datasets.meta_dataset import CROSSED, read_together
-    from diffnag.datasets.tasks import task_from_images
+    from diffnag.datasets.tasks import features_of_images
 
     space, data = load_space("nasbench201"), read_together(CROSSED)
     names = list(dict.fromkeys(m.arch for m in data.measurements))
@@ -136,7 +136,7 @@ def _crossed() -> list[dict[str, Any]]:
             continue
         images = task_images(spec)
         tasks.append({
-            "source": spec.source, "spec": spec, "task": task_from_images(images.x_train, images.y_train),
+            "source": spec.source, "spec": spec, "task": features_of_images(images.x_train, images.y_train),
             "archs": [space.from_str(name) for name in names], "accuracy": np.array([np.mean(v) for v in values.values()]),
         })  # fmt: skip
     return tasks

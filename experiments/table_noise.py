@@ -19,6 +19,7 @@ import numpy as np
 
 from diffnag import load_space
 from diffnag.arch import ArchBatch
+from diffnag.datasets.tasks import Task
 from diffnag.oracles.columns import Columns
 from diffnag.oracles.table import TableOracle
 from diffnag.predictors.gaussian_process import GaussianProcessPredictor
@@ -71,7 +72,7 @@ def _rows(name: str, tasks: tuple[str, ...]) -> list[dict[str, Any]]:
 def _smoothed(space: Any, archs: list[Any], means: np.ndarray) -> np.ndarray:
     """What the process of `gp` makes of the means of all classes."""
     predictor = GaussianProcessPredictor()
-    predictor.setup(space=space, dataset="", seed=0)
+    predictor.setup(space=space, task=Task("class_object"), seed=0)
     some = np.random.default_rng(0).permutation(len(archs))[:FITTED]
     predictor.fit([archs[i] for i in some], means[some])
     return predictor.predict(archs)[0]

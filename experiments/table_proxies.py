@@ -15,6 +15,7 @@ from experiments.common import use_reference_data
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
+    from diffnag.datasets.tasks import Task
     from diffnag.predictors.path_features import Groups
     from diffnag.protocols import SearchSpace
 
@@ -41,10 +42,10 @@ def proxies(dataset: str) -> dict[str, np.ndarray]:
 class GaussianProcessWithProxies(GaussianProcessPredictor):
     """The predictor `gp` with the table's proxies of the target as one more group of features."""
 
-    def setup(self, *, space: SearchSpace, dataset: str, seed: int) -> None:
-        """Read the proxies of `dataset`."""
-        super().setup(space=space, dataset=dataset, seed=seed)
-        cells, known = self._features, proxies(dataset)
+    def setup(self, *, space: SearchSpace, task: Task, seed: int) -> None:
+        """Read the proxies of the task's dataset."""
+        super().setup(space=space, task=task, seed=seed)
+        cells, known = self._features, proxies(task.name)
 
         def features(archs: Sequence[Arch]) -> Groups:
             return *cells(archs), np.array([known[space.to_str(arch)] for arch in archs])

@@ -12,6 +12,7 @@ from diffnag.predictors.path_features import PathFeatures
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
+    from diffnag.datasets.tasks import Task
     from diffnag.predictors.path_features import Groups
     from diffnag.protocols import SearchSpace
 
@@ -24,9 +25,9 @@ class GaussianProcessPredictor:
 
     _features: Callable[[Sequence[Arch]], Groups]
 
-    def setup(self, *, space: SearchSpace, dataset: str, seed: int) -> None:
+    def setup(self, *, space: SearchSpace, task: Task, seed: int) -> None:
         """Standardise the features over `space`."""
-        del dataset, seed  # nothing here is random, and only labels tell of the dataset
+        del task, seed  # nothing here is random, and only labels say something about the task
         self._features = PathFeatures(space)
 
     def fit(self, archs: Sequence[Arch], y: np.ndarray) -> None:

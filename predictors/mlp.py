@@ -16,6 +16,7 @@ from diffnag.predictors.features import graph_features
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
+    from diffnag.datasets.tasks import Task
     from diffnag.protocols import SearchSpace
 
 MEMBERS, WIDTH = 10, 64
@@ -30,7 +31,7 @@ class MLPPredictor:
     Half of each training batch is relaxed, its labels kept, so that `forward` means something inside the cube.
     """
 
-    def setup(self, *, space: SearchSpace, dataset: str, seed: int) -> None:
+    def setup(self, *, space: SearchSpace, task: Task, seed: int) -> None:
         """Draw the unlabelled architectures that scale the features."""
         self._space, self._seed = space, seed
         rng = np.random.default_rng(seed)

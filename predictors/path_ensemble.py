@@ -14,6 +14,7 @@ from diffnag.predictors.path_features import PathFeatures
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
+    from diffnag.datasets.tasks import Task
     from diffnag.protocols import SearchSpace
 
 MEMBERS, WIDTH, LAYERS = 5, 20, 10
@@ -28,7 +29,7 @@ class PathEnsemblePredictor:
     path. It has no gradient: it ranks, and steers by particles.
     """
 
-    def setup(self, *, space: SearchSpace, dataset: str, seed: int) -> None:
+    def setup(self, *, space: SearchSpace, task: Task, seed: int) -> None:
         """Standardise the features over `space`; the same labels and `seed` give the same ensemble."""
         self._features, self._seed = PathFeatures(space), seed
 

@@ -12,6 +12,7 @@ from diffnag.predictors.features import graph_features
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
+    from diffnag.datasets.tasks import Task
     from diffnag.protocols import SearchSpace
 
 TREES = 100
@@ -23,7 +24,7 @@ class RandomForestPredictor:
     It has no gradient: it ranks, and steers by particles.
     """
 
-    def setup(self, *, space: SearchSpace, dataset: str, seed: int) -> None:
+    def setup(self, *, space: SearchSpace, task: Task, seed: int) -> None:
         """Take the encoding of `space`; the same labels and `seed` give the same forest."""
         self._space, self._seed = space, seed
 

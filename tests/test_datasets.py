@@ -12,9 +12,10 @@ import torch
 
 from diffnag import embed_datasets
 from diffnag.datasets.encoder import encode_images
-from diffnag.datasets.tasks import TASKS, known_datasets, load_task, task_from_images
+from diffnag.datasets.tasks import TASKS, Task, features_of_images, known_datasets, task_features
 from diffnag.errors import UserError
 from diffnag.io.checkpoint import load_checkpoint
+from diffnag.search_spaces.nasbench201.space import NASBench201
 
 
 def images(*shape: int, seed: int = 0) -> np.ndarray:
@@ -23,12 +24,12 @@ def images(*shape: int, seed: int = 0) -> np.ndarray:
 
 def test_a_task_holds_features_of_each_class() -> None:
     x, y = images(60, 8, 8), np.repeat([4, 1, 9], 20)
-    task = task_from_images(x, y)
+    task = features_of_images(x, y)
     assert task.features is not None and task.features.shape == (3, 20, 64)
     torch.testing.assert_close(task.features, encode_images(x).unflatten(0, (3, 20))[[1, 0, 2]], atol=1e-5, rtol=1e-5)
     expected = [math.log(3 / 10), math.log(20 / 100), -1.0, -0.5]
     torch.testing.assert_close(task.descriptors, torch.tensor(expected))
-    few, again, other = (task_from_images(x, y, images_per_class=5, seed=seed).features for seed in (1, 1, 2))
+    few, again, other = (features_of_images(x, y, images_per_class=5, seed=seed).features for seed in (1, 1, 2))
     assert few is not None and again is not None and other is not None
     torch.testing.assert_close(few, again)
     assert not torch.equal(few, other)
@@ -36,49 +37,49 @@ def test_a_task_holds_features_of_each_class() -> None:
 
 def test_a_small_class_shows_its_images_again() -> None:
     x, y = images(7, 16, 16, 3), np.array([0, 0, 0, 0, 0, 1, 1])
-    features = task_from_images(x, y, images_per_class=4).features
+    features = features_of_images(x, y, images_per_class=4).features
     assert features is not None
     assert len(np.unique(features[1].numpy().round(4), axis=0)) == 2
     assert len(np.unique(features[0].numpy().round(4), axis=0)) == 4
     with pytest.raises(UserError, match="one label an image"):
-        task_from_images(x, y[:-1])
+        features_of_images(x, y[:-1])
 
 
 def test_colour_is_seen_in_the_pixels() -> None:
     x, y = images(8, 16, 16, 3), np.arange(8) % 2
     grey = np.repeat(x[..., :1], 3, axis=-1)
-    assert task_from_images(x, y).descriptors[3] == 0.5
-    assert task_from_images(grey, y).descriptors[3] == task_from_images(grey[..., 0], y).descriptors[3] == -0.5
+    assert features_of_images(x, y).descriptors[3] == 0.5
+    assert features_of_images(grey, y).descriptors[3] == features_of_images(grey[..., 0], y).descriptors[3] == -0.5
 
 
 def test_shipped_tasks() -> None:
     assert known_datasets() == ["cifar10", "cifar100", "fashion_mnist", "ImageNet16-120", "mnist", "tiny_imagenet"]
-    shapes = {name: None if (features := load_task(name).features) is None else tuple(features.shape) for name in known_datasets()}
+    shapes = {name: None if (features := task_features(name).features) is None else tuple(features.shape) for name in known_datasets()}
     assert shapes == {
         "cifar10": (10, 20, 64), "cifar100": (100, 20, 64), "fashion_mnist": (10, 20, 64), "mnist": (10, 20, 64),
         "tiny_imagenet": (100, 20, 64), "ImageNet16-120": None,
     }  # fmt: skip
-    classes = {name: round(10 * math.exp(load_task(name).descriptors[0])) for name in known_datasets()}
+    classes = {name: round(10 * math.exp(task_features(name).descriptors[0])) for name in known_datasets()}
     assert classes == {
         "cifar10": 10, "cifar100": 100, "fashion_mnist": 10, "ImageNet16-120": 120, "mnist": 10, "tiny_imagenet": 200,
     }  # fmt: skip
     with pytest.raises(UserError, match="unknown dataset 'svhn'; there are: cifar10, .*tiny_imagenet"):
-        load_task("svhn")
+        task_features("svhn")
     assert TASKS.stat().st_size < 1e6
 
 
-def test_a_users_own_images_are_a_task(tmp_path: Path) -> None:
+def test_a_users_own_images_are_a_task(space: NASBench201, tmp_path: Path) -> None:
     np.savez(tmp_path / "own.npz", x_train=images(60, 12, 12, 3), y_train=np.arange(60) % 3)
-    task = load_task(str(tmp_path / "own.npz"))
+    task = Task.of(str(tmp_path / "own.npz"), space)
     assert task.features is not None and task.features.shape == (3, 20, 64)
-    digits = load_task("digits")
+    digits = Task.of("digits", space)
     assert digits.features is not None and len(digits.features) == 10 and digits.descriptors[3] == -0.5
 
 
 def test_shipped_task_is_what_the_images_give(data_folder: Path) -> None:
     with np.load(data_folder / "images" / "mnist.npz") as arrays:
-        task = task_from_images(arrays["x_train"], arrays["y_train"])
-    shipped = load_task("mnist")
+        task = features_of_images(arrays["x_train"], arrays["y_train"])
+    shipped = task_features("mnist")
     assert shipped.features is not None and task.features is not None
     torch.testing.assert_close(task.features, shipped.features, atol=2e-2, rtol=1e-3)  # kept in half precision
 

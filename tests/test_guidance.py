@@ -96,7 +96,7 @@ class Relaxed(Table):
 
 
 class Noisy(Relaxed):
-    def forward_noisy(self, V, E, mask, t):
+    def forward_noisy(self, V, E, mask, noise):
         return self.forward((V + 1) / 2, E, mask), torch.ones(len(V))
 
 
@@ -144,7 +144,7 @@ def test_a_tail_upwards_counts_as_normal():
 
 def test_noisy_tilt_without_doubt_is_the_mean(space):
     plugin = Noisy(space)
-    plugin.forward_noisy = lambda V, E, mask, t: (plugin.forward((V + 1) / 2, E, mask), torch.zeros(len(V)))
+    plugin.forward_noisy = lambda V, E, mask, noise: (plugin.forward((V + 1) / 2, E, mask), torch.zeros(len(V)))
     tilt = Tilt(CheckedPredictor("noisy", plugin), space, 3.0)
     x = torch.randn(3, 84, generator=torch.Generator().manual_seed(0))
     V, E = tilt._packing.split(x)
@@ -206,7 +206,7 @@ def test_wrong_answers_of_a_differentiable_predictor_are_named(space):
             return V.sum((1, 2))[:, None]
 
     tilt = Tilt(CheckedPredictor("wrong", Wrong(space)), space, 1.0)
-    with pytest.raises(PredictorError, match=r"predictor wrong: forward must return finite tensors of shape \(2,\)"):
+    with pytest.raises(PredictorError, match=r"predictor 'wrong' \(.*\): forward must return finite tensors of shape \(2,\)"):
         tilt.relaxed(torch.zeros(2, 84))
 
 

@@ -17,7 +17,7 @@ from diffnag.arch import ArchBatch, Packing
 from diffnag.command.running import run_command
 from diffnag.datasets.drawn_tasks import TaskImages
 from diffnag.datasets.sources import OWN_IMAGES, Source, imagenet32_tuples, load_sources, normal_scores, own_measurements, sister_tables
-from diffnag.datasets.tasks import Task, load_task
+from diffnag.datasets.tasks import TaskFeatures, task_features
 from diffnag.errors import DataNotFound, UserError
 from diffnag.generators.diffusion.sde import expand_like
 from diffnag.guidance.checked import load_predictor
@@ -124,10 +124,10 @@ def test_normal_scores():
 def test_task_encoder_ignores_order_and_takes_any_size():
     torch.manual_seed(0)
     encoder = TaskEncoder(16, "images")
-    task = Task(torch.randn(7, 5, 64), torch.zeros(4))
+    task = TaskFeatures(torch.randn(7, 5, 64), torch.zeros(4))
     shuffled = task.features[torch.randperm(7)]
-    shuffled = Task(torch.stack([images[torch.randperm(5)] for images in shuffled]), torch.zeros(4))
-    other, unseen = Task(torch.randn(3, 9, 64), torch.zeros(4)), Task(None, torch.zeros(4))
+    shuffled = TaskFeatures(torch.stack([images[torch.randperm(5)] for images in shuffled]), torch.zeros(4))
+    other, unseen = TaskFeatures(torch.randn(3, 9, 64), torch.zeros(4)), TaskFeatures(None, torch.zeros(4))
     encoder.standardise([task, other, unseen])
     how = torch.tensor([1])
     one, two, three, none = (encoder(encoder.inputs(t)[None], how) for t in (task, shuffled, other, unseen))
@@ -197,10 +197,10 @@ def test_train_save_load(space, archs, short, tmp_path):
     values = np.random.default_rng(1).normal(size=len(archs))
     better = np.argsort(np.argsort(-values)) / len(values)
     sources = [
-        Source("nasbench201/cifar100", load_task("cifar100"), "table", archs, values, 600, better, 2.0),
-        Source("nasbench201/ImageNet16-120", load_task("ImageNet16-120"), "table", archs, values, 600, better, 1.0),
-        Source("own measurements", load_task("mnist"), "small", archs[:9], values[:9], 9),
-        Source("own measurements", load_task("tiny_imagenet"), "small", archs[9:16], values[9:16], 7),
+        Source("nasbench201/cifar100", task_features("cifar100"), "table", archs, values, 600, better, 2.0),
+        Source("nasbench201/ImageNet16-120", task_features("ImageNet16-120"), "table", archs, values, 600, better, 1.0),
+        Source("own measurements", task_features("mnist"), "small", archs[:9], values[:9], 9),
+        Source("own measurements", task_features("tiny_imagenet"), "small", archs[9:16], values[9:16], 7),
     ]
     one, two = MetaPredictor(), MetaPredictor()
     for predictor in (one, two):
@@ -306,7 +306,7 @@ def test_adapted_guidance_agrees_with_predict(space, archs):
         times = torch.full((len(archs),), t)
         alpha, sigma = (expand_like(value, x0) for value in sde.marginal(times))
         x = alpha * x0 + sigma * torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
-        noisy, variance = meta.predictor.forward_noisy(*packing.split(x), batch.mask, times)
+        noisy, variance = meta.predictor.forward_noisy(*packing.split(x / alpha), batch.mask, (sigma / alpha)[:, 0])
         errors.append(((noisy.numpy() - mean) ** 2).mean() / spread**2)
         assert variance.mean().item() / spread**2 == pytest.approx(errors[-1], rel=0.5, abs=0.1)
     assert errors[0] < 0.1

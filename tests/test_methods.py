@@ -16,10 +16,10 @@ from diffnag.errors import UserError
 from diffnag.guidance.checked import CheckedPredictor, load_predictor
 from diffnag.predictors import path_ensemble, path_features
 from diffnag.predictors.path_features import PathFeatures
-from diffnag.search_loop import model_based, tpe
 from diffnag.search_loop.acquisition import rank
 from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.loop import SearchOptions, run_search
+from diffnag.search_loop.methods import model_based, tpe
 from diffnag.search_loop.methods.base import Method
 from diffnag.search_loop.methods.model_based import Enumerated, ModelBased, Mutations, bananas, gp_enumerate
 from diffnag.search_loop.methods.tpe import TPE

@@ -18,6 +18,7 @@ from diffnag.errors import DataNotFound, PredictorError, UserError
 from diffnag.guidance.checked import CheckedPredictor, load_predictor
 from diffnag.predictors.random_forest import RandomForestPredictor
 from diffnag.search_spaces.nasbench201.space import NASBench201
+from diffnag.spaces.loading import load_space
 
 PLUGIN = '''
 class Good:
@@ -36,16 +37,16 @@ class Needy(Good):
 
 class Prior(Good):
     labels_source = {"elsewhere": 12}
-    def setup(self, *, space, dataset, seed):
+    def setup(self, *, space, task, seed):
         self.mean = float(seed)
 
 class NoTask(Good):
-    def setup(self, *, space, dataset, seed):
+    def setup(self, *, space, task, seed):
         from diffnag.errors import unknown
-        raise unknown("dataset", dataset, ["svhn"])
+        raise unknown("dataset", task.name, ["svhn"])
 
 class Clumsy(Good):
-    def setup(self, *, space, dataset, seed):
+    def setup(self, *, space, task, seed):
         raise IndexError("off by one")
 '''
 
@@ -77,7 +78,7 @@ def test_registered_names() -> None:
     assert {"darts", "mobilenetv3", "nasbench101", "nasbench201", "transnasbench101-micro", "transnasbench101-macro"} <= set(plugins.names("space"))
     assert {"random-forest", "mlp", "meta", "meta-only", "naswot", "synflow", "zen", "params", "flops"} <= set(plugins.names("predictor"))
     assert {"table", "surrogate"} <= set(plugins.names("oracle"))
-    assert isinstance(plugins.load_space("nasbench201"), NASBench201)
+    assert isinstance(load_space("nasbench201"), NASBench201)
     assert plugins.load_class("predictor", "random-forest") is RandomForestPredictor
 
 

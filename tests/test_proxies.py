@@ -19,12 +19,13 @@ from torch.nn import functional
 
 from diffnag import generate
 from diffnag.command.running import run_command
+from diffnag.datasets.tasks import Task
 from diffnag.errors import UserError
 from diffnag.guidance.checked import load_predictor
 from diffnag.plugins import load_class, names
 from diffnag.predictors.proxies.predictor import LOWEST, PRIOR_STD, NaswotPredictor, ParamsPredictor, ProxyPredictor, SynflowPredictor
 from diffnag.predictors.proxies.scores import naswot, synflow, zen
-from diffnag.protocols import Predictor
+from diffnag.protocols import Predictor, SearchSpace
 from diffnag.search_spaces.nasbench201.space import NASBench201
 from diffnag.spaces.counting import measured_size
 from diffnag.spaces.loading import load_space
@@ -34,9 +35,9 @@ PROXIES = ("naswot", "synflow", "zen", "params", "flops")
 MEASURED = PROXIES[:3]
 
 
-def proxy(name: str, space: object, dataset: str = "cifar10", *, seed: int = 0) -> ProxyPredictor:
+def proxy(name: str, space: SearchSpace, dataset: str = "cifar10", *, seed: int = 0) -> ProxyPredictor:
     plugin: ProxyPredictor = load_class("predictor", name)()
-    plugin.setup(space=space, dataset=dataset, seed=seed)
+    plugin.setup(space=space, task=Task.of(dataset, space), seed=seed)
     return plugin
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from diffnag.datasets.sources import OWN_IMAGES, Source, _reliability, sister_tables
-from diffnag.datasets.tasks import without_images
+from diffnag.datasets.tasks import Task, without_images
 from diffnag.io.checkpoint import load_checkpoint
 from diffnag.predictors.meta.predictor import MetaPredictor, shipped
 from diffnag.predictors.meta.recall import Recall
@@ -70,7 +70,7 @@ def test_own_images_and_meta_only_recall_nothing(space: NASBench201) -> None:
 
 def test_an_architecture_that_no_table_knows_is_the_networks(space: NASBench201) -> None:
     predictor = MetaPredictor()
-    predictor.setup(space=space, dataset="cifar10", seed=0)
+    predictor.setup(space=space, task=Task("cifar10"), seed=0)
     archs = [space.of_operations((k % 5,) * 6) for k in range(1, 5)]
     remembered = predictor.predict(archs)[0]
     assert predictor._recall

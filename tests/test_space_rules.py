@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from diffnag import plugins
 from diffnag.datasets.images import load_images
 from diffnag.errors import UserError
 from diffnag.oracles.training import TrainingOracle
+from diffnag.spaces.loading import load_space
 
 SPACES = '''
 import numpy as np
@@ -232,9 +232,9 @@ def my_spaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_space_that_breaks_its_contract_is_told_which_rule(cls: str, sentence: str, my_spaces: None) -> None:
-    assert plugins.load_space("my_spaces:Pairs").name == "pairs"
+    assert load_space("my_spaces:Pairs").name == "pairs"
     with pytest.raises(UserError, match=sentence) as caught:
-        plugins.load_space(f"my_spaces:{cls}")
+        load_space(f"my_spaces:{cls}")
     assert "\n" not in str(caught.value) and (cls in ("Bare", "Slots") or "breaks a rule: " in str(caught.value))
 
 
@@ -251,7 +251,7 @@ def test_a_space_that_breaks_its_contract_is_told_which_rule(cls: str, sentence:
 )
 def test_networks_that_cannot_be_trained_are_told_before_the_first_training(cls: str, sentence: str, my_spaces: None) -> None:
     oracle = TrainingOracle()
-    oracle.setup(space=plugins.load_space(f"my_spaces:{cls}"))
+    oracle.setup(space=load_space(f"my_spaces:{cls}"))
     images = load_images("digits", size=None)
     with pytest.raises(UserError, match=sentence):
         oracle.set_images(images, dataset="digits", seconds=None, epochs=1, seed=0, device="cpu")

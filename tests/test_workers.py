@@ -14,8 +14,8 @@ import optuna
 import pytest
 
 from diffnag.errors import UserError
-from diffnag.search_loop import leases, storage
 from diffnag.search_loop.loop import Search, SearchResult, run_search
+from diffnag.search_loop.study import leases, storage
 from diffnag.search_loop.study.ledger import Planned
 from diffnag.search_loop.study.study import Claim, Outcome, Study
 from diffnag.search_loop.trial import Batch, Generated, Proposal

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diffnag.datasets.tasks import Task, load_task, task_from_images, without_images
+from diffnag.datasets.tasks import TaskFeatures, features_of_images, task_features, without_images
 from diffnag.errors import DataNotFound, UserError, unknown
 from diffnag.io.files import data_folder
 from diffnag.io.tables import load_table
@@ -40,7 +40,7 @@ class Source:
     """
 
     origin: str
-    task: Task
+    task: TaskFeatures
     fidelity: str
     archs: Sequence[Arch]
     values: np.ndarray
@@ -81,7 +81,7 @@ def sister_tables(space: SearchSpace, target: str) -> list[Source]:
         scores = normal_scores(np.mean([normal_scores(val), normal_scores(test)], axis=0))
         better = rankdata(-test) / len(test)
         sources.append(Source(
-            f"{space.name}/{dataset}", load_task(dataset), "table", archs, scores, len(val) + len(test), better, _reliability(val, test)
+            f"{space.name}/{dataset}", task_features(dataset), "table", archs, scores, len(val) + len(test), better, _reliability(val, test)
         ))  # fmt: skip
     return sources
 
@@ -136,7 +136,7 @@ def own_measurements(space: SearchSpace, target: str) -> list[Source]:
         images = task_images(spec)
         values = _standardised(np.array([m.accuracy for m in mine], dtype=float))
         archs = [space.from_str(m.arch) for m in mine]
-        sources.append(Source("own measurements", task_from_images(images.x_train, images.y_train), "small", archs, values, len(mine)))
+        sources.append(Source("own measurements", features_of_images(images.x_train, images.y_train), "small", archs, values, len(mine)))
     return sources
 
 

@@ -1,10 +1,9 @@
-"""A task as a predictor sees it: image features of some training images of each class, and a few plain figures."""
+"""What an architecture is wanted for: a dataset, its images where they are at hand, and what a predictor sees of them."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
-from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -17,30 +16,77 @@ from diffnag.io.files import PRETRAINED
 
 if TYPE_CHECKING:
     from diffnag.datasets.images import ImageDataset
+    from diffnag.protocols import SearchSpace
 
 TASKS = PRETRAINED / "tasks.safetensors"
 IMAGES_PER_CLASS = 20
 DESCRIPTORS = ("log classes", "log images a class", "log side", "colour")
 _WITHOUT_IMAGES = {"ImageNet16-120": (120, 1268, 16, 3)}
-"""Datasets with accuracies but no images to be had: classes, training images a class, side, channels."""
-_IN_USE: WeakValueDictionary[str, ImageDataset] = WeakValueDictionary()
-"""A user's own images that are in memory, by their source."""
+"""Datasets with accuracies but without images that can be had: classes, training images a class, side, channels."""
 
 
-class Task(NamedTuple):
-    """`features (classes, images, FEATURES)`, in no order; None where the images are not to be had. `descriptors (4,)`."""
+class TaskFeatures(NamedTuple):
+    """What a predictor sees of a task: `features (classes, images, FEATURES)` in no order, None without images; `descriptors (4,)`."""
 
     features: Tensor | None
     descriptors: Tensor
 
 
-def task_from_images(
-    x: np.ndarray, y: np.ndarray, *, side: int | None = None, images_per_class: int = IMAGES_PER_CLASS, seed: int = 0
-) -> Task:
-    """The task of training images `x`, uint8 `(b, h, w)` or `(b, h, w, 3)`, and labels `y (b,)`, whole numbers.
+class Task:
+    """What an architecture is wanted for: a dataset by name and, for a user's own dataset, its images.
 
-    `seed` draws the images that are looked at; a class with fewer than `images_per_class` has some of them twice. `side`
-    is that of the images that networks will be trained on, by default that of `x`. Raises `UserError`.
+    Args:
+        name: The dataset's name, or the folder or file of a user's own images.
+        images: A user's own images, where they are in memory. Otherwise an `own` task reads them when they are first needed.
+        own: Whether `name` is a user's own images and not a known dataset.
+    """
+
+    def __init__(self, name: str, *, images: ImageDataset | None = None, own: bool | None = None) -> None:
+        self.name = name
+        self.own = images is not None if own is None else own
+        self._given = images
+
+    @classmethod
+    def of(cls, dataset: str, space: SearchSpace, *, images: ImageDataset | None = None) -> Task:
+        """The task called `dataset`; names that `space` or the package know come before files and folders of the same name."""
+        from diffnag.datasets.images import is_image_source
+
+        known = dataset in space.datasets or dataset in known_datasets()
+        return cls(dataset, images=images, own=images is not None or (not known and is_image_source(dataset)))
+
+    @cached_property
+    def images(self) -> ImageDataset | None:
+        """A user's own images, read if need be; None for a known dataset. Raises `UserError` as `load_images`."""
+        if self._given is not None or not self.own:
+            return self._given
+        from diffnag.datasets.images import load_images
+
+        return load_images(self.name)
+
+    @cached_property
+    def seen(self) -> TaskFeatures:
+        """Image features and descriptors: of the training images, else those shipped for the dataset; `UserError` for other names."""
+        images = self.images
+        return task_features(self.name) if images is None else features_of_images(images.train.x, images.train.y)
+
+    @property
+    def features(self) -> Tensor | None:
+        """Image features `(classes, images, FEATURES)`, None where the images cannot be had."""
+        return self.seen.features
+
+    @property
+    def descriptors(self) -> Tensor:
+        """`DESCRIPTORS (4,)`, around 0."""
+        return self.seen.descriptors
+
+
+def features_of_images(
+    x: np.ndarray, y: np.ndarray, *, side: int | None = None, images_per_class: int = IMAGES_PER_CLASS, seed: int = 0
+) -> TaskFeatures:
+    """Features of training images `x`, uint8 `(b, h, w)` or `(b, h, w, 3)`, with labels `y (b,)`, whole numbers.
+
+    `seed` draws the images that are encoded; a class with fewer than `images_per_class` repeats some of them. `side` is the
+    side of the images that networks will be trained on, by default that of `x`. Raises `UserError`.
     """
     if y.shape != (len(x),) or not len(x):
         raise UserError(f"there are {len(x)} images and labels of shape {y.shape}; accepted is one label an image")
@@ -52,60 +98,36 @@ def task_from_images(
         chosen.append(np.sort(np.resize(drawn, images_per_class)))
     features = encode_images(x[np.concatenate(chosen)]).unflatten(0, (len(chosen), images_per_class))
     grey = x.ndim == 3 or bool((x == x[..., :1]).all())
-    return Task(features, descriptors_of(len(chosen), len(x) / len(chosen), side or x.shape[1], 1 if grey else 3))
+    return TaskFeatures(features, descriptors_of(len(chosen), len(x) / len(chosen), side or x.shape[1], 1 if grey else 3))
 
 
 def descriptors_of(classes: int, images: float, side: int, channels: int) -> Tensor:
-    """`DESCRIPTORS (4,)`, around 0; beyond 10 to 400 images a class and 8 to 32 pixels, where nothing was learned, the nearest there is."""
+    """`DESCRIPTORS (4,)`, around 0. Outside 10 to 400 images a class and 8 to 32 pixels, where nothing was learned, the nearest value counts."""
     images, side = min(max(images, 10), 400), min(max(side, 8), 32)
     return torch.tensor([np.log(classes / 10), np.log(images / 100), np.log2(side / 16), (channels - 2) / 2], dtype=torch.float32)
 
 
-def without_images(classes: int, images: float, side: int, channels: int) -> Task:
-    """The task of a dataset whose images are not to be had: `images` a class, `side` in pixels."""
-    return Task(None, descriptors_of(classes, images, side, channels))
+def without_images(classes: int, images: float, side: int, channels: int) -> TaskFeatures:
+    """Features of a dataset whose images cannot be had: `images` a class, `side` in pixels."""
+    return TaskFeatures(None, descriptors_of(classes, images, side, channels))
 
 
 def known_datasets() -> list[str]:
-    """Names that `load_task` takes beside image sources."""
+    """Names of the datasets that `task_features` knows."""
     return sorted([*_shipped(), *_WITHOUT_IMAGES], key=str.lower)
 
 
-def share_images(source: str, images: ImageDataset) -> None:
-    """As long as `images` are in use `load_task(source)` looks at them and reads none: many files take minutes."""
-    _IN_USE[source] = images
-
-
-def load_task(dataset: str) -> Task:
-    """The shipped task of `dataset`, or that of the training images of a user's own source (`diffnag.datasets.images`).
-
-    Raises `UserError` for other names.
-    """
+def task_features(dataset: str) -> TaskFeatures:
+    """The shipped features of a known dataset; raises `UserError` for other names."""
     if dataset in _WITHOUT_IMAGES:
         return without_images(*_WITHOUT_IMAGES[dataset])
-    if dataset in _shipped():
-        return _shipped()[dataset]
-    return _own(dataset)
-
-
-def own_images(source: str) -> ImageDataset:
-    """A user's own images: those in use, else they are read; `UserError` as `load_images`."""
-    from diffnag.datasets.images import load_images
-
-    return _IN_USE.get(source) or load_images(source)
-
-
-def _own(source: str) -> Task:
-    from diffnag.datasets.images import is_image_source
-
-    if not is_image_source(source):
-        raise unknown("dataset", source, known_datasets())
-    images = own_images(source)
-    return task_from_images(images.train.x, images.train.y)
+    if dataset not in _shipped():
+        raise unknown("dataset", dataset, known_datasets())
+    return _shipped()[dataset]
 
 
 @lru_cache(maxsize=1)
-def _shipped() -> dict[str, Task]:
+def _shipped() -> dict[str, TaskFeatures]:
     tensors, _ = load_checkpoint(TASKS, kind="tasks")
     names = {key.partition("/")[0] for key in tensors}
-    return {name: Task(tensors[f"{name}/features"].float(), tensors[f"{name}/descriptors"].float()) for name in names}
+    return {name: TaskFeatures(tensors[f"{name}/features"].float(), tensors[f"{name}/descriptors"].float()) for name in names}

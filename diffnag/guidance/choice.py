@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import nn
-
 from diffnag.errors import UserError
 from diffnag.guidance.checked import CheckedPredictor
-from diffnag.protocols import NoisyPredictor, RelaxedPredictor
 
 Kind = Literal["gradient", "denoised", "particles"]
 KINDS: tuple[Kind, ...] = ("gradient", "denoised", "particles")
@@ -16,11 +13,7 @@ KINDS: tuple[Kind, ...] = ("gradient", "denoised", "particles")
 
 def strongest(predictor: CheckedPredictor) -> Kind:
     """The best kind that a predictor allows: `gradient`, then `denoised`, then `particles`."""
-    plugin = predictor.predictor
-    if isinstance(plugin, NoisyPredictor):
-        return "gradient"
-    inherited = isinstance(plugin, nn.Module) and type(plugin).forward is nn.Module.forward  # which only raises
-    return "denoised" if isinstance(plugin, RelaxedPredictor) and not inherited else "particles"
+    return "gradient" if predictor.is_noisy else "denoised" if predictor.is_relaxed else "particles"
 
 
 def choose(predictor: CheckedPredictor, asked: str) -> Kind:

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from diffnag.arch import Packing
-from diffnag.errors import PredictorError
 from diffnag.guidance.checked import CheckedPredictor
 
 if TYPE_CHECKING:
@@ -51,29 +50,25 @@ class Tilt:
         """`S z (b,)` of relaxed architectures `x0 (b, d)`, an estimate inside the cube [-1, 1]^d; differentiable."""
         self.items += len(x0)
         V, E = self._packing.relaxed(x0.cpu())  # predictors live on the CPU, whatever the denoiser does
-        mean = self.predictor.predictor.forward(V, E, V.new_ones(V.shape[:2], dtype=torch.bool))  # type: ignore[attr-defined]
-        return self.scale * (self._checked(mean, "forward", len(x0)) - self.centre).to(x0.device) / self.spread
+        mean = self.predictor.forward(V, E, V.new_ones(V.shape[:2], dtype=torch.bool))
+        return self.scale * (mean - self.centre).to(x0.device) / self.spread
 
-    def noisy(self, x: Tensor, t: Tensor) -> Tensor:
-        """`log E[exp(S z) | x_t] (b,)` for `x (b, d)` at `t (b,)`, `best - z` given x_t taken as gamma distributed; differentiable."""
-        self.items += len(x)
-        V, E = self._packing.split(x.cpu())
+    def noisy(self, y: Tensor, noise: Tensor) -> Tensor:
+        """`log E[exp(S z) | y] (b,)` for noisy architectures in the data's scale, `y (b, d)` = x_t / alpha, differentiable.
+
+        `noise (b,)` is their level sigma / alpha. Given y, `best - z` is taken as gamma distributed.
+        """
+        self.items += len(y)
+        V, E = self._packing.split(y.cpu())
         mask = V.new_ones(V.shape[:2], dtype=torch.bool)
-        answer = self.predictor.predictor.forward_noisy(V, E, mask, t.cpu())  # type: ignore[attr-defined]
-        mean, variance = (self._checked(part, "forward_noisy", len(x)) for part in answer)
+        mean, variance = self.predictor.forward_noisy(V, E, mask, noise.cpu())
         z, variance = (mean - self.centre) / self.spread, variance / self.spread**2
         lack = functional.softplus(self.best - z, beta=8) + LEAST_LACK  # a mean is seldom above the best, but can be
         u = (self.scale * variance / lack).clamp_min(0.0)
         small = u < 1e-2  # where rounding would swallow the difference: a series
         v = u.clamp_min(1e-2)
         hope = torch.where(small, u / 2 - u**2 / 3 + u**3 / 4, 1 - v.log1p() / v)
-        return (self.scale * (z + lack * hope)).to(x.device)
-
-    def _checked(self, value: Tensor, method: str, b: int) -> Tensor:
-        if not isinstance(value, Tensor) or value.shape != (b,) or not torch.isfinite(value).all():
-            found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-            raise PredictorError(f"predictor {self.predictor.name}: {method} must return finite tensors of shape ({b},), got {found}")
-        return value
+        return (self.scale * (z + lack * hope)).to(y.device)
 
 
 def _best(z: np.ndarray, scale: float) -> float:

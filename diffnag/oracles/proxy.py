@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from diffnag.datasets.tasks import Task
 from diffnag.oracles.columns import Columns
 from diffnag.plugins import make_predictor
 
@@ -39,7 +40,7 @@ class ProxyOracle:
         self._columns.find(dataset, split, epochs)
         if dataset not in self._scored:
             self._scored[dataset] = make_predictor(self.proxy)
-            self._scored[dataset].setup(space=self._space, dataset=dataset, seed=SEED)
+            self._scored[dataset].setup(space=self._space, task=Task.of(dataset, self._space), seed=SEED)
         return float(self._scored[dataset].scores([arch])[0])
 
     def provenance(self) -> Mapping[str, str | float]:

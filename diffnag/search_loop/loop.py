@@ -275,7 +275,9 @@ class Search:
         from diffnag.guidance.checked import load_predictor
 
         assert options.predictor and options.acquisition and options.candidates and options.scale is not None  # by `resolved`
-        predictor = predictor or load_predictor(options.predictor, space=self.space, dataset=options.dataset, seed=options.seed)
+        predictor = predictor or load_predictor(
+            options.predictor, space=self.space, dataset=options.dataset, seed=options.seed, images=self.images
+        )
         self.labels_source = predictor.labels_source
         return Diffnag(
             self.domain, options.seed, generator or self._load_generator(), predictor,

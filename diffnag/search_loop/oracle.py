@@ -24,7 +24,6 @@ def is_own_images(options: SearchOptions, space: SearchSpace) -> bool:
 def oracle_on_images(options: SearchOptions, space: SearchSpace) -> tuple[Oracle, ImageDataset]:
     """An oracle that trains, set up with the images, of which it may take `SEARCH_SHARE` of the time."""
     from diffnag.datasets.images import load_images
-    from diffnag.datasets.tasks import share_images
 
     name = "training" if options.oracle == "auto" else options.oracle
     oracle = make_oracle(name)
@@ -33,7 +32,6 @@ def oracle_on_images(options: SearchOptions, space: SearchSpace) -> tuple[Oracle
     if options.reward != "val":
         raise UserError(f"--reward {options.reward} would choose by the images that judge in the end; accepted with one's own images is val")
     images = load_images(options.dataset, size=options.image_size)
-    share_images(options.dataset, images)
     oracle.setup(space=space)
     seconds = None if options.time_limit is None else SEARCH_SHARE * options.time_limit / options.budget
     oracle.set_images(

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, cast
 
 from diffnag.errors import UserError
 from diffnag.plugins import make, refuse_without
-from diffnag.spaces.rules import broken_rule
 
 if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
@@ -27,6 +26,9 @@ def load_space(name: str) -> SearchSpace:
     own = getattr(space, "__dict__", ())
     missing = [member for member in SPACE_MEMBERS if not hasattr(type(space), member) and member not in own]
     refuse_without(missing, "space", name, SPACE_MEMBERS)
-    if ":" in name and (broken := broken_rule(space)):
-        raise UserError(f"space {name!r} breaks a rule: {broken}")
+    if ":" in name:
+        from diffnag.spaces.rules import broken_rule  # loads torch
+
+        if broken := broken_rule(space):
+            raise UserError(f"space {name!r} breaks a rule: {broken}")
     return space

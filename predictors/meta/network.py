@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from diffnag.datasets.sources import FIDELITIES
-from diffnag.datasets.tasks import DESCRIPTORS, Task
+from diffnag.datasets.tasks import DESCRIPTORS, TaskFeatures
 from diffnag.generators.diffusion.denoiser import space_attention
 from diffnag.generators.transformer import GraphTransformer, noise_embedding
 
@@ -34,6 +34,8 @@ class MetaConfig:
     knows: str = "images"
 
 
+NOISE = (0.19, 20.1)
+"""Noise levels sigma / alpha that the noise-aware network is trained on, those of the default VE process, with a margin for rounding."""
 KNOWS = ("nothing", "descriptors", "images")
 
 
@@ -59,13 +61,13 @@ class TaskEncoder(nn.Module):
     centre: Tensor
     spread: Tensor
 
-    def standardise(self, tasks: Sequence[Task]) -> None:
+    def standardise(self, tasks: Sequence[TaskFeatures]) -> None:
         """Centre the inputs on `tasks` and give them unit spread there."""
         inputs = torch.stack([self.inputs(task) for task in tasks])
         self.centre.copy_(inputs.nanmean(0).nan_to_num(0.0))
         self.spread.copy_((inputs - self.centre).square().nanmean(0).sqrt().nan_to_num(1.0).clamp_min(0.05))
 
-    def inputs(self, task: Task) -> Tensor:
+    def inputs(self, task: TaskFeatures) -> Tensor:
         """What is seen of `task`, `(inputs,)`; NaN for the images of one that has none."""
         parts = [task.descriptors] if self.knows != "nothing" else [torch.empty(0)]
         if self.knows == "images":
@@ -165,14 +167,13 @@ class NoisyNetwork(nn.Module):
         self.width = config.width
         self.register_buffer("lower", torch.tril_indices(config.features, config.features), persistent=False)
 
-    def forward(self, V: Tensor, E: Tensor, mask: Tensor, t: Tensor, task: Tensor) -> tuple[Tensor, Tensor]:
-        """x_t as `V (b, n, f)`, `E (b, n, n)`, at `t (b,)`, and the clean network's task embedding `(b, size)`.
+    def forward(self, V: Tensor, E: Tensor, mask: Tensor, noise: Tensor, task: Tensor) -> tuple[Tensor, Tensor]:
+        """Noisy `V (b, n, f)`, `E (b, n, n)` in the data's scale, their `noise (b,)`, and the clean network's task embedding `(b, size)`.
 
-        Returns mean `(b, k)` and lower Cholesky factor `(b, k, k)`.
+        Beyond `NOISE`, where it was trained, the nearest level counts. Returns mean `(b, k)` and lower Cholesky factor `(b, k, k)`.
         """
-        alpha, sigma = self.sde.marginal(t)
-        noise = sigma / alpha
-        shrink = (1 / (alpha * (1 + noise**2).sqrt()))[:, None, None]
+        shrink = (1 / (1 + noise**2).sqrt())[:, None, None]
+        noise = noise.clamp(*NOISE)
         condition = torch.nn.functional.silu(self.time(noise_embedding(noise, self.width)) + self.task(task))
         h = self.arch(V * shrink, E * shrink, mask, condition)
         mean, factor = self.mean(h), h.new_zeros(len(h), self.mean.out_features, self.mean.out_features)

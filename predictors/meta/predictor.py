@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from diffnag.datasets.sources import FIDELITIES, OWN_IMAGES, labels_by_origin
-from diffnag.datasets.tasks import load_task
+from diffnag.datasets.tasks import task_features
 from diffnag.errors import UserError
 from diffnag.generators.diffusion.denoiser import load_denoiser
 from diffnag.generators.diffusion.sde import from_json, to_json
@@ -33,7 +33,7 @@ from diffnag.predictors.path_features import Groups, PathFeatures
 if TYPE_CHECKING:
     from diffnag.arch import Arch
     from diffnag.datasets.sources import Source
-    from diffnag.datasets.tasks import Task
+    from diffnag.datasets.tasks import Task, TaskFeatures
     from diffnag.protocols import SearchSpace
 
 Prior = tuple[np.ndarray, np.ndarray, Groups]
@@ -58,19 +58,19 @@ class MetaPredictor:
     prior_labels: ClassVar[float] = np.inf
     """Labels of the target that the prior is good for; with more it is forgotten."""
 
-    def setup(self, *, space: SearchSpace, dataset: str, seed: int) -> None:
-        """Load the checkpoint that was trained without labels of `dataset`."""
+    def setup(self, *, space: SearchSpace, task: Task, seed: int) -> None:
+        """Load the checkpoint that was trained without labels of the task's dataset."""
         del seed  # nothing here is random
-        target = dataset if dataset in space.datasets else OWN_IMAGES
-        task = load_task(dataset) if target == OWN_IMAGES else None  # says what datasets there are
+        target = task.name if task.name in space.datasets else OWN_IMAGES
+        seen = task.seen if target == OWN_IMAGES else None  # an unknown name raises here, with the names that are known
         path = shipped(space.name, self.transfer, target)
         if not path.is_file():
             raise UserError(
                 f"no {self.transfer} meta-predictor for {target} is shipped for space {space.name!r}; see python -m diffnag.train_predictor"
             )
-        self.load(path, space=space, target=target, task=task)
+        self.load(path, space=space, target=target, task=seen)
 
-    def load(self, path: str | Path, *, space: SearchSpace, target: str, task: Task | None = None) -> None:
+    def load(self, path: str | Path, *, space: SearchSpace, target: str, task: TaskFeatures | None = None) -> None:
         """Use the checkpoint in `path`, which must have been made for `space` and `target`; `task` is by default the target's."""
         tensors, meta = load_checkpoint(path, kind=KIND)
         if (meta["space"], meta["target"]) != (space.name, target):
@@ -81,7 +81,7 @@ class MetaPredictor:
         recalled = {key.removeprefix("recall."): value for key, value in tensors.items() if key.startswith("recall.")}
         self._recall = Recall.from_tensors(space, recalled) if recalled else None
         self._labels_source, self._std, self._fidelity = meta["labels_source"], meta["std"], meta["fidelity"]
-        self._bind(task or load_task(target))
+        self._bind(task or task_features(target))
 
     @property
     def labels_source(self) -> Mapping[str, int]:
@@ -105,7 +105,7 @@ class MetaPredictor:
         self._build(space, MetaConfig(), load_denoiser(space).sde, seed=seed)
         self._labels_source = labels_by_origin(sources)
         self._recall = Recall.of(sources, space) if target != OWN_IMAGES else None
-        task = load_task(target) if target != OWN_IMAGES else None
+        task = task_features(target) if target != OWN_IMAGES else None
         tables = any(source.fidelity == "table" for source in sources)
         self._fidelity = FIDELITIES.index("small") if task is None else FIDELITIES.index("table") if tables else -1
         self._std = transfer_error(self._clean, sources, self._features, seed=seed, report=report)
@@ -142,11 +142,11 @@ class MetaPredictor:
             inputs = self._features([space.random(np.random.default_rng(0))]).shape[1]
             self._clean, self._noisy = CleanNetwork(inputs, config), NoisyNetwork(space, sde, config)
 
-    def _embedding(self, task: Task) -> Tensor:
+    def _embedding(self, task: TaskFeatures) -> Tensor:
         """`(1, size)`"""
         return self._clean.task(self._clean.task.inputs(task)[None], torch.tensor([self._fidelity]))
 
-    def _bind(self, task: Task) -> None:
+    def _bind(self, task: TaskFeatures) -> None:
         """Fix the task: its embedding is computed once."""
         for net in (self._clean, self._noisy):
             net.eval().requires_grad_(False)
@@ -193,9 +193,9 @@ class MetaPredictor:
 
     # -- guidance
 
-    def forward_noisy(self, V: Tensor, E: Tensor, mask: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance `(b,)` of `predict`'s mean, for the clean architecture behind x_t; differentiable."""
-        mean, factor = self._noisy(V, E, mask, t, self._task.expand(len(V), -1))
+    def forward_noisy(self, V: Tensor, E: Tensor, mask: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance `(b,)` of `predict`'s mean, for the clean architecture behind a noisy one; differentiable."""
+        mean, factor = self._noisy(V, E, mask, noise, self._task.expand(len(V), -1))
         return mean @ self._weight + self._bias, (factor.transpose(1, 2) @ self._weight).square().sum(1)
 
 

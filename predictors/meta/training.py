@@ -14,12 +14,13 @@ from torch.nn import functional
 from diffnag.arch import ArchBatch, Packing
 from diffnag.datasets.sources import FIDELITIES, Source, normal_scores
 from diffnag.generators.diffusion.samplers import stratified_times, time_grid
+from diffnag.generators.diffusion.sde import expand_like
 from diffnag.predictors.meta.network import CleanNetwork, NoisyNetwork
 from diffnag.predictors.meta.task_process import TaskProcess
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
-    from diffnag.datasets.tasks import Task
+    from diffnag.datasets.tasks import TaskFeatures
     from diffnag.protocols import SearchSpace
 
 Features = Callable[[Sequence["Arch"]], Tensor]
@@ -161,8 +162,9 @@ def own_process(
 
 
 def taught(
-    net: CleanNetwork, process: TaskProcess, sources: Sequence[Source], target: Task | None, space: SearchSpace, features: Features, *, seed: int
-) -> list[Source]:
+    net: CleanNetwork, process: TaskProcess, sources: Sequence[Source], target: TaskFeatures | None, space: SearchSpace, features: Features,
+    *, seed: int,
+) -> list[Source]:  # fmt: skip
     """What `process` says of random architectures, on half of the lists for the target's own task, else on tasks of `sources`."""
     rng = np.random.default_rng(seed)
     tasks = [sources[int(k)].task for k in rng.integers(len(sources), size=TAUGHT_TASKS)]
@@ -251,7 +253,8 @@ def train_noisy(
         with torch.no_grad():
             phi = clean(seen[batch], task)
         x = sde.diffuse(x0[batch], t, torch.randn(b, x0.shape[1], generator=generator))
-        mean, factor = net(*packing.split(x), pool.mask[batch], t, task)
+        alpha, sigma = sde.marginal(t)
+        mean, factor = net(*packing.split(x / expand_like(alpha, x)), pool.mask[batch], sigma / alpha, task)
         residual = torch.linalg.solve_triangular(factor, (phi - mean)[..., None], upper=False)[..., 0]
         log_det = torch.diagonal(factor, dim1=1, dim2=2).log().sum(1)
         value_error = ((phi - mean) @ weight).square()

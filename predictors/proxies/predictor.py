@@ -18,8 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from diffnag.datasets.images import is_image_source
-from diffnag.datasets.tasks import own_images
 from diffnag.errors import UserError, in_a_line
 from diffnag.networks.plan import Skeleton
 from diffnag.predictors.adaptation import DoubtfulAdaptation
@@ -30,6 +28,7 @@ from diffnag.protocols import TrainsSmall
 if TYPE_CHECKING:
     from diffnag.arch import Arch
     from diffnag.datasets.images import ImageDataset
+    from diffnag.datasets.tasks import Task
     from diffnag.protocols import SearchSpace, Size
 
 SHAPE = (10, 32)
@@ -48,12 +47,11 @@ PRIOR_STD = 1.0
 class ProxyPredictor(ABC):
     """A score as the prior of an adaptation to labels. Before any label its values are standardised scores."""
 
-    def setup(self, *, space: SearchSpace, dataset: str, seed: int) -> None:
-        """Take the shape of `dataset`: one that the space knows, a user's own images, or else `SHAPE`."""
+    def setup(self, *, space: SearchSpace, task: Task, seed: int) -> None:
+        """Take the shape of the task's dataset: one that the space knows, a user's own images, or else `SHAPE`."""
         self._space, self._seed = space, seed
-        own = dataset not in space.datasets and is_image_source(dataset)
-        self._own: ImageDataset | None = own_images(dataset) if own else None
-        shape = space.datasets.get(dataset, SHAPE)
+        self._own: ImageDataset | None = task.images
+        shape = space.datasets.get(task.name, SHAPE)
         self._num_classes, self._image_size = (len(self._own.classes), self._own.size) if self._own else shape
         self._known: dict[str, float] = {}
         self._adaptation: DoubtfulAdaptation | None = None

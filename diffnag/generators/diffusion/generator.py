@@ -15,7 +15,7 @@ from torch import Tensor
 from diffnag.arch import ArchBatch
 from diffnag.errors import UserError, unknown
 from diffnag.generators.diffusion.denoiser import Denoiser
-from diffnag.generators.diffusion.guided import denoised_guided, gradient_guided, within_cube
+from diffnag.generators.diffusion.guided import denoised_guided, gradient_guided, in_data_scale, within_cube
 from diffnag.generators.diffusion.samplers import SAMPLERS, CountCalls, RecordCalls, Score, euler_maruyama, time_grid
 from diffnag.generators.diffusion.trace import Trace
 from diffnag.guidance.checked import CheckedPredictor
@@ -116,7 +116,7 @@ class Generator:
             kind, tilt = choose(predictor, guidance), Tilt(predictor, self.space, scale)
             free = self._free.to(self._device)
             if kind == "gradient":
-                score = within_cube(gradient_guided(counted, tilt.noisy, free), self.denoiser.sde)
+                score = within_cube(gradient_guided(counted, in_data_scale(self.denoiser.sde, tilt.noisy), free), self.denoiser.sde)
             elif kind == "denoised":
                 score = within_cube(denoised_guided(counted, self.denoiser.sde, tilt.relaxed, free), self.denoiser.sde)
         if trace and kind == "particles":

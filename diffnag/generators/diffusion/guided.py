@@ -19,6 +19,19 @@ from diffnag.generators.diffusion.samplers import Score
 from diffnag.generators.diffusion.sde import SDE, expand_like
 
 
+def in_data_scale(sde: SDE, log_h: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """Turn `log_h(y, noise)` of states in the data's scale into `log_h(x, t)` of states of `sde`.
+
+    With `y = x_t / alpha` and noise level `sigma / alpha` every Gaussian process asks a noise-aware predictor the same question.
+    """
+
+    def at_time(x: Tensor, t: Tensor) -> Tensor:
+        alpha, sigma = sde.marginal(t)
+        return log_h(x / expand_like(alpha, x), sigma / alpha)
+
+    return at_time
+
+
 def gradient_guided(score: Score, log_h: Callable[[Tensor, Tensor], Tensor], free: Tensor) -> Score:
     """The score of the tilted law: `score + grad log_h`, with `log_h(x, t) -> (b,)`; no guidance where `free (d,)` is 0."""
 
