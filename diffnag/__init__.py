@@ -24,10 +24,13 @@ from diffnag._version import __version__
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch, ArchBatch
+    from diffnag.datasets.tasks import Task
     from diffnag.errors import UserError
+    from diffnag.generators.base import Generation, Steer
     from diffnag.generators.diffusion.denoiser import Denoiser, load_denoiser
-    from diffnag.generators.diffusion.generator import Generation, Generator
+    from diffnag.generators.diffusion.generator import Generator
     from diffnag.generators.diffusion.guided import denoised_guided, gradient_guided
+    from diffnag.generators.loading import load_generator
     from diffnag.guidance.checked import CheckedPredictor, load_predictor
     from diffnag.guidance.particles import particles
     from diffnag.guidance.relaxation import relax
@@ -40,10 +43,13 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "arch": ("Arch", "ArchBatch"),
+    "datasets.tasks": ("Task",),
     "errors": ("UserError",),
+    "generators.base": ("Generation", "Steer"),
     "generators.diffusion.denoiser": ("Denoiser", "load_denoiser"),
-    "generators.diffusion.generator": ("Generation", "Generator"),
+    "generators.diffusion.generator": ("Generator",),
     "generators.diffusion.guided": ("denoised_guided", "gradient_guided"),
+    "generators.loading": ("load_generator",),
     "guidance.checked": ("CheckedPredictor", "load_predictor"),
     "guidance.particles": ("particles",),
     "guidance.relaxation": ("relax",),
@@ -66,12 +72,15 @@ __all__ = [
     "Generator",
     "SearchOptions",
     "SearchResult",
+    "Steer",
+    "Task",
     "Tilt",
     "UserError",
     "__version__",
     "denoised_guided",
     "gradient_guided",
     "load_denoiser",
+    "load_generator",
     "load_model",
     "load_predictor",
     "load_space",

@@ -63,6 +63,15 @@ class ArchBatch:
     def __len__(self) -> int:
         return len(self.V)
 
+    def __getitem__(self, rows: Tensor) -> ArchBatch:
+        """The architectures in these rows, `(m,)` integers."""
+        rows = rows.to(self.V.device)
+        return ArchBatch(self.V[rows], self.E[rows], self.mask[rows])
+
+    def to(self, device: torch.device | str) -> ArchBatch:
+        """The batch on another device."""
+        return ArchBatch(self.V.to(device), self.E.to(device), self.mask.to(device))
+
 
 @dataclass(frozen=True)
 class Packing:

@@ -1,78 +1,117 @@
-"""Generate architectures from a score network, guided by a predictor where one is named: `python -m diffnag.generate`."""
+"""Generate architectures, steered by a predictor where one is named: `python -m diffnag.generate`."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from diffnag.command import arguments
+from diffnag.command.options import add_options, given, options_from
 from diffnag.command.running import run_command
 from diffnag.errors import UserError
-from diffnag.io.device import resolve_device
+from diffnag.generators.loading import family_from_command_line, load_family
+
+if TYPE_CHECKING:
+    from diffnag.generators.base import Generation
+    from diffnag.guidance.checked import CheckedPredictor
+    from diffnag.protocols import Family, Generator, SearchSpace
+
+SHOWN = ("validity", "unpruned", "uniqueness", "novelty")
 
 
-def parser() -> argparse.ArgumentParser:
-    formatter = argparse.ArgumentDefaultsHelpFormatter
-    p = argparse.ArgumentParser("python -m diffnag.generate", description=__doc__, formatter_class=formatter)
-    p.add_argument("--space", default="nasbench201", help="search space, a name or package.module:Class")
-    p.add_argument("--n", type=arguments.positive_int, default=1024, help="how many samples")
+def parser(family: Family, name: str) -> argparse.ArgumentParser:
+    """The command's arguments: those of every generator, and those of the family `name`."""
+    p = argparse.ArgumentParser("python -m diffnag.generate", description="Generate architectures, steered by a predictor where one is named.")
+    p.add_argument("--space", default="nasbench201", help="search space, a name or package.module:Class (default: nasbench201)")
+    p.add_argument("--generator", help="generator family, a name or package.module:Class (default: the one that the space prefers)")
+    p.add_argument("--n", type=arguments.positive_int, default=1024, help="how many samples (default: 1024)")
     p.add_argument("--out", type=Path, required=True, help="a .jsonl file; metrics go beside it, into .metrics.json")
-    p.add_argument("--sampler", default="dpmpp", help="dpmpp, heun, euler-maruyama or pc")
-    p.add_argument("--steps", type=arguments.positive_int, default=20, help="steps of the sampler")
-    p.add_argument("--seed", type=arguments.seed, default=0)
-    p.add_argument("--checkpoint", type=Path, help="a score network of train_score; by default the shipped one")
-    p.add_argument("--quantise", default="threshold", help="threshold (the paper's rule, > 1/2) or argmax")
-    p.add_argument("--predictor", help="steer by a predictor: meta, meta-only or package.module:Class; none by default")
+    p.add_argument("--seed", type=arguments.seed, default=0, help="default: 0")
+    p.add_argument("--checkpoint", type=Path, help="a network of train_score (default: the shipped one)")
+    p.add_argument("--predictor", help="steer by a predictor: meta, meta-only or package.module:Class (default: none)")
     p.add_argument("--dataset", help="the task to steer towards; goes with --predictor")
-    p.add_argument("--scale", type=arguments.finite_float, help="S of the target law p(A) exp(S z(A)); 3 by default")
-    p.add_argument("--guidance", default="auto", help="auto (the strongest the predictor allows), gradient, denoised or particles")
-    p.add_argument("--trace", metavar="N", type=arguments.positive_int, help="also draw N steps of one architecture forming from noise, "
-                   "into .trace.png")
-    p.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
+    p.add_argument("--scale", type=arguments.finite_float, help="S of the target law p(A) exp(S z(A)); goes with --predictor (default: 3)")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
+    add_options(p.add_argument_group(f"options of the family {name}"), family.Sampling)
     return p
 
 
-def main() -> None:
-    args = parser().parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the command line, generate, write samples and metrics."""
+    command = sys.argv[1:] if argv is None else list(argv)
+    name = family_from_command_line(command)
+    family = load_family(name)
+    args, unknown = parser(family, name).parse_known_args(command)
+    if unknown:
+        raise UserError(f"generator {name!r} has no option {unknown[0]}; python -m diffnag.generate --generator {name} --help shows what it has")
+    sampling: Any = options_from(args, family.Sampling)
+    _check(args, given(args, family.Sampling))
+
+    from diffnag.generators.base import DEFAULT_SCALE, Steer
+    from diffnag.guidance.tilt import Tilt
+    from diffnag.io.device import resolve_device
+    from diffnag.io.files import check_writable
+    from diffnag.spaces.loading import load_space
+
+    space = load_space(args.space)
+    beside, strip = (args.out.with_name(args.out.stem + ending) for ending in (".metrics.json", ".trace.png"))
+    trace = getattr(sampling, "trace", None)
+    for path in (args.out, beside, *([strip] if trace else [])):
+        check_writable(path)
+    generator = family.load(space, args.checkpoint, device=resolve_device(args.device))
+    predictor = _predictor(args, space)
+    scale = DEFAULT_SCALE if args.scale is None else args.scale
+    tilt = None if predictor is None else Tilt(predictor, space, scale)
+    made = generator.sample(args.n, seed=args.seed, steer=Steer(tilt=tilt), sampling=sampling)
+    _write_samples(args.out, made, space, predictor)
+    about = {"scale": None if predictor is None else scale, **asdict(sampling), "generator": name, "seed": args.seed}
+    metrics = _write_metrics(beside, made, args.n, generator, about)
+    print(f"guidance: {made.guidance}; " + ", ".join(f"{key} {metrics[key]:.3f}" for key in SHOWN if metrics.get(key) is not None))
+    print(f"wrote {args.out} and {beside}: {args.n} samples in {made.wall_s:.2f} s, {made.nfe} network evaluations for each")
+    if made.trace is not None and trace is not None:
+        from diffnag.generators.diffusion.trace import save_trace
+
+        save_trace(strip, made.trace, trace, result=made.decoded[made.trace.sample], space=space)
+        print(f"wrote {strip}: sample {made.trace.sample}")
+
+
+def _check(args: argparse.Namespace, sampling: dict[str, Any]) -> None:
+    """Raise `UserError` for arguments that do not fit together."""
     if args.predictor is None:
-        for name, default in (("dataset", None), ("scale", None), ("guidance", "auto")):
-            if getattr(args, name) != default:
-                raise UserError(f"--{name} goes with --predictor, which is not given")
+        unused = [flag for flag in ("dataset", "scale") if getattr(args, flag) is not None] + [flag for flag in ("guidance",) if flag in sampling]
+        if unused:
+            raise UserError(f"--{unused[0]} goes with --predictor, which is not given")
     elif args.dataset is None:
         raise UserError("--predictor needs --dataset, the task to steer towards")
     if args.out.suffix != ".jsonl":
         raise UserError(f"{args.out} is no name of samples; it has to end in .jsonl")
-    if args.trace is not None and not 2 <= args.trace <= args.steps + 1:
-        raise UserError(f"--trace {args.trace} is not between 2 and {args.steps + 1}, the number of states that {args.steps} steps pass")
 
-    from diffnag.generators.diffusion.denoiser import load_denoiser
-    from diffnag.generators.diffusion.generator import DEFAULT_SCALE, Generator
-    from diffnag.generators.diffusion.trace import save_trace
-    from diffnag.generators.metrics import generation_metrics
+
+def _predictor(args: argparse.Namespace, space: SearchSpace) -> CheckedPredictor | None:
+    """The predictor that is named, set up; `UserError` for one that knows only what it was fitted on."""
+    if args.predictor is None:
+        return None
     from diffnag.guidance.checked import load_predictor
-    from diffnag.io.files import check_writable, write_json, written_whole
-    from diffnag.spaces.loading import load_space
-    from diffnag.spaces.split import CanonicalSplit
 
-    space = load_space(args.space)
-    beside, strip = (args.out.with_name(args.out.stem + ending) for ending in (".metrics.json", ".trace.png"))
-    for path in (args.out, beside, *([strip] if args.trace else [])):
-        check_writable(path)
-    denoiser = load_denoiser(space, args.checkpoint, device=resolve_device(args.device))
-    generator = Generator(space, denoiser, sampler=args.sampler, steps=args.steps, quantise=args.quantise)
-    predictor = None
-    scale = DEFAULT_SCALE if args.scale is None else args.scale
-    if args.predictor is not None:
-        predictor = load_predictor(args.predictor, space=space, dataset=args.dataset, seed=args.seed)
-        if not predictor.knows_something:
-            raise UserError(f"predictor {args.predictor!r} knows only what it was fitted on, and generate fits nothing; use it in diffnag.search")
-        print(f"predictor {args.predictor}: {sum(predictor.labels_source.values()):,} source labels")
-    made = generator.generate(args.n, seed=args.seed, predictor=predictor, scale=scale, guidance=args.guidance, trace=args.trace is not None)
+    predictor = load_predictor(args.predictor, space=space, dataset=args.dataset, seed=args.seed)
+    if not predictor.knows_something:
+        raise UserError(f"predictor {args.predictor!r} knows only what it was fitted on, and generate fits nothing; use it in diffnag.search")
+    print(f"predictor {args.predictor}: {sum(predictor.labels_source.values()):,} source labels")
+    return predictor
+
+
+def _write_samples(out: Path, made: Generation, space: SearchSpace, predictor: CheckedPredictor | None) -> None:
+    """One line of JSON for each sample: the architecture, or the reason why it is invalid, and what is predicted."""
+    from diffnag.io.files import written_whole
 
     archs = made.archs
     predicted = iter(predictor.predict(archs)[0].tolist() if predictor is not None else [None] * len(archs))
-    with written_whole(args.out) as temporary, temporary.open("w") as file:
+    with written_whole(out) as temporary, temporary.open("w") as file:
         for item in made.decoded:
             line = {
                 "arch": None if item.arch is None else space.to_str(item.arch),
@@ -81,28 +120,29 @@ def main() -> None:
                 "predicted": None if item.arch is None else next(predicted),
             }
             file.write(json.dumps(line) + "\n")
+
+
+def _write_metrics(beside: Path, made: Generation, n: int, generator: Generator, about: dict[str, Any]) -> dict[str, Any]:
+    """Metrics, cost and options of a generation."""
+    from diffnag.generators.metrics import generation_metrics
+    from diffnag.io.files import write_json
+    from diffnag.spaces.split import CanonicalSplit
+
+    split = generator.provenance().get("split")
+    valid = [item.arch for item in made.by_threshold if item.arch is not None]
     metrics = {
-        "n": args.n,
-        **generation_metrics([item.arch for item in made.by_threshold if item.arch is not None], args.n, space, CanonicalSplit.named(denoiser.split)),
-        **({} if made.unpruned is None else {"unpruned": made.unpruned / args.n}),
+        "n": n,
+        **generation_metrics(valid, n, generator.space, CanonicalSplit.named(split) if split else None),
+        **({} if made.unpruned is None else {"unpruned": made.unpruned / n}),
         "nfe": made.nfe,
         "predictor_nfe": made.predictor_nfe,
         "wall_s": round(made.wall_s, 4),
-        "archs_per_s": round(args.n / made.wall_s, 1),
+        "archs_per_s": round(n / made.wall_s, 1),
         "guidance": made.guidance,
-        "scale": scale if predictor is not None else None,
-        "quantise": args.quantise,
-        "sampler": args.sampler,
-        "steps": args.steps,
-        "seed": args.seed,
+        **{key: value for key, value in about.items() if key not in ("guidance", "trace")},
     }
     write_json(beside, metrics)
-    shown = ("validity", "unpruned", "uniqueness", "novelty")
-    print(f"guidance: {made.guidance}; " + ", ".join(f"{key} {metrics[key]:.3f}" for key in shown if metrics.get(key) is not None))
-    print(f"wrote {args.out} and {beside}: {args.n} samples in {made.wall_s:.2f} s, {made.nfe} evaluations of the score")
-    if made.trace is not None:
-        save_trace(strip, made.trace, args.trace, result=made.decoded[made.trace.sample], space=space)
-        print(f"wrote {strip}: sample {made.trace.sample}")
+    return metrics
 
 
 if __name__ == "__main__":

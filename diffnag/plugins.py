@@ -18,6 +18,7 @@ GROUPS = {
     "space": "diffnag.search_spaces",
     "predictor": "diffnag.predictors",
     "oracle": "diffnag.oracles",
+    "generator": "diffnag.generators",
 }
 
 

@@ -109,6 +109,7 @@ def train(space: SearchSpace, table: BenchmarkTable, options: Options, *, out: P
     """Learn all columns of `table` at once, write `out`, and return its metadata, with the figures of what was written."""
     from diffnag.io.checkpoint import save_checkpoint
     from diffnag.oracles.surrogate import NOTE, Surrogate, graph_features
+    from diffnag.spaces.fingerprint import space_fingerprint
 
     begin = time.monotonic()
     archs = [space.from_str(text) for text in table.archs]
@@ -128,6 +129,7 @@ def train(space: SearchSpace, table: BenchmarkTable, options: Options, *, out: P
         "kind": "surrogate",
         "note": NOTE,
         "space": space.name,
+        "space_fingerprint": space_fingerprint(space),
         "table_version": table.version,
         "table_sha256": table.sha256,
         "labels": int(training.sum()) * accuracies.shape[1],

@@ -10,12 +10,13 @@ import torch
 
 from diffnag.arch import Arch, ArchBatch, Packing
 from diffnag.errors import UserError
-from diffnag.generators.diffusion.denoiser import Denoiser, DenoiserConfig, load_denoiser
+from diffnag.generators.diffusion.denoiser import Denoiser, load_denoiser
+from diffnag.generators.diffusion.options import Config
 from diffnag.generators.diffusion.sde import make_sde
 from diffnag.generators.transformer import attention_mask
 from diffnag.io.checkpoint import load_checkpoint, save_checkpoint
 
-TINY = DenoiserConfig(width=16, layers=1, heads=2)
+TINY = Config(width=16, layers=1, heads=2)
 
 
 @pytest.fixture(params=[(0, False), (8, False), (8, True)], ids=["", "joint", "log-odds"])
@@ -196,10 +197,10 @@ def test_bad_files_get_one_sentence(space, tiny, tmp_path):
     with pytest.raises(UserError, match="no readable checkpoint"):
         load_denoiser(space, path)
     save_checkpoint(path, {"a": torch.ones(1)}, {"kind": "surrogate"})
-    with pytest.raises(UserError, match="holds a surrogate, not a denoiser"):
+    with pytest.raises(UserError, match="holds a surrogate, not a generator"):
         load_denoiser(space, path)
     path.write_bytes(whole)
-    tensors, meta = load_checkpoint(path, kind="denoiser")
+    tensors, meta = load_checkpoint(path, kind="generator")
     save_checkpoint(path, tensors, {**meta, "space": "other"})
     with pytest.raises(UserError, match="is a score network of space 'other', not of 'nasbench201'"):
         load_denoiser(space, path)

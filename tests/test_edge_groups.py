@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from diffnag.arch import ArchBatch
-from diffnag.generators.diffusion.denoiser import Denoiser, DenoiserConfig, load_denoiser
+from diffnag.generators.diffusion.denoiser import Denoiser, load_denoiser
 from diffnag.generators.diffusion.edge_groups import EdgeGroups
+from diffnag.generators.diffusion.options import Config
 from diffnag.generators.diffusion.sde import make_sde
 from diffnag.search_spaces.darts.space import DARTS
 from diffnag.search_spaces.mobilenetv3.space import MobileNetV3
@@ -19,7 +20,7 @@ from diffnag.search_spaces.nasbench201.space import NASBench201
 from diffnag.testing import draws
 
 SPACE = DARTS()
-CONFIG = DenoiserConfig(width=16, layers=1, heads=2, edge_groups=True)
+CONFIG = Config(width=16, layers=1, heads=2, edge_groups=True)
 
 
 @pytest.fixture(name="groups", scope="module")
@@ -97,7 +98,7 @@ def test_an_untrained_network_is_bayes_rule(denoiser: Denoiser) -> None:
 
 def test_told_log_odds_are_those_of_the_estimate(groups: EdgeGroups) -> None:
     torch.manual_seed(0)
-    denoiser = Denoiser(SPACE, make_sde("ve"), DenoiserConfig(width=16, layers=1, heads=2, joint=8, log_odds=True, edge_groups=True), groups)
+    denoiser = Denoiser(SPACE, make_sde("ve"), Config(width=16, layers=1, heads=2, joint=8, log_odds=True, edge_groups=True), groups)
     logits = 2 * torch.randn(5, denoiser.packing.size, generator=torch.Generator().manual_seed(0))
     share = ((denoiser._in_cube(logits).double() + 1) / 2).clamp(1e-9, 1 - 1e-9)
     torch.testing.assert_close(5 * denoiser._told(logits).double(), share.logit().clamp(-10, 10), atol=1e-2, rtol=1e-2)

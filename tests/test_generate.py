@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from diffnag.command.running import run_command
 from diffnag.errors import UserError
 from diffnag.generators.diffusion.denoiser import load_denoiser, shipped_denoiser
 from diffnag.generators.diffusion.generator import Generator
+from diffnag.generators.diffusion.options import Sampling
 from diffnag.generators.diffusion.samplers import SAMPLERS
 from diffnag.generators.diffusion.trace import save_trace
 from diffnag.generators.metrics import generation_metrics
@@ -56,7 +58,7 @@ def test_what_needed_no_pruning_is_counted(tmp_path, monkeypatch, capsys):
     dangling[1, 5] = 1  # towards an absent slot
     broken[0, 1] = 0  # the input reaches nothing
     x = Packing.of(space).pack(torch.from_numpy(np.stack([V] * 4)), torch.from_numpy(np.stack([E, E, dangling, broken])))
-    monkeypatch.setattr(Generator, "_draw", lambda self, score, b, noise: x)
+    monkeypatch.setattr(Generator, "_draw", lambda self, score, b, sampling, noise: x)
     run(monkeypatch, "--space", "nasbench101", "--n", "4", "--out", str(tmp_path / "a.jsonl"))
     metrics = json.loads((tmp_path / "a.metrics.json").read_text())
     assert (metrics["validity"], metrics["unpruned"]) == (0.75, 0.5)
@@ -96,7 +98,7 @@ def test_guided_by_meta(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_draws_valid_architectures(space, denoiser, sampler):
-    made = Generator(space, denoiser, sampler=sampler, steps=20).generate(100, seed=0)
+    made = Generator(space, denoiser, Sampling(sampler=sampler, steps=20)).generate(100, seed=0)
     assert len(made.archs) >= 97 and made.nfe == (40 if sampler in ("heun", "pc") else 20)
 
 
@@ -124,8 +126,8 @@ def test_particles_keep_to_what_is_wanted(space, denoiser):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_trace_leads_from_noise_to_the_sample(space, denoiser, sampler):
-    generator = Generator(space, denoiser, sampler=sampler, steps=8)
-    made, untraced = generator.generate(5, seed=2, trace=True), generator.generate(5, seed=2)
+    generator = Generator(space, denoiser, Sampling(sampler=sampler, steps=8))
+    made, untraced = generator.generate(5, seed=2, sampling=replace(generator.sampling, trace=9)), generator.generate(5, seed=2)
     assert made.decoded == untraced.decoded and made.nfe == untraced.nfe and untraced.trace is None
     trace = made.trace
     assert trace.sample == next(k for k, item in enumerate(made.decoded) if item.arch is not None)
@@ -151,11 +153,12 @@ def test_a_trace_leads_from_noise_to_the_sample(space, denoiser, sampler):
 
 def test_a_guided_trace_shows_guided_estimates(space, denoiser):
     generator = Generator(space, denoiser)
-    free, bent = (generator.generate(1, seed=0, predictor=p, trace=True).trace for p in (None, CheckedPredictor("noisy", Noisy(space))))
+    given, traced = (None, CheckedPredictor("noisy", Noisy(space))), Sampling(trace=21)
+    free, bent = (generator.generate(1, seed=0, predictor=p, sampling=traced).trace for p in given)
     assert (free.moments[0].state[0] == bent.moments[0].state[0]).all()
     assert np.abs(free.moments[0].estimate[0] - bent.moments[0].estimate[0]).max() > 0.01
     with pytest.raises(UserError, match="guidance by particles replaces samples afterwards"):
-        generator.generate(1, seed=0, predictor=CheckedPredictor("table", Table(space)), trace=True)
+        generator.generate(1, seed=0, predictor=CheckedPredictor("table", Table(space)), sampling=Sampling(trace=21))
 
 
 def test_the_command_draws_a_strip(tmp_path, monkeypatch, capsys):
@@ -169,7 +172,7 @@ def test_the_command_draws_a_strip(tmp_path, monkeypatch, capsys):
 
 
 def test_a_strip_without_an_architecture_says_why(tmp_path, space, denoiser):
-    made = Generator(space, denoiser, steps=2).generate(1, seed=0, trace=True)
+    made = Generator(space, denoiser, Sampling(steps=2, trace=3)).generate(1, seed=0)
     drawn = []
     for reason in ("node 1 has 2 operators", "edge 0->1 is missing"):
         save_trace(tmp_path / "a.png", made.trace, 2, result=Decoded(None, reason), space=space)
@@ -189,7 +192,7 @@ def test_metrics_are_by_threshold_whatever_the_rule(space, denoiser, tmp_path, m
 
 
 def test_evaluations_are_told_a_sample(space, denoiser):
-    made = Generator(space, denoiser, steps=5).generate(1500, seed=0)  # in three chunks
+    made = Generator(space, denoiser, Sampling(steps=5)).generate(1500, seed=0)  # in three chunks
     assert made.nfe == 5
 
 
@@ -202,7 +205,7 @@ def test_scale_zero_changes_nothing(space, denoiser):
 
 def test_invalid_samples_name_their_reason(space, denoiser):
     """One step is too few, and shows it; nothing is repaired or left out."""
-    made = Generator(space, denoiser, sampler="euler-maruyama", steps=2).generate(64, seed=0)
+    made = Generator(space, denoiser, Sampling(sampler="euler-maruyama", steps=2)).generate(64, seed=0)
     assert len(made.decoded) == 64 > len(made.archs)
     assert all((item.arch is None) == (item.reason is not None) for item in made.decoded)
 
@@ -243,9 +246,16 @@ def test_split_names(space):
         (["--predictor", "meta", "--dataset", "x"], "unknown dataset 'x'; there are: cifar10, cifar100, fashion_mnist"),
         (["--predictor", "meta", "--dataset", "cifar10", "--guidance", "x"], "unknown guidance 'x'; there are: auto, gradient"),
         (["--predictor", "mlp", "--dataset", "cifar10"], "predictor 'mlp' knows only what it was fitted on"),
-        (["--trace", "1"], "--trace 1 is not between 2 and 21, the number of states that 20 steps pass"),
-        (["--trace", "9", "--steps", "5"], "--trace 9 is not between 2 and 6"),
-        (["--trace", "x"], "'x' is not a whole number of at least 1"),
+        (["--trace", "1"], "'1' is not a whole number of at least 2"),
+        (["--trace", "22"], "trace 22 is not between 2 and 21, the number of states that 20 steps pass"),
+        (["--trace", "9", "--steps", "5"], "trace 9 is not between 2 and 6"),
+        (["--trace", "x"], "'x' is not a whole number of at least 2"),
+        (["--guidance", "particles"], "--guidance goes with --predictor, which is not given"),
+        (["--generator", "x"], "unknown generator 'x'; there are: mutation, sde, uniform"),
+        (["--generator", "uniform", "--steps", "5"], "generator 'uniform' has no option --steps"),
+        (["--generator", "uniform", "--checkpoint", "a.safetensors"], "generator 'uniform' is not trained and has no checkpoint"),
+        (["--n", "1e15"], "1000000000000000 samples were asked for; 1 to 10,000,000 are accepted"),
+        (["--steps", "1e12"], "'1e12' is not a whole number from 1 to 10,000"),
         (["--out", "."], ". is no name of samples; it has to end in .jsonl"),
         (["--out", "a.csv"], "a.csv is no name of samples; it has to end in .jsonl"),
         (["--space", "torch.nn:Module"], "space 'torch.nn:Module' lacks name, nodes, "),

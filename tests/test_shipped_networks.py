@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
 from diffnag.generators.diffusion.denoiser import KIND, load_denoiser, shipped_denoiser
 from diffnag.generators.diffusion.generator import Generator
+from diffnag.generators.diffusion.options import Config
 from diffnag.generators.metrics import GraphStatistics
+from diffnag.generators.options import Training
+from diffnag.generators.recipes import shipped_recipe
 from diffnag.io.checkpoint import load_checkpoint
 from diffnag.spaces.loading import load_space
 
@@ -23,8 +28,11 @@ def test_it_is_small_and_says_how_it_was_made(name):
     path = shipped_denoiser(name)
     _, meta = load_checkpoint(path, kind=KIND)
     assert path.stat().st_size < 2e6
-    assert meta["command"].startswith("python -m diffnag.train_score ") and f"--space {name} " in meta["command"]
-    assert meta["trained_seed"] == 0 and meta["figures_1024_samples_dpmpp_20"]["validity"] >= 0.99
+    assert meta["command"].startswith("python -m diffnag.train_score ") and f"--space {name} --recipe shipped" in meta["command"]
+    assert meta["training"]["seed"] == 0 and meta["figures_1024_samples"]["validity"] >= 0.99
+    recipe = shipped_recipe(name, "sde")
+    assert Config(**recipe["config"]) == Config(**meta["config"]) and recipe["out"] == path
+    assert asdict(Training(**recipe["training"])) == {"space": name, "split": meta["split"], **meta["training"]}
 
 
 @pytest.mark.parametrize("name", UNIQUE)

@@ -13,14 +13,15 @@ import torch
 
 from diffnag import train_score
 from diffnag.errors import UserError
-from diffnag.generators.diffusion import training as score_training
+from diffnag.generators import training
+from diffnag.generators.diffusion.family import SDEFamily
+from diffnag.generators.diffusion.levels import training_times
+from diffnag.generators.diffusion.options import Config
 from diffnag.generators.diffusion.samplers import time_grid
 from diffnag.io.checkpoint import load_checkpoint
 
-OPTIONS = score_training.Options(
-    space="nasbench201", sde="ve", split="canonical-sha256-0.5", steps=12, batch_size=16, learning_rate=3e-3,
-    width=16, layers=1, heads=2, seed=0,
-)  # fmt: skip
+OPTIONS = training.Training(space="nasbench201", split="canonical-sha256-0.5", steps=12, batch_size=16, learning_rate=3e-3, seed=0)
+TINY = Config(width=16, layers=1, heads=2)
 COMMAND = [
     sys.executable, "-m", "diffnag.train_score", "--steps", "12", "--batch-size", "16", "--width", "16", "--layers", "1", "--heads", "2",
     "--device", "cpu",
@@ -29,11 +30,15 @@ COMMAND = [
 
 @pytest.fixture(autouse=True)
 def _small_samples(monkeypatch):
-    monkeypatch.setattr(score_training, "quality", lambda net, space, split, *, n: {"validity": 0.0})
+    monkeypatch.setattr(training, "quality", lambda run, space, split, *, n: {"validity": 0.0})
+
+
+def train(out, options=OPTIONS, config=TINY, *, resume=False):
+    return training.train(SDEFamily(), options, config, out=out, resume=resume, device="cpu")
 
 
 def weights(path):
-    return load_checkpoint(path, kind="denoiser")[0]
+    return load_checkpoint(path, kind="generator")[0]
 
 
 def assert_equal(one, two):
@@ -42,52 +47,52 @@ def assert_equal(one, two):
 
 @pytest.mark.parametrize(("sde", "cross_entropy"), [("ve", False), ("vp", False), ("sub-vp", False), ("ve", True)])
 def test_learns_and_describes_itself(tmp_path, sde, cross_entropy):
-    options = replace(OPTIONS, sde=sde, cross_entropy=cross_entropy, steps=4)
-    meta = train_score.train(options, out=tmp_path / "d.safetensors", device="cpu")
-    _, stored = load_checkpoint(tmp_path / "d.safetensors", kind="denoiser")
-    assert stored["trained_cross_entropy"] == cross_entropy
-    assert stored["sde"]["name"] == sde and stored["split"] == "canonical-sha256-0.5" and stored["trained_seed"] == 0
+    config = replace(TINY, sde=sde, cross_entropy=cross_entropy)
+    meta = train(tmp_path / "d.safetensors", replace(OPTIONS, steps=4), config)
+    _, stored = load_checkpoint(tmp_path / "d.safetensors", kind="generator")
+    assert Config(**stored["config"]) == config and stored["training"]["seed"] == 0
+    assert stored["sde"]["name"] == sde and stored["split"] == "canonical-sha256-0.5"
     assert stored["training_architectures"] == meta["training_architectures"] == 8710
     assert not (tmp_path / "d.safetensors.state").exists()
 
 
 def test_interrupted_and_resumed_equals_unbroken(tmp_path, monkeypatch):
-    train_score.train(OPTIONS, out=tmp_path / "unbroken.safetensors", device="cpu")
-    real, out = score_training.ScoreTraining.advance, tmp_path / "broken.safetensors"
+    train(tmp_path / "unbroken.safetensors")
+    real, out = training.TrainingRun.advance, tmp_path / "broken.safetensors"
 
-    def interrupted(run, x0, *, rank, world):
+    def interrupted(run, data, *, rank, world):
         if run.step == 5:
             os.kill(os.getpid(), signal.SIGINT)  # in the middle of a step, which is then finished
-        return real(run, x0, rank=rank, world=world)
+        return real(run, data, rank=rank, world=world)
 
-    monkeypatch.setattr(score_training.ScoreTraining, "advance", interrupted)
+    monkeypatch.setattr(training.TrainingRun, "advance", interrupted)
     with pytest.raises(KeyboardInterrupt, match="stopped at step 6 of 12; the same command with --resume goes on"):
-        train_score.train(OPTIONS, out=out, device="cpu")
-    monkeypatch.setattr(score_training.ScoreTraining, "advance", real)
+        train(out)
+    monkeypatch.setattr(training.TrainingRun, "advance", real)
     with pytest.raises(UserError, match="holds an interrupted training: pass --resume"):
-        train_score.train(OPTIONS, out=out, device="cpu")
+        train(out)
     with pytest.raises(UserError, match=r"was begun with other options: seed 0 \(now 1\)"):
-        train_score.train(replace(OPTIONS, seed=1), out=out, resume=True, device="cpu")
-    train_score.train(OPTIONS, out=out, resume=True, device="cpu")
+        train(out, replace(OPTIONS, seed=1), resume=True)
+    train(out, resume=True)
     assert_equal(weights(tmp_path / "unbroken.safetensors"), weights(out))
 
 
 def test_state_is_saved_while_training(tmp_path, monkeypatch):
     """A kill gives no chance to save, so the state is written as training goes on."""
-    monkeypatch.setattr(train_score, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(training, "SAVE_EVERY_S", 0.0)
     saved = []
-    real = score_training.ScoreTraining.save
-    monkeypatch.setattr(score_training.ScoreTraining, "save", lambda run, path, **spent: (saved.append(run.step), real(run, path, **spent)))
-    train_score.train(replace(OPTIONS, steps=3), out=tmp_path / "d.safetensors", device="cpu")
+    real = training.TrainingRun.save
+    monkeypatch.setattr(training.TrainingRun, "save", lambda run, path, **spent: (saved.append(run.step), real(run, path, **spent)))
+    train(tmp_path / "d.safetensors", replace(OPTIONS, steps=3))
     assert saved == [1, 2]
 
 
 def test_resume_demands_a_file(tmp_path):
     with pytest.raises(UserError, match="--resume: there is no interrupted training"):
-        train_score.train(OPTIONS, out=tmp_path / "d.safetensors", resume=True, device="cpu")
+        train(tmp_path / "d.safetensors", resume=True)
     (tmp_path / "d.safetensors.state").write_bytes(b"junk")
     with pytest.raises(UserError, match="is no readable training state"):
-        train_score.train(OPTIONS, out=tmp_path / "d.safetensors", resume=True, device="cpu")
+        train(tmp_path / "d.safetensors", resume=True)
 
 
 @pytest.mark.slow
@@ -104,7 +109,7 @@ def test_two_processes_learn_the_same(tmp_path):
 def test_average_forgets_its_first_weights():
     average, now = torch.zeros(1), torch.ones(1)
     for count in range(1, 100):
-        average = score_training._ema(average, now, count)
+        average = training._ema(average, now, count)
     assert average.item() > 0.999
 
 
@@ -120,8 +125,8 @@ def test_a_share_of_the_levels_lies_where_entries_are_decided(space):
 
     for name in ("ve", "vp"):
         sde = make_sde(name)
-        assert torch.equal(score_training.training_times(sde, 0.0), time_grid(sde, 1000))
-        times = score_training.training_times(sde, 0.7)
+        assert torch.equal(training_times(sde, 0.0), time_grid(sde, 1000))
+        times = training_times(sde, 0.7)
         assert times[0] == 1 and times[-1] == pytest.approx(sde.t_min) and (times.diff() < 0).all()
         noise, plain = sde.noise_to_signal(times), sde.noise_to_signal(time_grid(sde, 1000))
         middle, before = (((levels > 0.4) & (levels < 1.6)).float().mean().item() for levels in (noise, plain))
@@ -137,7 +142,7 @@ def test_a_share_of_the_levels_lies_where_entries_are_decided(space):
         (["--width", "10"], "--width 10 is not a multiple of twice --heads 2"),
         (["--out", "/proc/nowhere/d.safetensors"], "cannot write /proc/nowhere/d.safetensors"),
         (["--out", "/"], "cannot write /: Is a directory"),
-        (["--focus", "2"], "'2' is not a number from 0 to 1"),
+        (["--focus", "2"], "'2' is not a finite number from 0.0 to 1.0"),
         (["--device", "nonsense"], "device 'nonsense' is not available here"),
     ],
 )

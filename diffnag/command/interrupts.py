@@ -90,6 +90,24 @@ def none_lost(number: signal.Signals = signal.SIGINT) -> Iterator[None]:
                 signal.raise_signal(number)
 
 
+@contextmanager
+def noted_signals() -> Iterator[list[int]]:
+    """Yield a list that fills with the signals to stop that arrive: the caller ends when a step is whole.
+
+    Outside of the main thread, where Python takes no handlers, the list stays empty.
+    """
+    arrived: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield arrived
+        return
+    before = {number: signal.signal(number, lambda number, _: arrived.append(number)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield arrived
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class _Again:
     """Tells the main thread a signal in so many seconds, if it is still `due` then.
 

@@ -25,11 +25,11 @@ class GenerationMetrics(TypedDict):
     novelty: float | None
 
 
-def generation_metrics(archs: Sequence[Arch], n: int, space: SearchSpace, split: CanonicalSplit) -> GenerationMetrics:
+def generation_metrics(archs: Sequence[Arch], n: int, space: SearchSpace, split: CanonicalSplit | None) -> GenerationMetrics:
     """Metrics of `n` samples of which `archs` are the valid ones, duplicates kept.
 
     validity = valid / all; uniqueness = distinct / valid, by string and by canonical form; novelty = share of the
-    distinct whose canonical class is outside the training split.
+    distinct whose canonical class is outside the training split, None without a `split`.
     """
     distinct = set(archs)
     classes = {arch: space.canonical(arch) for arch in distinct}
@@ -37,7 +37,7 @@ def generation_metrics(archs: Sequence[Arch], n: int, space: SearchSpace, split:
         "validity": len(archs) / n,
         "uniqueness": len(distinct) / len(archs) if archs else None,
         "uniqueness_canonical": len(set(classes.values())) / len(archs) if archs else None,
-        "novelty": sum(not split.trains(key) for key in classes.values()) / len(distinct) if distinct else None,
+        "novelty": sum(not split.trains(key) for key in classes.values()) / len(distinct) if distinct and split else None,
     }
 
 

@@ -1,30 +1,48 @@
-"""Which kind of guidance a predictor allows, and which one is used."""
+"""The one place that chooses the kind of guidance, from what the predictor allows and the generator supports."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Collection
+from typing import Literal, get_args
 
 from diffnag.errors import UserError
 from diffnag.guidance.checked import CheckedPredictor
 
 Kind = Literal["gradient", "denoised", "particles"]
-KINDS: tuple[Kind, ...] = ("gradient", "denoised", "particles")
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""From the strongest to the one that asks least of a predictor."""
+NEEDED = {"gradient": "forward_noisy", "denoised": "forward"}
+"""Kind -> the method of a predictor that it needs; particles need `predict` alone."""
+
+
+def allowed(predictor: CheckedPredictor) -> tuple[Kind, ...]:
+    """The kinds that a predictor allows, the strongest first."""
+    able = {"gradient": predictor.is_noisy, "denoised": predictor.is_relaxed, "particles": True}
+    return tuple(kind for kind in KINDS if able[kind])
 
 
 def strongest(predictor: CheckedPredictor) -> Kind:
-    """The best kind that a predictor allows: `gradient`, then `denoised`, then `particles`."""
-    return "gradient" if predictor.is_noisy else "denoised" if predictor.is_relaxed else "particles"
+    """The best kind that a predictor allows."""
+    return allowed(predictor)[0]
 
 
-def choose(predictor: CheckedPredictor, asked: str) -> Kind:
-    """Resolve `auto`; raises `UserError` for a kind that does not exist or that the predictor has no method for."""
-    best = strongest(predictor)
+def choose(predictor: CheckedPredictor, asked: str, steers: Collection[str] = KINDS) -> Kind:
+    """Resolve `auto` to the strongest kind that predictor and generator share.
+
+    `steers` are the kinds that the generator supports. Raises `UserError` for a kind that does not exist, that the predictor has
+    no method for, or that the generator lacks.
+    """
+    if asked != "auto" and asked not in KINDS:
+        raise UserError(f"unknown guidance {asked!r}; there are: auto, {', '.join(KINDS)}")
+    able = allowed(predictor)
+    shared = [kind for kind in able if kind in steers]
     if asked == "auto":
-        return best
+        if not shared:
+            raise UserError(f"the generator cannot be steered by predictor {predictor.name}; it has: {', '.join(steers) or 'none'}")
+        return shared[0]
     for kind in KINDS:
-        if kind == asked:
-            needed = {"gradient": "forward_noisy", "denoised": "forward"}.get(kind)
-            if needed is not None and (KINDS.index(kind) < KINDS.index(best) or not hasattr(predictor.predictor, needed)):
-                raise UserError(f"predictor {predictor.name} has no {needed}, which {kind} guidance needs; it allows {best}")
-            return kind
-    raise UserError(f"unknown guidance {asked!r}; there are: auto, {', '.join(KINDS)}")
+        if kind == asked and kind not in able:
+            raise UserError(f"predictor {predictor.name} has no {NEEDED[kind]}, which {kind} guidance needs; it allows {able[0]}")
+        if kind == asked and kind not in steers:
+            raise UserError(f"the generator has no {kind} guidance; its kinds of guidance are: {', '.join(steers) or 'none'}")
+    return next(kind for kind in KINDS if kind == asked)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from diffnag.arch import Packing
+from diffnag.errors import UserError
 from diffnag.guidance.checked import CheckedPredictor
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class Tilt:
     """
 
     def __init__(self, predictor: CheckedPredictor, space: SearchSpace, scale: float) -> None:
+        if not (np.isfinite(scale) and scale >= 0):
+            raise UserError(f"the scale of the guidance is {scale}; accepted is a finite number of at least 0")
         self.predictor, self.scale, self.items = predictor, scale, 0
         self._packing = Packing.of(space)
         rng = np.random.default_rng(0)

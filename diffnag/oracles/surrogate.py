@@ -16,6 +16,7 @@ import numpy as np
 from diffnag.errors import DataNotFound
 from diffnag.io.files import PRETRAINED
 from diffnag.oracles.columns import Columns
+from diffnag.spaces.fingerprint import check_fingerprint
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -141,6 +142,7 @@ class SurrogateOracle:
             there = sorted(found.parent.name for found in PRETRAINED.glob(f"*/{FILE}"))
             raise DataNotFound(f"no surrogate is shipped for space {space.name!r}; there are: {', '.join(there) or 'none'}")
         self.surrogate, self.meta = Surrogate.load(path)
+        check_fingerprint(space, self.meta.get("space_fingerprint", ""), what=str(path))
         self._operators = space.operators
         self._columns = Columns("surrogate", self.surrogate.outputs)
 

@@ -307,10 +307,10 @@ class Search:
     def _checkpoint_checksum(self) -> str | None:
         """Of the score network; None where a generator was handed in with none on file."""
         from diffnag.generators.diffusion.denoiser import shipped_denoiser
-        from diffnag.io.checkpoint import checksum
+        from diffnag.io.checkpoint import weights_checksum
 
         path = self.options.checkpoint or shipped_denoiser(self.space.name)
-        return checksum(path) if path.is_file() else None
+        return weights_checksum(path) if path.is_file() else None
 
 
 def run_search(

@@ -29,6 +29,7 @@ from diffnag.predictors.meta.network import CleanNetwork, MetaConfig, NoisyNetwo
 from diffnag.predictors.meta.recall import Recall
 from diffnag.predictors.meta.training import Features, Schedule
 from diffnag.predictors.path_features import Groups, PathFeatures
+from diffnag.spaces.fingerprint import check_fingerprint, space_fingerprint
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -72,9 +73,11 @@ class MetaPredictor:
 
     def load(self, path: str | Path, *, space: SearchSpace, target: str, task: TaskFeatures | None = None) -> None:
         """Use the checkpoint in `path`, which must have been made for `space` and `target`; `task` is by default the target's."""
-        tensors, meta = load_checkpoint(path, kind=KIND)
+        needs = {"space": str, "space_fingerprint": str, "target": str, "config": dict, "sde": dict, "labels_source": dict}
+        tensors, meta = load_checkpoint(path, kind=KIND, needs=needs)
         if (meta["space"], meta["target"]) != (space.name, target):
             raise UserError(f"{path} predicts {meta['target']} in {meta['space']}, not {target} in {space.name}")
+        check_fingerprint(space, meta["space_fingerprint"], what=str(path))
         self._build(space, MetaConfig(**meta["config"]), from_json(meta["sde"]))
         for name, net in (("clean", self._clean), ("noisy", self._noisy)):
             net.load_state_dict({key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")})
@@ -126,7 +129,7 @@ class MetaPredictor:
         """Write both networks and what they were trained on."""
         nets = {"clean": self._clean, "noisy": self._noisy}
         about = {
-            "kind": KIND, "space": self._space.name, "target": target, "labels_source": dict(self._labels_source),
+            "kind": KIND, "space": self._space.name, "space_fingerprint": space_fingerprint(self._space), "target": target, "labels_source": dict(self._labels_source),
             "std": self._std, "fidelity": self._fidelity, "config": asdict(self._config), "sde": to_json(self._noisy.sde),
         }  # fmt: skip
         tensors = {f"{name}.{key}": value for name, net in nets.items() for key, value in net.state_dict().items()}

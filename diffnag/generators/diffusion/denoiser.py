@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,35 +15,20 @@ from torch import Tensor, nn
 from diffnag.arch import Packing
 from diffnag.errors import UserError
 from diffnag.generators.diffusion.edge_groups import EdgeGroups
+from diffnag.generators.diffusion.levels import training_times
+from diffnag.generators.diffusion.options import Config
 from diffnag.generators.diffusion.sde import SDE, expand_like, from_json, to_json
 from diffnag.generators.transformer import GraphTransformer, attention_mask, noise_embedding
-from diffnag.io.checkpoint import load_checkpoint, save_checkpoint
+from diffnag.io.checkpoint import load_checkpoint, save_checkpoint, weights_checksum
 from diffnag.io.files import PRETRAINED
+from diffnag.spaces.fingerprint import check_fingerprint, space_fingerprint
 
 if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
-KIND = "denoiser"
+KIND, FAMILY = "generator", "sde"
 LARGEST = 10.0
 """Log odds beyond are told as this."""
-
-
-@dataclass(frozen=True)
-class DenoiserConfig:
-    """What, beside the space, fixes the shape of the network."""
-
-    width: int = 64
-    layers: int = 2
-    heads: int = 4
-    positional: bool = True
-    joint: int = 0
-    """Hidden units of the joint head, 0 for none: what a space demands of all entries together needs one."""
-    rounds: int = 4
-    """How often the joint head looks at its own estimate."""
-    log_odds: bool = False
-    """Whether a joint head is told log odds in place of estimates."""
-    edge_groups: bool = False
-    """Whether edges that demand or exclude each other are estimated together, see `diffnag.generators.diffusion.edge_groups`."""
 
 
 class Denoiser(nn.Module):
@@ -68,13 +55,17 @@ class Denoiser(nn.Module):
     offset: Tensor
     grouped: Tensor
 
-    def __init__(self, space: SearchSpace, sde: SDE, config: DenoiserConfig, groups: EdgeGroups | None = None) -> None:
+    def __init__(self, space: SearchSpace, sde: SDE, config: Config, groups: EdgeGroups | None = None) -> None:
         super().__init__()
         self.sde = sde
         self.config = config
         self.space_name = space.name
-        self.split = ""  # name of the split it was trained on; known once loaded from a checkpoint
+        self.split = ""
+        """Name of the split that it was trained on; known once it is loaded from a file."""
+        self.origin: Mapping[str, str] = {}
+        """Checksum of its file and the command that made it; known once it is loaded."""
         self.packing = Packing.of(space)
+        self._fingerprint = space_fingerprint(space)
         width = config.width
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         n, f = space.nodes, len(space.operators)
@@ -128,6 +119,11 @@ class Denoiser(nn.Module):
         edges = self._groups().probabilities(logits[:, cut:]).logit(1e-6) if self.config.edge_groups else logits[:, cut:]
         return torch.cat([(rows - others).flatten(1), edges], dim=1).clamp(-LARGEST, LARGEST) / 5
 
+    @cached_property
+    def training_times(self) -> Tensor:
+        """Times `(1001,)` that training draws from, on the CPU."""
+        return training_times(self.sde, self.config.focus)
+
     def _groups(self) -> EdgeGroups:
         return EdgeGroups(self.patterns, self.offset, self.grouped)
 
@@ -170,9 +166,12 @@ class Denoiser(nn.Module):
             edges = nn.functional.binary_cross_entropy_with_logits(logits[:, cut:], true[:, cut:], reduction="none").sum(dim=1)
         return (1 + (alpha / sigma) ** 2) * (edges - (rows * true[:, :cut]).sum(dim=1)) / x0.shape[1]
 
-    def save(self, path: str | Path, meta: dict[str, Any]) -> None:
-        """Write weights and everything that rebuilds the network; `meta` is kept beside it."""
-        about = {"kind": KIND, "space": self.space_name, "sde": to_json(self.sde), "config": asdict(self.config)}
+    def save(self, path: str | Path, meta: Mapping[str, Any]) -> None:
+        """Write the weights and everything that rebuilds the network; `meta` is kept beside it."""
+        about = {
+            "kind": KIND, "family": FAMILY, "space": self.space_name, "space_fingerprint": self._fingerprint,
+            "sde": to_json(self.sde), "config": asdict(self.config),
+        }  # fmt: skip
         save_checkpoint(path, self.state_dict(), {**meta, **about})
 
 
@@ -205,26 +204,31 @@ def space_attention(space: SearchSpace) -> Tensor:
 
 
 def shipped_denoiser(space_name: str) -> Path:
-    """Where the package keeps the score network of a space."""
-    return PRETRAINED / space_name / "denoiser.safetensors"
+    """The place where the package keeps the score network of a space."""
+    return PRETRAINED / space_name / f"{FAMILY}.safetensors"
 
 
 def load_denoiser(space: SearchSpace, path: str | Path | None = None, *, device: torch.device | str = "cpu") -> Denoiser:
-    """The denoiser in `path`, or the one shipped for `space`; raises `UserError` if it belongs to another space."""
+    """The score network in `path`, by default the one shipped for `space`; raises `UserError` if it belongs to another space."""
     path = shipped_denoiser(space.name) if path is None else Path(path)
     if path == shipped_denoiser(space.name) and not path.is_file():
         raise UserError(
             f"no score network is shipped for space {space.name!r}; train one with python -m diffnag.train_score and name it with --checkpoint"
         )
-    tensors, meta = load_checkpoint(path, kind=KIND)
+    needs = {"family": str, "space": str, "space_fingerprint": str, "sde": dict, "config": dict, "split": str}
+    tensors, meta = load_checkpoint(path, kind=KIND, needs=needs)
+    if meta["family"] != FAMILY:
+        raise UserError(f"{path} is a generator of family {meta['family']!r}, not of {FAMILY!r}")
     if meta["space"] != space.name:
         raise UserError(f"{path} is a score network of space {meta['space']!r}, not of {space.name!r}")
-    config = DenoiserConfig(**meta["config"])
-    groups = EdgeGroups(*(tensors[name] for name in EdgeGroups._fields)) if config.edge_groups else None
-    denoiser = Denoiser(space, from_json(meta["sde"]), config, groups)
+    check_fingerprint(space, meta["space_fingerprint"], what=str(path))
     try:
+        config = Config(**meta["config"])
+        groups = EdgeGroups(*(tensors[name] for name in EdgeGroups._fields)) if config.edge_groups else None
+        denoiser = Denoiser(space, from_json(meta["sde"]), config, groups)
         denoiser.load_state_dict(tensors)
-    except RuntimeError as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         raise UserError(f"{path} does not hold the weights that its own description asks for") from error
     denoiser.split = meta["split"]
+    denoiser.origin = {"checkpoint": weights_checksum(path), "command": str(meta.get("command", ""))}
     return denoiser.to(device).eval().requires_grad_(False)

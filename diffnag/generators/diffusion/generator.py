@@ -1,11 +1,10 @@
-"""Noise in, architectures out: sampler, denoiser and (if asked) guidance put together."""
+"""The generator of the family `sde`: noise in, architectures out. It joins network, sampler and guidance."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,14 +12,16 @@ import torch
 from torch import Tensor
 
 from diffnag.arch import ArchBatch
+from diffnag.command.options import check_numbers
 from diffnag.errors import UserError, unknown
+from diffnag.generators.base import DEFAULT_SCALE, Generation, Steer, anything, by_particles, refuse_conditions
 from diffnag.generators.diffusion.denoiser import Denoiser
 from diffnag.generators.diffusion.guided import denoised_guided, gradient_guided, in_data_scale, within_cube
+from diffnag.generators.diffusion.options import Sampling
 from diffnag.generators.diffusion.samplers import SAMPLERS, CountCalls, RecordCalls, Score, euler_maruyama, time_grid
 from diffnag.generators.diffusion.trace import Trace
 from diffnag.guidance.checked import CheckedPredictor
-from diffnag.guidance.choice import choose
-from diffnag.guidance.particles import particles
+from diffnag.guidance.choice import KINDS, choose
 from diffnag.guidance.tilt import Tilt
 from diffnag.protocols import Decoded, Prunes
 
@@ -29,65 +30,42 @@ if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
 QUANTISATIONS = ("threshold", "argmax")
-DEFAULT_SCALE = 3.0
 CHUNK = 512
 """Samples that are denoised at once: on two cores faster than 256 or 1,024."""
+MOST = 10_000_000
+"""Samples of one draw: more would not fit into memory."""
 MOVE_NOISE, MOVE_STEPS = (0.6, 1.6), 6
-"""A particle's move noises it to a random sigma / alpha in this range, where one to a few entries of a one-hot row's
-operators are lost (entries are -1 and 1), and takes so many steps back."""
-
-
-@dataclass(frozen=True)
-class Generation:
-    """Decoded samples in order, and what they cost."""
-
-    decoded: tuple[Decoded, ...]
-    """By the rule that was asked for."""
-    by_threshold: tuple[Decoded, ...]
-    """By the paper's rule, of which metrics are told; the same where that was asked for."""
-    guidance: str
-    nfe: int
-    """Evaluations of the score network a sample, counted."""
-    predictor_nfe: int
-    """Evaluations of the predictor a sample, counted, and one for the draws that standardise it."""
-    wall_s: float
-    trace: Trace | None = None
-    """Of one sample, where it was asked for."""
-    unpruned: int | None = None
-    """Of the samples as drawn, by the paper's rule, how many are valid with nothing pruned; None where the space prunes nothing."""
-
-    @property
-    def archs(self) -> list[Arch]:
-        """The valid ones, in order, duplicates kept."""
-        return [item.arch for item in self.decoded if item.arch is not None]
+"""A move noises an architecture to a random sigma / alpha in this range, which loses one to a few operators (entries are -1 and 1),
+and takes so many steps back."""
 
 
 class Generator:
-    """Draws architectures of a space from its score network, guided by a predictor where one is given.
+    """Draws architectures of a space from its score network.
 
     Args:
-        sampler: a name of `diffnag.generators.diffusion.samplers.SAMPLERS`.
-        steps: steps of the sampler; the evaluations that takes are counted, see `Generation.nfe`.
-        quantise: `threshold` (the paper's rule) or `argmax`.
+        space: The search space.
+        denoiser: Its score network; raises `UserError` for the network of another space.
+        sampling: Default options of a draw.
     """
 
-    def __init__(
-        self, space: SearchSpace, denoiser: Denoiser, *, sampler: str = "dpmpp", steps: int = 20, quantise: str = "threshold"
-    ) -> None:
-        if sampler not in SAMPLERS:
-            raise unknown("sampler", sampler, SAMPLERS)
-        if quantise not in QUANTISATIONS:
-            raise unknown("quantisation", quantise, QUANTISATIONS)
+    steers: frozenset[str] = frozenset(KINDS)
+    conditions: tuple[str, ...] = ()
+
+    def __init__(self, space: SearchSpace, denoiser: Denoiser, sampling: Sampling | None = None) -> None:
         if denoiser.space_name != space.name:
             raise UserError(f"the score network is of space {denoiser.space_name!r}, not of {space.name!r}")
-        self.space, self.denoiser = space, denoiser
-        self._sampler, self._steps, self._quantise = SAMPLERS[sampler], steps, quantise
+        self.space, self.denoiser, self.sampling = space, denoiser, _checked(sampling or Sampling())
         V, E = (torch.from_numpy(~part).float() for part in space.constant)
         self._free = denoiser.packing.pack(V[None], E[None])[0].clamp_min(0)  # 1 where architectures differ
 
     @property
-    def _device(self) -> torch.device:
-        return next(self.denoiser.parameters()).device
+    def split(self) -> str:
+        """Name of the split that the network was trained on; empty where it is not known."""
+        return self.denoiser.split
+
+    def provenance(self) -> Mapping[str, str]:
+        """Family, split, checksum of the file and the command that made it; empty texts where they are not known."""
+        return {"generator": "sde", "split": self.split, **self.denoiser.origin}
 
     def generate(
         self,
@@ -96,70 +74,85 @@ class Generator:
         seed: int,
         predictor: CheckedPredictor | None = None,
         scale: float = DEFAULT_SCALE,
-        guidance: str = "auto",
-        wanted: Callable[[Arch], bool] = lambda _: True,
-        trace: bool = False,
+        wanted: Callable[[Arch], bool] = anything,
+        sampling: Sampling | None = None,
     ) -> Generation:
-        """Draw `n` architectures; with a `predictor`, from the law `p(A) exp(scale z(A))`, see `diffnag.guidance.tilt`.
+        """Draw `n` architectures; with a `predictor`, from the law `p(A) exp(scale z(A))`. Shorthand for `sample` with a tilt."""
+        tilt = None if predictor is None else Tilt(predictor, self.space, scale)
+        return self.sample(n, seed=seed, steer=Steer(tilt=tilt, wanted=wanted), sampling=sampling)
 
-        Guided by particles, from what that law is among those which are `wanted`; the other kinds cannot keep to them.
+    def sample(self, n: int, *, seed: int, steer: Steer = Steer(), sampling: Sampling | None = None) -> Generation:  # noqa: B008 - frozen
+        """Draw `n` architectures, with a tilt from the law `p(A) exp(S z(A))`; see `diffnag.guidance`.
 
-        With `trace` the first valid sample of the first chunk (the first of all where none is valid) comes with the moments of its
-        way; `UserError` where guidance is by particles, which replaces samples when they are drawn.
+        Particles draw from this law among the architectures that are `wanted`; the other kinds of guidance cannot keep to them.
+
+        With a trace in `sampling` the first valid sample of the first chunk (the first of all if none is valid) comes with its
+        way from noise; `UserError` together with particles, which replace samples after they are drawn.
         """
+        sampling = self.sampling if sampling is None else _checked(sampling)
+        refuse_conditions(self, steer)
+        _refuse_count(n)
+        tilt, before = steer.tilt, 0 if steer.tilt is None else steer.tilt.items
+        kind = "none" if tilt is None else choose(tilt.predictor, sampling.guidance, self.steers)
+        if sampling.trace is not None and kind == "particles":
+            raise UserError("a trace shows how one sample forms, and guidance by particles replaces samples afterwards; leave out one of them")
+        if tilt is not None:
+            tilt.predictor.check_for(self.space)
         begin = time.perf_counter()
         noise = torch.Generator().manual_seed(seed)
         counted = CountCalls(self.denoiser.score)
-        score: Score = counted
-        kind, tilt = "none", None
-        if predictor is not None:
-            kind, tilt = choose(predictor, guidance), Tilt(predictor, self.space, scale)
-            free = self._free.to(self._device)
-            if kind == "gradient":
-                score = within_cube(gradient_guided(counted, in_data_scale(self.denoiser.sde, tilt.noisy), free), self.denoiser.sde)
-            elif kind == "denoised":
-                score = within_cube(denoised_guided(counted, self.denoiser.sde, tilt.relaxed, free), self.denoiser.sde)
-        if trace and kind == "particles":
-            raise UserError("a trace shows how one sample forms, and guidance by particles replaces samples afterwards; leave out one of them")
+        score = self._guided(counted, kind, tilt)
         recorded = RecordCalls(score)
-        drawn = [self._draw(recorded if trace and k == 0 else score, b, noise) for k, b in enumerate(_chunks(n))]
+        drawn = [self._draw(recorded if sampling.trace and k == 0 else score, b, sampling, noise) for k, b in enumerate(_chunks(n))]
         by_threshold = [item for x in drawn for item in self._decode(x, "threshold")]
-        decoded = by_threshold if self._quantise == "threshold" else [item for x in drawn for item in self._decode(x, self._quantise)]
-        traced = None
-        if trace:
+        asked = sampling.quantise
+        decoded = by_threshold if asked == "threshold" else [item for x in drawn for item in self._decode(x, asked)]
+        trace = None
+        if sampling.trace is not None:
             sample = next((k for k, item in enumerate(decoded[: len(drawn[0])]) if item.arch is not None), 0)
-            traced = Trace.of(sample, recorded, drawn[0], sde=self.denoiser.sde, packing=self.denoiser.packing, rule=self._quantise)
-        archs = [item.arch for item in decoded if item.arch is not None]
-        if tilt is not None and kind == "particles" and archs:
-            def move(now: Sequence[Arch]) -> list[Arch | None]:
-                return [item.arch for item in self._renoise(counted, now, noise)]
-
-            moved = iter(particles(archs, tilt, move, rng=np.random.default_rng(seed), wanted=wanted))
-            decoded = [item if item.arch is None else Decoded(next(moved), None) for item in decoded]
+            trace = Trace.of(sample, recorded, drawn[0], sde=self.denoiser.sde, packing=self.denoiser.packing, rule=asked)
+        if kind == "particles":
+            decoded = by_particles(decoded, steer, lambda now: [item.arch for item in self._renoise(counted, now, noise)], seed=seed)
             by_threshold = [old if old.arch is None else new for old, new in zip(by_threshold, decoded, strict=True)]
         return Generation(
             decoded=tuple(decoded), by_threshold=tuple(by_threshold), guidance=kind, nfe=math.ceil(counted.items / n),
-            predictor_nfe=0 if tilt is None else 1 + math.ceil(tilt.items / n), wall_s=time.perf_counter() - begin,
-            trace=traced, unpruned=self._unpruned(drawn),
+            predictor_nfe=0 if tilt is None else 1 + math.ceil((tilt.items - before) / n), wall_s=time.perf_counter() - begin,
+            trace=trace, unpruned=self._unpruned(drawn),
         )  # fmt: skip
 
     def vary(self, archs: Sequence[Arch], n: int, *, seed: int) -> Generation:
-        """`n` architectures near those of `archs`, which are taken in turn: noised part of the way and denoised, unguided."""
+        """Draw `n` architectures near those of `archs`, which are taken in turn: noised part of the way and denoised, unguided."""
+        _refuse_count(n)
+        if not archs:
+            raise UserError("vary needs at least one architecture to start from")
         begin = time.perf_counter()
         counted, noise = CountCalls(self.denoiser.score), torch.Generator().manual_seed(seed)
         near = tuple(self._renoise(counted, [archs[k % len(archs)] for k in range(n)], noise))
         return Generation(near, near, "none", math.ceil(counted.items / n), 0, time.perf_counter() - begin)
 
+    @property
+    def _device(self) -> torch.device:
+        return next(self.denoiser.parameters()).device
+
+    def _guided(self, score: Score, kind: str, tilt: Tilt | None) -> Score:
+        """The score of the tilted law, for the kinds of guidance that have one."""
+        sde, free = self.denoiser.sde, self._free.to(self._device)
+        if tilt is not None and kind == "gradient":
+            return within_cube(gradient_guided(score, in_data_scale(sde, tilt.noisy), free), sde)
+        if tilt is not None and kind == "denoised":
+            return within_cube(denoised_guided(score, sde, tilt.relaxed, free), sde)
+        return score
+
     @torch.no_grad()
-    def _draw(self, score: Score, b: int, noise: torch.Generator) -> Tensor:
+    def _draw(self, score: Score, b: int, sampling: Sampling, noise: torch.Generator) -> Tensor:
         """`b` samples `x_0 (b, d)` from pure noise."""
         sde = self.denoiser.sde
         x = sde.prior((b, self.denoiser.packing.size), generator=noise, device=self._device)
-        return self._sampler(score, sde, x, time_grid(sde, self._steps, device=self._device), generator=noise)
+        return SAMPLERS[sampling.sampler](score, sde, x, time_grid(sde, sampling.steps, device=self._device), generator=noise)
 
     @torch.no_grad()
     def _renoise(self, score: Score, archs: Sequence[Arch], noise: torch.Generator) -> list[Decoded]:
-        """Noise architectures part of the way and denoise them, by the reverse SDE: a move that leaves its law in place."""
+        """Noise architectures part of the way and denoise them by the reverse SDE: a move that leaves the generator's law in place."""
         sde, packing = self.denoiser.sde, self.denoiser.packing
         low, high = np.log(MOVE_NOISE)
         level = float(np.exp(low + (high - low) * torch.rand((), generator=noise).item()))
@@ -183,6 +176,25 @@ class Generator:
     def _decode(self, x: Tensor, rule: str) -> list[Decoded]:
         V, E = self.denoiser.packing.quantise(x, rule)
         return [self.space.decode(v, e) for v, e in zip(V, E, strict=True)]
+
+
+def _checked(sampling: Sampling) -> Sampling:
+    """The options, if they are accepted; `UserError` names the first that is not."""
+    if not isinstance(sampling, Sampling):
+        raise UserError(f"the family 'sde' takes its own Sampling options, not a {type(sampling).__name__}")
+    if sampling.sampler not in SAMPLERS:
+        raise unknown("sampler", sampling.sampler, SAMPLERS)
+    if sampling.quantise not in QUANTISATIONS:
+        raise unknown("quantisation", sampling.quantise, QUANTISATIONS)
+    check_numbers(sampling)
+    if sampling.trace is not None and sampling.trace > sampling.steps + 1:
+        raise UserError(f"trace {sampling.trace} is not between 2 and {sampling.steps + 1}, the number of states that {sampling.steps} steps pass")
+    return sampling
+
+
+def _refuse_count(n: int) -> None:
+    if not isinstance(n, int | np.integer) or not 1 <= n <= MOST:
+        raise UserError(f"{n} samples were asked for; 1 to {MOST:,} are accepted")
 
 
 def _chunks(n: int) -> list[int]:

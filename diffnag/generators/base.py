@@ -1,0 +1,94 @@
+"""What all generator families share: how a draw is steered, what a draw returns, and guidance by particles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diffnag.errors import UserError
+from diffnag.guidance.particles import particles
+from diffnag.protocols import Decoded
+
+if TYPE_CHECKING:
+    from diffnag.arch import Arch
+    from diffnag.generators.diffusion.trace import Trace
+    from diffnag.guidance.tilt import Tilt
+    from diffnag.protocols import Generator
+
+DEFAULT_SCALE = 3.0
+"""S of the target law where none is given."""
+
+
+def anything(arch: Arch) -> bool:
+    """No limit: every architecture is wanted."""
+    del arch
+    return True
+
+
+@dataclass(frozen=True)
+class Steer:
+    """Everything that a draw may prefer.
+
+    Attributes:
+        tilt: A predictor at a scale; the target law is `p(A) exp(S z(A))`.
+        condition: Values of properties, for conditional families; a property that is absent is left open.
+        weight: Weight of classifier-free guidance, for conditional families.
+        wanted: Limits: whether an architecture is accepted. Particles keep to it; other kinds of guidance cannot.
+    """
+
+    tilt: Tilt | None = None
+    condition: Mapping[str, float | str] = field(default_factory=dict)
+    weight: float = 1.0
+    wanted: Callable[[Arch], bool] = anything
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Decoded samples in order, and what they cost."""
+
+    decoded: tuple[Decoded, ...]
+    """The samples, quantised by the rule that was asked for."""
+    by_threshold: tuple[Decoded, ...]
+    """The samples, quantised by the paper's rule: metrics are computed on these."""
+    guidance: str
+    """The kind of guidance that was used, `none` without any."""
+    nfe: int
+    """Evaluations of the generator's network per sample, counted."""
+    predictor_nfe: int
+    """Evaluations of the predictor per sample, counted, and one for the draws that standardise it."""
+    wall_s: float
+    """Seconds from the first noise to the decoded samples."""
+    trace: Trace | None = None
+    """The way of one sample, where it was asked for."""
+    unpruned: int | None = None
+    """Number of raw samples that are valid without pruning; None where the space prunes nothing."""
+
+    @property
+    def archs(self) -> list[Arch]:
+        """The valid samples, in order, duplicates kept."""
+        return [item.arch for item in self.decoded if item.arch is not None]
+
+
+def by_particles(
+    decoded: Sequence[Decoded], steer: Steer, move: Callable[[Sequence[Arch]], Sequence[Arch | None]], *, seed: int
+) -> list[Decoded]:
+    """Replace the valid samples by particles of the tilted law; the invalid ones stay as they are.
+
+    `move` leaves the generator's law in place and returns None for an invalid result. Any family with `sample` and `vary` can
+    be steered in this way.
+    """
+    archs = [item.arch for item in decoded if item.arch is not None]
+    if steer.tilt is None or not archs:
+        return list(decoded)
+    moved = iter(particles(archs, steer.tilt, move, rng=np.random.default_rng(seed), wanted=steer.wanted))
+    return [item if item.arch is None else Decoded(next(moved), None) for item in decoded]
+
+
+def refuse_conditions(generator: Generator, steer: Steer) -> None:
+    """Raise `UserError` for a condition that the generator does not have."""
+    if unknown := [name for name in steer.condition if name not in generator.conditions]:
+        has = ", ".join(generator.conditions) or "none"
+        raise UserError(f"the generator has no condition {unknown[0]!r}; its conditions are: {has}")

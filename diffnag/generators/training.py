@@ -1,0 +1,239 @@
+"""Training of a generator's network, whatever its family: one step, the state of an interrupted training, the loop.
+
+Each step draws one global batch from (seed, step), of which every process takes its share. Neither an interruption nor the number of
+processes changes what is learned, the latter up to the rounding of a sum.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from diffnag.arch import ArchBatch
+from diffnag.command.interrupts import noted_signals
+from diffnag.command.progress import Progress
+from diffnag.errors import UserError
+from diffnag.generators.metrics import generation_metrics
+from diffnag.generators.options import Training
+from diffnag.io.device import resolve_device
+from diffnag.io.files import check_writable, written_whole
+from diffnag.spaces.loading import load_space
+from diffnag.spaces.split import CanonicalSplit
+
+if TYPE_CHECKING:
+    from diffnag.protocols import SearchSpace, TrainableFamily
+
+EMA_DECAY = 0.998
+SAVE_EVERY_S = 20.0
+CHECKED_EVERY = 25
+"""Steps between two looks at the loss."""
+SHOWN = ("validity", "uniqueness", "novelty")
+
+
+@dataclass(frozen=True)
+class Place:
+    """This process among those that train together, and its device."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+
+class TrainingRun:
+    """Network, average, optimiser and step: everything that a resumed training needs."""
+
+    def __init__(self, family: TrainableFamily, net: nn.Module, options: Training, config: Any) -> None:
+        self.family, self.net, self.options, self.config, self.step = family, net, options, config, 0
+        self.seconds = self.core_seconds = 0.0  # of the parts of an interrupted training before this one
+        self.optimizer = torch.optim.AdamW(net.parameters(), lr=options.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
+        self.average = AveragedModel(net, avg_fn=_ema)
+
+    def averaged(self) -> nn.Module:
+        """The network with the average of its weights."""
+        return self.average.module
+
+    def advance(self, data: ArchBatch, *, rank: int = 0, world: int = 1) -> Tensor:
+        """Take one optimiser step on this process's share of a global batch out of `data`; returns the share's loss."""
+        b = self.options.batch_size
+        generator = torch.Generator().manual_seed((self.options.seed * 1_000_003 + self.step) % 2**63)
+        batch = data[torch.randint(len(data), (b,), generator=generator)]
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.options.learning_rate * self._rate()
+        loss = self.family.loss(self.net, batch, None, generator=generator, share=slice(rank, None, world)).sum() / b
+        self.optimizer.zero_grad()
+        loss.backward()
+        if world > 1:
+            _sum_gradients(self.net)
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.optimizer.step()
+        self.average.update_parameters(self.net)
+        self.step += 1
+        return loss.detach() * world
+
+    def _rate(self) -> float:
+        """Share of the peak rate: warm-up over a twentieth of the steps, then a cosine to zero."""
+        warmup = max(self.options.steps // 20, 1)
+        if self.step < warmup:
+            return (self.step + 1) / warmup
+        return 0.5 * (1 + math.cos(math.pi * (self.step - warmup) / max(self.options.steps - warmup, 1)))
+
+    def _decided_by(self) -> dict[str, Any]:
+        """The options that a resumed training must share with the one that was begun."""
+        return {**asdict(self.options), **asdict(self.config)}
+
+    def save(self, path: Path, *, seconds: float, core_seconds: float) -> None:
+        """Write the state of an unfinished training; the seconds are those of this process."""
+        with written_whole(path) as temporary:
+            torch.save({
+                "options": self._decided_by(), "step": self.step, "net": self.net.state_dict(),
+                "average": self.average.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "seconds": self.seconds + seconds, "core_seconds": self.core_seconds + core_seconds,
+            }, temporary)  # fmt: skip
+
+    def load(self, path: Path) -> None:
+        """Read such a state; `UserError` where there is none, where it is damaged, or was begun with other options."""
+        if not path.is_file():
+            raise UserError(f"--resume: there is no interrupted training {path}")
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            theirs = dict(state["options"])
+            spent = float(state["seconds"]), float(state["core_seconds"])
+        except Exception as error:  # a damaged file fails in as many ways as it has bytes
+            raise UserError(f"--resume: {path} is no readable training state") from error
+        mine = self._decided_by()
+        if differing := [key for key, value in mine.items() if theirs.get(key) != value]:
+            named = ", ".join(f"{key} {theirs.get(key)} (now {mine[key]})" for key in differing)
+            raise UserError(f"--resume: {path} was begun with other options: {named}")
+        try:
+            self.net.load_state_dict(state["net"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step = int(state["step"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"--resume: {path} is no readable training state") from error
+        self.seconds, self.core_seconds = spent
+
+
+def train(
+    family: TrainableFamily, options: Training, config: Any, *, out: Path, resume: bool = False, device: str = "auto", command: str | None = None
+) -> Mapping[str, Any]:
+    """Train a network of `family`, write `out` and return its metadata. `out` + `.state` holds an unfinished training.
+
+    Raises `UserError` for options that do not fit together and for a training that diverges.
+    """
+    space, split = load_space(options.space), CanonicalSplit.named(options.split)
+    check_writable(out)
+    place = _place(device)
+    net = family.build(space, config, seed=options.seed).to(place.device)
+    data = training_set(space, split).to(place.device)
+    run = TrainingRun(family, net, options, config)
+    state = out.with_name(out.name + ".state")
+    if resume:
+        run.load(state)
+    elif state.exists():
+        raise UserError(f"{state} holds an interrupted training: pass --resume to go on with it, or delete it")
+    begin, processor = time.monotonic(), time.process_time()
+    _steps(run, data, place, state, space, split)
+    figures = quality(run, space, split, n=1024)
+    meta = {
+        "training": {key: value for key, value in asdict(options).items() if key not in ("space", "split")},
+        "split": split.name,
+        "training_architectures": len(data),
+        "figures_1024_samples": figures,
+        "train_seconds": round(run.seconds + time.monotonic() - begin, 1),
+        "train_core_seconds": round(run.core_seconds + time.process_time() - processor, 1),
+        "command": command or shlex.join(["python", "-m", "diffnag.train_score", *sys.argv[1:]]),
+    }
+    if place.rank == 0:
+        family.save(out, run.averaged(), meta)
+        state.unlink(missing_ok=True)
+        print(f"wrote {out}: " + ", ".join(f"{key} {value:.4f}" for key, value in figures.items()))
+    if place.world > 1:
+        torch.distributed.destroy_process_group()
+    return meta
+
+
+def _steps(run: TrainingRun, data: ArchBatch, place: Place, state: Path, space: SearchSpace, split: CanonicalSplit) -> None:
+    """All steps that are left; the state is saved as they go on, and where a signal ends them."""
+    steps, begin, processor = run.options.steps, time.monotonic(), time.process_time()
+    saved, text = begin, ""
+    with Progress(show=place.rank == 0) as progress, noted_signals() as signalled:
+        progress("step", run.step, steps)
+        while run.step < steps:
+            loss = run.advance(data, rank=place.rank, world=place.world)
+            last = run.step == steps
+            if last or run.step % CHECKED_EVERY == 0:  # an accelerator is waited for here
+                if not math.isfinite(loss.item()):
+                    raise UserError(f"the training diverged at step {run.step}: the loss is {loss.item()}; try a smaller --learning-rate")
+                progress("step", run.step, steps, f"loss {loss.item():.4f}  {text}".rstrip())
+            if place.rank == 0 and not last:
+                if run.step % max(steps // 8, 1) == 0:
+                    figures = quality(run, space, split, n=256)
+                    text = "  ".join(f"{key} {figures[key]:.3f}" for key in SHOWN if key in figures)
+                if signalled or time.monotonic() - saved > SAVE_EVERY_S:
+                    run.save(state, seconds=time.monotonic() - begin, core_seconds=time.process_time() - processor)
+                    saved = time.monotonic()
+            if signalled and not last:
+                raise KeyboardInterrupt(f"stopped at step {run.step} of {steps}; the same command with --resume goes on")
+
+
+def training_set(space: SearchSpace, split: CanonicalSplit) -> ArchBatch:
+    """The training side of `space`; `UserError` where it is empty, or where architectures leave nodes unused."""
+    archs = split.training_archs(space)
+    if not archs:
+        raise UserError(f"split {split.name} leaves no architecture of {space.name} to train on")
+    batch = ArchBatch.of(archs, space)
+    if not batch.mask.all():
+        raise UserError(f"space {space.name} leaves nodes unused; give it an operator 'absent' instead")
+    return batch
+
+
+def quality(run: TrainingRun, space: SearchSpace, split: CanonicalSplit, *, n: int) -> dict[str, float]:
+    """Metrics of `n` samples of the averaged network, except for those that are not defined."""
+    net = run.averaged()
+    was_training = net.training
+    net.eval()
+    archs = run.family.generator(space, net, split=split.name).sample(n, seed=0).archs
+    net.train(was_training)
+    return {key: value for key, value in generation_metrics(archs, n, space, split).items() if isinstance(value, float)}
+
+
+def _place(device: str) -> Place:
+    """Rank, number of processes and device; joins the group where `torchrun` started this process."""
+    where = resolve_device(device)
+    world = os.environ.get("WORLD_SIZE", "1")
+    if world == "1":
+        return Place(0, 1, where)
+    if missing := [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
+        raise UserError(f"$WORLD_SIZE is {world}, but ${missing[0]} is not set: start several processes by torchrun, or unset $WORLD_SIZE")
+    if not world.isdecimal():
+        raise UserError(f"$WORLD_SIZE is {world!r}; torchrun sets it to the number of processes")
+    if where.type != "cpu":
+        where = torch.device(where.type, int(os.environ["LOCAL_RANK"]))
+        torch.accelerator.set_device_index(where.index)
+    torch.distributed.init_process_group("nccl" if where.type == "cuda" else "gloo")
+    return Place(torch.distributed.get_rank(), int(world), where)
+
+
+def _ema(average: Tensor, now: Tensor, count: Tensor | int) -> Tensor:
+    """Exponential moving average that forgets its first, untrained weights: the decay rises to `EMA_DECAY`."""
+    return average.lerp(now, 1 - min(EMA_DECAY, (1 + float(count)) / (10 + float(count))))
+
+
+def _sum_gradients(net: nn.Module) -> None:
+    grads = [p.grad for p in net.parameters() if p.grad is not None]
+    flat = torch.cat([grad.flatten() for grad in grads])
+    torch.distributed.all_reduce(flat)
+    for grad, summed in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):
+        grad.copy_(summed.view_as(grad))
