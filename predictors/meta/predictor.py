@@ -129,7 +129,8 @@ class MetaPredictor:
         """Write both networks and what they were trained on."""
         nets = {"clean": self._clean, "noisy": self._noisy}
         about = {
-            "kind": KIND, "space": self._space.name, "space_fingerprint": space_fingerprint(self._space), "target": target, "labels_source": dict(self._labels_source),
+            "kind": KIND, "space": self._space.name, "space_fingerprint": space_fingerprint(self._space),
+            "target": target, "labels_source": dict(self._labels_source),
             "std": self._std, "fidelity": self._fidelity, "config": asdict(self._config), "sde": to_json(self._noisy.sde),
         }  # fmt: skip
         tensors = {f"{name}.{key}": value for name, net in nets.items() for key, value in net.state_dict().items()}
