@@ -6,14 +6,14 @@ import argparse
 import os
 import shlex
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffnag.command import arguments
+from diffnag.command.progress import Progress
 from diffnag.command.running import run_command
 from diffnag.errors import UserError
 from diffnag.io.device import resolve_device
@@ -77,11 +77,14 @@ def main() -> None:
     paid = {(m.task, m.arch, m.seed) for m in done.measurements}
     jobs = [job for job in _jobs(args, space) if job not in paid]
     print(f"{len(paid)} networks are trained, {len(jobs)} to go, on {args.workers} workers ({device})", file=sys.stderr)
-    progress = _progress(len(jobs))
+    seconds = 0.0
     try:
-        for measurement in _trained(jobs, tasks, space=args.space, effort=effort, device=device, workers=args.workers):
-            append(args.out, [measurement])
-            progress(measurement)
+        with Progress() as progress:
+            progress("network", 0, len(jobs))
+            for done, measurement in enumerate(_trained(jobs, tasks, space=args.space, effort=effort, device=device, workers=args.workers), start=1):
+                append(args.out, [measurement])
+                seconds += measurement.seconds
+                progress("network", done, len(jobs), f"{seconds / done:.1f} core-seconds each")
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(f"stopped; what is trained is in {args.out}, the same command goes on") from interrupt
     print(f"{args.out}: {len(paid) + len(jobs)} networks on {len(tasks)} tasks, {args.out.stat().st_size / 1e6:.2f} MB")
@@ -181,25 +184,6 @@ def _images(spec: TaskSpec) -> TaskImages:
     from diffnag.datasets.drawn_tasks import task_images
 
     return task_images(spec)
-
-
-def _progress(total: int) -> Callable[[Measurement], None]:
-    """A line every half minute: done, time left, cost."""
-    begin = last = time.monotonic()
-    seconds: list[float] = []
-
-    def step(measurement: Measurement) -> None:
-        nonlocal last
-        seconds.append(measurement.seconds)
-        now = time.monotonic()
-        if now - last < 30 and len(seconds) < total:
-            return
-        last = now
-        left = (now - begin) / len(seconds) * (total - len(seconds))
-        cost = sum(seconds) / len(seconds)
-        print(f"{len(seconds)}/{total}  {left / 60:.0f} min left  {cost:.1f} core-seconds a network", file=sys.stderr, flush=True)
-
-    return step
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ the labels with `label % 5 == 4`, stays unseen, for tasks to be held out with.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffnag.command import arguments
+from diffnag.command.progress import Progress
 from diffnag.command.running import run_command
 from diffnag.errors import UserError
 
@@ -90,28 +90,30 @@ def train(
     from diffnag.io.checkpoint import save_checkpoint
     from diffnag.networks import training
 
-    begin, processor, done = time.monotonic(), time.process_time(), 0
+    begin, processor = time.monotonic(), time.process_time()
     classes = int(y.max()) + 1
     labels, labels_test = torch.from_numpy(y), torch.from_numpy(y_test)
     pixels, pixels_test = to_pixels(altered(x, np.random.default_rng(seed))), to_pixels(x_test)
     recipe = training.Recipe(epochs=epochs, shift=2, label_smoothing=0.0)
-
-    def report(epoch: int, averaged: nn.Module) -> None:
-        nonlocal done
-        done = epoch
-        left = (time.monotonic() - begin) / epoch * (epochs - epoch)
-        right = training.accuracy(averaged, pixels_test, labels_test)
-        print(f"epoch {epoch}/{epochs}  validation {right:.1f} %  {left / 60:.1f} min left", file=sys.stderr, flush=True)
-
     with torch.random.fork_rng(devices=[]):  # initial weights come from the global generator; the caller's stays as it was
         torch.manual_seed(seed)
         encoder, head = ImageEncoder(), torch.nn.Linear(LEARNED, classes)
     classifier = torch.nn.Sequential(encoder.trunk, head).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    try:
-        generator = torch.Generator().manual_seed(seed)
-        trained = training.train(classifier, pixels, labels, recipe, generator=generator, on_epoch=report)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"stopped after epoch {done} of {epochs}; nothing was written") from None
+
+    done = 0
+    with Progress() as progress:
+        progress("epoch", 0, epochs)
+
+        def report(epoch: int, averaged: nn.Module) -> None:
+            nonlocal done
+            done = epoch
+            progress("epoch", epoch, epochs, f"validation {training.accuracy(averaged, pixels_test, labels_test):.1f} %")
+
+        try:
+            generator = torch.Generator().manual_seed(seed)
+            trained = training.train(classifier, pixels, labels, recipe, generator=generator, on_epoch=report)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"stopped after epoch {done} of {epochs}; nothing was written") from None
 
     trained.load_state_dict({name: _stored(tensor).float() for name, tensor in trained.state_dict().items()})
     encoder.trunk.load_state_dict(next(trained.children()).state_dict())

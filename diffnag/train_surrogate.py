@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffnag.command import arguments
+from diffnag.command.progress import Progress
 from diffnag.command.running import run_command
 from diffnag.errors import DataNotFound, UserError
 from diffnag.io.device import resolve_device
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from diffnag.io.tables import BenchmarkTable
@@ -171,7 +173,7 @@ def _fit(
     """The tensors of a `Surrogate`, rounded as they are stored; all randomness comes from the seed."""
     import torch
 
-    from diffnag.oracles.surrogate import design, ensemble
+    from diffnag.oracles.surrogate import design
 
     levels, quantiles, scores = _normal_scores(accuracies)
     # Architectures with equal features are one example, the mean of their scores; weighed by the root of their number,
@@ -181,19 +183,31 @@ def _fit(
     means = np.stack([np.bincount(group, column) / size for column in scores.T], axis=1)
     centre, scale = rows.mean(0), np.maximum(rows.std(0), 1)  # counts are small: blowing up rare ones would invite overfitting
 
-    where = resolve_device(device)
-    x, y, weight = (
-        torch.as_tensor(value, dtype=torch.float32, device=where)
-        for value in ((rows - centre) / scale, means, np.sqrt(size) / np.sqrt(size).mean())
-    )
+    targets = (means, np.sqrt(size) / np.sqrt(size).mean())
+    layers = _trained_layers((rows - centre) / scale, *targets, options, device=resolve_device(device))
+    tensors = {"centre": torch.from_numpy(centre), "scale": torch.from_numpy(scale)}
+    tensors |= {"levels": torch.from_numpy(levels).float(), "quantiles": torch.from_numpy(quantiles).float()}
+    for depth, (weights, bias) in enumerate(layers):
+        tensors |= {f"weight{depth}": weights.detach().cpu().half(), f"bias{depth}": bias.detach().cpu().half()}
+    return tensors
+
+
+def _trained_layers(
+    x: np.ndarray, y: np.ndarray, weight: np.ndarray, options: Options, *, device: torch.device
+) -> list[tuple[Tensor, Tensor]]:
+    """Weights and biases of each layer, fitted to scores `y (m, outputs)` of inputs `x (m, d)`, each example weighed by `weight (m,)`."""
+    import torch
+
+    from diffnag.oracles.surrogate import ensemble
+
+    x_all, y_all, weight_all = (torch.as_tensor(value, dtype=torch.float32, device=device) for value in (x, y, weight))
     generator = torch.Generator().manual_seed(options.seed)
-    sizes = [len(features), options.width, options.width, y.shape[1]]
     layers = [
         (
-            (torch.randn(options.members, fan_in, fan_out, generator=generator) * (2 / fan_in) ** 0.5).to(where).requires_grad_(),
-            torch.zeros(options.members, 1, fan_out, device=where).requires_grad_(),
+            (torch.randn(options.members, fan_in, fan_out, generator=generator) * (2 / fan_in) ** 0.5).to(device).requires_grad_(),
+            torch.zeros(options.members, 1, fan_out, device=device).requires_grad_(),
         )
-        for fan_in, fan_out in pairwise(sizes)
+        for fan_in, fan_out in pairwise([x.shape[1], options.width, options.width, y.shape[1]])
     ]
     with torch.no_grad():
         layers[-1][0].mul_(0.1)  # begins near the mean
@@ -201,22 +215,22 @@ def _fit(
     batches = -(-len(x) // BATCH)
     optimizer = torch.optim.AdamW([tensor for layer in layers for tensor in layer], lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=options.epochs * batches, pct_start=0.1)
-    with _progress(options.epochs) as report:
-        for epoch in range(options.epochs):
-            for pick in torch.randperm(len(x), generator=generator).to(where).chunk(batches):
-                error = ensemble(x[pick], layers) - y[pick]
-                loss = (error.square().mean(2) * weight[pick]).mean(1).sum()  # a sum: each member learns for itself
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-            report(epoch + 1, loss.item() / options.members)
-
-    tensors = {"centre": torch.from_numpy(centre), "scale": torch.from_numpy(scale)}
-    tensors |= {"levels": torch.from_numpy(levels).float(), "quantiles": torch.from_numpy(quantiles).float()}
-    for depth, (weights, bias) in enumerate(layers):
-        tensors |= {f"weight{depth}": weights.detach().cpu().half(), f"bias{depth}": bias.detach().cpu().half()}
-    return tensors
+    done = 0
+    try:
+        with Progress() as progress:
+            progress("epoch", 0, options.epochs)
+            for done in range(options.epochs):
+                for pick in torch.randperm(len(x), generator=generator).to(device).chunk(batches):
+                    error = ensemble(x_all[pick], layers) - y_all[pick]
+                    loss = (error.square().mean(2) * weight_all[pick]).mean(1).sum()  # a sum: each member learns for itself
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    schedule.step()
+                progress("epoch", done + 1, options.epochs, f"loss {loss.item() / options.members:.4f}")
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"stopped after epoch {done} of {options.epochs}; nothing was written") from None
+    return layers
 
 
 def _normal_scores(accuracies: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -231,31 +245,6 @@ def _normal_scores(accuracies: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
     levels = np.linspace(ndtri(0.5 / m), ndtri(1 - 0.5 / m), LEVELS)
     quantiles = np.quantile(accuracies, ndtr(levels), axis=0, method="hazen").T
     return levels, quantiles, ndtri((rankdata(accuracies, axis=0) - 0.5) / m)
-
-
-def _progress(epochs: int) -> Any:
-    from contextlib import contextmanager
-
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    @contextmanager
-    def bar() -> Any:
-        columns = [TextColumn("epoch {task.completed}/{task.total}"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn()]
-        with Progress(*columns, console=Console(stderr=True)) as progress:
-            task, done = progress.add_task("", total=epochs), 0
-
-            def report(epoch: int, loss: float) -> None:
-                nonlocal done
-                done = epoch
-                progress.update(task, completed=epoch, description=f"loss {loss:.4f}")
-
-            try:
-                yield report
-            except KeyboardInterrupt:
-                raise KeyboardInterrupt(f"stopped after epoch {done} of {epochs}; nothing was written") from None
-
-    return bar()
 
 
 if __name__ == "__main__":

@@ -241,7 +241,7 @@ def test_training_from_the_command_line(
         write_images(tmp_path / name, held_out_seed=held_out_seed)
         run_main(monkeypatch, "--images", tmp_path / name, "--out", tmp_path / name / "out.safetensors", "--epochs", 2)
     said = capsys.readouterr()
-    assert "epoch 2/2  validation" in said.err and "min left" in said.err
+    assert "epoch 1/2  validation" in said.err and " left" in said.err and "epoch 2/2  validation" in said.err
     assert f"wrote {tmp_path / 'b' / 'out.safetensors'}" in said.out and "over 5 classes" in said.out
     assert torch.equal(torch.get_rng_state(), state)
     (a, meta), (b, _) = (load_checkpoint(tmp_path / name / "out.safetensors", kind=KIND) for name in "ab")
