@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` takes an accelerator where there is one; anything else is a torch device name."""
+    """The torch device called `name`; `auto` is the accelerator of this machine, or the CPU if it has none.
+
+    Raises `UserError` for a device on which a small computation does not give the right result, such as `meta`.
+    """
     import torch
 
     if name == "auto":
@@ -19,7 +22,10 @@ def resolve_device(name: str) -> torch.device:
         return found if found is not None else torch.device("cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        ones = torch.ones(2, 2, device=device)
+        works = (ones @ ones).sum().item() == 8
+    except Exception as error:  # torch, its extensions and drivers fail in many ways
         raise UserError(f"device {name!r} is not available here; try --device auto or cpu") from error
+    if not works:
+        raise UserError(f"device {name!r} computes wrong results; try --device auto or cpu")
     return device
