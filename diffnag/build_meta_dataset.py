@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Job = tuple[int, str, int]
 """Task, architecture, seed."""
+PATIENCE = 10_000
+"""Draws without a new architecture after which a space may have no more."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,12 +63,15 @@ def main() -> None:
 
     space, effort = load_space(args.space), Effort()
     sources = [name.strip() for name in args.images.split(",") if name.strip()]
+    if not sources:
+        raise UserError("--images names no source; accepted are names with commas between them, such as digits,letters")
     for source in sources:
         allowed_classes(source, held_out=args.held_out)
     check_writable(args.out)
     if not isinstance(space, TrainsSmall):
         raise UserError(f"space {args.space!r} has no build_small, the reduced skeleton that is trained here")
     device = str(resolve_device(args.device))
+    jobs = list(_jobs(args, space))
     done = _begin(args, sources, effort)
     tasks: list[TaskSpec] = []
     for number in range(args.tasks):
@@ -75,7 +80,7 @@ def main() -> None:
             append(args.out, [spec], task=number)
         tasks.append(spec)
     paid = {(m.task, m.arch, m.seed) for m in done.measurements}
-    jobs = [job for job in _jobs(args, space) if job not in paid]
+    jobs = [job for job in jobs if job not in paid]
     print(f"{len(paid)} networks are trained, {len(jobs)} to go, on {args.workers} workers ({device})", file=sys.stderr)
     seconds = 0.0
     try:
@@ -94,17 +99,16 @@ def _begin(args: argparse.Namespace, sources: list[str], effort: Effort) -> Any:
     """Begin the file, or open the one that is there if it was made the same way."""
     from dataclasses import asdict
 
-    from diffnag.datasets.meta_dataset import append, cut_to_whole_lines, read
+    from diffnag.datasets.meta_dataset import append, is_begun, read
 
     about = {
         "space": args.space, "images": sources, "held_out": args.held_out, "crossed": args.crossed, "seed": args.seed,
         "effort": asdict(effort),
     }  # fmt: skip
-    if args.out.is_file() and args.out.stat().st_size:
-        cut_to_whole_lines(args.out)
+    if is_begun(args.out):
         made = {key: value for key, value in read(args.out).about.items() if key != "command"}
         if made != about:
-            other = ", ".join(key for key in about if made.get(key) != about[key])
+            other = ", ".join(key for key in {**about, **made} if made.get(key) != about.get(key))
             raise UserError(f"{args.out} was made with another {other}: give the same, or another --out")
     else:
         command = shlex.join(["python", "-m", "diffnag.build_meta_dataset", *sys.argv[1:]])
@@ -124,13 +128,20 @@ def _jobs(args: argparse.Namespace, space: SearchSpace) -> Iterator[Job]:
 
 
 def _distinct(space: SearchSpace, rng: Any) -> Iterator[Arch]:
-    """Random architectures that compute different things."""
+    """Random architectures that compute different things; raises `UserError` when the space has no more of them."""
     seen: set[str] = set()
+    repeats, all_there_are = 0, None
     while True:
         arch = space.random(rng)
         if (key := space.canonical(arch)) not in seen:
             seen.add(key)
+            repeats = 0
             yield arch
+        elif (repeats := repeats + 1) >= PATIENCE:
+            repeats = 0
+            all_there_are = all_there_are or len({space.canonical(arch) for arch in space.enumerate() or ()})
+            if len(seen) >= all_there_are:  # a space that cannot be enumerated is taken as drawn out, too
+                raise UserError(f"space {space.name!r} has {len(seen):,} architectures that compute different things; --archs-per-task asks for more")
 
 
 def _trained(

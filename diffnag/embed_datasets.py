@@ -39,7 +39,9 @@ def main() -> None:
 
     from diffnag.datasets.tasks import descriptors_of, features_of_images
     from diffnag.io.checkpoint import checksum, save_checkpoint
+    from diffnag.io.files import check_writable
 
+    check_writable(options.out)
     tasks, sources = {}, {}
     for name, (file, images_a_class, side) in SOURCES.items():
         x, y, all_classes = _training_images(options.images / file, classes=options.classes)
@@ -62,9 +64,9 @@ def _training_images(path: Path, *, classes: int) -> tuple[np.ndarray, np.ndarra
     """Training images and labels of at most `classes` classes of a `.npz` file, and how many classes there are."""
     import numpy as np
 
-    from diffnag.io.files import read_arrays
+    from diffnag.datasets.labelled import read_labelled
 
-    x, y = read_arrays(path, "x_train", "y_train")
+    ((x, y),) = read_labelled(path, "train")
     labels = np.unique(y)
     kept = np.isin(y, labels[:: -(-len(labels) // classes)])
     return x[kept], y[kept], len(labels)

@@ -58,19 +58,14 @@ def main() -> None:
 def read_images(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """`x_train, y_train, x_test, y_test` of a `.npz` file without the held-out classes; labels count from 0 without gaps."""
     from diffnag.datasets.drawn_tasks import held_out_labels
-    from diffnag.datasets.encoder import SIDE, check_images
-    from diffnag.io.files import read_arrays
+    from diffnag.datasets.encoder import SIDE
+    from diffnag.datasets.labelled import read_labelled
 
     if not path.is_file():
         raise UserError(f"there is no file {path}; --images names a folder that holds {FILE}")
-    x, y, x_test, y_test = read_arrays(path, "x_train", "y_train", "x_test", "y_test")
-    for images, labels in ((x, y), (x_test, y_test)):
-        check_images(images)
-        if images.shape[1:3] != (SIDE, SIDE):
-            raise UserError(f"{path} has images of {images.shape[1]} x {images.shape[2]} pixels; accepted is {SIDE} x {SIDE}")
-        if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
-            raise UserError(f"{path} has {len(images)} images and {labels.dtype} labels of shape {labels.shape}; "
-                            "accepted is one whole number an image")
+    (x, y), (x_test, y_test) = read_labelled(path, "train", "test")
+    if x.shape[1:3] != (SIDE, SIDE):
+        raise UserError(f"{path} has images of {x.shape[1]} x {x.shape[2]} pixels; accepted is {SIDE} x {SIDE}")
     classes = np.unique(y[~held_out_labels(y)])
     seen, seen_test = np.isin(y, classes), np.isin(y_test, classes)
     if len(classes) < 2 or not seen_test.any():

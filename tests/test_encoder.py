@@ -291,6 +291,6 @@ def test_mistakes_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     write_images(tmp_path, classes=1)
     assert "has 1 classes outside label % 5 == 4; at least 2 are needed" in said(tmp_path)
     np.savez(file, x_train=images(4, 16, 16), y_train=np.arange(3), x_test=images(2, 16, 16), y_test=np.arange(2))
-    assert "has 4 images and int64 labels of shape (3,)" in said(tmp_path)
+    assert "has 4 images in x_train and int64 labels of shape (3,) in y_train" in said(tmp_path)
     write_images(tmp_path)
     assert "cannot write" in said(tmp_path, out=tmp_path)

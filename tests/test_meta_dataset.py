@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -14,9 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from diffnag import build_meta_dataset
+from diffnag.command.running import run_command
 from diffnag.datasets import drawn_tasks
 from diffnag.datasets.drawn_tasks import Change, TaskSpec, allowed_classes, changed, draw_task, halved, task_images
-from diffnag.datasets.meta_dataset import CROSSED, TRAINING, Effort, Measurement, append, cut_to_whole_lines, read, read_together
+from diffnag.datasets.meta_dataset import CROSSED, TRAINING, Effort, Measurement, append, is_begun, read, read_together
 from diffnag.errors import DataNotFound, UserError
 from diffnag.networks.short_training import measure
 from diffnag.spaces.loading import load_space
@@ -122,6 +125,31 @@ class TestTasks:
             drawn_tasks.images_of("svhn")
 
 
+ODD = {
+    "objects": ({"x_train": np.array([{}], dtype=object)}, "is no .npz file with x_train"),
+    "one dimension": ({"x_train": np.zeros(8, np.uint8)}, r"x_train of .* has the type uint8 and the shape \(8,\); accepted is"),
+    "no images": ({"x_train": np.zeros((0, 16, 16), np.uint8), "y_train": np.zeros(0, int)}, "has 0 images in x_train"),
+    "floats": ({"x_train": np.zeros((8, 16, 16))}, "has the type float64"),
+    "fewer labels": ({"y_train": np.zeros(7, int)}, r"has 8 images in x_train and int64 labels of shape \(7,\) in y_train"),
+    "float labels": ({"y_test": np.zeros(8)}, "float64 labels"),
+    "words": ({"y_test": np.full(8, "cat")}, "<U3 labels"),
+    "channels": ({"x_test": np.zeros((8, 16, 16, 3), np.uint8)}, r"images of shape \(16, 16\) in x_train and of \(16, 16, 3\) in x_test"),
+    "oblong": (dict.fromkeys(("x_train", "x_test"), np.zeros((8, 16, 32), np.uint8)), "images of 16 x 32 pixels; accepted are squares"),
+    "side": (dict.fromkeys(("x_train", "x_test"), np.zeros((8, 17, 17), np.uint8)), "images of 17 x 17 pixels"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_arrays_are_refused(odd: str, images: Path) -> None:
+    arrays, told = ODD[odd]
+    x, y = np.zeros((8, 16, 16), np.uint8), np.arange(8)
+    usual = {"x_train": x, "y_train": y, "x_test": x, "y_test": y}
+    np.savez(images / "images" / "odd.npz", **{**usual, **arrays})  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=told) as caught:
+        drawn_tasks.images_of("odd")
+    assert "\n" not in str(caught.value)
+
+
 class TestMeasurements:
     def test_a_trained_cell_beats_chance_and_repeats(self, images: Path) -> None:
         text = "|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|nor_conv_1x1~2|"
@@ -146,10 +174,42 @@ class TestMeasurements:
         for _ in range(2):
             data = read(path)
             assert data.about == {"space": "nasbench201"} and data.tasks == {0: _spec()} and data.measurements == tuple(rows)
-            cut_to_whole_lines(path)
+            assert is_begun(path)
         assert path.read_bytes().endswith(b"\n")
 
-    @pytest.mark.parametrize("text", ["", "{}\n", '{"format": "other"}\n', "not json\n", '{"format": "diffnag-meta-dataset-1"}\n[1, 2]\n'])
+    @pytest.mark.parametrize("text", ["my notes\nwithout a last newline", '{"format": "other"}\n[1]', "[" * 100_000, '["format"]\n', "x" * 200_000])
+    def test_other_files_are_left_as_they_are(self, tmp_path: Path, text: str) -> None:
+        path = tmp_path / "notes.log"
+        path.write_text(text)
+        with pytest.raises(UserError, match=r"notes.log is no meta-dataset .*; accepted is one, or a new file"):
+            is_begun(path)
+        assert path.read_text() == text
+
+    def test_new_empty_and_cut_files_are_begun(self, tmp_path: Path) -> None:
+        path = tmp_path / "m.jsonl"
+        for text in (None, "", '{"format": "diffnag-meta-dataset-1", "spa'):
+            if text is not None:
+                path.write_text(text)
+            assert not is_begun(path)
+            append(path, [{"space": "nasbench201"}])
+            assert read(path).about == {"space": "nasbench201"}
+
+    def test_a_full_disk_leaves_whole_lines(self, tmp_path: Path) -> None:
+        path = tmp_path / "m.jsonl"
+        append(path, [{"space": "nasbench201"}])
+        whole = path.read_bytes()
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 10, before[1]))
+        try:
+            with pytest.raises(UserError, match=f"cannot write {path}: File too large"):
+                append(path, [Measurement(0, "a", 0, 50.5, 1.25, 8, 1.5, 100)])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert path.read_bytes() == whole
+
+    @pytest.mark.parametrize(
+        "text", ["", "{}\n", '{"format": "other"}\n', "not json\n", '{"format": "diffnag-meta-dataset-1"}\n[1, 2]\n', "[" * 100_000 + "\n"]
+    )
     def test_other_files_are_refused(self, tmp_path: Path, text: str) -> None:
         (tmp_path / "m.jsonl").write_text(text)
         with pytest.raises(UserError, match="is no meta-dataset"):
@@ -213,6 +273,35 @@ class TestCommand:
         other = self._run("--seed", "1", *self.ARGS, out=out)
         assert other.returncode == 2 and "was made with another seed" in other.stderr
         assert json.loads(out.read_text().splitlines()[0])["images"] == ["toys"]
+
+    def _told(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *args: str, out: Path) -> str:
+        """The error of the command, run in this process."""
+        monkeypatch.setattr("sys.argv", ["build_meta_dataset", *args, "--out", str(out)])
+        with pytest.raises(SystemExit) as exit_:
+            run_command(build_meta_dataset.main)
+        assert exit_.value.code == 2
+        return capsys.readouterr().err
+
+    def test_a_file_of_the_user_stays(
+        self, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out = tmp_path / "notes.log"
+        out.write_text("first line\nlast line")
+        assert "notes.log is no meta-dataset" in self._told(monkeypatch, capsys, *self.ARGS, out=out)
+        assert out.read_text() == "first line\nlast line"
+
+    def test_no_source(self, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        assert "--images names no source" in self._told(monkeypatch, capsys, "--images", " , ", *self.ARGS[2:], out=tmp_path / "m.jsonl")
+
+    def test_more_architectures_than_there_are(
+        self, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Known of the space: 5 ** 6 cells; here architectures count as equal if they have equal numbers of skips."""
+        monkeypatch.setattr(type(SPACE), "canonical", lambda self, arch: str(self.to_str(arch).count("skip_connect")))
+        monkeypatch.setattr(build_meta_dataset, "PATIENCE", 50)
+        told = self._told(monkeypatch, capsys, *self.ARGS[:4], "--archs-per-task", "8", *self.ARGS[6:], out=tmp_path / "m.jsonl")
+        assert "space 'nasbench201' has 7 architectures that compute different things; --archs-per-task asks for more" in told
+        assert not (tmp_path / "m.jsonl").exists()
 
     def test_mistakes(self, images: Path, tmp_path: Path) -> None:
         unknown = self._run("--images", "svhn", *self.ARGS[2:], out=tmp_path / "m.jsonl")

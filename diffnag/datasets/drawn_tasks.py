@@ -10,9 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from diffnag.datasets.images.digits import read_digits
+from diffnag.datasets.labelled import read_labelled
 from diffnag.datasets.letters import letter_images
 from diffnag.errors import DataNotFound, UserError, unknown
-from diffnag.io.files import data_folder, read_arrays
+from diffnag.io.files import data_folder
 
 SIDE = 16
 DIGITS, LETTERS = "digits", "letters"
@@ -185,14 +186,14 @@ def images_of(source: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    x_train, y_train, x_test, y_test = read_arrays(path, "x_train", "y_train", "x_test", "y_test")
-    x, y = np.concatenate([x_train, x_test]), np.concatenate([y_train, y_test]).astype(np.int64)
-    side = x.shape[1]
-    margin = (-side) % SIDE // 2  # 28 pixels become 32 with a margin
+    parts = read_labelled(path, "train", "test")
+    x, y = (np.concatenate(both) for both in zip(*parts, strict=True))
+    height, width = x.shape[1:3]
+    margin = (-height) % SIDE // 2  # 28 pixels become 32 with a margin
     if margin:
         x = np.pad(x, ((0, 0), (margin, margin), (margin, margin), *[(0, 0)] * (x.ndim - 3)))
-    while x.shape[1] > SIDE:
+    while x.shape[1] > SIDE and x.shape[1] % 2 == x.shape[2] % 2 == 0:
         x = halved(x)
-    if x.shape[1:3] != (SIDE, SIDE) or x.dtype != np.uint8:
-        raise UserError(f"{path} has {x.dtype} images of {side} pixels; accepted are uint8 of 16, 28, 32 or 64 pixels a side")
-    return x, y
+    if x.shape[1:3] != (SIDE, SIDE):
+        raise UserError(f"{path} has images of {height} x {width} pixels; accepted are squares of 16, 28, 32 or 64 pixels a side")
+    return x, y.astype(np.int64)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from diffnag.datasets.labelled import check_images
 from diffnag.errors import UserError, unknown
 from diffnag.io.checkpoint import load_checkpoint
 from diffnag.io.files import PRETRAINED
@@ -99,14 +100,6 @@ def encode_images(images: np.ndarray, *, encoder: str = "diffnag") -> Tensor:
         return _shipped().encode(images)
     with torch.no_grad():
         return _in_chunks(_resnet18(), images, side=_RESNET_SIDE)
-
-
-def check_images(images: np.ndarray) -> None:
-    """Raise `UserError` unless `images` are uint8 `(b, h, w)` or `(b, h, w, 3)` with sides of at least 4 pixels."""
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (3,)):
-        raise UserError(f"images are {images.dtype} {images.shape}; accepted is uint8 of shape (b, h, w) or (b, h, w, 3)")
-    if min(images.shape[1:3]) < 4:
-        raise UserError(f"images are {images.shape[1]} x {images.shape[2]} pixels; accepted are sides of at least 4")
 
 
 def to_pixels(images: np.ndarray, *, side: int = SIDE) -> Tensor:

@@ -9,16 +9,17 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from diffnag.datasets.drawn_tasks import Change, TaskSpec
 from diffnag.errors import UserError
 from diffnag.io.files import PRETRAINED, make_folder
 
-if TYPE_CHECKING:
-    pass
-
 FORMAT = "diffnag-meta-dataset-1"
+BEGIN = f'{{"format": "{FORMAT}"'.encode()
+"""How the file begins."""
+LONGEST_HEAD = 100_000
+"""Bytes of the first line of a file that are looked at."""
 TRAINING, CROSSED = (
     tuple(PRETRAINED / "nasbench201" / name for name in names)
     for names in (("meta-dataset.jsonl", "meta-dataset-letters.jsonl"), ("crossed-tasks.jsonl", "crossed-digits.jsonl", "crossed-letters.jsonl"))
@@ -70,7 +71,7 @@ def read(path: str | Path) -> MetaDataset:
         measurements = tuple(Measurement(*row) for row in rest if isinstance(row, list))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is no meta-dataset of python -m diffnag.build_meta_dataset: {error}") from error
     return MetaDataset(head, tasks, measurements)
 
@@ -96,18 +97,46 @@ def append(path: Path, rows: Iterable[TaskSpec | Measurement | Mapping[str, Any]
             lines.append(json.dumps(list(asdict(row).values()), separators=(",", ":"), allow_nan=False))
         else:
             lines.append(json.dumps({"format": FORMAT, **row}))
-    make_folder(path.parent)
-    with path.open("ab") as file:
-        file.write("".join(f"{line}\n" for line in lines).encode())
-        file.flush()
+    data = memoryview("".join(f"{line}\n" for line in lines).encode())
+    try:
+        make_folder(path.parent)
+        with path.open("ab", buffering=0) as file:
+            whole = file.tell()
+            try:
+                while data:
+                    data = data[file.write(data) :]
+            except OSError:
+                file.truncate(whole)
+                raise
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
-def cut_to_whole_lines(path: Path) -> None:
-    """Drop what a kill left of a last line."""
+def is_begun(path: Path) -> bool:
+    """Whether `path` is a meta-dataset to go on with; a last line that a kill cut short is removed from it.
+
+    Raises `UserError` for a file of any other kind, and leaves it as it is.
+    """
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        head = file.readline(LONGEST_HEAD)
+    if not head:
+        return False
+    if head.startswith(BEGIN) and not head.endswith(b"\n"):
+        path.write_bytes(b"")  # a kill cut the head short
+        return False
+    try:
+        ours = json.loads(head)["format"] == FORMAT
+    except (ValueError, KeyError, TypeError, RecursionError):
+        ours = False
+    if not ours:
+        raise UserError(f"{path} is no meta-dataset of python -m diffnag.build_meta_dataset; accepted is one, or a new file")
     data = path.read_bytes()
-    if data and not data.endswith(b"\n"):
+    if not data.endswith(b"\n"):
         with path.open("r+b") as file:
             file.truncate(data.rfind(b"\n") + 1)
+    return True
 
 
 def _spec(row: Mapping[str, Any]) -> TaskSpec:
