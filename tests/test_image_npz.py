@@ -48,6 +48,25 @@ def test_float_pixels_of_both_ranges(tmp_path: Path, dtype: type) -> None:
     noted(full, "Pixels from 0 to 255 were taken as 0..255")
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_each_split_is_scaled_by_its_own_range(tmp_path: Path, dtype: type) -> None:
+    x, y = pixels(50, 8, 8), Y[:10]
+    plain = load_images(npz(tmp_path / "x.npz", x_train=x[:40], y_train=Y, x_test=x[40:], y_test=y))
+    mixed = load_images(npz(tmp_path / "x.npz", x_train=x[:40], y_train=Y, x_test=(x[40:] / 255).astype(dtype), y_test=y))
+    assert mixed.sha256 == plain.sha256 and mixed.test.x.max() > 200
+    noted(mixed, "Pixels from 0 to 1 in x_test were taken as 0..1 and scaled to 0..255.")
+    turned = load_images(npz(tmp_path / "x.npz", x_train=(x[:40] / 255).astype(dtype), y_train=Y, x_test=x[40:], y_test=y))
+    assert turned.sha256 == plain.sha256
+    bits = load_images(npz(tmp_path / "x.npz", x_train=x[:40], y_train=Y, x_test=x[40:] > 127, y_test=y))
+    assert np.unique(bits.test.x).tolist() == [0, 255]
+
+
+def test_a_dark_split_of_the_same_type_stays_dark(tmp_path: Path) -> None:
+    x = pixels(40, 8, 8)
+    data = load_images(npz(tmp_path / "x.npz", x_train=x, y_train=Y, x_test=x[:10] > 127, y_test=Y[:10], x_val=x[:8] // 200, y_val=Y[:8]))
+    assert data.val.x.max() == 1 and data.test.x.max() == 255
+
+
 def test_whole_number_pixels_other_than_uint8(tmp_path: Path) -> None:
     x = pixels(40, 8, 8)
     plain = load_images(npz(tmp_path / "x.npz", x_train=x, y_train=Y))
@@ -103,6 +122,8 @@ X = pixels(40, 8, 8)
         ({"x_train": X / 127.5 - 1, "y_train": Y}, ["pixels from -1 to 1", "0..1 or 0..255"]),
         ({"x_train": X / 150, "y_train": Y}, ["pixels from 0 to 1.7", "0..1 or 0..255"]),
         ({"x_train": X.astype(np.uint16) * 257, "y_train": Y}, ["pixels from 0 to 65535"]),
+        ({"x_train": X, "y_train": Y, "x_test": X / 150, "y_test": Y}, ["pixels from 0 to 1.7", "0..1 or 0..255"]),
+        ({"x_train": X * 1.0, "y_train": Y, "x_test": X / 255, "y_test": Y}, ["floats up to 255, but only up to 1 in x_test"]),
         ({"x_train": X, "y_train": Y + 0.5}, ["y_train", "holds 0.5", "whole numbers or strings"]),
         ({"x_train": X, "y_train": np.where(Y > 2, np.nan, Y)}, ["y_train", "holds nan"]),
         ({"x_train": X, "y_train": np.eye(4)[Y]}, ["y_train", "shape (40, 4)", "one label an image"]),

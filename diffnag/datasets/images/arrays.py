@@ -59,11 +59,14 @@ def from_arrays(
     *,
     names: Sequence[str],
     size: int | None,
-    scale: float,
+    scales: Mapping[str, float],
     notes: list[str],
     path: Path | None = None,
 ) -> Pool:
-    """Images `(n, h, w, 1 or 3)` and labels by the split they came with, those of "train" naming the classes."""
+    """Images `(n, h, w, 1 or 3)` and labels of each split they came with. Those of "train" name the classes.
+
+    `scales` are factors that bring the pixels of each split to 0..255.
+    """
     own = y["train"]
     labels = np.unique(own)
     if 2 * len(labels) > len(own) and len(own) > 2:
@@ -83,9 +86,9 @@ def from_arrays(
     side = choose_size([min(pair) for pair in sides], size)
     fitted = np.empty((len(sides), side, side, 3), np.uint8)
     done = 0
-    for part in x.values():
+    for split, part in x.items():
         chunks = [slice(k, min(k + _CHUNK, len(part))) for k in range(0, len(part), _CHUNK)]
-        small = in_threads(partial(fit_part, part, size=side, scale=scale), chunks)
+        small = in_threads(partial(fit_part, part, size=side, scale=scales[split]), chunks)
         for chunk, images in zip(chunks, small, strict=True):
             fitted[done + chunk.start : done + chunk.stop] = images
         done += len(part)

@@ -17,4 +17,4 @@ def read_digits(size: int | None) -> Pool:
     names = [f"digit {i}" for i in range(len(x))]
     notes = [f"{len(x):,} digits of scikit-learn; their pixels of 0..16 were scaled to 0..255."]
     y = digits.target.astype(np.int64)
-    return from_arrays({"train": x[..., None]}, {"train": y}, names=names, size=size, scale=1, notes=notes)
+    return from_arrays({"train": x[..., None]}, {"train": y}, names=names, size=size, scales={"train": 1.0}, notes=notes)

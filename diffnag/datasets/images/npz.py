@@ -24,9 +24,9 @@ def read_npz(path: Path, size: int | None) -> Pool:
             y[split] = as_labels(f"y_{split} of {path}", arrays[f"y_{split}"])
             if len(x[split]) != len(y[split]):
                 raise UserError(f"{path} has {len(x[split])} images in x_{split} and {len(y[split])} labels in y_{split}")
-    scale, scaled = _pixel_scale(path, x)
+    scales, scaled = _pixel_scales(path, x)
     names = [f"x_{split}[{i}]" for split, part in x.items() for i in range(len(part))]
-    return from_arrays(x, y, names=names, size=size, scale=scale, notes=notes + scaled, path=path)
+    return from_arrays(x, y, names=names, size=size, scales=scales, notes=notes + scaled, path=path)
 
 
 def _npz_arrays(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -56,16 +56,39 @@ def _npz_arrays(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     return arrays, [f"Arrays of other names were not used: {some(others)}."] if others else []
 
 
-def _pixel_scale(path: Path, x: Mapping[str, np.ndarray]) -> tuple[float, list[str]]:
-    """The factor that brings the pixels of all splits to 0..255, and a note where they are not plainly that already."""
-    low, high = min(float(part.min()) for part in x.values()), max(float(part.max()) for part in x.values())
-    floats = any(part.dtype.kind == "f" for part in x.values())
-    slack = 1e-3 if floats else 0.0
-    unit = high <= 1 + slack
-    if low < -slack or high > 255 + slack or (floats and not unit and high < 2):  # up to 1.7 is neither of the two ranges
-        raise UserError(f"{path} has pixels from {low:g} to {high:g}; accepted are 0..1 or 0..255")
-    if unit:
-        return 255.0, [f"Pixels from {low:g} to {high:g} were taken as 0..1 and scaled to 0..255."]
-    if all(part.dtype == np.uint8 for part in x.values()):
-        return 1.0, []
-    return 1.0, [f"Pixels from {low:g} to {high:g} were taken as 0..255 and rounded."]
+def _pixel_scales(path: Path, x: Mapping[str, np.ndarray]) -> tuple[dict[str, float], list[str]]:
+    """The factor that brings each split to 0..255, and a note on splits that are not plainly in that range.
+
+    Splits of one kind of numbers, whole or not, share a range: an array that is dark by chance is no array in 0..1. Truth
+    values are in 0..1. Raises `UserError` for other ranges, and if floats are in 0..1 in one split and not in another.
+    """
+    ranges = {split: (float(part.min()), float(part.max())) for split, part in x.items()}
+    unit: dict[str, bool] = {}
+    for kinds, slack in (("b", 0.0), ("iu", 0.0), ("f", 1e-3)):
+        alike = {split: ranges[split] for split, part in x.items() if part.dtype.kind in kinds}
+        if not alike:
+            continue
+        low, high = min(low for low, _ in alike.values()), max(high for _, high in alike.values())
+        in_unit = high <= 1 + slack
+        neither = kinds == "f" and not in_unit and high < 2
+        if low < -slack or high > 255 + slack or neither:
+            raise UserError(f"{path} has pixels from {low:g} to {high:g}; accepted are 0..1 or 0..255")
+        if kinds == "f" and not in_unit and (mixed := [split for split, (_, high) in alike.items() if high <= 1 + slack]):
+            told = f"{path} has floats up to {high:g}, but only up to 1 in x_{mixed[0]}"
+            raise UserError(f"{told}; accepted is one range, 0..1 or 0..255, in all splits")
+        unit |= dict.fromkeys(alike, in_unit)
+    return {split: 255.0 if unit[split] else 1.0 for split in x}, _range_notes(x, ranges, unit)
+
+
+def _range_notes(x: Mapping[str, np.ndarray], ranges: Mapping[str, tuple[float, float]], unit: Mapping[str, bool]) -> list[str]:
+    """A sentence for each range that was converted; it names the splits if there are several ranges."""
+    notes = []
+    plain = [split for split in x if not unit[split] and x[split].dtype == np.uint8]
+    floats = [split for split in x if not unit[split] and split not in plain]
+    units = [split for split in x if unit[split]]
+    for splits, what in ((units, "taken as 0..1 and scaled to 0..255"), (floats, "taken as 0..255 and rounded")):
+        if splits:
+            low, high = min(ranges[split][0] for split in splits), max(ranges[split][1] for split in splits)
+            where = "" if len(splits) == len(x) else f" in {' and '.join(f'x_{split}' for split in splits)}"
+            notes.append(f"Pixels from {low:g} to {high:g}{where} were {what}.")
+    return notes
