@@ -8,23 +8,26 @@ from pathlib import Path
 from diffnag import plugins
 from diffnag.command.running import run_command
 from diffnag.errors import DataNotFound, UserError
-from diffnag.io.tables import BenchmarkTable, imported_file, load_table, locate
+from diffnag.io.tables import BenchmarkTable, imported_file, load_table, locate, read_benchmark
 from diffnag.protocols import ReadsTables
-from diffnag.spaces.loading import load_space
 
 
 def import_table(space: str, source: str | Path, *, trust_pickle: bool = False) -> BenchmarkTable:
     """Read a benchmark's own file and keep it, compact, in the user cache, where the table oracle finds it."""
+    from diffnag.spaces.loading import load_space
+
     reader = load_space(space)
     if not isinstance(reader, ReadsTables):
         raise DataNotFound(f"space {reader.name!r} has no benchmark table to import")
-    table = reader.read_table(Path(source), trust_pickle=trust_pickle)
+    table = read_benchmark(reader, Path(source), trust_pickle=trust_pickle)
     table.save(imported_file(reader.name))
     return table
 
 
 def describe(space: str) -> str:
     """One line: where the table of `space` is, its version and checksum, or why there is none."""
+    from diffnag.spaces.loading import load_space
+
     reader = load_space(space)
     try:
         table = load_table(reader)
@@ -35,7 +38,8 @@ def describe(space: str) -> str:
 
 
 def _summary(table: BenchmarkTable) -> str:
-    return f"{len(table.archs):,} architectures, version {table.version}, sha256 {table.sha256}"
+    part = "" if table.complete else " (a part of the space)"
+    return f"{len(table.archs):,} architectures{part}, version {table.version}, sha256 {table.sha256}"
 
 
 def _parser() -> argparse.ArgumentParser:

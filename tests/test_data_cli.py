@@ -177,7 +177,8 @@ class TestCSV:
         assert run(monkeypatch, "import", "nasbench201", "--from", path) == 0
         checksum = hashlib.sha256(path.read_bytes()).hexdigest()
         printed = capsys.readouterr().out
-        assert f"5 architectures, version unknown, sha256 {checksum}" in printed and str(imported_file("nasbench201")) in printed
+        assert f"5 architectures (a part of the space), version unknown, sha256 {checksum}" in printed
+        assert str(imported_file("nasbench201")) in printed
         oracle = TableOracle()
         oracle.setup(space=SPACE)
         assert oracle.query(ARCHS[0], dataset="cifar100", split="test", epochs=12) == 50
@@ -197,7 +198,8 @@ class TestCSV:
             (csv_text(archs=["|conv~0|"]), "no NAS-Bench-201 string"),
             (csv_text(value="good"), "no readable NAS-Bench-201 table"),
             (csv_text(value=""), "no readable NAS-Bench-201 table"),
-            (csv_text(value="nan"), "not within 0 and 100"),
+            (csv_text(value="nan"), "lacks accuracies of some architectures"),
+            (csv_text(value="0.5"), "accuracies of at most 0.5 % in cifar10/val/200, which look like fractions; expected is 0 to 100 %"),
             (csv_text(value="123"), "not within 0 and 100"),
             (csv_text()[:-20], "no readable NAS-Bench-201 table"),
             ("\x1f\x8btorn", "no readable NAS-Bench-201 table"),
@@ -238,7 +240,7 @@ class TestCommandLine:
         capsys.readouterr()
         assert run(monkeypatch, "list") == 0
         checksum = hashlib.sha256(path.read_bytes()).hexdigest()
-        line = f"nasbench201: {imported_file('nasbench201')}, 5 architectures, version v1_0, sha256 {checksum}"
+        line = f"nasbench201: {imported_file('nasbench201')}, 5 architectures (a part of the space), version v1_0, sha256 {checksum}"
         assert line in capsys.readouterr().out.splitlines()
 
     def test_bad_names(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffnag.datasets.images import ImageDataset, load_images
+from diffnag.datasets.images import ImageDataset, fit_images, load_images
+from diffnag.errors import UserError
 from tests.image_sources import folder, noted, npz, pixels, refused, sizes, splits
 
 
@@ -259,3 +260,19 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     (tmp_path / "train" / "steam").mkdir()
     (tmp_path / "train" / "000.png").rename(tmp_path / "train" / "steam" / "0.png")
     assert load_images(tmp_path).classes == ("bus", "car", "train")
+
+
+def test_a_pipe_among_the_images_is_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = folder(tmp_path / "pets", cat=6, dog=6)
+    os.mkfifo(root / "cat" / "pipe.png")
+    opened = Image.open
+
+    def refuse(path: Path, **options: object) -> Image.Image:
+        assert Path(path).is_file(), "reading a pipe never ends"
+        return opened(path, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Image, "open", refuse)
+    data = load_images(root)
+    noted(data, "1 of 13 images could not be read, skipped: cat/pipe.png (not a regular file)")
+    with pytest.raises(UserError, match=r"cannot read .*pipe.png: not a regular file"):
+        fit_images([root / "cat" / "pipe.png"], size=8)

@@ -346,10 +346,11 @@ class TestTable:
         np.testing.assert_allclose(table.values["cifar10/test/108"], [82, np.nan])
         np.testing.assert_allclose(table.values["cifar10/test/4"], [np.nan, 25])
         np.testing.assert_allclose(table.seconds["cifar10/4"], [np.nan, 30])
-        for damaged in (path.read_bytes()[:-9], b"x" * 64, b""):
+        for damaged in (path.read_bytes()[:-9], b"x" * 64, b"", framed(b"[" * 100_000), framed(b'["a", 108, 7, "input,output", ""]')):
             path.write_bytes(damaged)
-            with pytest.raises(UserError, match="is no readable NAS-Bench-101 table|has no cell"):
+            with pytest.raises(UserError, match="is no readable NAS-Bench-101 table|has no cell") as caught:
                 read(path, SPACE)
+            assert "\n" not in str(caught.value)
 
     def test_damaged_files_are_refused(self, tmp_path: Path) -> None:
         path = tmp_path / FILE
@@ -382,5 +383,8 @@ def record(key: str, epochs: int, adjacency: str, operations: str, accuracies: t
 
     runs = evaluation(0, 0.1, 0.1) + evaluation(epochs / 2, 0.2, 0.2) + evaluation(epochs, *accuracies)
     metrics = base64.b64encode(runs + field(2, 0, b"\xac\x02") + field(3, 1, struct.pack("<d", 99.0))).decode()
-    data = json.dumps([key, epochs, adjacency, operations, metrics]).encode()
+    return framed(json.dumps([key, epochs, adjacency, operations, metrics]).encode())
+
+
+def framed(data: bytes) -> bytes:
     return struct.pack("<Q", len(data)) + bytes(4) + data + bytes(4)

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from diffnag.errors import DataNotFound, UserError
-from diffnag.io.tables import BenchmarkTable, imported_file, load_table, locate
+from diffnag.io.tables import BenchmarkTable, check_accuracies, imported_file, load_table, locate, read_benchmark
 from diffnag.oracles.table import TableOracle
+from diffnag.search_loop.oracle import find_oracle
 from diffnag.search_spaces.nasbench201.space import NASBench201
 from diffnag.search_spaces.nasbench201.table import KEYS, SPLITS
 
@@ -23,8 +24,8 @@ ARCHS = list(SPACE.enumerate())[:4]
 
 
 def a_table(version: str = "v1_1") -> BenchmarkTable:
-    """Value k.j for key k, architecture j."""
-    values = {key: np.array(k + np.arange(len(ARCHS)) / 10, dtype=np.float32) for k, key in enumerate(KEYS)}
+    """Value 10 + k.j for key k, architecture j."""
+    values = {key: np.array(10 + k + np.arange(len(ARCHS)) / 10, dtype=np.float32) for k, key in enumerate(KEYS)}
     return BenchmarkTable(
         space="nasbench201", archs=tuple(map(SPACE.to_str, ARCHS)), values=values,
         seconds={"cifar10/12": np.array([1, 2, 3, 4], dtype=np.float32)}, version=version, sha256="0" * 64,
@@ -33,7 +34,7 @@ def a_table(version: str = "v1_1") -> BenchmarkTable:
 
 def write_csv(path: Path, *, shift: float = 0.0, rows: int = len(ARCHS)) -> None:
     head = ["index", "arch_str", *(key.replace("/", "_") for key in KEYS)]
-    lines = [[str(j), SPACE.to_str(ARCHS[j]), *(f"{k + j / 10 + shift}" for k in range(len(KEYS)))] for j in range(rows)]
+    lines = [[str(j), SPACE.to_str(ARCHS[j]), *(f"{10 + k + j / 10 + shift}" for k in range(len(KEYS)))] for j in range(rows)]
     text = "".join(",".join(line) + "\n" for line in [head, *lines])
     path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
 
@@ -65,6 +66,7 @@ class TestCompactFile:
         table.save(tmp_path / "t.npz")
         again = BenchmarkTable.load(tmp_path / "t.npz")
         assert (again.space, again.archs, again.version, again.sha256) == (table.space, table.archs, table.version, table.sha256)
+        assert again.complete
         for kept, was in ((again.values, table.values), (again.seconds, table.seconds)):
             assert list(kept) == list(was)
             assert all(kept[key].dtype == np.float32 and (kept[key] == was[key]).all() for key in was)
@@ -93,7 +95,7 @@ class TestCompactFile:
             BenchmarkTable.load(tmp_path / "t.npz")
 
     def test_another_format_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("diffnag.oracles.table.FORMAT", 7)
+        monkeypatch.setattr("diffnag.io.tables.FORMAT", 7)
         a_table().save(tmp_path / "t.npz")
         monkeypatch.undo()
         with pytest.raises(UserError, match="table format 7"):
@@ -133,23 +135,38 @@ class TestPlaces:
 
         monkeypatch.setattr(NASBench201, "read_table", counted)
         values = [oracle().query(ARCHS[0], dataset="cifar10", split="val") for _ in range(3)]
-        assert values == [0, 0, 0] and reads == [source]
+        assert values == [10, 10, 10] and reads == [source]
         write_csv(source, shift=0.5)
-        assert oracle().query(ARCHS[0], dataset="cifar10", split="val") == 0.5
+        assert oracle().query(ARCHS[0], dataset="cifar10", split="val") == 10.5
         os.utime(source, ns=(0, 0))
-        assert oracle().query(ARCHS[0], dataset="cifar10", split="val") == 0.5
+        assert oracle().query(ARCHS[0], dataset="cifar10", split="val") == 10.5
         assert len(reads) == 3
 
-    def test_the_cache_serves_what_it_was_filled_with(self, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_cache_serves_only_while_the_data_folder_names_its_source(
+        self, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         write_csv(data / SPACE.table_file)
-        first = load_table(SPACE)
-        monkeypatch.delenv("DIFFNAG_DATA")
-        assert load_table(SPACE).sha256 == first.sha256
+        load_table(SPACE)
+        (tmp_path / "elsewhere").mkdir()
+        for folder in (None, tmp_path / "elsewhere"):
+            monkeypatch.setenv("DIFFNAG_DATA", str(folder)) if folder else monkeypatch.delenv("DIFFNAG_DATA")
+            with pytest.raises(DataNotFound, match="the nasbench201 table is not here"):
+                load_table(SPACE)
+            assert find_oracle("auto", SPACE).kind == "surrogate"
+
+    def test_a_damaged_cached_table_is_read_anew(self, data: Path, cache: Path) -> None:
+        write_csv(data / SPACE.table_file)
+        oracle()
+        (kept,) = (cache / "tables").iterdir()
+        for content in (b"", kept.read_bytes()[:300], kept.read_bytes()[:100] + b"\0" * 50 + kept.read_bytes()[150:]):
+            kept.write_bytes(content)
+            assert oracle().query(ARCHS[1], dataset="cifar10", split="val") == pytest.approx(10.1)
+            assert BenchmarkTable.load(kept).archs == a_table().archs
 
     def test_a_cache_that_cannot_be_written_is_no_error(self, data: Path, cache: Path) -> None:
         write_csv(data / SPACE.table_file)
         cache.write_text("a file where the folder would be")
-        assert oracle().query(ARCHS[1], dataset="cifar10", split="val") == pytest.approx(0.1)
+        assert oracle().query(ARCHS[1], dataset="cifar10", split="val") == pytest.approx(10.1)
 
     def test_a_table_of_another_space(self) -> None:
         replace(a_table(), space="other").save(imported_file("nasbench201"))
@@ -169,6 +186,37 @@ class TestPlaces:
             oracle()
 
 
+class TestCompleteness:
+    def test_a_part_says_so_and_auto_does_not_prefer_it(self, data: Path) -> None:
+        write_csv(data / SPACE.table_file)
+        for _ in range(2):  # as read, and from the cache
+            assert not load_table(SPACE).complete
+        assert find_oracle("auto", SPACE).kind == "surrogate" and find_oracle("table", SPACE).kind == "table"
+
+    def test_all_of_a_space(self, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(NASBench201, "enumerate", lambda self: iter(ARCHS))
+        write_csv(data / SPACE.table_file)
+        assert load_table(SPACE).complete and find_oracle("auto", SPACE).kind == "table"
+        monkeypatch.setattr(NASBench201, "enumerate", lambda self: None)
+        assert not read_benchmark(SPACE, data / SPACE.table_file, trust_pickle=False).complete
+
+    def test_without_a_surrogate_the_sentence_names_the_table(self, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        write_csv(data / SPACE.table_file)
+        monkeypatch.setattr("diffnag.oracles.surrogate.PRETRAINED", data)
+        with pytest.raises(DataNotFound, match="has a part of the architectures only; --oracle table uses it; nor is a surrogate shipped"):
+            find_oracle("auto", SPACE)
+
+
+class TestAccuracies:
+    def test_percents_pass(self, tmp_path: Path) -> None:
+        check_accuracies(tmp_path, {"a": np.array([0, 0.5, np.nan, 100]), "b": np.array([np.nan]), "c": np.array([])})
+
+    @pytest.mark.parametrize(("column", "said"), [([0.2, 1.0], "which look like fractions"), ([-1, 50], "not within"), ([50, np.inf], "not within")])
+    def test_others_are_refused(self, column: list[float], said: str, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match=said):
+            check_accuracies(tmp_path, {"a": np.array([50.0]), "b": np.array(column)})
+
+
 class TestOracle:
     @pytest.fixture
     def oracle(self) -> TableOracle:
@@ -180,7 +228,7 @@ class TestOracle:
             dataset, split, epochs = key.split("/")
             for j, arch in enumerate(ARCHS):
                 value = oracle.query(arch, dataset=dataset, split=split, epochs=int(epochs))
-                assert value == pytest.approx(k + j / 10) and type(value) is float
+                assert value == pytest.approx(10 + k + j / 10) and type(value) is float
         for name in SPLITS:
             dataset, split = name.split("/")
             longest = oracle.query(ARCHS[0], dataset=dataset, split=split, epochs=200)

@@ -279,6 +279,7 @@ class TestReading:
             ({"times": 0}, "no architecture of the macro space"),
             ({"arch": "64-4444-basic"}, "no transnasbench101-macro string"),
             ({"name": "jigsaw|test_top1", "value": "101"}, "not within 0 and 100"),
+            ({"name": "jigsaw|test_top1", "value": "0.9"}, "at most 0.9 % in jigsaw/test/10, which look like fractions"),
             ({"name": "jigsaw|test_top1", "value": "x"}, "no readable TransNAS-Bench-101 table"),
         ],
     )

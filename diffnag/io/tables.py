@@ -1,28 +1,27 @@
-"""Tables of measured benchmark results: the compact file, where it lies, and how it is found."""
+"""Tables of measured benchmark results: checks for their readers, the compact file, and where it is found."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from diffnag.errors import DataNotFound, UserError
+from diffnag.errors import DataNotFound, UserError, in_a_line
 from diffnag.io.files import cache_folder, data_folder, written_whole
 from diffnag.protocols import ReadsTables
 
 if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
-FORMAT = 1
-"""Of the compact file, and of what the readers put into it; a new number makes the cache be filled anew."""
+FORMAT = 2
+"""Version of the compact file and of what the readers put into it; with a new number the cache is filled anew."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +32,20 @@ class BenchmarkTable:
     archs: tuple[str, ...]
     """The space's strings, in the order of the benchmark."""
     values: Mapping[str, np.ndarray]
-    """`dataset/split/epochs`, such as `cifar10/val/200` -> float32 `(m,)`, NaN where there is none; accuracies in % or what the space
-    `measures` there."""
+    """`dataset/split/epochs`, such as `cifar10/val/200` -> float32 `(m,)`, NaN for a missing value; accuracies in % or what
+    the space `measures` there."""
     seconds: Mapping[str, np.ndarray]
-    """`dataset/epochs` -> training time in seconds, float32 `(m,)`, where the benchmark tells it."""
+    """`dataset/epochs` -> training time in seconds, float32 `(m,)`, if the benchmark has it."""
     version: str
-    """The benchmark's own, `v1_0` or `v1_1`; `unknown` where the file does not tell."""
+    """The benchmark's own version, such as `v1_1`; `unknown` if the file does not say."""
     sha256: str
     """Checksum of the file that was read."""
+    complete: bool = True
+    """Whether every architecture of the space has a row; set by `read_benchmark`."""
 
     def save(self, path: str | Path) -> None:
         """Write the compact file, a compressed `.npz` that holds no pickle."""
-        head = {"format": FORMAT, "space": self.space, "version": self.version, "sha256": self.sha256}
+        head = {"format": FORMAT, "space": self.space, "version": self.version, "sha256": self.sha256, "complete": self.complete}
         head |= {"values": list(self.values), "seconds": list(self.seconds)}
         with written_whole(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(
@@ -56,7 +57,7 @@ class BenchmarkTable:
 
     @classmethod
     def load(cls, path: str | Path) -> BenchmarkTable:
-        """Read a compact file; raises `UserError` where it is damaged, of another kind or of another format."""
+        """Read a compact file; raises `UserError` if it is damaged, of another kind or of another format."""
         try:
             with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
                 head = json.loads(file["head"].tobytes())
@@ -68,11 +69,34 @@ class BenchmarkTable:
             if rows.dtype != np.float32 or rows.shape != (len(values) + len(seconds), len(archs)):
                 raise ValueError(f"its results have shape {rows.shape}")
             return cls(
-                space=head["space"], archs=archs, version=head["version"], sha256=head["sha256"],
+                space=head["space"], archs=archs, version=head["version"], sha256=head["sha256"], complete=head["complete"],
                 values=dict(zip(values, rows, strict=False)), seconds=dict(zip(seconds, rows[len(values) :], strict=True)),
             )
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise UserError(f"{path} is no readable table file ({error}); import the table again") from error
+        except UserError:
+            raise
+        except Exception as error:  # zipfile, zlib, numpy and json each fail in their own ways on a damaged file
+            raise UserError(f"{path} is no readable table file ({in_a_line(error)}); import the table again") from error
+
+
+def check_accuracies(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    """Raise `UserError` unless the columns that a reader found in `path` are accuracies in %; missing values (NaN) are left out.
+
+    A column without any value above 1 is taken for fractions: one architecture in a hundred classes is right by chance.
+    """
+    for name, column in columns.items():
+        there = column[~np.isnan(column)]
+        if not ((there >= 0) & (there <= 100)).all():
+            raise UserError(f"{path} has accuracies that are not within 0 and 100 %, in {name}")
+        if there.size and there.max() <= 1:
+            raise UserError(f"{path} has accuracies of at most {there.max():g} % in {name}, which look like fractions; expected is 0 to 100 %")
+
+
+def read_benchmark(space: ReadsTables, path: Path, *, trust_pickle: bool) -> BenchmarkTable:
+    """Read a benchmark's own file by the reader of its space, and find out whether it covers the whole space."""
+    table = space.read_table(path, trust_pickle=trust_pickle)
+    every = cast("SearchSpace", space).enumerate()
+    counted = every is not None and sum(1 for _ in islice(every, len(table.archs) + 1))
+    return replace(table, complete=counted == len(table.archs))
 
 
 def imported_file(space: str) -> Path:
@@ -83,17 +107,15 @@ def imported_file(space: str) -> Path:
 def locate(space: ReadsTables, name: str) -> Path | None:
     """The file that holds the table of the space called `name`, or None.
 
-    `$DIFFNAG_DATA` comes first: the benchmark's table as such, then a compact file; then the user cache: what was
-    imported, then what the last use of a `$DIFFNAG_DATA` has left there.
+    `$DIFFNAG_DATA` comes first, with the benchmark's own file or a compact file; then the table that was imported.
     """
-    folder, kept = data_folder(), imported_file(name)
-    places = [folder / space.table_file, folder / kept.name] if folder else []
-    left = sorted(kept.parent.glob(f"{name}-*.npz"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    return next((path for path in [*places, kept, *left] if path.is_file()), None)
+    folder, imported = data_folder(), imported_file(name)
+    places = [folder / space.table_file, folder / imported.name] if folder else []
+    return next((path for path in [*places, imported] if path.is_file()), None)
 
 
 def load_table(space: SearchSpace) -> BenchmarkTable:
-    """The table of `space`; raises `DataNotFound` where there is none, `UserError` where it cannot be read."""
+    """The table of `space`; raises `DataNotFound` if there is none, `UserError` if it cannot be read."""
     if not isinstance(space, ReadsTables):
         raise DataNotFound(f"space {space.name!r} has no benchmark table")
     path = locate(space, space.name)
@@ -109,14 +131,18 @@ def load_table(space: SearchSpace) -> BenchmarkTable:
 
 
 def _through_cache(path: Path, space: ReadsTables, name: str) -> BenchmarkTable:
-    """Read the benchmark's own file at `path`, once: later calls load the compact file kept for its size and time."""
+    """Read the benchmark's own file at `path` once: later calls load a compact file that is kept for its path, size and time.
+
+    The compact file serves only as long as `$DIFFNAG_DATA` names its source. If it is damaged, the source is read again.
+    """
     status = path.stat()
     key = hashlib.sha256(f"{FORMAT} {path.resolve()} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()
     kept = imported_file(name)
     kept = kept.with_name(f"{name}-{key[:16]}.npz")
     if kept.is_file():
-        return BenchmarkTable.load(kept)
-    table = space.read_table(path, trust_pickle=False)
+        with contextlib.suppress(UserError):
+            return BenchmarkTable.load(kept)
+    table = read_benchmark(space, path, trust_pickle=False)
     with contextlib.suppress(UserError):  # a cache that cannot be written costs time at the next use, nothing else
         table.save(kept)
     return table

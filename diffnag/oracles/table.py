@@ -30,6 +30,11 @@ class TableOracle:
         self._columns = Columns("table", self.table.values)
 
     @property
+    def complete(self) -> bool:
+        """Whether the table covers the whole space; `--oracle auto` takes no other."""
+        return self.table.complete
+
+    @property
     def available(self) -> Mapping[str, tuple[str, ...]]:
         """Dataset -> its splits."""
         return self._columns.available

@@ -56,6 +56,8 @@ def find_oracle(name: str, space: SearchSpace) -> Oracle:
     oracle = make_oracle("table" if name == "auto" else name)
     try:
         oracle.setup(space=space)
+        if name == "auto" and not getattr(oracle, "complete", True):
+            raise DataNotFound(f"the {space.name} table that is here has a part of the architectures only; --oracle table uses it")
     except DataNotFound as missing:
         if name != "auto":
             raise

@@ -11,8 +11,6 @@ import base64
 import hashlib
 import json
 import struct
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -20,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from diffnag.errors import UserError
-from diffnag.io.tables import BenchmarkTable
+from diffnag.io.tables import BenchmarkTable, check_accuracies
 from diffnag.search_spaces.nasbench101 import graphs
 from diffnag.search_spaces.nasbench101.notation import OPERATIONS, text_of
 
@@ -47,12 +45,13 @@ def read(path: Path, space: NASBench101) -> BenchmarkTable:
     try:
         cells, values, seconds = (_read_records if path.suffix == ".tfrecord" else _read_npz)(path)
         archs = tuple([text_of(*graphs.normalised(labels, code)) for labels, code in cells])
-    except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, struct.error, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path} is no readable NAS-Bench-101 table ({type(error).__name__}: {error})") from error
+    except UserError:
+        raise
+    except Exception as error:  # zipfile, zlib, json and struct each fail in their own ways; JSON nested too deep is a RecursionError
+        raise UserError(f"{path} is no readable NAS-Bench-101 table ({' '.join(f'{type(error).__name__}: {error}'.split())})") from error
     if not archs or len(set(archs)) < len(archs):
         raise UserError(f"{path} has {'a cell twice' if archs else 'no cell'}")
-    if not all(((rows >= 0) & (rows <= 100) | np.isnan(rows)).all() for rows in values.values()):
-        raise UserError(f"{path} has accuracies that are not within 0 and 100 %")
+    check_accuracies(path, values)
     with path.open("rb") as file:
         checksum = hashlib.file_digest(file, "sha256").hexdigest()
     return BenchmarkTable(space=space.name, archs=archs, values=values, seconds=seconds, version=path.stem, sha256=checksum)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffnag.errors import UserError
-from diffnag.io.tables import BenchmarkTable
+from diffnag.io.tables import BenchmarkTable, check_accuracies
 
 if TYPE_CHECKING:
     from nas_201_api import ArchResults
@@ -62,8 +62,9 @@ def read(path: Path, space: NASBench201, *, trust_pickle: bool) -> BenchmarkTabl
         space.from_str(arch)
     if len(set(archs)) < len(archs) or not archs:
         raise UserError(f"{path} has {'an architecture twice' if archs else 'no architecture'}")
-    if not all(((rows >= 0) & (rows <= 100)).all() for rows in values.values()):
-        raise UserError(f"{path} has accuracies that are not within 0 and 100 %")
+    if any(np.isnan(rows).any() for rows in values.values()):
+        raise UserError(f"{path} lacks accuracies of some architectures; expected are all")
+    check_accuracies(path, values)
     with path.open("rb") as file:
         checksum = hashlib.file_digest(file, "sha256").hexdigest()
     return BenchmarkTable(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from diffnag.errors import UserError
-from diffnag.io.tables import BenchmarkTable
+from diffnag.io.tables import BenchmarkTable, check_accuracies
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -67,9 +67,7 @@ def read(path: Path, space: _Named, *, part: str, trust_pickle: bool) -> Benchma
     data = np.array(list(rows.values()), dtype=np.float32).T
     data[~np.isfinite(data)] = np.nan
     columns = dict(zip(COLUMNS, data, strict=True))
-    for key, column in columns.items():
-        if METRICS[key.split("/")[0]] == "top1" and ((column < 0) | (column > 100)).any():
-            raise UserError(f"{path} has accuracies that are not within 0 and 100 %")
+    check_accuracies(path, {key: column for key, column in columns.items() if METRICS[key.split("/")[0]] == "top1"})
     with path.open("rb") as file:
         checksum = hashlib.file_digest(file, "sha256").hexdigest()
     return BenchmarkTable(space=space.name, archs=tuple(rows), values=columns, seconds={}, version="unknown", sha256=checksum)

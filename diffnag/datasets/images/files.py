@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,22 +19,22 @@ _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 
 
 def read_sides(path: Path) -> tuple[int, int] | str:
-    """Width and height from the header, or why there are none."""
+    """Width and height from the header of an image file, or the reason why it has none."""
     from PIL import Image
 
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(_regular(path), formats=_FORMATS) as image:
             return image.size
     except Exception as error:  # a decoder fails in any way on a damaged file
         return _reason(path, error)
 
 
 def decode(path: Path, size: int) -> tuple[np.ndarray, list[str]] | str:
-    """Pixels `(size, size, 3)` and remarks on what was converted, or why the image cannot be read."""
+    """Pixels `(size, size, 3)` and remarks on what was converted, or the reason why the image cannot be read."""
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(_regular(path), formats=_FORMATS) as image:
             several = ["held several pictures, the first taken"] if getattr(image, "is_animated", False) else []
             image.draft(None, (2 * size, 2 * size))  # a large JPEG is decoded at a fraction of its size
             ImageOps.exif_transpose(image, in_place=True)
@@ -41,6 +42,13 @@ def decode(path: Path, size: int) -> tuple[np.ndarray, list[str]] | str:
             return square(rgb, size), remarks + several
     except Exception as error:  # a decoder fails in any way on a damaged file
         return _reason(path, error)
+
+
+def _regular(path: Path) -> Path:
+    """The path of a regular file; others are never opened, as reading a pipe may never end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("not a regular file")
+    return path
 
 
 def _as_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
