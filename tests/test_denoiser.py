@@ -206,5 +206,5 @@ def test_bad_files_get_one_sentence(space, tiny, tmp_path):
         load_denoiser(space, path)
     tensors.pop("trunk.token.weight")
     save_checkpoint(path, tensors, meta)
-    with pytest.raises(UserError, match="does not hold the weights"):
+    with pytest.raises(UserError, match="does not hold what its own description asks for"):
         load_denoiser(space, path)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from diffnag import plugins
-from diffnag.spaces.fingerprint import space_fingerprint
+from diffnag.errors import UserError
+from diffnag.spaces.fingerprint import check_fingerprint, space_fingerprint
 from diffnag.spaces.loading import load_space
 
 
@@ -28,8 +29,8 @@ def test_the_value_is_the_checksum_of_plain_json() -> None:
     text = json.dumps({
         "name": "toy", "nodes": 2, "operators": ["input", "a", "b"], "parameters": [["x", ["1", "2"]], ["y", ["1"]]],
         "constant": [[[1, 1, 1], [0, 0, 0]], [[1, 1], [1, 1]]],
-    }, separators=(",", ":"))  # fmt: skip
-    assert space_fingerprint(a_space()) == hashlib.sha256(text.encode()).hexdigest()
+    })  # fmt: skip
+    assert space_fingerprint(a_space()) == hashlib.sha256(text.encode()).hexdigest()[:16]
     assert space_fingerprint(a_space(constant=tuple(part.astype(np.uint8) for part in a_space().constant))) == space_fingerprint(a_space())
 
 
@@ -49,6 +50,12 @@ def test_the_value_is_the_checksum_of_plain_json() -> None:
 )
 def test_every_change_shows(changed: dict[str, Any]) -> None:
     assert space_fingerprint(a_space(**changed)) != space_fingerprint(a_space())
+
+
+def test_a_file_of_another_fingerprint_is_refused() -> None:
+    check_fingerprint(a_space(), space_fingerprint(a_space()), what="f")
+    with pytest.raises(UserError, match=r"f was made for space 'toy' when its operators, nodes or parameters were others .*; make it again"):
+        check_fingerprint(a_space(nodes=3), space_fingerprint(a_space()), what="f")
 
 
 def test_each_space_has_its_own() -> None:

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from diffnag.datasets.labelled import check_images
 from diffnag.errors import UserError, unknown
-from diffnag.io.checkpoint import load_checkpoint
+from diffnag.io.checkpoint import load_checkpoint, rebuilding
 from diffnag.io.files import PRETRAINED
 
 ENCODERS = ("diffnag", "torchvision:resnet18")
@@ -67,10 +67,8 @@ class ImageEncoder(nn.Module):
         """The encoder that `python -m diffnag.train_image_encoder` wrote, in evaluation mode; raises `UserError`."""
         tensors, _ = load_checkpoint(path, kind=KIND)
         encoder = cls()
-        try:
+        with rebuilding(path):
             encoder.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-        except RuntimeError as error:
-            raise UserError(f"{path} holds an image encoder of another layout; train it again") from error
         return encoder.eval()
 
     @torch.no_grad()

@@ -4,34 +4,43 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import MISSING, fields
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from torch import Tensor
 
-from diffnag.errors import UserError
+from diffnag.errors import UserError, in_a_line
 from diffnag.io.files import written_whole
 
 FORMAT = 1
+C = TypeVar("C")
 
 
 def save_checkpoint(path: str | Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-    """Write `tensors` with `meta`, which must hold `kind`: what the file is, such as `denoiser`."""
+    """Write `tensors` with `meta`, whose `kind` says what the file is, such as `denoiser`; raises `UserError` for NaN or infinity."""
     from safetensors.torch import save_file
 
+    if bad := _not_finite(tensors):
+        raise UserError(f"{path} was not written: {bad} is NaN or infinite, so the training diverged; a smaller learning rate may help")
     header = {"diffnag": json.dumps({"format": FORMAT, **meta}, sort_keys=True)}
     with written_whole(path) as temporary:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata=header)
 
 
-def load_checkpoint(path: str | Path, *, kind: str, needs: Mapping[str, type] = MappingProxyType({})) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a file written by `save_checkpoint`; raises `UserError` unless it is whole, ours and of this `kind`.
+def load_checkpoint(
+    path: str | Path, *, kind: str, needs: Mapping[str, type | UnionType] | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and metadata of a file that `save_checkpoint` wrote.
 
-    `needs` are keys of the metadata that must be there, and the types of their values.
+    Raises `UserError` unless the file is whole, of this `kind`, with finite weights, and its metadata have each key of
+    `needs` with a value of that type. Whoever rebuilds a network from them does so within `rebuilding`.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     path = Path(path)
     if not path.is_file():
@@ -40,16 +49,74 @@ def load_checkpoint(path: str | Path, *, kind: str, needs: Mapping[str, type] = 
         with safe_open(path, framework="pt") as file:
             meta = json.loads((file.metadata() or {}).get("diffnag", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path} is no readable checkpoint (a whole safetensors file is expected): {error}") from error
-    if meta.get("format") != FORMAT:
-        raise UserError(f"{path} is not a diffnag checkpoint of format {FORMAT}; its format is {meta.get('format')}")
+    except Exception as error:  # a damaged file fails in many ways
+        raise UserError(f"{path} is no readable checkpoint (a whole safetensors file is expected): {in_a_line(error)}") from error
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        found = meta.get("format") if isinstance(meta, dict) else None
+        raise UserError(f"{path} is not a diffnag checkpoint of format {FORMAT}; its format is {found}")
     if meta.get("kind") != kind:
         raise UserError(f"{path} holds a {meta.get('kind')}, not a {kind}")
-    for key, expected in needs.items():
-        if not isinstance(meta.get(key), expected):
-            raise UserError(f"{path} is a damaged {kind}: its metadata has no {key} of type {expected.__name__}")
+    for key, wanted in (needs or {}).items():
+        if key not in meta or not _is_a(meta[key], wanted):
+            told = f"has {key} {meta[key]!r:.100}" if key in meta else f"lacks {key}"
+            raise UserError(f"{path} is a damaged checkpoint: its description {told}; expected is a value of type {_named(wanted)}")
+    if bad := _not_finite(tensors):
+        raise UserError(f"{path} is a damaged checkpoint: {bad} is NaN or infinite")
     return tensors, meta
+
+
+def config_from(cls: type[C], values: Mapping[str, Any]) -> C:
+    """The frozen dataclass `cls` made of plain `values`, as a checkpoint keeps its configuration.
+
+    Raises `ValueError` that names an unknown key, a missing key without a default, or a value of another type.
+    """
+    hints = get_type_hints(cls)
+    known = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
+    if unknown := [key for key in values if key not in known]:
+        raise ValueError(f"{cls.__name__} has no field {unknown[0]!r}; it has: {', '.join(known)}")
+    for name, field in known.items():
+        if name not in values:
+            if field.default is MISSING and field.default_factory is MISSING:
+                raise ValueError(f"{cls.__name__} lacks {name}")
+        elif not _is_a(values[name], hints[name]):
+            raise ValueError(f"{name} of {cls.__name__} is {values[name]!r:.100}; expected is a value of type {_named(hints[name])}")
+    return cls(**values)
+
+
+@contextmanager
+def rebuilding(path: str | Path) -> Iterator[None]:
+    """Within it an error, as of a wrong size or a missing tensor, becomes a `UserError` that names the checkpoint."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # what a description that does not fit does to a network cannot be foreseen
+        raise UserError(f"{path} does not hold what its own description asks for: {in_a_line(error)}") from error
+
+
+def _is_a(value: object, wanted: Any) -> bool:
+    """`isinstance` for values of JSON: a truth value is no number, a whole number may stand for a float, and floats are finite."""
+    if get_origin(wanted) is Literal:
+        return value in get_args(wanted)
+    if get_origin(wanted) in (UnionType, Union):
+        return any(_is_a(value, part) for part in get_args(wanted))
+    if isinstance(value, bool):
+        return wanted is bool
+    if wanted is float:
+        return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, get_origin(wanted) or wanted)
+
+
+def _named(wanted: Any) -> str:
+    return wanted.__name__ if isinstance(wanted, type) else str(wanted)
+
+
+def _not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of a tensor with a NaN or an infinity, or None. A mask of 0 and -inf, as softmax takes it, is no weight."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all() and not ((tensor == 0) | (tensor == -math.inf)).all():
+            return name
+    return None
 
 
 def weights_checksum(path: str | Path) -> str:
@@ -67,4 +134,5 @@ def weights_checksum(path: str | Path) -> str:
 
 def checksum(path: str | Path) -> str:
     """SHA-256 of a file, for results that name what they were made with."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 NOTE = "a surrogate of measured accuracies, not a benchmark result"
 FILE = "surrogate.safetensors"
+NEEDS = {"features": list, "outputs": list, "held_out": dict, "space": str, "table_version": str, "table_sha256": str, "labels": int}
+"""What the description in a checkpoint must have."""
 DEAD = frozenset({"none", "zero"})
 """Operators that let nothing through."""
 IDENTITY = frozenset({"skip_connect", "identity"})
@@ -121,13 +123,29 @@ class Surrogate:
         levels, quantiles = self.tensors["levels"].numpy(), self.tensors["quantiles"].numpy()
         return np.stack([np.interp(scores[:, k], levels, row) for k, row in enumerate(quantiles)], axis=1)
 
+    def check_shapes(self) -> None:
+        """Raise `ValueError` unless the tensors fit the features, the outputs and each other."""
+        members, knots = len(self.tensors["weight0"]), len(self.tensors["levels"])
+        wanted = {"centre": (len(self.features),), "scale": (len(self.features),), "levels": (knots,), "quantiles": (len(self.outputs), knots)}
+        size = len(self.features)
+        for depth, (weight, _) in enumerate(self.layers):
+            wanted |= {f"weight{depth}": (members, size, weight.shape[-1]), f"bias{depth}": (members, 1, weight.shape[-1])}
+            size = weight.shape[-1]
+        if size != len(self.outputs) or any(tuple(self.tensors[name].shape) != shape for name, shape in wanted.items()):
+            raise ValueError(f"its tensors have other shapes than {len(self.features)} features and {len(self.outputs)} outputs ask for")
+
     @classmethod
     def load(cls, path: str | Path) -> tuple[Surrogate, dict[str, Any]]:
         """Read the file of `diffnag.train_surrogate` and its metadata; `UserError` where it is damaged or another kind."""
-        from diffnag.io.checkpoint import load_checkpoint
+        from diffnag.io.checkpoint import load_checkpoint, rebuilding
 
-        tensors, meta = load_checkpoint(path, kind="surrogate")
-        return cls(features=tuple(meta["features"]), outputs=tuple(meta["outputs"]), tensors=tensors), meta
+        tensors, meta = load_checkpoint(path, kind="surrogate", needs=NEEDS)
+        with rebuilding(path):
+            surrogate = cls(features=tuple(meta["features"]), outputs=tuple(meta["outputs"]), tensors=tensors)
+            surrogate.check_shapes()
+            Columns("surrogate", surrogate.outputs)
+            _rank_correlations(meta)
+        return surrogate, meta
 
 
 class SurrogateOracle:
@@ -163,6 +181,13 @@ class SurrogateOracle:
     def provenance(self) -> Mapping[str, str | float]:
         """What the figures are, the table behind them, and their held-out rank correlation with it."""
         said: dict[str, str | float] = {key: self.meta[key] for key in ("space", "table_version", "table_sha256", "labels")}
-        for held_out, figures in self.meta["held_out"].items():
-            said |= {f"kendall_tau/{held_out}/{key}": figure["kendall_tau"] for key, figure in figures["outputs"].items()}
-        return {"kind": self.kind, "note": NOTE, **said}
+        return {"kind": self.kind, "note": NOTE, **said, **_rank_correlations(self.meta)}
+
+
+def _rank_correlations(meta: Mapping[str, Any]) -> dict[str, float]:
+    """Kendall's tau of each output on the held-out sets, as the metadata of a surrogate have them."""
+    return {
+        f"kendall_tau/{held_out}/{key}": float(figure["kendall_tau"])
+        for held_out, figures in meta["held_out"].items()
+        for key, figure in figures["outputs"].items()
+    }

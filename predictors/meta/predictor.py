@@ -21,7 +21,7 @@ from diffnag.datasets.tasks import task_features
 from diffnag.errors import UserError
 from diffnag.generators.diffusion.denoiser import load_denoiser
 from diffnag.generators.diffusion.sde import from_json, to_json
-from diffnag.io.checkpoint import load_checkpoint, save_checkpoint
+from diffnag.io.checkpoint import config_from, load_checkpoint, rebuilding, save_checkpoint
 from diffnag.io.files import PRETRAINED
 from diffnag.predictors.adaptation import Adaptation, DoubtfulAdaptation
 from diffnag.predictors.blas import one_blas_thread
@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 
 Prior = tuple[np.ndarray, np.ndarray, Groups]
 KIND = "meta-predictor"
+NEEDS = {
+    "space": str, "space_fingerprint": str, "target": str, "config": dict, "sde": dict, "labels_source": dict, "std": float, "fidelity": int,
+}  # fmt: skip
+"""What the description in a checkpoint must have."""
 CLEAN, NOISY = Schedule(4000, learning_rate=3e-3, weight_decay=0.01), Schedule(2500)
 """Training of the value and of the noise-aware part."""
 POOL = 2048
@@ -73,18 +77,20 @@ class MetaPredictor:
 
     def load(self, path: str | Path, *, space: SearchSpace, target: str, task: TaskFeatures | None = None) -> None:
         """Use the checkpoint in `path`, which must have been made for `space` and `target`; `task` is by default the target's."""
-        needs = {"space": str, "space_fingerprint": str, "target": str, "config": dict, "sde": dict, "labels_source": dict}
-        tensors, meta = load_checkpoint(path, kind=KIND, needs=needs)
+        tensors, meta = load_checkpoint(path, kind=KIND, needs=NEEDS)
         if (meta["space"], meta["target"]) != (space.name, target):
             raise UserError(f"{path} predicts {meta['target']} in {meta['space']}, not {target} in {space.name}")
         check_fingerprint(space, meta["space_fingerprint"], what=str(path))
-        self._build(space, MetaConfig(**meta["config"]), from_json(meta["sde"]))
-        for name, net in (("clean", self._clean), ("noisy", self._noisy)):
-            net.load_state_dict({key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")})
-        recalled = {key.removeprefix("recall."): value for key, value in tensors.items() if key.startswith("recall.")}
-        self._recall = Recall.from_tensors(space, recalled) if recalled else None
-        self._labels_source, self._std, self._fidelity = meta["labels_source"], meta["std"], meta["fidelity"]
-        self._bind(task or task_features(target))
+        task = task or task_features(target)
+        with rebuilding(path):
+            self._build(space, config_from(MetaConfig, meta["config"]), from_json(meta["sde"]))
+            for name, net in (("clean", self._clean), ("noisy", self._noisy)):
+                net.load_state_dict({key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")})
+            recalled = {key.removeprefix("recall."): value for key, value in tensors.items() if key.startswith("recall.")}
+            self._recall = Recall.from_tensors(space, recalled) if recalled else None
+            self._labels_source = {origin: int(labels) for origin, labels in meta["labels_source"].items()}
+            self._std, self._fidelity = meta["std"], meta["fidelity"]
+            self._bind(task)
 
     @property
     def labels_source(self) -> Mapping[str, int]:

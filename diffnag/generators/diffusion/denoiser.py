@@ -19,7 +19,7 @@ from diffnag.generators.diffusion.levels import training_times
 from diffnag.generators.diffusion.options import Config
 from diffnag.generators.diffusion.sde import SDE, expand_like, from_json, to_json
 from diffnag.generators.transformer import GraphTransformer, attention_mask, noise_embedding
-from diffnag.io.checkpoint import load_checkpoint, save_checkpoint, weights_checksum
+from diffnag.io.checkpoint import config_from, load_checkpoint, rebuilding, save_checkpoint, weights_checksum
 from diffnag.io.files import PRETRAINED
 from diffnag.spaces.fingerprint import check_fingerprint, space_fingerprint
 
@@ -222,13 +222,11 @@ def load_denoiser(space: SearchSpace, path: str | Path | None = None, *, device:
     if meta["space"] != space.name:
         raise UserError(f"{path} is a score network of space {meta['space']!r}, not of {space.name!r}")
     check_fingerprint(space, meta["space_fingerprint"], what=str(path))
-    try:
-        config = Config(**meta["config"])
+    with rebuilding(path):
+        config = config_from(Config, meta["config"])
         groups = EdgeGroups(*(tensors[name] for name in EdgeGroups._fields)) if config.edge_groups else None
         denoiser = Denoiser(space, from_json(meta["sde"]), config, groups)
         denoiser.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
-        raise UserError(f"{path} does not hold the weights that its own description asks for") from error
     denoiser.split = meta["split"]
     denoiser.origin = {"checkpoint": weights_checksum(path), "command": str(meta.get("command", ""))}
     return denoiser.to(device).eval().requires_grad_(False)
