@@ -249,6 +249,12 @@ class TestCommandLine:
         assert run(monkeypatch, "import", "nasbench999", "--from", tmp_path / "absent.csv") == 2
         assert "unknown space 'nasbench999'" in capsys.readouterr().err
 
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+    def test_an_output_that_cannot_be_written(self) -> None:
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([sys.executable, "-m", "diffnag.data", "list"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        assert (done.returncode, done.stderr) == (2, "error: cannot write the output: No space left on device\n")
+
     def test_help_does_not_load_torch(self) -> None:
         code = "import sys, diffnag.data; sys.exit('torch' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

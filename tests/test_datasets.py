@@ -99,3 +99,14 @@ def test_embed_datasets_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "mnist.npz").write_bytes(b"not an archive")
     with pytest.raises(UserError, match=r"mnist.npz is no .npz file with x_train and y_train"):
         embed_datasets.main()
+    for arrays, said in (
+        ({"x_train": np.array([{}], dtype=object), "y_train": np.zeros(1, int)}, "is no .npz file with x_train and y_train"),
+        ({"x_train": images(40), "y_train": np.arange(40)}, r"x_train of .*mnist.npz has the type uint8 and the shape \(40,\)"),
+        ({"x_train": images(40, 8, 8) / 255, "y_train": np.arange(40)}, "has the type float64"),
+        ({"x_train": images(0, 8, 8), "y_train": np.zeros(0, int)}, "has 0 images in x_train"),
+        ({"x_train": images(40, 8, 8), "y_train": np.arange(39)}, r"has 40 images in x_train and int64 labels of shape \(39,\) in y_train"),
+        ({"x_train": images(40, 8, 8), "y_train": np.full(40, "cat")}, "<U3 labels"),
+    ):
+        np.savez(tmp_path / "mnist.npz", **arrays)
+        with pytest.raises(UserError, match=said):
+            embed_datasets.main()

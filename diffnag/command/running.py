@@ -12,15 +12,17 @@ from typing import NoReturn
 
 from diffnag.command.interrupts import none_lost
 from diffnag.errors import UserError
+from diffnag.io.files import NO_ROOM
 
 INTERRUPTED = 130
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Call `main`; a user's mistake prints one sentence and exits 2, Ctrl-C exits 130."""
+    """Call `main`; a user's mistake or a full disk prints one sentence and exits 2, Ctrl-C exits 130."""
     try:
         with none_lost():
             main()
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -32,6 +34,15 @@ def run_command(main: Callable[[], None]) -> None:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output left, as `| head` does
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        print(f"error: cannot write {error.filename or 'the output'}: {error.strerror}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+        sys.exit(2)
 
 
 def _leave(code: int) -> NoReturn:

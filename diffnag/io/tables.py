@@ -95,7 +95,7 @@ def read_benchmark(space: ReadsTables, path: Path, *, trust_pickle: bool) -> Ben
     """Read a benchmark's own file by the reader of its space, and find out whether it covers the whole space."""
     table = space.read_table(path, trust_pickle=trust_pickle)
     every = cast("SearchSpace", space).enumerate()
-    counted = every is not None and sum(1 for _ in islice(every, len(table.archs) + 1))
+    counted = 0 if every is None else sum(1 for _ in islice(every, len(table.archs) + 1))
     return replace(table, complete=counted == len(table.archs))
 
 
