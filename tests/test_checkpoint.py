@@ -41,9 +41,9 @@ LOADERS: dict[str, tuple[Path, Callable[[Path], object]]] = {
 }
 
 NEEDED = {
-    "denoiser": ("space", "config", "sde", "split"),
-    "meta": ("space", "target", "config", "sde", "labels_source", "std", "fidelity"),
-    "surrogate": ("space", "features", "outputs", "held_out", "labels", "table_version", "table_sha256"),
+    "denoiser": ("family", "space", "space_fingerprint", "config", "sde", "split"),
+    "meta": ("space", "space_fingerprint", "target", "config", "sde", "labels_source", "std", "fidelity"),
+    "surrogate": ("space", "space_fingerprint", "features", "outputs", "held_out", "labels", "table_version", "table_sha256"),
     "encoder": (),
 }
 """Keys of the description without which the file is of no use."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffnag.datasets.encoder import encode_images
 from diffnag.errors import UserError, unknown
-from diffnag.io.checkpoint import load_checkpoint
+from diffnag.io.checkpoint import load_checkpoint, rebuilding
 from diffnag.io.files import PRETRAINED
 
 if TYPE_CHECKING:
@@ -129,5 +129,6 @@ def task_features(dataset: str) -> TaskFeatures:
 @lru_cache(maxsize=1)
 def _shipped() -> dict[str, TaskFeatures]:
     tensors, _ = load_checkpoint(TASKS, kind="tasks")
-    names = {key.partition("/")[0] for key in tensors}
-    return {name: TaskFeatures(tensors[f"{name}/features"].float(), tensors[f"{name}/descriptors"].float()) for name in names}
+    with rebuilding(TASKS):
+        names = {key.partition("/")[0] for key in tensors}
+        return {name: TaskFeatures(tensors[f"{name}/features"].float(), tensors[f"{name}/descriptors"].float()) for name in names}

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 NOTE = "a surrogate of measured accuracies, not a benchmark result"
 FILE = "surrogate.safetensors"
-NEEDS = {"features": list, "outputs": list, "held_out": dict, "space": str, "table_version": str, "table_sha256": str, "labels": int}
+NEEDS = {
+    "space": str, "space_fingerprint": str, "features": list, "outputs": list, "held_out": dict, "labels": int, "table_version": str,
+    "table_sha256": str,
+}  # fmt: skip
 """What the description in a checkpoint must have."""
 DEAD = frozenset({"none", "zero"})
 """Operators that let nothing through."""
@@ -160,7 +163,7 @@ class SurrogateOracle:
             there = sorted(found.parent.name for found in PRETRAINED.glob(f"*/{FILE}"))
             raise DataNotFound(f"no surrogate is shipped for space {space.name!r}; there are: {', '.join(there) or 'none'}")
         self.surrogate, self.meta = Surrogate.load(path)
-        check_fingerprint(space, self.meta.get("space_fingerprint", ""), what=str(path))
+        check_fingerprint(space, self.meta["space_fingerprint"], what=str(path))
         self._operators = space.operators
         self._columns = Columns("surrogate", self.surrogate.outputs)
 
