@@ -46,9 +46,10 @@ def main() -> None:
     if args.trace is not None and not 2 <= args.trace <= args.steps + 1:
         raise UserError(f"--trace {args.trace} is not between 2 and {args.steps + 1}, the number of states that {args.steps} steps pass")
 
+    from diffnag.drawing.attempt import try_to_draw
+    from diffnag.drawing.strip import save_trace
     from diffnag.generators.diffusion.denoiser import load_denoiser
     from diffnag.generators.diffusion.generator import DEFAULT_SCALE, Generator
-    from diffnag.generators.diffusion.trace import save_trace
     from diffnag.generators.metrics import generation_metrics
     from diffnag.guidance.checked import load_predictor
     from diffnag.io.files import check_writable, write_json, written_whole
@@ -100,9 +101,10 @@ def main() -> None:
     shown = ("validity", "unpruned", "uniqueness", "novelty")
     print(f"guidance: {made.guidance}; " + ", ".join(f"{key} {metrics[key]:.3f}" for key in shown if metrics.get(key) is not None))
     print(f"wrote {args.out} and {beside}: {args.n} samples in {made.wall_s:.2f} s, {made.nfe} evaluations of the score")
-    if made.trace is not None:
-        save_trace(strip, made.trace, args.trace, result=made.decoded[made.trace.sample], space=space)
-        print(f"wrote {strip}: sample {made.trace.sample}")
+    if (trace := made.trace) is not None:
+        result = made.decoded[trace.sample]
+        if try_to_draw(strip, lambda path: save_trace(path, trace, args.trace, result=result, space=space), on_note=print):
+            print(f"wrote {strip}: sample {trace.sample}")
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from PIL import Image
 
 from diffnag import draw
 from diffnag.command.running import run_command
+from diffnag.drawing import picture as drawing
 from diffnag.drawing.arrangement import Arrangement
 from diffnag.drawing.layered import Point
-from diffnag.drawing import picture as drawing
 from diffnag.plugins import names
 from diffnag.protocols import SearchSpace
 from diffnag.search_spaces.darts.space import DARTS

@@ -28,8 +28,8 @@ class Lettering:
         return [MONO, *self.families]
 
     def shows(self, text: str) -> bool:
-        """Whether the fonts have all letters of `text`."""
-        return all(letter.isspace() or ord(letter) in self.known for letter in text)
+        """Whether the fonts have all letters of `text`; bytes that are no letters can be written without."""
+        return all(letter.isspace() or ord(letter) in self.known or _is_byte(letter) for letter in text)
 
     def plain(self, text: str) -> str:
         """`text` for matplotlib, in one line: `$` starts no formula, letters without a font are written as `U+4E2D`.
@@ -41,7 +41,7 @@ class Lettering:
             code = ord(letter)
             if letter.isspace():
                 written += " "
-            elif 0xDC80 <= code <= 0xDCFF:
+            elif _is_byte(letter):
                 written += f"\\x{code - 0xDC00:02x}"
             elif code in self.known:
                 written += letter
@@ -73,6 +73,11 @@ def lettering(texts: Iterable[str]) -> Iterator[Lettering]:
 def _is_letter(letter: str) -> bool:
     """Whether a font could have it: spaces, control characters and surrogates are none."""
     return not letter.isspace() and unicodedata.category(letter) not in ("Cc", "Cs")
+
+
+def _is_byte(letter: str) -> bool:
+    """Whether it stands for a byte of a name that is not UTF-8 (PEP 383)."""
+    return 0xDC80 <= ord(letter) <= 0xDCFF
 
 
 def _others() -> list[str]:
