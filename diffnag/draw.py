@@ -15,9 +15,9 @@ def main() -> None:
         "python -m diffnag.draw", description="Draw one architecture: operators as coloured boxes, edges as arrows.",
         epilog="example: python -m diffnag.draw 'conv3x3@0/maxpool3x3@0,1/output@1,2' --space nasbench101 --out cell.svg",
     )  # fmt: skip
-    p.add_argument("arch", metavar="ARCH", help="as its space writes it; in quotes, for shells have uses of their own for | and (")
-    p.add_argument("--space", default="nasbench201", help="search space, a name or package.module:Class (default: nasbench201)")
-    p.add_argument("--out", type=Path, required=True, help="the picture: .svg, .png or .pdf")
+    p.add_argument("arch", metavar="ARCH", help="the architecture as its space writes it, in quotes, because shells treat | and ( as special")
+    p.add_argument("--space", default="nasbench201", help="search space: a name or package.module:Class (default: nasbench201)")
+    p.add_argument("--out", type=Path, required=True, help="file for the picture, ending in .svg, .png or .pdf")
     args = p.parse_args()
 
     from diffnag.drawing.picture import check_suffix, save

@@ -18,6 +18,7 @@ from diffnag.generators.loading import family_from_command_line, load_family
 
 if TYPE_CHECKING:
     from diffnag.generators.base import Generation
+    from diffnag.generators.diffusion.trace import Trace
     from diffnag.guidance.checked import CheckedPredictor
     from diffnag.protocols import Family, Generator, SearchSpace
 
@@ -74,10 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"guidance: {made.guidance}; " + ", ".join(f"{key} {metrics[key]:.3f}" for key in SHOWN if metrics.get(key) is not None))
     print(f"wrote {args.out} and {beside}: {args.n} samples in {made.wall_s:.2f} s, {made.nfe} network evaluations for each")
     if made.trace is not None and trace is not None:
-        from diffnag.generators.diffusion.trace import save_trace
-
-        save_trace(strip, made.trace, trace, result=made.decoded[made.trace.sample], space=space)
-        print(f"wrote {strip}: sample {made.trace.sample}")
+        _draw_trace(strip, made.trace, trace, made, space)
 
 
 def _check(args: argparse.Namespace, sampling: dict[str, Any]) -> None:
@@ -120,6 +118,15 @@ def _write_samples(out: Path, made: Generation, space: SearchSpace, predictor: C
                 "predicted": None if item.arch is None else next(predicted),
             }
             file.write(json.dumps(line) + "\n")
+
+
+def _draw_trace(strip: Path, trace: Trace, states: int, made: Generation, space: SearchSpace) -> None:
+    """Draw so many states of one sample; a picture that fails is a note, as the samples are written."""
+    from diffnag.drawing.attempt import try_to_draw
+    from diffnag.drawing.strip import save_trace
+
+    if try_to_draw(strip, lambda path: save_trace(path, trace, states, result=made.decoded[trace.sample], space=space), on_note=print):
+        print(f"wrote {strip}: sample {trace.sample}")
 
 
 def _write_metrics(beside: Path, made: Generation, n: int, generator: Generator, about: dict[str, Any]) -> dict[str, Any]:

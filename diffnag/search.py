@@ -25,6 +25,7 @@ def main() -> None:
     from diffnag.search_loop.loop import Search
     from diffnag.search_loop.options import SearchOptions
     from diffnag.search_loop.show.files import write_options, write_result
+    from diffnag.search_loop.show.reference import reference_of
     from diffnag.search_loop.show.screen import Screen
     from diffnag.search_loop.study.storage import shown
     from diffnag.search_loop.workers import Helpers, threads_each, use_threads
@@ -56,12 +57,13 @@ def main() -> None:
                 if search.images is not None:
                     from diffnag.search_loop.finish.training import finish
 
-                    write_result(folder, result, search.space)  # the search is paid for, whatever becomes of the rest
+                    write_result(folder, result, search.space, on_note=screen.note)  # the search is paid for, whatever becomes of the rest
                     finished = finish(
                         search, result, folder=folder, storage=storage, compare=args.compare,
                         on_progress=screen.progress, on_note=screen.note,
                     )  # fmt: skip
-                write_result(folder, result, search.space, more=finished.to_json() if finished else None)
+                more = finished.to_json() if finished else None
+                write_result(folder, result, search.space, more=more, reference=reference_of(search), on_note=screen.note)
         except KeyboardInterrupt as interrupt:
             where = folder if args.storage is None else f"{shown(storage)}, study {name}"
             raise KeyboardInterrupt(f"stopped; {screen.done} are saved in {where}, the same command goes on") from interrupt

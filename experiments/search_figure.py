@@ -5,21 +5,19 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 from experiments.common import RESULTS, use_reference_data
 
 
 def main() -> None:
     use_reference_data()
-    from diffnag import SearchOptions, load_space, run_search
-    from diffnag.search_loop.show.files import write_result
+    from diffnag import SearchOptions
+    from diffnag.search_loop.loop import Search
+    from diffnag.search_loop.show.curve import search_picture
+    from diffnag.search_loop.show.reference import reference_of
 
-    result = run_search(SearchOptions(dataset="cifar10", predictor="meta", oracle="table"))
-    with tempfile.TemporaryDirectory() as folder:
-        write_result(Path(folder), result, load_space("nasbench201"))
-        (RESULTS / "search.png").write_bytes((Path(folder) / "search.png").read_bytes())
+    with Search(SearchOptions(dataset="cifar10", predictor="meta", oracle="table")) as search:
+        result = search.run()
+        search_picture(RESULTS / "search.png", result, search.space, reference=reference_of(search))
     print(f"wrote {RESULTS / 'search.png'}: {result.best}")
 
 

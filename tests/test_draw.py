@@ -132,7 +132,7 @@ def test_mobilenetv3_stages_are_columns() -> None:
 
 @pytest.mark.parametrize("name", names("space"))
 def test_operators_have_colours_of_their_own(name: str) -> None:
-    colours = drawing.colours_of(load_space(name))
+    colours = drawing.colours_of(load_space(name).operators)
     assert len(set(colours.values())) == len(colours) > 1
     assert not {"none", "input", "output", "absent"} & set(colours) and drawing.GREY not in map(to_hex, colours.values())
 
@@ -161,7 +161,7 @@ def test_the_command_writes_a_picture(suffix: str, tmp_path: Path, monkeypatch: 
     elif suffix == ".png":
         with Image.open(paths[0]) as image:
             seen = {colour for _, colour in image.convert("RGB").getcolors(1 << 24)}
-        found = drawing.colours_of(NASBench101())
+        found = drawing.colours_of(NASBench101.operators)
         drawn = {tuple(round(255 * part) for part in found[operator]) for operator in ("conv3x3-bn-relu", "maxpool3x3")}
         assert drawn <= seen and tuple(round(255 * part) for part in found["conv1x1-bn-relu"]) not in seen
     else:
@@ -222,8 +222,8 @@ def test_what_is_drawn_otherwise_than_given_is_told(tmp_path: Path, monkeypatch,
 @pytest.mark.parametrize(
     ("out", "sentence"),
     [
-        ("cell.gif", "cell.gif is no name of a picture; it has to end in .svg, .png, .pdf"),
-        ("cell", "cell is no name of a picture"),
+        ("cell.gif", "cell.gif is not the name of a picture; it has to end in .svg, .png, .pdf"),
+        ("cell", "cell is not the name of a picture"),
         ("/proc/nowhere/cell.png", "cannot write /proc/nowhere/cell.png"),
         ("file/cell.png", "cannot write file/cell.png: Not a directory"),
         ("folder.png", "cannot write folder.png: Is a directory"),

@@ -14,12 +14,12 @@ from PIL import Image
 from diffnag import generate
 from diffnag.arch import Packing
 from diffnag.command.running import run_command
+from diffnag.drawing.strip import save_trace
 from diffnag.errors import UserError
 from diffnag.generators.diffusion.denoiser import load_denoiser, shipped_denoiser
 from diffnag.generators.diffusion.generator import Generator
 from diffnag.generators.diffusion.options import Sampling
 from diffnag.generators.diffusion.samplers import SAMPLERS
-from diffnag.generators.diffusion.trace import save_trace
 from diffnag.generators.metrics import generation_metrics
 from diffnag.guidance.checked import CheckedPredictor
 from diffnag.protocols import Decoded

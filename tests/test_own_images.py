@@ -27,7 +27,7 @@ from diffnag.search import main
 from diffnag.search_loop.finish.finished import Share
 from diffnag.search_loop.finish.training import confusion, finish, train_fully
 from diffnag.search_loop.loop import Search, SearchOptions
-from diffnag.search_loop.show.files import confusion_picture
+from diffnag.search_loop.show.confusion import confusion_picture
 from diffnag.search_spaces.nasbench201.space import NASBench201
 from tests.test_model_file import classifier
 from tests.test_training import images

@@ -1,4 +1,4 @@
-"""The geometry of a picture: boxes of their sizes, panels side by side, the ways of the edges."""
+"""The geometry of a picture: sizes and places of boxes, panels side by side, routes of edges."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from diffnag.drawing.layered import APART, Edge, Layout, Point, layered
 if TYPE_CHECKING:
     from diffnag.protocols import Picture
 
-# Lengths are units of the picture, which are inches where it is saved on its own.
+# Lengths are in units of the picture; a picture saved on its own has one inch per unit.
 BOX = (0.92, 0.46)
 TITLE, PADDING, BETWEEN = 0.3, 0.16, 0.4
-"""Of the frame around a panel: what its title takes, the room inside, and that between two frames."""
+"""Height of a panel's title, space inside its frame, and space between two frames."""
 MARGIN = 0.12
 ARRIVING = 0.11
-"""Between the heads of arrows that meet at a box, at most."""
+"""Largest distance between the heads of arrows that meet at a box."""
 
 Bounds = tuple[float, float, float, float]
 """Left, bottom, right, top."""
@@ -28,7 +28,7 @@ Bounds = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Box:
-    """One node: what it says, where its centre is, how large it is."""
+    """One node: its text, the centre of its box, and width and height of the box."""
 
     text: str
     centre: Point
@@ -37,16 +37,16 @@ class Box:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """`boxes` in the order of the picture's nodes; of each edge the points that it passes, its ends among them; framed panels."""
+    """`boxes` in the order of the picture's nodes; `ways` with the points that each edge passes, both ends included; framed panels."""
 
     boxes: tuple[Box, ...]
     ways: Mapping[Edge, tuple[Point, ...]]
     frames: Mapping[str, Bounds]
-    """By their titles, which stand above them."""
+    """Title, which stands above the frame -> bounds of the frame."""
 
     @property
     def bounds(self) -> Bounds:
-        """Of all, with a margin."""
+        """Bounds of the whole picture, with a margin."""
         titled = [(left, bottom, right, top + TITLE) for left, bottom, right, top in self.frames.values()]
         passed = [(x, y, x, y) for way in self.ways.values() for x, y in way]
         left, bottom, right, top = _around([*titled, *passed, *(_sides(box.centre, box.size) for box in self.boxes)])
@@ -54,9 +54,9 @@ class Arrangement:
 
 
 def arranged(picture: Picture, *, words: frozenset[str]) -> Arrangement:
-    """Place the boxes of a picture; `words` are the texts that are no operators, whose boxes are as wide as they are long.
+    """Place the boxes of a picture; `words` are the texts that are no operators, and the width of their boxes follows their length.
 
-    Each panel is laid out from left to right; panels that are one path each run downwards, for together they are one too.
+    Each panel is laid out from left to right. If every panel is a single path, the panels run downwards and stand side by side.
     """
     sizes = {node: _size(text, words) for node, text in enumerate(picture.texts)}
     titles = picture.panels or ("",) * len(picture.texts)
@@ -84,7 +84,7 @@ def arranged(picture: Picture, *, words: frozenset[str]) -> Arrangement:
 
 
 def _ways(boxes: tuple[Box, ...], routes: Mapping[Edge, tuple[Point, ...]]) -> dict[Edge, tuple[Point, ...]]:
-    """Routes from the side of one box to that of the other; those that meet at a box arrive beside each other."""
+    """Routes from the side of one box to the side of the other; edges that meet at a box arrive beside each other."""
     arriving: dict[int, list[tuple[float, Edge]]] = {}
     for (i, j), route in routes.items():
         arriving.setdefault(j, []).append((route[-1][1] if route else boxes[i].centre[1], (i, j)))

@@ -1,7 +1,8 @@
-"""Where the boxes of a small directed acyclic graph go, and the way of each edge past them (Sugiyama et al., 1981).
+"""Layered layout of a small directed acyclic graph: places of boxes and routes of edges around them (Sugiyama et al., 1981).
 
-Layers from left to right are those of networkx. An edge over several layers has a point of its own in each that it passes, so
-that it crosses no box; layers are ordered for few crossings, and heights make edges level, by least squares.
+The layers, from left to right, are the topological generations of networkx. An edge over several layers has a point of its own
+in each layer that it passes, so that it crosses no box. Layers are ordered for few crossings. Heights make edges level, by least
+squares.
 """
 
 from __future__ import annotations
@@ -16,26 +17,26 @@ import numpy as np
 Point = tuple[float, float]
 Edge = tuple[int, int]
 Layers = list[list[Hashable]]
-"""From left to right, each from top to bottom: nodes, and `(edge, layer)` where an edge passes."""
+"""Layers from left to right, each from top to bottom: nodes, and `(edge, layer)` for an edge that passes the layer."""
 
 ACROSS, APART = 0.46, 0.16
-"""Between layers, and between what is in one."""
+"""Distance between layers, and between the items of one layer."""
 STARTS, SWEEPS = 12, 8
-"""Orders of a layer that the search for few crossings begins from, and how often it goes through all layers."""
+"""Number of starting orders in the search for few crossings, and of passes through all layers from each."""
 LEVEL = {0: 1.0, 1: 2.0, 2: 20.0}
-"""Weight of a link by how many of its ends are points that an edge passes: long edges are straight (Gansner et al., 1993)."""
+"""Weight of a link by the number of its ends that are passing points: long edges become straight (Gansner et al., 1993)."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """`places` are the centres of boxes; `routes` the points, where an edge passes layers, two in each."""
+    """`places` are the centres of boxes; `routes` are the points of each edge in the layers that it passes, two in each layer."""
 
     places: dict[int, Point]
     routes: dict[Edge, tuple[Point, ...]]
 
 
 def layered(graph: networkx.DiGraph, sizes: Mapping[int, Point]) -> Layout:
-    """Lay out a graph whose nodes are boxes of these `sizes`, width and height."""
+    """Lay out a graph whose nodes are boxes; `sizes` are their widths and heights."""
     layer_of = {node: k for k, nodes in enumerate(networkx.topological_generations(graph)) for node in nodes}
     layers: Layers = [[] for _ in range(1 + max(layer_of.values(), default=0))]
     for node in sorted(layer_of):
@@ -58,14 +59,18 @@ def layered(graph: networkx.DiGraph, sizes: Mapping[int, Point]) -> Layout:
 
 
 def _ordered(layers: Layers, links: Sequence[tuple[Hashable, Hashable]]) -> Layers:
-    """The layers in an order of few crossings: sorted by the mean place of neighbours, to and fro, and neighbours swapped; from several starts."""
+    """The layers in an order with few crossings.
+
+    From several starting orders, in turn from both sides: sort each layer by the mean place of the neighbours of its items, then
+    swap adjacent items as long as this helps.
+    """
     beside: dict[Hashable, tuple[list[Hashable], list[Hashable]]] = {item: ([], []) for layer in layers for item in layer}
     for one, other in links:
         beside[one][1].append(other)
         beside[other][0].append(one)
 
     def crossings(layers: Layers, which: Iterable[int]) -> int:
-        """Between layers k and k + 1, for each of `which`."""
+        """Number of crossings between layers k and k + 1, summed over all k in `which`."""
         count = 0
         for k in which:
             if 0 <= k < len(layers) - 1:
@@ -104,10 +109,10 @@ def _ordered(layers: Layers, links: Sequence[tuple[Hashable, Hashable]]) -> Laye
 
 
 def _heights(layers: Layers, links: Sequence[tuple[Hashable, Hashable]], boxes: Mapping[int, float]) -> dict[Hashable, float]:
-    """Heights that keep what is in a layer apart and links level: least squares over the layers' tops and the gaps below."""
+    """Heights that keep the items of a layer apart and links level: least squares over the layers' tops and the gaps below them."""
     from scipy.optimize import lsq_linear
 
-    least: list[float] = []  # a layer's top is free, and each gap in it has a least size
+    least: list[float] = []  # the top of a layer is free, each gap in it has a least size
     above: dict[Hashable, list[int]] = {}  # the variables whose sum is how far an item lies below 0
     for layer in layers:
         for p, item in enumerate(layer):
@@ -120,6 +125,6 @@ def _heights(layers: Layers, links: Sequence[tuple[Hashable, Hashable]], boxes: 
         np.add.at(row, above[one], weight)
         np.add.at(row, above[other], -weight)
     for row, columns in zip(rows[len(links) :], above.values(), strict=True):
-        row[columns] = 0.03  # towards the middle, where nothing else says anything
+        row[columns] = 0.03  # pulls to the middle what nothing else holds
     solved = lsq_linear(rows, np.zeros(len(rows)), bounds=(least, np.inf), method="bvls").x
     return {item: -float(solved[columns].sum()) for item, columns in above.items()}

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffnag.drawing.arrangement import TITLE, Arrangement, Box, arranged
+from diffnag.drawing.colours import ABSENT, BLOCKED, ENDS, colours_of, letters_on
 from diffnag.drawing.layered import Point
+from diffnag.drawing.lettering import Lettering, lettering
 from diffnag.errors import UserError
 from diffnag.io.files import written_whole
 from diffnag.protocols import Picture, Pictured
@@ -21,22 +23,16 @@ if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
 SUFFIXES = (".svg", ".png", ".pdf")
-BLOCKED = frozenset({"none", "zero", "zeroize"})
-"""Names of the operator that passes nothing on; drawn pale, with its edges."""
-ABSENT = "absent"
-"""Name of the operator of a node that is not there; not drawn."""
-ENDS = frozenset({"input", "output"})
-"""Operators that only say where a graph begins and ends; drawn as other words are, grey and round."""
 PALE, DARK, GREY, PANEL, PANEL_EDGE = "#b8b8b8", "#404040", "#e9e9e9", "#f6f6f4", "#dcdcd8"
 LETTER = 0.125
-"""Size of letters in units of the picture: 9 points where one is an inch."""
+"""Size of letters in units of the picture: 9 points if a unit is an inch."""
 SMALL = 0.5
-"""Inches a unit below which a legend names the operators, since the names in the boxes are hard to read."""
+"""Inches per unit below which a legend names the operators, because the names in the boxes are hard to read."""
 DPI = 200
 
 
 def picture_of(arch: Arch, space: SearchSpace) -> Picture:
-    """What is drawn of `arch`: what its space says, or its nodes and edges without absent ones."""
+    """The nodes and edges to draw: those that the space gives, else the architecture's own without absent nodes."""
     if isinstance(space, Pictured):
         return space.picture(arch)
     there = [node for node, op in enumerate(arch.ops) if space.operators[op] != ABSENT]
@@ -51,48 +47,53 @@ def arrangement_of(arch: Arch, space: SearchSpace) -> Arrangement:
     return arranged(picture, words=frozenset(picture.texts) - (frozenset(space.operators) - ENDS))
 
 
-def colours_of(space: SearchSpace) -> dict[str, tuple[float, float, float]]:
-    """The colour of each operator that does something, the same in every picture of the space."""
-    from matplotlib import colormaps
-
-    named = [operator for operator in space.operators if operator not in BLOCKED | ENDS | {ABSENT}]
-    few, many = (list(colormaps[name].colors) for name in ("Set2", "Set3"))  # type: ignore[attr-defined]
-    del many[8]  # a grey
-    return dict(zip(named, itertools.cycle(few if len(named) <= len(few) else many), strict=False))
-
-
 def save(path: str | Path, arch: Arch, space: SearchSpace) -> None:
-    """Write the picture of `arch` to `path`, `.svg`, `.png` or `.pdf` as its suffix says; the same bytes each time."""
+    """Write the picture of `arch` to `path`, as `.svg`, `.png` or `.pdf` by its suffix; the same bytes each time."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     check_suffix(path)
     left, bottom, right, top = arrangement_of(arch, space).bounds
-    figure = Figure(figsize=(right - left, top - bottom))
-    draw(arch, space, figure.add_axes((0, 0, 1, 1)))
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(Path(path).suffix.lower())
-    with written_whole(path) as temporary, rc_context({"svg.hashsalt": "diffnag"}):
+    with lettering(()), rc_context({"svg.hashsalt": "diffnag"}), written_whole(path) as temporary:
+        figure = Figure(figsize=(right - left, top - bottom))
+        draw(arch, space, figure.add_axes((0, 0, 1, 1)))
         figure.savefig(temporary, dpi=DPI, metadata=undated)
 
 
 def check_suffix(path: str | Path) -> None:
-    """Raise `UserError` where `path` has no suffix of a picture."""
+    """Raise `UserError` if `path` does not end like a picture."""
     if Path(path).suffix.lower() not in SUFFIXES:
-        raise UserError(f"{path} is no name of a picture; it has to end in {', '.join(SUFFIXES)}")
+        raise UserError(f"{path} is not the name of a picture; it has to end in {', '.join(SUFFIXES)}")
 
 
 def draw(arch: Arch, space: SearchSpace, axes: Axes) -> None:
-    """Draw `arch` into `axes`, which lose their frame; with a legend where they are small."""
-    from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
-    from matplotlib.path import Path as Curve
-
-    found, colours = arrangement_of(arch, space), colours_of(space)
+    """Draw `arch` into `axes`, which lose their frame; with a legend if the boxes are small."""
+    found = arrangement_of(arch, space)
     scale = _scale(axes, found)
+    with lettering([box.text for box in found.boxes] + list(found.frames)) as letters:
+        _draw_frames(axes, found, scale, letters)
+        _draw_edges(axes, found, scale)
+        _draw_boxes(axes, found, space, scale, letters)
+        if scale < SMALL:
+            _draw_legend(axes, found, space, letters)
+
+
+def _draw_frames(axes: Axes, found: Arrangement, scale: float, letters: Lettering) -> None:
+    from matplotlib.patches import FancyBboxPatch
+
     for title, (left, bottom, right, top) in found.frames.items():
         frame = FancyBboxPatch((left, bottom), right - left, top - bottom, boxstyle="round,pad=0,rounding_size=0.12", zorder=0)
         frame.set(facecolor=PANEL, edgecolor=PANEL_EDGE, linewidth=scale)
         axes.add_patch(frame)
-        axes.add_patch(_letters([title], ((left + right) / 2, top + TITLE / 2), right - left, color=DARK))
+        axes.add_patch(_shapes([letters.plain(title)], ((left + right) / 2, top + TITLE / 2), right - left, color=DARK))
+
+
+def _draw_edges(axes: Axes, found: Arrangement, scale: float) -> None:
+    """Arrows that are level where they pass a point; dotted at a node that passes nothing on."""
+    from matplotlib.patches import FancyArrowPatch
+    from matplotlib.path import Path as Curve
+
     for (i, j), way in found.ways.items():
         vertices, codes = [way[0]], [Curve.MOVETO]
         for (x0, y0), (x1, y1) in itertools.pairwise(way):
@@ -103,19 +104,30 @@ def draw(arch: Arch, space: SearchSpace, axes: Axes) -> None:
         dead = BLOCKED & {found.boxes[i].text, found.boxes[j].text}
         arrow.set(color=PALE if dead else DARK, linestyle=":" if dead else "-", linewidth=1.1 * scale)
         axes.add_patch(arrow)
+
+
+def _draw_boxes(axes: Axes, found: Arrangement, space: SearchSpace, scale: float, letters: Lettering) -> None:
+    colours = colours_of(space.operators)
     for box in found.boxes:
-        shape, blocked = _outline(box, word=box.text not in space.operators or box.text in ENDS), box.text in BLOCKED
-        shape.set(facecolor="white" if blocked else colours.get(box.text, GREY), edgecolor=PALE if blocked else DARK, linewidth=scale, zorder=2)
+        word, blocked, colour = box.text not in space.operators, box.text in BLOCKED, colours.get(box.text)
+        shape = _outline(box, word=word or box.text in ENDS)
+        shape.set(facecolor="white" if blocked else colour or GREY, edgecolor=PALE if blocked else DARK, linewidth=scale, zorder=2)
         axes.add_patch(shape)
-        axes.add_patch(_letters(_lines(box.text), box.centre, box.size[0] - 0.1, color="#808080" if blocked else "black"))
-    if scale < SMALL:
-        shown = {operator: colour for operator, colour in colours.items() if any(box.text == operator for box in found.boxes)}
-        handles = [Rectangle((0, 0), 1, 1, facecolor=colour, edgecolor=DARK, label=operator) for operator, colour in shown.items()]
-        axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), ncol=4, frameon=False, fontsize=8)
+        lines = [box.text] if word and _is_formula(box.text) else [letters.plain(line) for line in _lines(box.text)]
+        written = "#808080" if blocked else letters_on(colour) if colour else "black"
+        axes.add_patch(_shapes(lines, box.centre, box.size[0] - 0.1, color=written))
+
+
+def _draw_legend(axes: Axes, found: Arrangement, space: SearchSpace, letters: Lettering) -> None:
+    from matplotlib.patches import Rectangle
+
+    shown = {operator: colour for operator, colour in colours_of(space.operators).items() if any(box.text == operator for box in found.boxes)}
+    handles = [Rectangle((0, 0), 1, 1, facecolor=colour, edgecolor=DARK, label=letters.plain(operator)) for operator, colour in shown.items()]
+    axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0), ncol=4, frameon=False, fontsize=8)
 
 
 def _scale(axes: Axes, found: Arrangement) -> float:
-    """Fit `axes` around the picture; inches a unit, which are never more than 1."""
+    """Fit `axes` around the picture; returns inches per unit, at most 1."""
     figure = axes.get_figure(root=True)
     assert figure is not None
     inches = axes.get_window_extent().transformed(figure.dpi_scale_trans.inverted())
@@ -138,28 +150,42 @@ def _outline(box: Box, *, word: bool) -> Patch:
     return FancyBboxPatch(corner, width, height, boxstyle=f"round,pad=0,rounding_size={height / 2 if word else 0.08}")
 
 
+def _is_formula(text: str) -> bool:
+    """Whether a word that a space draws, such as `$c_k$`, is a formula that matplotlib can read."""
+    from matplotlib.mathtext import MathTextParser
+
+    if text.count("$") != 2:
+        return False
+    try:
+        MathTextParser("path").parse(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _lines(text: str) -> list[str]:
-    """One line, or two where the text is long and can be parted."""
+    """One line, or two if the text is long and has a place to break."""
     cuts = [k for k, letter in enumerate(text) if letter in "_-"]
-    if len(text) <= 7 or not cuts or "$" in text:
+    if len(text) <= 7 or not cuts:
         return [text]
     cut = min(cuts, key=lambda k: abs(2 * k - len(text)))
     return [text[:cut], text[cut + 1 :]]
 
 
-def _letters(lines: Sequence[str], centre: Point, width: float, *, color: str) -> PathPatch:
-    """The lines as shapes in units of the picture, so that they fit at any size; smaller where they are wider than `width`."""
+def _shapes(lines: Sequence[str], centre: Point, width: float, *, color: str) -> PathPatch:
+    """The lines as shapes in units of the picture, so that they fit at any size; smaller if they are wider than `width`."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path as Curve
     from matplotlib.textpath import TextPath
     from matplotlib.transforms import Affine2D
 
-    written = [TextPath((0, 0), line, size=100) for line in lines]
-    extents = [shape.get_extents() for shape in written]
-    size = min([LETTER / 100, *(width / extent.width for extent in extents)])
+    written = {row: TextPath((0, 0), line, size=100) for row, line in enumerate(lines) if line.strip()}
+    extents = {row: shape.get_extents() for row, shape in written.items()}
+    size = min([LETTER / 100, *(width / extent.width for extent in extents.values() if extent.width > 0)])
     shapes = []
-    for row, (shape, extent) in enumerate(zip(written, extents, strict=True)):
+    for row, shape in written.items():
         y = 62 * (len(lines) - 1 - 2 * row) - 36  # lines 124 apart; the middle of letters lies 36 above the line they stand on
-        moved = Affine2D().translate(-(extent.x0 + extent.x1) / 2, y).scale(size).translate(*centre)
+        moved = Affine2D().translate(-(extents[row].x0 + extents[row].x1) / 2, y).scale(size).translate(*centre)
         shapes.append(shape.transformed(moved))
-    return PathPatch(Curve.make_compound_path(*shapes), facecolor=color, linewidth=0, zorder=3)
+    outline = Curve.make_compound_path(*shapes)
+    return PathPatch(outline, facecolor=color, linewidth=0, zorder=3)

@@ -46,7 +46,8 @@ def finish(
     as many evaluations and the space's ResNet-like architecture are finished in the same way. `on_progress(what, done, of)`
     is called as the work goes on.
     """
-    from diffnag.search_loop.show.files import confusion_picture
+    from diffnag.drawing.attempt import try_to_draw
+    from diffnag.search_loop.show.confusion import confusion_picture
 
     if result.best is None:
         return None
@@ -56,7 +57,8 @@ def finish(
         labels=result.labels_target, value=result.best.value, on_progress=on_progress, on_note=on_note,
     )  # fmt: skip
     difference = _export(folder / ONNX, best.model, on_note)
-    confusion_picture(folder / CONFUSION, best.confusion, search.images.classes, title=f"{search.images.name}, test images")
+    classes, title = search.images.classes, f"{search.images.name}, test images"
+    try_to_draw(folder / CONFUSION, lambda path: confusion_picture(path, best.confusion, classes, title=title), on_note=on_note)
     others = _others(search, result, best, folder=folder, storage=storage, on_progress=on_progress, on_note=on_note) if compare else ()
     return Finish(best, others, difference, search.images, search.final_plan)
 

@@ -1,4 +1,4 @@
-"""What the values of a search are, in words and figures."""
+"""Names, units and digits for the values of a search."""
 
 from __future__ import annotations
 
@@ -11,37 +11,38 @@ if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
 MEASURED = ("table", "training")
-"""Kinds of oracle whose figures need no warning."""
+"""Kinds of oracle whose values are measured; all others are named with their values."""
 ACCURACY, SCORE = "accuracy", "score"
 PROXY = "proxy"
-"""The kind whose figures are of no split: nothing is trained."""
+"""The kind of oracle that trains nothing, so that its values belong to no split."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What an oracle of this `kind` answers on one dataset."""
+    """The quantity `what` that an oracle of this `kind` returns for one dataset."""
 
     kind: str
     what: str = ACCURACY
 
     @classmethod
     def of(cls, space: SearchSpace, *, dataset: str, kind: str) -> Measure:
-        """A proxy's score; else as the space names it; an accuracy where it names nothing."""
+        """A score for a proxy; else the quantity that the space names for the dataset; else accuracy."""
         if kind == PROXY:
             return cls(kind, SCORE)
         return cls(kind, space.measures.get(dataset, ACCURACY) if isinstance(space, NamesMeasures) else ACCURACY)
 
     @property
     def unit(self) -> str:
+        """`%` for accuracies, empty for all else."""
         return "%" if self.what == ACCURACY else ""
 
     def name(self, split: str) -> str:
-        """What the values of a split are: a surrogate's are called so wherever they are shown."""
+        """The name of the values of a split; it says so if they come from a surrogate or another oracle that measures nothing."""
         if self.kind == PROXY:
             return f"{PROXY} {SCORE}"
         name = f"{'validation' if split == 'val' else split} {self.what}"
         return name if self.kind in MEASURED else f"{self.kind} {name}"
 
     def figure(self, value: float) -> str:
-        """In hundredths of a percent; other measures are small numbers."""
+        """Two decimals for an accuracy in %; four for other quantities, which are small numbers."""
         return f"{value:.2f}" if self.what == ACCURACY else f"{value:.4f}"
