@@ -1,4 +1,4 @@
-"""Fixtures every test may use: the space, the reference data, a cache that is not the user's, and commands that run the code under test."""
+"""Fixtures every test may use: the space, the reference data, and a cache that is not the user's."""
 
 from __future__ import annotations
 
@@ -7,17 +7,13 @@ from pathlib import Path
 
 import pytest
 
-import diffnag
 from diffnag.search_spaces.nasbench201.space import NASBench201
-
-PACKAGE = Path(diffnag.__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.setenv("DIFFNAG_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.delenv("DIFFNAG_DATA", raising=False)
-    monkeypatch.setenv("PYTHONPATH", str(PACKAGE))  # a process started in another folder imports the same diffnag as this one
 
 
 _REFERENCE = Path(os.environ.get("DIFFNAG_DATA") or Path(__file__).parents[2] / "shared" / "data")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import diffnag
 from diffnag.plugins import GROUPS
 
 TOYS = '''
@@ -104,7 +105,7 @@ def installed(tmp_path: Path) -> Path:
 
 
 def test_plugins_of_another_package_are_used_by_name(tmp_path: Path, installed: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(installed), os.environ["PYTHONPATH"]])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(installed), str(Path(diffnag.__file__).parents[1])])}
     command = [sys.executable, "-W", "error", "-c", COMMANDS]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
