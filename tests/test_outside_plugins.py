@@ -104,6 +104,7 @@ def installed(tmp_path: Path) -> Path:
     return site
 
 
+@pytest.mark.timeout(120)
 def test_plugins_of_another_package_are_used_by_name(tmp_path: Path, installed: Path) -> None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(installed), str(Path(diffnag.__file__).parents[1])])}
     command = [sys.executable, "-W", "error", "-c", COMMANDS]
