@@ -1,18 +1,23 @@
-# make search   set up a virtual environment, find an architecture for CIFAR-10 with the shipped weights
-# make test     set up, run the test suite in two processes of one thread each
-# make lint     set up, check style and types
+# make search     set up a virtual environment, find an architecture for CIFAR-10 with the shipped weights
+# make test       set up, run the tests but the slow ones, in two processes of one thread each
+# make test-slow  set up, run the slow tests in the same way
+# make lint       set up, check style and types
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: search test lint clean
+.PHONY: search test test-slow lint clean
 
 search: $(VENV)/.installed
 	$(BIN)/python -m diffnag.search --dataset cifar10 --predictor meta
 
 test: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	$(PYTEST) -m "not slow"
+
+test-slow: $(VENV)/.installed-test
+	$(PYTEST) -m slow
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -155,6 +155,7 @@ def test_bad_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_command_goes_on_where_it_was(reference: None, tmp_path: Path) -> None:
     out = tmp_path / "arena.json"
     command = [sys.executable, "-m", "experiments.bo_benchmark", "--methods", "random", "gp-enumerate", "--protocol", "T", "--budget", "12"]

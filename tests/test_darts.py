@@ -269,6 +269,7 @@ class TestNetwork:
         assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
     @pytest.mark.slow
+    @pytest.mark.timeout(300)
     def test_onnx(self, tmp_path: Path) -> None:
         for k, arch in enumerate(draws(SPACE, 2)):
             assert onnx_difference(arch, SPACE, channels=4, image_size=17, path=tmp_path / f"{k}.onnx") <= 1e-4

@@ -25,6 +25,7 @@ STORAGES = {"sqlite": "sqlite:///{}/study.db", "journal": "journal:{}/study.log"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("storage", STORAGES.values(), ids=STORAGES)
 def test_killed_at_random_moments(storage: str, tmp_path: Path, space: NASBench201) -> None:
     place, log, moments = storage.format(tmp_path), tmp_path / "log", random.Random(0)

@@ -84,6 +84,7 @@ def test_imagenet32_regimes_are_kept_apart(space, data_folder, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_no_task_of_the_targets_images(space, data_folder, monkeypatch):
     """Whatever draws on images is told apart by the images that it reads."""
     monkeypatch.setenv("DIFFNAG_DATA", str(data_folder))
@@ -193,6 +194,7 @@ def test_standardising_changes_no_order(space, archs):
 # -- training
 
 
+@pytest.mark.timeout(120)
 def test_train_save_load(space, archs, short, tmp_path):
     values = np.random.default_rng(1).normal(size=len(archs))
     better = np.argsort(np.argsort(-values)) / len(values)
@@ -215,6 +217,8 @@ def test_train_save_load(space, archs, short, tmp_path):
         loaded.load(tmp_path / "m.safetensors", space=space, target="cifar100")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_command(space, short, tmp_path, data_folder, monkeypatch, capsys):
     monkeypatch.setenv("DIFFNAG_DATA", str(data_folder))
     out = tmp_path / "m.safetensors"

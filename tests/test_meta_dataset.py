@@ -253,6 +253,7 @@ class TestCommand:
         return subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
 
     @pytest.mark.slow
+    @pytest.mark.timeout(300)
     def test_goes_on_and_grows(self, images: Path, tmp_path: Path) -> None:
         out = tmp_path / "m.jsonl"
         command = [sys.executable, "-m", "diffnag.build_meta_dataset", *self.ARGS, "--out", str(out)]

@@ -207,6 +207,7 @@ class TestNetwork:
                 asked(arch, cells=2, num_classes=10)  # type: ignore[operator]
 
     @pytest.mark.slow
+    @pytest.mark.timeout(300)
     def test_onnx(self, tmp_path: Path) -> None:
         for k, arch in enumerate(draws(SPACE, 2)):
             assert onnx_difference(arch, SPACE, channels=8, image_size=32, path=tmp_path / f"{k}.onnx") <= 1e-4

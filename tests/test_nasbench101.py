@@ -79,6 +79,7 @@ class TestContract(SearchSpaceContract):
     pass
 
 
+@pytest.mark.timeout(120)
 class TestOracleContract(OracleContract):
     sparse = ("val",)
 
@@ -104,7 +105,7 @@ class TestGraphs:
             ops = [arch.ops[place.index(vertex)] for vertex in range(n)]
             assert SPACE._cell(ops, edges) == (arch, "")
 
-    @pytest.mark.parametrize("count", [500, pytest.param(20_000, marks=pytest.mark.slow)])
+    @pytest.mark.parametrize("count", [500, pytest.param(20_000, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
     def test_hashes_of_random_valid_graphs_are_in_the_table(self, columns: dict[str, np.ndarray], count: int) -> None:
         archs = list(of_random_matrices(count))
         assert len({len(arch.ops) for arch in archs}) >= 5

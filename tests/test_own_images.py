@@ -35,6 +35,8 @@ from tests.test_training import images
 RESNET = NASBench201.resnet_like
 DATA = images()
 
+pytestmark = pytest.mark.timeout(120)  # several tests share a whole run, and the first of them pays for it
+
 
 @pytest.fixture(autouse=True, scope="module")
 def _narrow() -> Iterator[None]:

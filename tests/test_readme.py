@@ -29,6 +29,7 @@ def test_api_example(capsys):
     assert sum(parameter.numel() for parameter in names["network"].parameters()) > 70_000
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize(("cls", "guidance"), [("NearestNeighbours", "particles"), ("Linear", "denoised")])
 def test_own_predictor(tmp_path, cls, guidance):
     (tmp_path / "my_predictors.py").write_text(block("# my_predictors.py"))

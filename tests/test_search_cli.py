@@ -167,6 +167,7 @@ def test_help_names_all_choices_and_loads_nothing_heavy(monkeypatch: pytest.Monk
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_kill_and_interrupt_lose_nothing(tmp_path: Path) -> None:
     with start(*TOY, "--budget", "14", "--out", tmp_path / "unbroken") as unbroken:
         unbroken.communicate()
@@ -200,6 +201,7 @@ def test_toy_values_are_accuracies(space: NASBench201) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_table_oracle_for_real(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_folder: Path) -> None:
     shutil.copy(data_folder / "nas_bench_201.csv.gz", tmp_path)
     monkeypatch.setenv("DIFFNAG_DATA", str(tmp_path))

@@ -121,6 +121,7 @@ def test_result_is_json() -> None:
 # -- methods
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("method", ["evolution", "local-search", "diffnag"])
 def test_beats_random_draws(method: str) -> None:
     def mean_best(name: str) -> float:

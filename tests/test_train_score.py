@@ -96,6 +96,7 @@ def test_resume_demands_a_file(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_two_processes_learn_the_same(tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"

@@ -205,6 +205,7 @@ class TestNetworks:
                 space.build(arch, num_classes=2, **wrong)
 
     @pytest.mark.slow
+    @pytest.mark.timeout(300)
     @SPACES
     def test_onnx(self, space: SearchSpace, tmp_path: Path) -> None:
         (arch,) = draws(space, 1)

@@ -330,6 +330,7 @@ def test_four_workers_evaluate_nothing_twice_and_spend_the_budget_exactly(place:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_killed_worker_costs_nothing_but_its_evaluation(place: str, tmp_path: Path) -> None:
     asked, log = options(budget=30), tmp_path / "log"
     workers = [start_worker(place, log, asked, seconds=0.2) for _ in range(4)]

@@ -72,6 +72,7 @@ def crew(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_workers_share_a_search(tmp_path: Path) -> None:
     with start(*TOY, "--workers", "3", "--budget", "12", "--out", tmp_path / "run", seconds=0.2) as process:
         said, errors = process.communicate()
@@ -83,6 +84,7 @@ def test_workers_share_a_search(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_two_commands_in_one_folder_share_a_search(tmp_path: Path) -> None:
     command = (*TOY, "--budget", "12", "--out", tmp_path / "run")
     both = [start(*command, seconds=0.3) for _ in range(2)]
@@ -95,6 +97,7 @@ def test_two_commands_in_one_folder_share_a_search(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
 def test_who_stops_one_stops_all_and_every_trial_goes_back(by: signal.Signals, crew: subprocess.Popen[str], tmp_path: Path) -> None:
     os.killpg(crew.pid, by)  # as a terminal and a scheduler do: all processes at once
@@ -106,6 +109,7 @@ def test_who_stops_one_stops_all_and_every_trial_goes_back(by: signal.Signals, c
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
 def test_workers_that_have_just_been_started_say_nothing_when_stopped(by: signal.Signals, tmp_path: Path) -> None:
     process = start(*TOY, "--workers", "3", "--budget", "500", "--out", tmp_path / "run", seconds=0.2)
@@ -118,6 +122,7 @@ def test_workers_that_have_just_been_started_say_nothing_when_stopped(by: signal
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_worker_that_has_finished_is_ended_without_a_word(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -134,6 +139,7 @@ def test_a_worker_that_has_finished_is_ended_without_a_word(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_workers_end_with_a_killed_parent(crew: subprocess.Popen[str]) -> None:
     crew.kill()
     crew.wait()

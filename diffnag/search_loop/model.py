@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffnag.search_loop.acquisition import rank
-from diffnag.search_loop.methods.base import History
 from diffnag.search_loop.trial import Proposal, best_of, expected_values
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
     from diffnag.guidance.checked import CheckedPredictor
+    from diffnag.search_loop.methods.base import History
 
 
 @dataclass(frozen=True)

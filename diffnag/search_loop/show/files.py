@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import diffnag
+from diffnag import _version
 from diffnag.drawing.attempt import try_to_draw
 from diffnag.io.files import write_json, written_whole
 from diffnag.search_loop.show.curve import search_picture
@@ -34,7 +34,7 @@ def write_options(folder: Path, search: Search, *, storage: str) -> None:
     if search.options.method == "diffnag":
         options["checkpoint"] = str(search.options.checkpoint or "shipped")
     versions = {package: version(package) for package in PACKAGES}
-    about = {"diffnag": diffnag.__version__, "commit": _commit(), "packages": versions}
+    about = {"diffnag": _version.__version__, "commit": _commit(), "packages": versions}
     write_json(folder / "options.json", {**options, **about})
 
 
@@ -63,7 +63,7 @@ def write_result(
 
 def _commit() -> str | None:
     """The commit that runs, or None if the package is no git checkout."""
-    root = Path(diffnag.__file__).parents[1]
+    root = Path(_version.__file__).parents[1]
     if not (root / ".git").exists():
         return None
     asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
