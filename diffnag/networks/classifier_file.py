@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from diffnag.errors import UserError, in_a_line
 from diffnag.io.files import written_whole
+from diffnag.networks.build import seeded
 from diffnag.networks.plan import Skeleton
 from diffnag.spaces.loading import load_space
 
@@ -137,7 +138,7 @@ def read_model(path: str | Path, *, space: str | None = None) -> tuple[Classifie
 def _network(description: Description) -> nn.Module:
     space = load_space(description.space)
     arch = space.from_str(description.arch)
-    with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are not used
+    with seeded(0):  # the weights drawn here are replaced
         return description.skeleton.build(arch, space, num_classes=len(description.classes), image_size=description.image_size)
 
 

@@ -21,6 +21,7 @@ from torch.nn import functional
 from diffnag.datasets.images import is_image_source
 from diffnag.datasets.tasks import own_images
 from diffnag.errors import UserError, in_a_line
+from diffnag.networks.build import seeded
 from diffnag.networks.plan import Skeleton
 from diffnag.predictors.adaptation import DoubtfulAdaptation
 from diffnag.predictors.path_features import PathFeatures
@@ -136,8 +137,7 @@ class _NetworkPredictor(ProxyPredictor):
         images = self._images
         side = images.shape[-1]
         try:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self._seed)  # layers initialise from the global generator
+            with seeded(self._seed):
                 network = self._skeleton.build(arch, self._space, num_classes=self._num_classes, image_size=side)
                 return self._of(network, images)
         except (RuntimeError, ValueError) as error:

@@ -13,6 +13,7 @@ import torch
 
 from diffnag.errors import UserError, in_a_line
 from diffnag.io.device import resolve_device
+from diffnag.networks.build import seeded_build
 from diffnag.networks.classifier_file import Classifier, Description, export_onnx, read_model, save_model
 from diffnag.networks.training import Diverged, Recipe, as_input, channel_statistics, logits, train
 from diffnag.protocols import HasResNetLike
@@ -185,12 +186,10 @@ def train_fully(
 def _network(search: Search, arch: str, device: torch.device) -> torch.nn.Module:
     images, plan = search.images, search.final_plan
     assert images and plan
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(search.options.seed)  # layers initialise from the global generator
-        network = plan.skeleton.build(
-            search.space.from_str(arch), search.space, num_classes=len(images.classes), image_size=images.size
-        )
-    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return seeded_build(
+        plan.skeleton, search.space.from_str(arch), search.space, num_classes=len(images.classes), image_size=images.size,
+        seed=search.options.seed, device=device,
+    )  # fmt: skip
 
 
 def _within_time(
