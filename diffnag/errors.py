@@ -22,7 +22,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     return UserError(f"unknown {kind} {name!r}; there are: {', '.join(known)}")
 
 
-def in_a_line(error: Exception) -> str:
-    """What `error` says in its first line, with its type where that is needed to understand it."""
-    told = next(iter(str(error).splitlines()), "")
-    return told if told and isinstance(error, RuntimeError | ValueError) else f"{type(error).__name__}: {told}"
+def in_a_line(error: BaseException, *, typed: bool = True) -> str:
+    """The first line of an error's message, behind its type where `typed` and the message alone would not be understood."""
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return line if not typed or (line and isinstance(error, RuntimeError | ValueError)) else f"{type(error).__name__}: {line}"

@@ -93,7 +93,7 @@ class TestCompactFile:
             BenchmarkTable.load(tmp_path / "t.npz")
 
     def test_another_format_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("diffnag.oracles.table.FORMAT", 7)
+        monkeypatch.setattr("diffnag.io.tables.FORMAT", 7)
         a_table().save(tmp_path / "t.npz")
         monkeypatch.undo()
         with pytest.raises(UserError, match="table format 7"):
