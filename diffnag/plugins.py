@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, cast
 
-from diffnag.errors import UserError, unknown
+from diffnag.errors import UserError, in_a_line, unknown
 
 if TYPE_CHECKING:
     from diffnag.protocols import Oracle, Predictor
@@ -34,16 +34,19 @@ def load_class(kind: str, name: str) -> type[Any]:
     """
     if ":" not in name:
         for point in entry_points(group=GROUPS[kind], name=name):
-            return cast("type[Any]", point.load())
+            try:
+                return cast("type[Any]", point.load())
+            except (Exception, SystemExit) as error:  # a module may fail in any way, and may not end the process either
+                raise UserError(f"{kind} {name!r}: importing {point.value!r} failed: {_reason(error)}") from error
         raise unknown(kind, name, [*names(kind), "or a dotted path package.module:Class"])
     module_name, _, class_name = name.partition(":")
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())  # a console script does not see the user's folder, `python -m` does
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # a user's module may fail in any way
-        raise UserError(f"{kind} {name!r}: importing {module_name!r} failed: {type(error).__name__}: {error}") from error
-    found = getattr(module, class_name, None)
+        found = getattr(module, class_name, None)
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{kind} {name!r}: importing {module_name!r} failed: {_reason(error)}") from error
     if not isinstance(found, type):
         classes = [key for key, value in vars(module).items() if isinstance(value, type) and value.__module__ == module_name]
         raise UserError(f"{kind} {name!r}: {module_name} has no class {class_name!r}; it has: {', '.join(classes) or 'none'}")
@@ -56,8 +59,13 @@ def make(kind: str, name: str, members: tuple[str, ...]) -> Any:
     refuse_without([member for member in members if not hasattr(cls, member)], kind, name, members)
     try:
         return cls()
-    except Exception as error:  # a user's class may fail in any way
-        raise UserError(f"{kind} {name!r} cannot be made without arguments: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{kind} {name!r} cannot be made without arguments: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """Type and first line of an error."""
+    return f"{type(error).__name__}: {in_a_line(error, typed=False)}"
 
 
 def refuse_without(missing: Sequence[str], kind: str, name: str, members: Sequence[str]) -> None:

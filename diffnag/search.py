@@ -55,7 +55,7 @@ def main() -> None:
             with _alone_in(folder, on_note=screen.note):
                 finished = None
                 if search.images is not None:
-                    from diffnag.search_loop.finish.training import finish
+                    from diffnag.search_loop.finish.finishing import finish
 
                     write_result(folder, result, search.space, on_note=screen.note)  # the search is paid for, whatever becomes of the rest
                     finished = finish(

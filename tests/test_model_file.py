@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -98,9 +100,33 @@ def test_a_file_does_not_say_what_code_is_run(tmp_path: Path, monkeypatch: pytes
         (b"", "is no readable model.pt"),
         (b"words", "is no readable model.pt"),
         ({"kind": "something"}, "is not a diffnag image classifier of format 1"),
-        ({"weights": {}}, "does not fit the network it describes"),
-        ({"skeleton": {"depth": 3}}, "does not fit the network it describes"),
         ({"format": Path("a")}, "is no readable model.pt"),
+        ({"weights": {}}, "does not fit the network it describes: .* Missing key"),
+        ({"weights": None}, "is damaged: weights is None; accepted is a dictionary of tensors"),
+        ({"weights": {1: torch.zeros(1)}}, "is damaged: weights is {1: "),
+        ({"skeleton": {"depth": 3}}, "is damaged: skeleton has depth; accepted are channels, cells, stem_stride, small"),
+        ({"skeleton": None}, "is damaged: skeleton is None; accepted is a dictionary"),
+        ({"skeleton": {"channels": "8", "cells": 1}}, "is damaged: channels is '8'; 1 to 10,000 are accepted"),
+        ({"skeleton": {"channels": 10**9, "cells": 1}}, "is damaged: channels is 1000000000"),
+        ({"skeleton": {"channels": 4, "cells": -3}}, "is damaged: cells is -3"),
+        ({"skeleton": {"channels": 4, "cells": 1, "stem_stride": 0}}, "is damaged: stem_stride is 0"),
+        ({"skeleton": {"channels": 4, "cells": 1, "small": "yes"}}, "is damaged: small is 'yes'"),
+        ({"skeleton": {"channels": 8, "cells": 1}}, "does not fit the network it describes: .* size mismatch"),
+        ({"space": 3}, "is damaged: space is 3; accepted is a name"),
+        ({"space": "no-such"}, "does not fit the network it describes: unknown space 'no-such'; there are: "),
+        ({"space": "nasbench101"}, "does not fit the network it describes: .* is no NAS-Bench-101 string"),
+        ({"arch": None}, "is damaged: arch is None; accepted is a string"),
+        ({"arch": "x"}, "does not fit the network it describes: 'x' is no NAS-Bench-201 string"),
+        ({"classes": [1, 2, 3]}, r"is damaged: classes is \[1, 2, 3\]; accepted is a list of names"),
+        ({"classes": "cat"}, "is damaged: classes is 'cat'"),
+        ({"classes": ("cat", "dog")}, "does not fit the network it describes: .* size mismatch"),
+        ({"image_size": "8"}, "is damaged: image_size is '8'; accepted is 1 to 4096"),
+        ({"image_size": 10**12}, "is damaged: image_size is 1000000000000"),
+        ({"mean": None}, "is damaged: mean is None; accepted is three finite numbers"),
+        ({"mean": ("a", "b", "c")}, "is damaged: mean is"),
+        ({"mean": (math.nan, 0.5, 0.5)}, "is damaged: mean is"),
+        ({"std": (0.0, 0.1, 0.1)}, "is damaged: std is .*; accepted is three numbers above 0"),
+        ({"about": [1]}, r"is damaged: about is \[1\]; accepted is a dictionary"),
     ],
 )
 def test_files_that_are_no_model(content: bytes | dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -110,7 +136,56 @@ def test_files_that_are_no_model(content: bytes | dict[str, Any], message: str, 
         path.write_bytes(content)
     else:
         torch.save({**torch.load(path, weights_only=True), **content}, path)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as caught:
+        diffnag.load_model(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["space", "arch", "skeleton", "classes", "image_size", "mean", "std", "about", "weights"])
+def test_a_file_that_lacks_a_part(key: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    save_model(path, classifier(), about={})
+    torch.save({name: value for name, value in torch.load(path, weights_only=True).items() if name != key}, path)
+    with pytest.raises(UserError, match=f"is damaged: it has no {key}"):
         diffnag.load_model(path)
     with pytest.raises(UserError, match="there is no model"):
         diffnag.load_model(tmp_path / "none.pt")
+
+
+def test_weights_of_another_type_or_that_are_not_finite_or_that_were_changed_are_refused(tmp_path: Path) -> None:
+    model, path = classifier(), tmp_path / "model.pt"
+    save_model(path, model, about={})
+    whole, content = path.read_bytes(), torch.load(path, weights_only=True)
+    weights = {name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in content["weights"].items()}
+    torch.save({**content, "weights": weights}, path)
+    with pytest.raises(UserError, match="does not fit .*: its stem.0.weight has type torch.float64, the network's has torch.float32"):
+        diffnag.load_model(path)
+    content["weights"]["stem.0.weight"][0, 0, 0, 0] = math.nan
+    torch.save(content, path)
+    with pytest.raises(UserError, match="has NaN or infinite weights"):
+        diffnag.load_model(path)
+    bits = model.network.state_dict()["stem.0.weight"].numpy().tobytes()
+    path.write_bytes(whole.replace(bits, bytes([bits[0] ^ 1]) + bits[1:]))
+    with pytest.raises(UserError, match="is no readable model.pt of diffnag: its part .* is damaged"):
+        diffnag.load_model(path)
+    path.write_bytes(whole)
+    with pytest.raises(UserError, match="is a model of space 'nasbench201', not of 'nasbench101'"):
+        diffnag.load_model(path, space="nasbench101")
+
+
+def test_what_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> None:
+    model, path = classifier(), tmp_path / "model.pt"
+    path.write_bytes(b"old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, hard))  # as on a full disk, a write fails in the midst of the file
+    try:
+        with pytest.raises(UserError) as caught:
+            save_model(path, model, about={})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(caught.value).startswith(f"cannot write {path}: ") and "\n" not in str(caught.value)
+    with torch.no_grad():
+        next(model.network.parameters()).fill_(math.inf)
+    with pytest.raises(UserError, match="is not written: the network has NaN or infinite weights"):
+        save_model(path, model, about={})
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]

@@ -24,8 +24,9 @@ from diffnag.networks.classifier_file import read_model
 from diffnag.networks.training import Diverged
 from diffnag.oracles.training import TrainingOracle, _share
 from diffnag.search import main
-from diffnag.search_loop.finish.finished import Share
-from diffnag.search_loop.finish.training import confusion, finish, train_fully
+from diffnag.search_loop.finish.finished import Finish, Share
+from diffnag.search_loop.finish.finishing import finish
+from diffnag.search_loop.finish.training import confusion, train_fully
 from diffnag.search_loop.loop import Search, SearchOptions
 from diffnag.search_loop.show.confusion import confusion_picture
 from diffnag.search_spaces.nasbench201.space import NASBench201
@@ -158,7 +159,7 @@ def test_interrupted_in_the_final_training_it_goes_on(stripes: Path, tmp_path: P
     assert "2 of 2 labels are saved" in capsys.readouterr().err
     assert json.loads((tmp_path / "result.json").read_text())["labels_target"] == 2
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("diffnag.search_loop.finish.training.export_onnx", lambda path, model: 0.0)
+        patched.setattr("diffnag.search_loop.finish.finishing.export_onnx", lambda path, model: 0.0)
         assert call(*command) == 0
     assert json.loads((tmp_path / "result.json").read_text())["test_accuracy"] >= 0
 
@@ -241,7 +242,7 @@ def test_the_time_limit_shortens_the_final_training(stripes: Path, monkeypatch: 
     with Search(few(stripes, epochs=50, time_limit=11.0)) as search:
         monkeypatch.setattr(type(search.study), "spent", type("Spent", (), {"wall_s": 10.9})())
         _, about = train_fully(RESNET, search, on_progress=lambda done, of: None, on_note=notes.append)
-    assert about["epochs"] == 1 and notes == ["1 of 150 epochs of the final training fit into the time that is left"]
+    assert about.epochs == 1 and notes == ["1 of 150 epochs of the final training fit into the time that is left"]
 
 
 def test_loading_is_within_the_time_limit_but_one_evaluation_is_always_made(stripes: Path) -> None:
@@ -275,7 +276,7 @@ def test_a_final_training_that_diverges_is_repeated_gently(stripes: Path, monkey
     monkeypatch.setattr(final_training, "train", fragile)
     with Search(few(stripes)) as search:
         _, about = train_fully(RESNET, search, on_progress=lambda done, of: None, on_note=notes.append)
-    assert about["learning_rate"] == pytest.approx(0.01) and len(notes) == 2
+    assert about.learning_rate == pytest.approx(0.01) and len(notes) == 2
     monkeypatch.setattr(final_training, "GENTLER", (1.0,))
     with Search(few(stripes)) as search, pytest.raises(UserError, match="diverged with every learning rate down to 0.1"):
         train_fully(RESNET, search, on_progress=lambda done, of: None, on_note=notes.append)
@@ -286,7 +287,7 @@ def test_a_network_that_onnx_cannot_tell_costs_the_file_alone(stripes: Path, tmp
         raise RuntimeError("no such operator\nand a long story")
 
     notes: list[str] = []
-    monkeypatch.setattr("diffnag.search_loop.finish.training.export_onnx", refuses)
+    monkeypatch.setattr("diffnag.search_loop.finish.finishing.export_onnx", refuses)
     with Search(few(stripes)) as search:
         found = finish(search, search.run(), folder=tmp_path, storage="", compare=False, on_progress=lambda *_: None, on_note=notes.append)
     assert found and found.to_json()["onnx_max_abs_difference"] is None and found.to_json()["compare"] is None
@@ -301,6 +302,59 @@ def test_nothing_is_finished_where_every_evaluation_failed(stripes: Path, tmp_pa
     monkeypatch.setattr(TrainingOracle, "stages", breaks)
     assert call("--dataset", stripes, "--method", "random", "--budget", "2", "--device", "cpu", "--out", tmp_path) == 1
     assert json.loads((tmp_path / "result.json").read_text())["best"] is None and not (tmp_path / "model.pt").exists()
+
+
+def compare(search: Search, folder: Path, *, left: list[float], monkeypatch: pytest.MonkeyPatch, notes: list[str]) -> Finish:
+    """Search and finish; the time that is left is `left[0]`, and none as soon as the best architecture was trained for an epoch."""
+    monkeypatch.setattr(Search, "seconds_left", property(lambda _: left[0]))
+
+    def progress(what: str, done: int, of: int) -> None:
+        left[0] = 0.0
+
+    found = finish(
+        search, search.run(), folder=folder, storage=f"sqlite:///{folder}/study.db", compare=True, on_progress=progress, on_note=notes.append
+    )
+    assert found
+    return found
+
+
+def test_rivals_get_the_winners_training_whatever_the_time_limit(stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes: list[str] = []
+    options = few(stripes, method="evolution", budget=2, time_limit=1e6)
+    for left, epochs in ((0.0, 1), (1e9, 6)):
+        with Search(options) as search:
+            (tmp_path / "model.pt").unlink(missing_ok=True)
+            found = compare(search, tmp_path, left=[left], monkeypatch=monkeypatch, notes=notes)
+        rows = found.to_json()["compare"]
+        assert [row["name"] for row in rows] == ["evolution", "random", "ResNet-like"]
+        assert [row["epochs"] for row in rows] == [epochs] * 3 and {row["learning_rate"] for row in rows} == {0.1}
+        files = [path for path in (tmp_path / "model.pt", tmp_path / "compare" / "ResNet-like.pt") if path.is_file()]
+        assert len(files) == 2 and [read_model(path)[1]["epochs"] for path in files] == [epochs] * 2
+    assert notes[0] == "1 of 6 epochs of the final training fit into the time that is left"
+    assert notes.count("random search made 1 of 2 evaluations in the same time") == 1  # the second run goes on with it
+
+
+def test_a_rival_that_cannot_be_trained_so_is_left_out(stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffnag.search_loop.finish import training as final_training
+
+    real, notes, trained = final_training.train, [], []
+
+    def only_the_first(*given: Any, **rest: Any) -> Any:
+        trained.append(given)
+        if len(trained) > 1:
+            raise Diverged("the loss is nan after epoch 1")
+        return real(*given, **rest)
+
+    monkeypatch.setattr(final_training, "train", only_the_first)
+    monkeypatch.setattr("diffnag.search_loop.finish.finishing.export_onnx", lambda path, model: 0.0)
+    with Search(few(stripes, method="evolution", budget=2)) as search:
+        found = compare(search, tmp_path, left=[0.0], monkeypatch=monkeypatch, notes=notes)
+    assert found.best.epochs == 6 and {other.arch for other in found.others} <= {found.best.arch}
+    assert notes[-1] == (
+        f"ResNet-like is left out of the comparison: the final training of {RESNET} failed: it diverged with every learning rate down to 0.01"
+    )
+    with pytest.raises(ValueError, match="trained for another number of epochs than the best, thus not comparable: random"):
+        dataclasses.replace(found, others=(dataclasses.replace(found.best, name="random", epochs=1),))
 
 
 def test_wilson_interval() -> None:
@@ -358,7 +412,7 @@ def test_times_as_they_are_written() -> None:
 
 def test_a_folder_is_named_after_the_images(stripes: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("diffnag.search_loop.finish.training.export_onnx", lambda path, model: 0.0)
+    monkeypatch.setattr("diffnag.search_loop.finish.finishing.export_onnx", lambda path, model: 0.0)
     assert call("--dataset", stripes, "--method", "random", "--budget", "1", "--epochs", "1", "--device", "cpu") == 0
     assert (tmp_path / "runs" / "nasbench201-stripes-random-0" / "model.pt").is_file()
 

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from diffnag.datasets.images import ImageDataset, Images
+from diffnag.networks.build import seeded_build
 from diffnag.networks.plan import Plan, Skeleton, plan_evaluation, plan_final
-from diffnag.networks.training import Diverged, Recipe, accuracy, as_input, augment, channel_statistics, epochs, one_cycle, train
+from diffnag.networks.training import Diverged, Recipe, accuracy, all_finite, as_input, augment, channel_statistics, epochs, one_cycle, train
 from diffnag.search_spaces.nasbench201.space import NASBench201
 from diffnag.spaces.counting import measured_size
 
@@ -82,6 +83,30 @@ def test_divergence_is_told() -> None:
     with pytest.raises(Diverged, match="the loss is (nan|inf) after epoch"):
         train(linear(), as_input(data.train.x) * 1e20, torch.from_numpy(data.train.y), Recipe(epochs=3, learning_rate=1e20),
               generator=torch.Generator())  # fmt: skip
+
+
+def test_weights_that_are_not_finite_are_a_divergence_even_if_the_loss_is_finite() -> None:
+    data, model = images(), nn.Sequential(nn.BatchNorm2d(3), *linear())  # its variance overflows, its outputs do not
+    with pytest.raises(Diverged, match="weights that are not finite after epoch 1"):
+        train(model, as_input(data.train.x) * 1e25, torch.from_numpy(data.train.y), Recipe(epochs=1), generator=torch.Generator())
+    assert all_finite(linear()) and not all_finite(model)
+
+
+# -- seeded weights
+
+
+def test_a_seeded_build_repeats_itself_and_leaves_the_global_generator_alone(space: NASBench201) -> None:
+    arch, skeleton = space.from_str(space.resnet_like), Skeleton(channels=4, cells=1)
+    before = torch.random.get_rng_state()
+    first, same, other = (
+        seeded_build(skeleton, arch, space, num_classes=3, image_size=8, seed=seed, device="cpu").state_dict() for seed in (5, 5, 6)
+    )
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(5)
+    expected = space.build(arch, channels=4, cells=1, num_classes=3, stem_stride=1).state_dict()
+    torch.random.set_rng_state(before)
+    assert all(torch.equal(first[name], tensor) and torch.equal(same[name], tensor) for name, tensor in expected.items())
+    assert any(not torch.equal(first[name], other[name]) for name in expected)
 
 
 # -- the plan

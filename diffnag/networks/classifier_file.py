@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
-import pickle
+import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,9 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from diffnag.errors import UserError, in_a_line
+from diffnag.errors import UserError
 from diffnag.io.files import written_whole
-from diffnag.networks.plan import Skeleton
+from diffnag.networks.build import seeded
+from diffnag.networks.plan import LARGEST_IMAGE, Skeleton
+from diffnag.networks.training import all_finite
 from diffnag.spaces.loading import load_space
 
 FORMAT = 1
@@ -90,12 +94,16 @@ class Classifier(nn.Module):
 
 
 def save_model(path: str | Path, model: Classifier, *, about: Mapping[str, Any]) -> None:
-    """Write `model` and what is to be known `about` it, plain data."""
+    """Write `model` and plain data `about` it. Raises `UserError` if weights are not finite or the file cannot be written."""
+    if not all_finite(model.network):
+        raise UserError(f"{path} is not written: the network has NaN or infinite weights")
     described = asdict(model.description)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
     content = {"format": FORMAT, "kind": KIND, **described, "about": dict(about), "weights": weights}
+    whole = io.BytesIO()
+    torch.save(content, whole)  # to memory, as torch reports a full disk in many lines
     with written_whole(path) as temporary:
-        torch.save(content, temporary)
+        temporary.write_bytes(whole.getbuffer())
 
 
 def load_model(path: str | Path, *, space: str | None = None) -> Classifier:
@@ -104,41 +112,116 @@ def load_model(path: str | Path, *, space: str | None = None) -> Classifier:
         model = diffnag.load_model("runs/.../model.pt")
         model.predict(["one.png", "another.jpg"])
 
-    Loading runs no code of the file, nor any that it names: of a space by dotted path `package.module:Class` the same path has
-    to be given as `space`. Raises `UserError` for that, and where the file is damaged or of another kind.
+    Loading runs neither code in the file nor code that the file names: if the model's space is a dotted path `package.module:Class`,
+    the same path must be given as `space`. Raises `UserError` if it is not, and if the file is damaged or of another kind.
     """
     return read_model(path, space=space)[0]
 
 
 def read_model(path: str | Path, *, space: str | None = None) -> tuple[Classifier, dict[str, Any]]:
-    """`load_model`, and what the file says about the model."""
+    """The classifier of `load_model`, and the data about it that were saved with it."""
     path = Path(path)
+    content = _content(path)
+    try:
+        description = _description(content)
+        about = _checked(content, "about", lambda value: isinstance(value, dict), "a dictionary")
+        weights = _checked(content, "weights", _are_weights, "a dictionary of tensors")
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+    if ":" in description.space and description.space != space:
+        raise UserError(f"{path} is of a space that is not installed; if you trust its code, load it with space={description.space!r}")
+    if space not in (None, description.space):
+        raise UserError(f"{path} is a model of space {description.space!r}, not of {space!r}")
+    try:
+        network = _network(description, weights)
+    except UserError as error:
+        raise UserError(f"{path} does not fit the network it describes: {error}") from error
+    except Exception as error:  # a user's space may fail in any way
+        raise UserError(f"{path} does not fit the network it describes: {_short(error)}") from error
+    if not all_finite(network):
+        raise UserError(f"{path} has NaN or infinite weights")
+    return Classifier(network, description).eval(), about
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """The plain data in the file; `UserError` if it is not a whole one of ours."""
     if not path.is_file():
         raise UserError(f"there is no model {path}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise UserError(f"{path} is no readable model.pt of diffnag: {in_a_line(error)}") from error
+        with zipfile.ZipFile(path) as archive:  # torch does not compare checksums
+            broken = archive.testzip()
+        content = None if broken else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file fails in any way
+        raise UserError(f"{path} is no readable model.pt of diffnag: {_short(error)}") from error
+    if broken:
+        raise UserError(f"{path} is no readable model.pt of diffnag: its part {broken} is damaged")
     if not isinstance(content, dict) or (content.get("kind"), content.get("format")) != (KIND, FORMAT):
         raise UserError(f"{path} is not a {KIND} of format {FORMAT}")
+    return content
+
+
+def _description(content: Mapping[str, Any]) -> Description:
+    """The description in a file; ValueError says which part of it is odd."""
+    parts = _checked(content, "skeleton", lambda value: isinstance(value, dict), "a dictionary")
     try:
-        skeleton = Skeleton(**content["skeleton"])
-        described = {key: content[key] for key in ("space", "arch", "classes", "image_size", "mean", "std")}
-        description = Description(**described, skeleton=skeleton)
-        if ":" in description.space and description.space != space:
-            raise UserError(f"{path} is of a space that is not installed; if you trust its code, load it with space={description.space!r}")
-        network = _network(description)
-        network.load_state_dict(content["weights"])
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise UserError(f"{path} does not fit the network it describes: {in_a_line(error)}") from error
-    return Classifier(network, description).eval(), content["about"]
+        skeleton = Skeleton(**parts)
+    except TypeError as error:
+        raise ValueError(f"skeleton has {', '.join(map(str, parts)) or 'nothing'}; accepted are channels, cells, stem_stride, small") from error
+    except UserError as error:
+        raise ValueError(str(error)) from error
+    return Description(
+        space=_checked(content, "space", _is_text, "a name"),
+        arch=_checked(content, "arch", _is_text, "a string"),
+        skeleton=skeleton,
+        classes=tuple(_checked(content, "classes", _are_names, "a list of names")),
+        image_size=_checked(content, "image_size", lambda value: type(value) is int and 1 <= value <= LARGEST_IMAGE, f"1 to {LARGEST_IMAGE}"),
+        mean=tuple(_checked(content, "mean", _are_three_numbers, "three finite numbers")),
+        std=tuple(_checked(content, "std", lambda value: _are_three_numbers(value) and min(value) > 0, "three numbers above 0")),
+    )
 
 
-def _network(description: Description) -> nn.Module:
+def _checked(content: Mapping[str, Any], key: str, accepts: Callable[[Any], bool], accepted: str) -> Any:
+    if key not in content:
+        raise ValueError(f"it has no {key}")
+    if not accepts(content[key]):
+        text = " ".join(repr(content[key]).split())
+        raise ValueError(f"{key} is {text if len(text) <= 60 else text[:59] + '…'}; accepted is {accepted}")
+    return content[key]
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, tuple | list) and len(value) > 0 and all(isinstance(name, str) for name in value)
+
+
+def _are_three_numbers(value: object) -> bool:
+    return isinstance(value, tuple | list) and len(value) == 3 and all(type(x) in (int, float) and math.isfinite(x) for x in value)
+
+
+def _are_weights(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items())
+
+
+def _network(description: Description, weights: Mapping[str, Tensor]) -> nn.Module:
+    """The described network with these weights; RuntimeError if they do not fit."""
     space = load_space(description.space)
     arch = space.from_str(description.arch)
-    with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are not used
-        return description.skeleton.build(arch, space, num_classes=len(description.classes), image_size=description.image_size)
+    with seeded(0):  # the weights drawn here are replaced
+        network = description.skeleton.build(arch, space, num_classes=len(description.classes), image_size=description.image_size)
+    for name, tensor in network.state_dict().items():
+        if name in weights and weights[name].dtype != tensor.dtype:
+            raise RuntimeError(f"its {name} has type {weights[name].dtype}, the network's has {tensor.dtype}")
+    network.load_state_dict(dict(weights))
+    return network
+
+
+def _short(error: Exception) -> str:
+    """The error in one line of moderate length: torch lists all tensors that do not fit."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:199] + "…"
 
 
 def export_onnx(path: str | Path, model: Classifier) -> float:

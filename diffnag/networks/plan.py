@@ -32,6 +32,12 @@ DRAWS, HEAVY = 64, 90
 """Random architectures, and the percentile of their multiply-adds that stands for one of the space."""
 
 
+LARGEST_IMAGE = 4_096
+"""Most pixels a side of images that a network is built for."""
+MOST_CHANNELS, MOST_CELLS = 10_000, 1_000
+"""More than that is taken for a slip of the finger."""
+
+
 @dataclass(frozen=True)
 class Skeleton:
     """The network around the cells: options of the space's `build`, or with `small` its `build_small`, which has none."""
@@ -40,6 +46,15 @@ class Skeleton:
     cells: int
     stem_stride: int = 1
     small: bool = False
+
+    def __post_init__(self) -> None:
+        if type(self.small) is not bool:
+            raise UserError(f"small is {self.small!r}; accepted is True or False")
+        least = 0 if self.small else 1
+        for name, low, high in (("channels", least, MOST_CHANNELS), ("cells", least, MOST_CELLS), ("stem_stride", 1, LARGEST_IMAGE)):
+            value = getattr(self, name)
+            if type(value) is not int or not low <= value <= high:
+                raise UserError(f"{name} is {value!r}; {low} to {high:,} are accepted")
 
     def build(self, arch: Arch, space: SearchSpace, *, num_classes: int, image_size: int) -> nn.Module:
         """A fresh network; its weights are drawn from torch's global generator. Raises `UserError` where the space gives none."""

@@ -9,6 +9,8 @@ import torch
 from torch.nn import functional
 
 from diffnag.datasets.meta_dataset import Effort, Measurement
+from diffnag.networks.build import seeded_build
+from diffnag.networks.plan import Skeleton
 from diffnag.networks.training import Diverged, Recipe, as_input, logits, train
 
 if TYPE_CHECKING:
@@ -25,10 +27,8 @@ def measure(arch: str, images: TaskImages, space: Any, *, task: int, seed: int, 
     recipe = Recipe(epochs=epochs, batch_size=batch, learning_rate=effort.learning_rate, flip=False)
     clock = time.process_time if x.device.type == "cpu" else time.perf_counter
     begin = clock()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # layers initialise from the global generator
-        model = space.build_small(space.from_str(arch), num_classes=classes, image_size=x.shape[2])
-    model = model.to(device, memory_format=torch.channels_last)
+    small = Skeleton(0, 0, small=True)
+    model = seeded_build(small, space.from_str(arch), space, num_classes=classes, image_size=x.shape[2], seed=seed, device=device)
     accuracy = loss = None
     try:
         out = logits(train(model, x, y, recipe, generator=torch.Generator().manual_seed(seed)), x_judged)

@@ -15,7 +15,7 @@ EVALUATION_BATCH = 512
 
 
 class Diverged(RuntimeError):
-    """The loss is no longer finite."""
+    """The loss or the weights are no longer finite."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,15 @@ def epochs(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, *, generator:
             averaged.update_parameters(model)
         if not math.isfinite(loss.item()):
             raise Diverged(f"the loss is {loss.item()} after epoch {epoch + 1}")
+        if not all_finite(averaged.module):
+            raise Diverged(f"there are weights that are not finite after epoch {epoch + 1}")
         yield averaged.module.eval()
+
+
+def all_finite(model: nn.Module) -> bool:
+    """Whether no parameter or buffer has NaN or infinite entries."""
+    tensors = [tensor.detach().flatten() for tensor in model.state_dict().values() if tensor.is_floating_point()]
+    return not tensors or bool(torch.cat(tensors).isfinite().all())
 
 
 def one_cycle(progress: float, warm_up: float) -> float:

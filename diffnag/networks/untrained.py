@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from diffnag.errors import UserError
+from diffnag.networks.build import seeded
 from diffnag.networks.classifier_file import Classifier, Description
 from diffnag.networks.plan import Skeleton, logits_of
 from diffnag.spaces.loading import load_space
@@ -43,8 +44,7 @@ def untrained(
     skeleton = skeleton_of(loaded, channels=channels, cells=cells)
     classes = tuple(map(str, range(num_classes)))
     noise = NOISE if image_size <= LARGE else max(2, min(NOISE // 2, PIXELS // image_size**2))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # layers initialise from the global generator
+    with seeded(seed):
         network = skeleton.build(built, loaded, num_classes=num_classes, image_size=image_size)
         images = torch.rand(noise, 3, image_size, image_size)
         logits_of(partial(_set_normalisation, network), images, built, loaded, num_classes=num_classes)

@@ -103,14 +103,12 @@ class TrainingOracle:
             raise unknown("split", split, self.available[dataset])
 
     def _network(self, arch: Arch) -> nn.Module:
-        import torch
+        from diffnag.networks.build import seeded_build
 
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed)  # layers initialise from the global generator
-            network = self.plan.skeleton.build(
-                arch, self._space, num_classes=len(self.images.classes), image_size=self.images.size
-            )
-        return network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return seeded_build(
+            self.plan.skeleton, arch, self._space, num_classes=len(self.images.classes), image_size=self.images.size,
+            seed=self._seed, device=self._device,
+        )  # fmt: skip
 
 
 def _share(images: Images, count: int) -> np.ndarray:

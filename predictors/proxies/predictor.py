@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from diffnag.errors import UserError, in_a_line
+from diffnag.networks.build import seeded
 from diffnag.networks.plan import Skeleton
 from diffnag.predictors.adaptation import DoubtfulAdaptation
 from diffnag.predictors.path_features import PathFeatures
@@ -134,8 +135,7 @@ class _NetworkPredictor(ProxyPredictor):
         images = self._images
         side = images.shape[-1]
         try:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self._seed)  # layers initialise from the global generator
+            with seeded(self._seed):
                 network = self._skeleton.build(arch, self._space, num_classes=self._num_classes, image_size=side)
                 return self._of(network, images)
         except (RuntimeError, ValueError) as error:

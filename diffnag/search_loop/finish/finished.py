@@ -52,6 +52,7 @@ class Finished:
     validation: Share | None
     confusion: np.ndarray
     epochs: int
+    learning_rate: float
     seconds: float
 
     @property
@@ -65,7 +66,7 @@ class Finished:
             "validation_accuracy": None if self.validation is None else self.validation.value,
             "validation_interval": None if self.validation is None else self.validation.interval,
             "test_accuracy": self.test.value, "test_interval": self.test.interval,
-            "epochs": self.epochs, "seconds": round(self.seconds, 2),
+            "epochs": self.epochs, "learning_rate": self.learning_rate, "seconds": round(self.seconds, 2),
         }  # fmt: skip
 
 
@@ -79,6 +80,10 @@ class Finish:
     """None where there is no such file."""
     images: ImageDataset
     plan: Plan
+
+    def __post_init__(self) -> None:
+        if odd := [other.name for other in self.others if other.epochs != self.best.epochs]:
+            raise ValueError(f"trained for another number of epochs than the best, thus not comparable: {', '.join(odd)}")
 
     def to_json(self) -> dict[str, Any]:
         """What `result.json` holds beside the search's result; accuracies are fractions here."""

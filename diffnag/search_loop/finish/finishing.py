@@ -1,0 +1,53 @@
+"""The end of a search on a user's own images: the best architecture is trained, tested once, and written as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from diffnag.errors import in_a_line
+from diffnag.networks.classifier_file import Classifier, export_onnx
+from diffnag.search_loop.finish.comparison import rivals
+from diffnag.search_loop.finish.finished import Finish
+from diffnag.search_loop.finish.training import Note, Progress, finish_one
+from diffnag.search_loop.loop import Search
+from diffnag.search_loop.result import SearchResult
+
+MODEL, ONNX, CONFUSION = "model.pt", "model.onnx", "confusion.png"
+"""Files of the run's folder."""
+
+
+def finish(
+    search: Search, result: SearchResult, *, folder: Path, storage: str, compare: bool, on_progress: Progress, on_note: Note
+) -> Finish | None:
+    """Train the best of `result` fully, judge it on the test images, and write its files to `folder`; None if there is no best.
+
+    What an earlier run of the same search trained is not trained again. With `compare`, the rivals are finished in the same way.
+    `on_progress(what, done, of)` is called as the work goes on. Raises `UserError`.
+    """
+    from diffnag.drawing.attempt import try_to_draw
+    from diffnag.search_loop.show.confusion import confusion_picture
+
+    if result.best is None:
+        return None
+    assert search.images and search.final_plan
+    best = finish_one(
+        result.method, result.best.arch, search, folder / MODEL,
+        labels=result.labels_target, value=result.best.value, on_progress=on_progress, on_note=on_note,
+    )  # fmt: skip
+    difference = _export(folder / ONNX, best.model, on_note)
+    classes, title = search.images.classes, f"{search.images.name}, test images"
+    try_to_draw(folder / CONFUSION, lambda path: confusion_picture(path, best.confusion, classes, title=title), on_note=on_note)
+    others = rivals(search, result, best, folder=folder, storage=storage, on_progress=on_progress, on_note=on_note) if compare else ()
+    return Finish(best, others, difference, search.images, search.final_plan)
+
+
+def _export(path: Path, model: Classifier, on_note: Note) -> float | None:
+    """Write the ONNX file. A network of someone else's space may not be exportable: that costs the file, not the run."""
+    try:
+        return export_onnx(path, model)
+    except (RuntimeError, torch.onnx.OnnxExporterError) as failure:
+        path.unlink(missing_ok=True)
+        on_note(f"{path.name} could not be made: {in_a_line(failure)}")
+        return None
