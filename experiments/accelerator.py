@@ -31,7 +31,7 @@ from diffnag.io.files import PRETRAINED
 from diffnag.networks.plan import Skeleton
 from diffnag.networks.training import Recipe, accuracy, as_input, epochs
 from diffnag.spaces.split import CanonicalSplit
-from experiments.common import use_reference_data, write_result
+from experiments.shared.common import use_reference_data, write_result
 
 SPACES, TRAINED = ("nasbench201", "nasbench101", "mobilenetv3"), ("nasbench201", "mobilenetv3")
 N, RUNS = 2048, 3

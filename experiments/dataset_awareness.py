@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common import read_result, use_reference_data, write_result
+from experiments.shared.common import read_result, use_reference_data, write_result
 
 SEEDS, FOLDS, BOOTSTRAP = 5, 5, 10_000
 KNOWS = {"a": "nothing", "b": "descriptors", "c": "images"}

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common import use_reference_data, write_result
+from experiments.shared.common import use_reference_data, write_result
 
 WAYS, SHOTS, QUERIES = 5, 5, 15
 PROBE_TRAIN, PROBE_TEST = 4000, 2000
@@ -53,7 +53,7 @@ def main() -> None:
 def _features() -> Features:
     """What is compared, by name: uint8 images `(b, h, w[, 3])` -> `(b, features)`."""
     from diffnag.datasets.encoder import LEARNED, encode_images, to_pixels
-    from experiments.random_features import random_conv_features
+    from experiments.shared.random_features import random_conv_features
 
     return {
         "encoder": lambda images: encode_images(images).numpy(),

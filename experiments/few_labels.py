@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common import DATASETS, read_result, use_reference_data, write_result
-from experiments.table_proxies import normal_scores, proxies
+from experiments.shared.common import DATASETS, read_result, use_reference_data, write_result
+from experiments.shared.table_proxies import normal_scores, proxies
 
 LABELS = (39, 78, 156, 469)
 BARS = {"gp": (0.70, 0.74, 0.80, 0.84), "meta+adaptation": (0.88, 0.885, 0.89, 0.90)}

@@ -6,7 +6,7 @@
 by its frequency in the training set; every sampler at several numbers of evaluations; and the default one with what is
 invalid drawn anew (the last two where a score network is shipped). Means of `SEEDS` seeds. Validity is raw but where drawn
 anew; Wasserstein distances are those of the valid from the whole space (from 20,000 draws of it where it is too large).
-`ablations`: see `experiments.ablations`.
+`ablations`: see `experiments.shared.score_ablations`.
 `law`, on NAS-Bench-201: mean z of samples guided by `meta` against the exact mean of `p exp(S z)`, p uniform over all 15,625
 architectures.
 
@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.ablations import ablation_rows
-from experiments.common import DATASETS, read_result, use_reference_data, write_result
-from experiments.measured_space import MeasuredSpace, N, mean_over_seeds
+from experiments.shared.common import DATASETS, read_result, use_reference_data, write_result
+from experiments.shared.measured_space import MeasuredSpace, N, mean_over_seeds
+from experiments.shared.score_ablations import ablation_rows
 
 SEEDS = 5
 SCALES = (0.0, 1.0, 2.0, 4.0)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from diffnag.datasets.sources import normal_scores
-from experiments.common import write_result
+from experiments.shared.common import write_result
 
 
 def main() -> None:

@@ -4,7 +4,7 @@
 
 Five training seeds x ten search seeds a prior (`--training-seeds`, `--search-seeds`), 40 labels, one set of
 hyper-parameters for all targets. Networks of other seeds than the shipped ones are trained first and kept in the user cache, so
-that a run goes on where it was stopped. `gp` is the same search from scratch, as the arena has it (`experiments.bo_benchmark`);
+that a run goes on where it was stopped. `gp` is the same search from scratch, as the arena has it (`experiments.arena`);
 `copy-rank` sorts all cells by their mean rank in the tables of the other datasets.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common import DATASETS, RESULTS, copied_ranks, one_thread, optimum_found, read_result, use_reference_data, write_result
+from experiments.shared.common import DATASETS, RESULTS, copied_ranks, one_thread, optimum_found, read_result, use_reference_data, write_result
 
 METHODS = ("meta-only", "meta")
 BUDGET = 40
@@ -118,10 +118,10 @@ def _weights_name(method: str, target: str, seed: int) -> str:
 
 def _from_scratch(target: str) -> np.ndarray:
     """Best test accuracy so far `(seeds, BUDGET)` of the arena's searches with `gp`, which knows the labels of the search alone."""
-    from experiments.arena_results import OURS, curves_folder, load_all
+    from experiments.shared.arena_results import OURS, curves_folder, load_all
 
     place = (f"nasbench201/{target}", OURS, "T")
-    return next(entry for entry in load_all(curves_folder(RESULTS / "bo_benchmark.json")) if entry.place == place).curves()[:, :BUDGET]
+    return next(entry for entry in load_all(curves_folder(RESULTS / "arena.json")) if entry.place == place).curves()[:, :BUDGET]
 
 
 def _row(method: str, target: str, curves: np.ndarray) -> dict[str, Any]:

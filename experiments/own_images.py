@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.common import read_result, use_reference_data, write_result
+from experiments.shared.common import read_result, use_reference_data, write_result
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.arena_search import TASKS
-from experiments.common import one_thread, use_reference_data, write_result
+from experiments.shared.arena_search import TASKS
+from experiments.shared.common import one_thread, use_reference_data, write_result
 
 LABELS = (25, 50, 100, 200)
 GROUPS = {"structure and flow": (0, 1), "scale": (2,), "all": (0, 1, 2)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from experiments.common import RESULTS, use_reference_data
+from experiments.shared.common import RESULTS, use_reference_data
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common import DATASETS, use_reference_data, write_result
+from experiments.shared.common import DATASETS, use_reference_data, write_result
 
 N, RUNS = 1024, 7
 SEARCHES, LABELS = 3, 64

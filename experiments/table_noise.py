@@ -22,8 +22,8 @@ from diffnag.arch import ArchBatch
 from diffnag.oracles.columns import Columns
 from diffnag.oracles.table import TableOracle
 from diffnag.predictors.gaussian_process import GaussianProcessPredictor
-from experiments.arena_search import TASKS
-from experiments.common import DATASETS, one_thread, use_reference_data, write_result
+from experiments.shared.arena_search import TASKS
+from experiments.shared.common import DATASETS, one_thread, use_reference_data, write_result
 
 TABLES = {"transnasbench101-micro": TASKS, "nasbench201": DATASETS}
 LABELS, DRAWS = 50, 1000

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common import read_result, use_reference_data, write_result
+from experiments.shared.common import read_result, use_reference_data, write_result
 
 
 @dataclass(frozen=True)

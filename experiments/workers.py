@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.common import one_thread, use_reference_data, write_result
+from experiments.shared.common import one_thread, use_reference_data, write_result
 
 DATASET, SPACE = "cifar10", "nasbench201"
 STORAGES = {"memory": None, "journal": "journal:{}/study.log", "sqlite": "sqlite:///{}/study.db"}

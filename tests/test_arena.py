@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from diffnag.errors import UserError
-from experiments import arena_plots, arena_results, arena_search, bo_benchmark
-from experiments.arena_results import Entry
-from experiments.arena_search import METHODS, Contender
+from experiments import arena
+from experiments.shared import arena_plots, arena_results, arena_search
+from experiments.shared.arena_results import Entry
+from experiments.shared.arena_search import METHODS, Contender
 
 ROOT = Path(__file__).parents[1]
 
@@ -133,9 +134,9 @@ def test_files_are_read_back_and_refused_where_they_are_of_something_else(tmp_pa
 
 
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
-    monkeypatch.setattr(sys, "argv", ["bo_benchmark", *map(str, arguments)])
+    monkeypatch.setattr(sys, "argv", ["arena", *map(str, arguments)])
     with pytest.raises((SystemExit, UserError)) as error:
-        bo_benchmark.main()
+        arena.main()
     return capsys.readouterr().err + str(error.value)
 
 
@@ -157,7 +158,7 @@ def test_bad_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
 @pytest.mark.slow
 def test_the_command_goes_on_where_it_was(reference: None, tmp_path: Path) -> None:
     out = tmp_path / "arena.json"
-    command = [sys.executable, "-m", "experiments.bo_benchmark", "--methods", "random", "gp-enumerate", "--protocol", "T", "--budget", "12"]
+    command = [sys.executable, "-m", "experiments.arena", "--methods", "random", "gp-enumerate", "--protocol", "T", "--budget", "12"]
     command += ["--benchmarks", "nasbench101/cifar10", "transnasbench101-macro/jigsaw", "--workers", "1", "--out", str(out)]
 
     def run(*more: str) -> Any:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from experiments.arena_results import REFERENCE
-from experiments.common import DATASETS
-from experiments.draws import MUTATED, Draws
+from experiments.shared.arena_results import REFERENCE
+from experiments.shared.common import DATASETS
+from experiments.shared.draws import MUTATED, Draws
 
 if TYPE_CHECKING:
     from diffnag.generators.diffusion.generator import Generator
@@ -63,7 +63,7 @@ VARIATIONS: Mapping[str, Contender] = {
     **{f"generator {name}": Contender("diffnag", GUIDED, draws=name) for name in MUTATED},
     **{f"guidance scale {scale:g}": Contender("diffnag", {**GUIDED, "scale": scale}) for scale in (2.0, 12.0)},
     **{f"surrogate {name}": Contender("diffnag", {"predictor": name}) for name in ("mlp", "random-forest", "path-ensemble")},
-    "proxies as features": Contender("diffnag", {"predictor": "experiments.table_proxies:GaussianProcessWithProxies"}),
+    "proxies as features": Contender("diffnag", {"predictor": "experiments.shared.table_proxies:GaussianProcessWithProxies"}),
     **{f"warm start {name}": Contender("diffnag", {"predictor": name}) for name in ("meta", "meta-only")},
 }
 """Of `diffnag`: each changes one part of the reference."""

@@ -1,6 +1,6 @@
 """Where the candidates of a search come from, at equal labels, in spaces that are too large to be scored whole.
 
-    python -m experiments.generators [--spaces nasbench101 mobilenetv3] [--rows guided mutation ...] [--seeds 20]
+    python -m experiments.candidate_sources [--spaces nasbench101 mobilenetv3] [--rows guided mutation ...] [--seeds 20]
 
 In `nasbench101` the oracle is the table (protocol T: the reward is mean test accuracy) and the predictor `mlp`; in `mobilenetv3`,
 which has no table, the training-free score `naswot` of networks of at most 5 million parameters, and `gp`. Rows `guided`,
@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common import one_thread, read_result, use_reference_data, write_result
-from experiments.draws import MUTATED, Draws
+from experiments.shared.common import one_thread, read_result, use_reference_data, write_result
+from experiments.shared.draws import MUTATED, Draws
 
 SPACES: Mapping[str, Mapping[str, Any]] = {
     "nasbench101": {"dataset": "cifar10", "oracle": "table", "reward": "test", "predictor": "mlp", "budget": 150, "candidates": 256},
@@ -54,10 +54,10 @@ def main() -> None:
             found: list[dict[str, Any]] = []
             for seed in range(args.seeds):
                 found.append(_search(space, name, seed, anew=args.anew))
-                rows = read_result("generators").get("rows", [])  # anew: others may have searched meanwhile
+                rows = read_result("candidate_sources").get("rows", [])  # anew: others may have searched meanwhile
                 rows = [row for row in rows if (row["space"], row["row"]) != (space, name)] + [_row(space, name, found)]
                 rows.sort(key=lambda row: (places.index(row["space"]), ROWS.index(row["row"])))
-                write_result("generators", searches=SPACES, rows=rows)
+                write_result("candidate_sources", searches=SPACES, rows=rows)
 
 
 def _row(space: str, name: str, found: list[dict[str, Any]]) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def _search(place: str, name: str, seed: int, *, anew: bool) -> dict[str, Any]:
 
     options: dict[str, Any] = {"space": place, "seed": seed, **SPACES[place]}
     weights = checksum(shipped_denoiser(place))[:12] if name in DIFFUSION else "none"
-    kept = cache_folder() / "generators" / f"{place}-{name.replace(' ', '-')}-{seed}-{options['budget']}-{weights}.json"
+    kept = cache_folder() / "candidate_sources" / f"{place}-{name.replace(' ', '-')}-{seed}-{options['budget']}-{weights}.json"
     if kept.is_file() and not anew:
         return json.loads(kept.read_text())
     space = load_space(place)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO, cast
 import numpy as np
 
 from diffnag.predictors.gaussian_process import GaussianProcessPredictor
-from experiments.common import use_reference_data
+from experiments.shared.common import use_reference_data
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch

@@ -23,7 +23,7 @@ from diffnag.arch import ArchBatch, Packing
 from diffnag.generators.diffusion.denoiser import Denoiser
 from diffnag.generators.diffusion.training import Options, ScoreTraining
 from diffnag.protocols import Attention
-from experiments.measured_space import MeasuredSpace, N, mean_over_seeds
+from experiments.shared.measured_space import MeasuredSpace, N, mean_over_seeds
 
 if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace

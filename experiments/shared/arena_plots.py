@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from diffnag.io.files import written_whole
-from experiments.arena_results import OURS, REFERENCE, Entry
-from experiments.arena_search import METHODS
+from experiments.shared.arena_results import OURS, REFERENCE, Entry
+from experiments.shared.arena_search import METHODS
 
 COLUMNS, COLUMNS_OF_PARTS = 4, 3
 CONFIDENCE = 1.96

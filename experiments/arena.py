@@ -1,6 +1,6 @@
 """The arena: every search method on every benchmark, the same loop and the same account of labels, many seeds.
 
-    python -m experiments.bo_benchmark [--methods random tpe ...] [--benchmarks nasbench201/cifar10 ...] [--protocol T V]
+    python -m experiments.arena [--methods random tpe ...] [--benchmarks nasbench201/cifar10 ...] [--protocol T V]
         [--seeds 0:100] [--budget 200] [--workers 2] [--out FILE.json] [--anew] [--ablations]
 
 Protocol T: the reward is mean test accuracy. Protocol V: it is validation accuracy. A search ends at the table's best.
@@ -31,17 +31,17 @@ from diffnag.command.running import run_command
 from diffnag.errors import UserError
 from diffnag.io.files import check_writable, write_json, written_whole
 from diffnag.search_loop.workers import end_with_parent
-from experiments import arena_plots, arena_results, arena_search
-from experiments.arena_results import OURS, REFERENCE, Entry
-from experiments.arena_search import BENCHMARKS, METHODS, VARIATIONS, Contender
-from experiments.common import RESULTS, about, one_thread, use_reference_data
+from experiments.shared import arena_plots, arena_results, arena_search
+from experiments.shared.arena_results import OURS, REFERENCE, Entry
+from experiments.shared.arena_search import BENCHMARKS, METHODS, VARIATIONS, Contender
+from experiments.shared.common import RESULTS, about, one_thread, use_reference_data
 
 ABLATED = ("nasbench201/cifar10", "nasbench201/ImageNet16-120")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.bo_benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m experiments.arena", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add("--methods", nargs="+", metavar="NAME", help=f"of {', '.join(METHODS)}; with --ablations the names of variations (default: all)")
@@ -50,12 +50,12 @@ def main() -> None:
     add("--seeds", type=_seeds, metavar="FROM:TO", help="the last not included (default: 0:100)")
     add("--budget", type=arguments.positive_int, default=200, help="labels of a search (default: %(default)s)")
     add("--workers", type=arguments.positive_int, default=2, help="processes, one core each (default: %(default)s)")
-    add("--out", type=Path, help="default: bo_benchmark.json in experiments/results, or bo_benchmark_ablations.json")
+    add("--out", type=Path, help="default: arena.json in experiments/results, or arena_ablations.json")
     add("--anew", action="store_true", help="forget what is kept of these searches: for code that searches otherwise now")
     add("--ablations", action="store_true", help="variations of diffnag in place of the methods")
     args = parser.parse_args()
     contenders = VARIATIONS if args.ablations else METHODS
-    out: Path = args.out or RESULTS / ("bo_benchmark_ablations.json" if args.ablations else "bo_benchmark.json")
+    out: Path = args.out or RESULTS / ("arena_ablations.json" if args.ablations else "arena.json")
     if out.suffix != ".json":
         raise UserError(f"--out is {out}; a name that ends in .json is accepted")
     check_writable(out)
@@ -134,7 +134,7 @@ def _report(out: Path, order: tuple[str, ...]) -> None:
     rows = [entry.row() for entry in entries]
     tests = arena_results.paired_tests(entries, ours=ours)
     hours = sum(run["seconds"] for entry in entries for run in entry.runs.values()) / 3600
-    write_json(out, {**about("bo_benchmark"), "core_hours": round(hours, 2), "rows": rows, "tests": tests})
+    write_json(out, {**about("arena"), "core_hours": round(hours, 2), "rows": rows, "tests": tests})
     with written_whole(out.with_suffix(".md")) as temporary:
         temporary.write_text(arena_results.table(rows, tests, ours=ours))
     pictures = [arena_plots.draw(entries, protocol, out.with_name(f"{out.stem}-{protocol}.png")) for protocol in ("T", "V")]

@@ -1,6 +1,6 @@
 """Fill the tables of the README, and write `docs/measurements.md`, from the result files and the metadata of the shipped weights.
 
-    python -m experiments.readme
+    python -m experiments.pages
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 
 from diffnag.datasets.meta_dataset import CROSSED, TRAINING, read
 from diffnag.io.files import PRETRAINED
-from experiments import measurements
-from experiments.arena_results import OURS
-from experiments.common import DATASETS, read_result
-from experiments.measurements import percent, table, weights
+from experiments.shared import measurements
+from experiments.shared.arena_results import OURS
+from experiments.shared.common import DATASETS, read_result
+from experiments.shared.measurements import percent, table, weights
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -64,7 +64,7 @@ Row = tuple[str, str, str]
 
 def _searches() -> list[Row]:
     """Labels paid for against what is found."""
-    arena = {(row["benchmark"], row["protocol"], row["method"]): row for row in read_result("bo_benchmark")["rows"]}
+    arena = {(row["benchmark"], row["protocol"], row["method"]): row for row in read_result("arena")["rows"]}
     meta = {(row["method"], row["dataset"]): row for row in read_result("meta_search")["rows"]}
     cells, wirings = "nasbench201/cifar10", "nasbench101/cifar10"
 
@@ -80,7 +80,7 @@ def _searches() -> list[Row]:
     def best_of(method: str) -> str:
         return _three(lambda dataset: f"{meta[method, dataset]['mean_best_at']['10']:.2f}")
 
-    found = _source("bo_benchmark", "bo_benchmark.md")
+    found = _source("arena", "arena.md")
     scratch, wired = arena[cells, "T", OURS], arena[wirings, "T", OURS]
     return [
         (f"labels to the best test accuracy of NAS-Bench-201 from scratch, median of {scratch['seeds']} searches (—: fewer than half find it)",
@@ -108,7 +108,7 @@ def _generation() -> list[Row]:
     return [
         ("test accuracy of generated architectures above the mean of the space, points, with no label of the target: `meta`; `meta-only`",
          "; ".join(_three(lambda dataset, name=name: f"{gain[name, dataset]:+.2f}") for name in ("meta", "meta-only")),
-         _source("transfer", "transfer_generation.json")),
+         _source("transfer_generation", "transfer_generation.json")),
         ("what knowing the dataset adds to Kendall tau on tasks never seen (95 % interval)",
          f"{awareness['mean']:+.3f} ({awareness['low']:+.3f} to {awareness['high']:+.3f})",
          _source("dataset_awareness", "dataset_awareness.json")),

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-RESULTS = Path(__file__).parent / "results"
-REFERENCE = Path(__file__).parents[2] / "shared" / "data"
+RESULTS = Path(__file__).parents[1] / "results"
+REFERENCE = Path(__file__).parents[3] / "shared" / "data"
 DATASETS = ("cifar10", "cifar100", "ImageNet16-120")
 
 

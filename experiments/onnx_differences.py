@@ -1,6 +1,6 @@
 """How exactly ONNX files tell the networks of a space: logits of onnxruntime against torch's.
 
-    python -m experiments.onnx_export [--spaces mobilenetv3 darts ...] [--n 20]
+    python -m experiments.onnx_differences [--spaces mobilenetv3 darts ...] [--n 20]
 
 Random architectures, each in the space's own network of 10 classes at 32 pixels a side, statistics of normalisation taken from images of
 noise, so that signals neither vanish nor grow. Figures of spaces that are not asked for stay as they are in the result file.
@@ -21,7 +21,7 @@ from diffnag.networks.classifier_file import ONNX_TOLERANCE, export_onnx
 from diffnag.networks.untrained import untrained
 from diffnag.plugins import names
 from diffnag.protocols import SearchSpace
-from experiments.common import one_thread, read_result, write_result
+from experiments.shared.common import one_thread, read_result, write_result
 
 SIDE, CLASSES = 32, 10
 
@@ -38,9 +38,9 @@ def main() -> None:
         for k in range(args.n):
             differences.append(difference(space.random(rng), space, seed=k))
             print(f"{name} {k + 1}/{args.n}: {differences[-1]['difference']:.2g}", flush=True)
-        found = read_result("onnx_export").get("largest", {})
+        found = read_result("onnx_differences").get("largest", {})
         found[name] = {"architectures": args.n, **{key: max(row[key] for row in differences) for key in differences[0]}}
-        write_result("onnx_export", image_size=SIDE, bar=ONNX_TOLERANCE, largest={name: found[name] for name in sorted(found)})
+        write_result("onnx_differences", image_size=SIDE, bar=ONNX_TOLERANCE, largest={name: found[name] for name in sorted(found)})
 
 
 def difference(arch: Arch, space: SearchSpace, *, seed: int) -> dict[str, float]:

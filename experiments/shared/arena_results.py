@@ -13,7 +13,7 @@ import numpy as np
 
 from diffnag.errors import UserError
 from diffnag.io.files import written_whole
-from experiments.common import median_labels
+from experiments.shared.common import median_labels
 
 AT = (25, 50, 64, 100, 150, 192)
 TESTED = ("64", "192")

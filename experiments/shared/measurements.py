@@ -1,4 +1,4 @@
-"""The page of all measurements, from the result files and the metadata of the shipped weights; `experiments.readme` writes it."""
+"""The page of all measurements, from the result files and the metadata of the shipped weights; `experiments.pages` writes it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from diffnag.io.files import PRETRAINED
-from experiments.arena_results import figure
-from experiments.common import DATASETS, read_result
+from experiments.shared.arena_results import figure
+from experiments.shared.common import DATASETS, read_result
 
 
 def document() -> str:
@@ -17,7 +17,7 @@ def document() -> str:
         _spaces, _ablations, _onnx, _accelerator, _surrogate, _proxies,
     )  # fmt: skip
     return (
-        "# Measurements\n\nWritten by `python -m experiments.readme` from the result files it names; commands are `python -m ...`. The tables of "
+        "# Measurements\n\nWritten by `python -m experiments.pages` from the result files it names; commands are `python -m ...`. The tables of "
         "NAS-Bench-201 are v1_0 where nothing else is said. Words are those of the [README](../README.md#words).\n"
         + "".join(section() for section in sections)
     )
@@ -55,7 +55,7 @@ def _generation() -> str:
     return (
         "\n## Generated with no label of the target\n\n256 samples at the default scale 3, accuracies over the *distinct* architectures; "
         "`ranked`: unguided samples made in the same time, ranked by the same predictor, as many kept. "
-        f"{source('transfer', 'transfer_generation.json')} has the sweep of S.\n\n"
+        f"{source('transfer_generation', 'transfer_generation.json')} has the sweep of S.\n\n"
         + table(
             ("target", "predictor", "source labels", "validity", "distinct", "mean test", "above the space", "max", "ranked mean"),
             [
@@ -74,7 +74,7 @@ def _search() -> str:
     return (
         "\n## Search with labels of other datasets\n\nTable oracle, protocol T (the reward is mean test accuracy), 30 labels, 20 seeds: mean "
         "best, and in brackets the median number of labels to the optimum where half the seeds find it. `copy-rank` needs no model: all "
-        f"cells by their mean rank (test accuracy) in the other datasets' tables. {source('transfer', 'transfer_search.json')}.\n\n"
+        f"cells by their mean rank (test accuracy) in the other datasets' tables. {source('transfer_search', 'transfer_search.json')}.\n\n"
         + table(
             ("method", "source labels", *DATASETS),
             [
@@ -136,7 +136,7 @@ def _meta_search() -> str:
 
 def _arena() -> str:
     """Of each method on each benchmark the mean best, and the labels to the optimum."""
-    arena = read_result("bo_benchmark")
+    arena = read_result("arena")
     rows = {(row["benchmark"], row["protocol"], row["method"]): row for row in arena["rows"]}
     places = list(dict.fromkeys((benchmark, protocol) for benchmark, protocol, _ in rows))
     methods = list(dict.fromkeys(method for *_, method in rows))
@@ -152,8 +152,8 @@ def _arena() -> str:
         "\n## The arena\n\nEvery method in the same loop from scratch, `diffnag` with predictor `gp` and no source labels. Mean best after "
         "64 / 192 labels, 100 seeds where not said; in brackets the median number of labels to the optimum where half the searches "
         "find it. T rewards mean test accuracy (TransNAS-Bench: test score), V validation. "
-        f"{source('bo_benchmark', 'bo_benchmark.md')} has the curves, spreads and paired tests. All of it took {arena['core_hours']:.1f} "
-        f"core-hours, the variations below {read_result('bo_benchmark_ablations')['core_hours']:.1f}.\n\n"
+        f"{source('arena', 'arena.md')} has the curves, spreads and paired tests. All of it took {arena['core_hours']:.1f} "
+        f"core-hours, the variations below {read_result('arena_ablations')['core_hours']:.1f}.\n\n"
         + table(("benchmark", *(f"`{method}`" for method in methods)),
                  [(f"{benchmark}, {protocol}", *(cell(method, (benchmark, protocol)) for method in methods)) for benchmark, protocol in places])
     )  # fmt: skip
@@ -183,7 +183,7 @@ def _noise() -> str:
 
 def _arena_ablations() -> str:
     """Of the arena's variations what is under protocol T."""
-    rows = {(row["benchmark"], row["method"]): row for row in read_result("bo_benchmark_ablations")["rows"] if row["protocol"] == "T"}
+    rows = {(row["benchmark"], row["method"]): row for row in read_result("arena_ablations")["rows"] if row["protocol"] == "T"}
     benchmarks, methods = (list(dict.fromkeys(key[k] for key in rows)) for k in (0, 1))
 
     def cell(row: dict[str, Any] | None) -> str:
@@ -196,7 +196,7 @@ def _arena_ablations() -> str:
         "\n## Parts of the loop left out or exchanged\n\nVariations of `diffnag` in the arena, each with one part changed, protocol T, "
         f"{_span([row['seeds'] for row in rows.values()])} seeds: mean best after 25 / 64 labels, in brackets the median number "
         "of labels to the optimum where half the searches find it. "
-        f"{source('bo_benchmark --ablations', 'bo_benchmark_ablations.md')} has the spreads and paired tests.\n\n"
+        f"{source('arena --ablations', 'arena_ablations.md')} has the spreads and paired tests.\n\n"
         + table(
             ("variation", *benchmarks, "source labels"),
             [(method, *(cell(rows.get((benchmark, method))) for benchmark in benchmarks), labels_source(method)) for method in methods],
@@ -212,7 +212,7 @@ SEARCHED_FOR = {
 
 def _generators() -> str:
     """Searches by where their candidates come from."""
-    found = {(row["space"], row["row"]): row for row in read_result("generators")["rows"]}
+    found = {(row["space"], row["row"]): row for row in read_result("candidate_sources")["rows"]}
     spaces, names = (list(dict.fromkeys(key[k] for key in found)) for k in (0, 1))
 
     def cell(space: str, name: str) -> str:
@@ -222,7 +222,7 @@ def _generators() -> str:
     return (
         "\n## Where the candidates come from\n\nOne loop, one predictor; mean best, and in brackets the seeds. "
         f"{'; '.join(SEARCHED_FOR[space] for space in spaces)}. `evolution` and `random` have no predictor. "
-        f"{source('generators', 'generators.json')}.\n\n"
+        f"{source('candidate_sources', 'candidate_sources.json')}.\n\n"
         + table(("", *spaces), [(f"`{name}`", *(cell(space, name) for space in spaces)) for name in names])
     )
 
@@ -348,12 +348,12 @@ def _ablations() -> str:
 
 
 def _onnx() -> str:
-    found = read_result("onnx_export")["largest"]
+    found = read_result("onnx_differences")["largest"]
     worst = max(found, key=lambda name: found[name]["difference"])
     (count,) = {row["architectures"] for row in found.values()}
     return (
         f"\n## Export\n\nTo ONNX, {count} random architectures of each of the {len(found)} spaces at full width and depth: logits differ from "
-        f"torch's by at most {found[worst]['difference']:.0e} (`{worst}`). {source('onnx_export', 'onnx_export.json')}.\n"
+        f"torch's by at most {found[worst]['difference']:.0e} (`{worst}`). {source('onnx_differences', 'onnx_differences.json')}.\n"
     )
 
 
@@ -401,7 +401,7 @@ def _surrogate() -> str:
 
 
 def _proxies() -> str:
-    found = {(row["predictor"], row["space"], row["dataset"]): row for row in read_result("proxies")["ranking"]}
+    found = {(row["predictor"], row["space"], row["dataset"]): row for row in read_result("proxy_quality")["ranking"]}
     names = list(dict.fromkeys(name for name, *_ in found))
     trans = (("transnasbench101-micro", "class_scene"), ("transnasbench101-macro", "class_scene"))
     places = (("nasbench201", "cifar10"), ("nasbench101", "cifar10"), *trans)
@@ -414,6 +414,6 @@ def _proxies() -> str:
         "\n## Training-free proxies\n\nThey are predictors (`--predictor zen`), and the scores oracles (`--oracle zen`), in every space: "
         "computed on the untrained network, no label needed. Time for one architecture on NAS-Bench-201, Spearman correlation with test "
         "accuracy over random architectures, and with the column of the same name in the NAS-Bench-201 table. "
-        f"{source('proxies', 'proxies.json')} has the other tasks.\n\n"
+        f"{source('proxy_quality', 'proxy_quality.json')} has the other tasks.\n\n"
         + table(("predictor", "time", *(f"{space}, {dataset}" for space, dataset in places), "published column"), rows)
     )

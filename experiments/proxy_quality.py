@@ -1,6 +1,6 @@
 """What training-free proxies are worth: rank correlation with accuracy and with the benchmark's own columns, and what labels add.
 
-    python -m experiments.proxies [--spaces ...] [--proxies ...]
+    python -m experiments.proxy_quality [--spaces ...] [--proxies ...]
 
 `ranking`: the predictors' scores of random architectures against test values, and on NAS-Bench-201 against the proxies that were
 published with the table, of the benchmark's own network and real images. `labels`: Kendall tau over the architectures not labelled,
@@ -20,7 +20,7 @@ from typing import Any, TextIO, cast
 
 import numpy as np
 
-from experiments.common import DATASETS, one_thread, read_result, use_reference_data, write_result
+from experiments.shared.common import DATASETS, one_thread, read_result, use_reference_data, write_result
 
 PROXIES = ("params", "flops", "naswot", "synflow", "zen")
 SPACES = {
@@ -43,7 +43,7 @@ def main() -> None:
     args = parser.parse_args()
     folder = use_reference_data()
     one_thread()
-    kept = read_result("proxies")
+    kept = read_result("proxy_quality")
     ranking = {_place(row): row for row in kept.get("ranking", [])}
     labels = {_place(row): row for row in kept.get("labels", [])}
     for space in args.spaces:
@@ -51,7 +51,7 @@ def main() -> None:
             print(row, flush=True)
             (labels if "tau" in row else ranking)[_place(row)] = row
             parts = ([rows[place] for place in sorted(rows)] for rows in (ranking, labels))
-            write_result("proxies", seed=SEED, ranking=next(parts), labels=next(parts))
+            write_result("proxy_quality", seed=SEED, ranking=next(parts), labels=next(parts))
 
 
 def _place(row: dict[str, Any]) -> tuple[int, int, int, int]:
