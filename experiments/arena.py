@@ -1,15 +1,16 @@
-"""The arena: every search method on every benchmark, the same loop and the same account of labels, many seeds.
+"""The arena: every search method on every benchmark, in the same loop, with the same account of labels, and many seeds.
 
     python -m experiments.arena [--methods random tpe ...] [--benchmarks nasbench201/cifar10 ...] [--protocol T V]
         [--seeds 0:100] [--budget 200] [--workers 2] [--out FILE.json] [--anew] [--ablations]
 
-Protocol T: the reward is mean test accuracy. Protocol V: it is validation accuracy. A search ends at the table's best.
-`diffnag` starts from scratch, with predictor `gp` and no source labels. All methods are given one label a round, but `bananas`,
-which has 10 as in its paper. With `--ablations` the contenders are variations of `diffnag`, by default 30 seeds under T.
+Under protocol T the reward is mean test accuracy, under protocol V it is validation accuracy. A search ends when it finds the best
+value of the table. `diffnag` starts from scratch, with predictor `gp` and no source labels. Every method buys one label per round;
+only `bananas` buys 10, as in its paper. With `--ablations` the contenders are variations of `diffnag`; the default is then 30 seeds
+under protocol T.
 
-Each finished search is kept at once in `FILE/<benchmark>-<method>-<protocol>.json.gz`; the same command goes on where it was
-stopped, and others add to it. `FILE.json` has the rows and the paired tests of all that is kept there, `FILE.md` the tables,
-`FILE-T.png` and `FILE-V.png` the curves.
+Each search is saved in `FILE/<benchmark>-<method>-<protocol>.json.gz` as soon as it ends. The same command continues where it was
+stopped, and other commands add searches. `FILE.json` holds the rows and paired tests of all saved searches, `FILE.md` their tables,
+`FILE-T.png` and `FILE-V.png` their curves.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
@@ -34,32 +35,20 @@ from diffnag.search_loop.workers import end_with_parent
 from experiments.shared import arena_plots, arena_results, arena_search
 from experiments.shared.arena_results import OURS, REFERENCE, Entry
 from experiments.shared.arena_search import BENCHMARKS, METHODS, VARIATIONS, Contender
-from experiments.shared.common import RESULTS, about, one_thread, use_reference_data
+from experiments.shared.common import begin, one_thread, parser
+from experiments.shared.results import RESULTS, record
 
 ABLATED = ("nasbench201/cifar10", "nasbench201/ImageNet16-120")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.arena", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--methods", nargs="+", metavar="NAME", help=f"of {', '.join(METHODS)}; with --ablations the names of variations (default: all)")
-    add("--benchmarks", nargs="+", metavar="NAME", help=f"of {', '.join(BENCHMARKS)} (default: all)")
-    add("--protocol", nargs="+", choices=("T", "V"), help="default: both")
-    add("--seeds", type=_seeds, metavar="FROM:TO", help="the last not included (default: 0:100)")
-    add("--budget", type=arguments.positive_int, default=200, help="labels of a search (default: %(default)s)")
-    add("--workers", type=arguments.positive_int, default=2, help="processes, one core each (default: %(default)s)")
-    add("--out", type=Path, help="default: arena.json in experiments/results, or arena_ablations.json")
-    add("--anew", action="store_true", help="forget what is kept of these searches: for code that searches otherwise now")
-    add("--ablations", action="store_true", help="variations of diffnag in place of the methods")
-    args = parser.parse_args()
+    args = _options()
     contenders = VARIATIONS if args.ablations else METHODS
     out: Path = args.out or RESULTS / ("arena_ablations.json" if args.ablations else "arena.json")
     if out.suffix != ".json":
         raise UserError(f"--out is {out}; a name that ends in .json is accepted")
     check_writable(out)
-    use_reference_data()
+    begin()
     chosen = {name: contenders[name] for name in _known("method", args.methods, contenders)}
     benchmarks = _known("benchmark", args.benchmarks, ABLATED if args.ablations and not args.benchmarks else BENCHMARKS)
     protocols = tuple(args.protocol or ("T" if args.ablations else ("T", "V")))
@@ -68,17 +57,32 @@ def main() -> None:
     entries = list(_entries(chosen, benchmarks, protocols, budget=args.budget, folder=folder, anew=args.anew))
     try:
         for entry in _searched(entries, chosen, seeds, workers=args.workers, folder=folder):
-            print(_told(entry), flush=True)
+            print(_line(entry), flush=True)
     except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt(f"stopped; finished searches are kept in {folder}, the same command goes on") from interrupt
+        raise KeyboardInterrupt(f"stopped; finished searches are saved in {folder}, and the same command continues") from interrupt
     finally:
         _report(out, (*METHODS, *VARIATIONS))
+
+
+def _options() -> argparse.Namespace:
+    options = parser(__doc__)
+    add = options.add_argument
+    add("--methods", nargs="+", metavar="NAME", help=f"of {', '.join(METHODS)}; with --ablations names of variations (default: all)")
+    add("--benchmarks", nargs="+", metavar="NAME", help=f"of {', '.join(BENCHMARKS)} (default: all)")
+    add("--protocol", nargs="+", choices=("T", "V"), help="default: both")
+    add("--seeds", type=_seeds, metavar="FROM:TO", help="TO is not included (default: 0:100)")
+    add("--budget", type=arguments.positive_int, default=200, help="labels of a search (default: %(default)s)")
+    add("--workers", type=arguments.positive_int, default=2, help="processes, one core each (default: %(default)s)")
+    add("--out", type=Path, help="default: arena.json in experiments/results, or arena_ablations.json")
+    add("--anew", action="store_true", help="discard the saved searches first, for code that searches differently now")
+    add("--ablations", action="store_true", help="compare variations of diffnag instead of the methods")
+    return options.parse_args()
 
 
 def _entries(
     chosen: dict[str, Contender], benchmarks: tuple[str, ...], protocols: tuple[str, ...], *, budget: int, folder: Path, anew: bool
 ) -> Iterator[Entry]:
-    """What is asked for and possible, as far as it got in earlier runs."""
+    """Every combination that is asked for and possible, with its saved searches."""
     for benchmark in benchmarks:
         for protocol in protocols:
             for name, contender in chosen.items():
@@ -88,8 +92,8 @@ def _entries(
 
 
 def _searched(entries: list[Entry], chosen: dict[str, Contender], seeds: range, *, workers: int, folder: Path) -> Iterator[Entry]:
-    """The entries one after another, as soon as all their seeds are there; each finished search is kept at once."""
-    os.environ["OMP_NUM_THREADS"] = "1"  # the processes inherit it
+    """Yield each entry as soon as all its seeds are done; save each search as soon as it ends."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the processes, which inherit it
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin) as pool:
         places: dict[Future[dict[str, Any]], tuple[int, int]] = {}
         for number, entry in enumerate(entries):
@@ -103,7 +107,7 @@ def _searched(entries: list[Entry], chosen: dict[str, Contender], seeds: range, 
         try:
             for done in as_completed(places):
                 number, seed = places[done]
-                entries[number] = replace(entries[number], runs={**entries[number].runs, seed: done.result()})
+                entries[number] = replace(entries[number], runs={**entries[number].runs, seed: record(done.result())})
                 arena_results.save(folder, entries[number])
                 missing[number] -= 1
                 if not missing[number]:
@@ -116,39 +120,40 @@ def _searched(entries: list[Entry], chosen: dict[str, Contender], seeds: range, 
 
 
 def _begin() -> None:
-    """A process that Ctrl-C, or the end of its parent, ends without a word; what it was at is begun again in the next run."""
+    """Set up a process so that Ctrl-C, or the end of its parent, ends it silently; the next run repeats its unfinished search."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=end_with_parent, daemon=True).start()
     one_thread()
 
 
 def _report(out: Path, order: tuple[str, ...]) -> None:
-    """Rows, tests, tables and pictures of all that is kept."""
+    """Write rows, tests, tables and pictures of all saved searches."""
     benchmarks = list(BENCHMARKS)
     entries = arena_results.load_all(arena_results.curves_folder(out))
     entries.sort(key=lambda entry: (entry.place[2], benchmarks.index(entry.place[0]), order.index(entry.place[1])))
     if not entries:
         return
-    begin = time.perf_counter()
+    start = time.perf_counter()
     ours = REFERENCE if any(entry.method == REFERENCE for entry in entries) else OURS
     rows = [entry.row() for entry in entries]
     tests = arena_results.paired_tests(entries, ours=ours)
     hours = sum(run["seconds"] for entry in entries for run in entry.runs.values()) / 3600
-    write_json(out, {**about("arena"), "core_hours": round(hours, 2), "rows": rows, "tests": tests})
+    write_json(out, {"core_hours": round(hours, 2), "rows": rows, "tests": tests})
     with written_whole(out.with_suffix(".md")) as temporary:
         temporary.write_text(arena_results.table(rows, tests, ours=ours))
     pictures = [arena_plots.draw(entries, protocol, out.with_name(f"{out.stem}-{protocol}.png")) for protocol in ("T", "V")]
-    told = ", ".join(str(path) for path in (out, out.with_suffix(".md"), *pictures) if path)
-    print(f"wrote {told}; {hours:.2f} core-hours of searches, {time.perf_counter() - begin:.0f} s for the report")
+    written = ", ".join(str(path) for path in (out, out.with_suffix(".md"), *pictures) if path)
+    print(f"wrote {written}; {hours:.2f} core-hours of searches, {time.perf_counter() - start:.0f} s for the report")
 
 
-def _told(entry: Entry) -> str:
+def _line(entry: Entry) -> str:
+    """One line about a finished entry."""
     row = entry.row()
     at = list(row["mean_best_at"])
     best = ", ".join(f"{row['mean_best_at'][m]:g} after {m}" for m in at[:: max(1, len(at) - 1)])
     return (
         f"{row['benchmark']} {row['method']} {row['protocol']}: {row['seeds']} seeds, mean best {best}; optimum found by "
-        f"{100 * row['hit_rate']:.0f} %, median {row['median_labels_to_optimum']}; {row['seconds_per_label']:.3f} s a label"
+        f"{100 * row['hit_rate']:.0f} %, median {row['median_labels_to_optimum']}; {row['seconds_per_label']:.3f} s per label"
     )
 
 
@@ -160,11 +165,12 @@ def _seeds(text: str) -> range:
     except ValueError:
         seeds = range(0)
     if not seeds or seeds[0] < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} are no seeds, such as 0:100")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a range of seeds such as 0:100")
     return seeds
 
 
-def _known(kind: str, asked: list[str] | None, known: Any) -> tuple[str, ...]:
+def _known(kind: str, asked: list[str] | None, known: Iterable[str]) -> tuple[str, ...]:
+    """The names that are asked for, or all; raises `UserError` for an unknown one."""
     from diffnag.errors import unknown
 
     for name in asked or ():

@@ -14,8 +14,9 @@ from diffnag.datasets.meta_dataset import CROSSED, TRAINING, read
 from diffnag.io.files import PRETRAINED
 from experiments.shared import measurements
 from experiments.shared.arena_results import OURS
-from experiments.shared.common import DATASETS, read_result
+from experiments.shared.common import DATASETS
 from experiments.shared.measurements import percent, table, weights
+from experiments.shared.results import read_result
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -32,8 +33,9 @@ def main() -> None:
 
 def measured() -> str:
     speed = read_result("speed")
+    made_by = speed["made_by"]
     return (
-        f"{speed['cores']} CPU cores, torch {speed['torch'].split('+')[0]}; three figures are CIFAR-10 / CIFAR-100 / ImageNet16-120 of "
+        f"{made_by['cores']} CPU cores, torch {made_by['versions']['torch'].split('+')[0]}; three figures are CIFAR-10 / CIFAR-100 / ImageNet16-120 of "
         "NAS-Bench-201 (v1_0).\n\n"
         + table(("what", "figure", "`python -m ...`, result"), [*_searches(), *_generation(), *_practice(speed)])
         + "\nEverything that is measured, with spreads, baselines, ablations and what does not work: [docs/measurements.md](docs/measurements.md).\n"
@@ -104,7 +106,7 @@ def _generation() -> list[Row]:
         kind: max(abs(row[f"{kind}_mean_z"] - row["exact_mean_z"]) for row in law if row["scale"] <= most)
         for kind, most in (("gradient", 1), ("particles", 4))
     }
-    awareness = next(d for d in read_result("dataset_awareness")["content"]["awareness"]["differences"] if d["pair"] == "c - a")["tau"]
+    awareness = next(d for d in read_result("dataset_awareness")["awareness"]["differences"] if d["pair"] == "c - a")["tau"]
     return [
         ("test accuracy of generated architectures above the mean of the space, points, with no label of the target: `meta`; `meta-only`",
          "; ".join(_three(lambda dataset, name=name: f"{gain[name, dataset]:+.2f}") for name in ("meta", "meta-only")),

@@ -1,4 +1,4 @@
-"""The picture of the README: the default search for CIFAR-10 on the benchmark's table.
+"""Makes `results/search.png`, the picture in the README: the default search for CIFAR-10 on the benchmark's table.
 
     python -m experiments.search_figure
 """
@@ -8,11 +8,13 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from experiments.shared.common import RESULTS, use_reference_data
+from experiments.shared.common import begin, parser
+from experiments.shared.results import RESULTS
 
 
 def main() -> None:
-    use_reference_data()
+    parser(__doc__).parse_args()
+    begin()
     from diffnag import SearchOptions, load_space, run_search
     from diffnag.search_loop.show.files import write_result
 

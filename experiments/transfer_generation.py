@@ -9,23 +9,22 @@ distinct ones.
 
 from __future__ import annotations
 
-import argparse
 import time
 from typing import Any
 
 import numpy as np
 
-from experiments.shared.common import DATASETS, use_reference_data, write_result
+from experiments.shared.common import DATASETS, begin, parser
+from experiments.shared.results import record, write_result
+from experiments.shared.statistics import kendall_tau
 
 N, SEEDS = 256, 5
 SCALES = (0.0, 1.0, 2.0, 3.0, 4.0)
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    use_reference_data()
-    from scipy.stats import kendalltau
-
+    parser(__doc__).parse_args()
+    begin()
     from diffnag import Generator, load_denoiser, load_predictor, load_space
     from diffnag.io.tables import load_table
 
@@ -40,26 +39,29 @@ def main() -> None:
         for name in ("meta", "meta-only"):
             predictor = load_predictor(name, space=space, dataset=dataset, seed=0)
             scores, _ = predictor.predict(archs)
-            generator.generate(N, seed=0, predictor=predictor)  # warm
+            generator.generate(N, seed=0, predictor=predictor)  # a warm-up
             for scale in SCALES:
                 parts = [_guided_and_ranked(generator, predictor, scale, seed, index, test) for seed in range(SEEDS)]
-                row = {
+                row: dict[str, Any] = {
                     "dataset": dataset, "predictor": name, "scale": scale, "space_mean": float(test.mean()),
-                    "tau_all_cells": float(kendalltau(scores, test)[0]),
+                    "tau_all_cells": kendall_tau(scores, test),
                     **{key: float(np.mean([part[key] for part in parts])) for key in parts[0]},
                 }  # fmt: skip
                 row["gain"] = row["mean"] - row["space_mean"]
-                rows.append(row)
+                rows.append(record(row))
                 print({key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()})
-    write_result("transfer_generation", n=N, seeds=SEEDS, table_version=table.version, table_sha256=table.sha256, rows=rows)
+    about = {"n": N, "seeds": SEEDS, "table_version": table.version, "table_sha256": table.sha256}
+    write_result("transfer_generation", {**about, "rows": rows})
 
 
 def _guided_and_ranked(generator: Any, predictor: Any, scale: float, seed: int, index: Any, test: np.ndarray) -> dict[str, float]:
+    """Figures of one guided run, and of ranking unguided samples that are made in the same time."""
     made = generator.generate(N, seed=seed, predictor=predictor, scale=scale)
     guided = [index[arch] for arch in dict.fromkeys(made.archs)]
-    begin, ranked = time.perf_counter(), {}
+    start = time.perf_counter()
+    ranked: dict[Any, float] = {}
     pool: list[Any] = []
-    while (time.perf_counter() - begin) < made.wall_s or len(ranked) < len(guided):
+    while (time.perf_counter() - start) < made.wall_s or len(ranked) < len(guided):
         pool += generator.generate(N, seed=10_000 * (seed + 1) + len(pool)).archs
         fresh = list(dict.fromkeys(pool))
         ranked = dict(zip(fresh, predictor.predict(fresh)[0], strict=True))

@@ -8,13 +8,14 @@ The oracle is the table, under protocol T: the reward is mean test accuracy. Eac
 
 from __future__ import annotations
 
-import argparse
 import time
 from typing import Any
 
 import numpy as np
 
-from experiments.shared.common import DATASETS, copied_ranks, one_thread, optimum_found, read_result, use_reference_data, write_result
+from experiments.shared.common import DATASETS, begin, one_thread, parser
+from experiments.shared.results import read_result, record, write_result
+from experiments.shared.statistics import copied_ranks, optimum_found
 
 BUDGET, SEARCH_SEEDS = 30, 20
 METHODS = ("meta", "meta-only", "gp", "random-forest", "mlp", "random", "evolution", "local-search")
@@ -22,12 +23,12 @@ BASELINES = METHODS[-3:]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = parser(__doc__)
     everything = (*METHODS, "copy-rank")
-    parser.add_argument("--methods", nargs="+", choices=everything, default=everything, help="the other rows of the result file stay as they are")
-    parser.add_argument("--workers", type=int, default=2, help="number of processes (default: %(default)s)")
-    args = parser.parse_args()
-    use_reference_data()
+    options.add_argument("--methods", nargs="+", choices=everything, default=everything, help="the other rows of the result file stay")
+    options.add_argument("--workers", type=int, default=2, help="number of processes (default: %(default)s)")
+    args = options.parse_args()
+    begin()
     from concurrent.futures import ProcessPoolExecutor
 
     from diffnag import load_space
@@ -37,16 +38,14 @@ def main() -> None:
     kept = [row for row in read_result("transfer_search").get("rows", []) if row["method"] not in args.methods]
     pairs = [(dataset, method) for dataset in DATASETS for method in args.methods]
     with ProcessPoolExecutor(args.workers, initializer=one_thread) as pool:
-        rows = [*kept, *pool.map(_searches, *zip(*pairs, strict=True))]
+        rows = [*kept, *map(record, pool.map(_searches, *zip(*pairs, strict=True)))]
     rows.sort(key=lambda row: (DATASETS.index(row["dataset"]), everything.index(row["method"])))
-    write_result(
-        "transfer_search", protocol="T", budget=BUDGET, seeds=SEARCH_SEEDS, table_version=table.version,
-        table_sha256=table.sha256, rows=rows,
-    )  # fmt: skip
+    about = {"protocol": "T", "budget": BUDGET, "seeds": SEARCH_SEEDS, "table_version": table.version, "table_sha256": table.sha256}
+    write_result("transfer_search", {**about, "rows": rows})
 
 
 def _searches(dataset: str, method: str) -> dict[str, Any]:
-    """The row of one method on one target: `SEARCH_SEEDS` searches."""
+    """Row of one method on one target, from `SEARCH_SEEDS` searches."""
     from diffnag import Generator, SearchOptions, load_denoiser, load_space, run_search
     from diffnag.io.tables import load_table
     from diffnag.search_loop.loop import find_oracle
@@ -58,7 +57,7 @@ def _searches(dataset: str, method: str) -> dict[str, Any]:
         return _row(dataset, method, copied_ranks(dataset, BUDGET)[None], optimum, labels_source=2 * len(table.archs))
     baseline = method in BASELINES
     generator, oracle = Generator(space, load_denoiser(space)), find_oracle("table", space)
-    begin, curves, sources = time.perf_counter(), [], 0
+    start, curves, sources = time.perf_counter(), [], 0
     for seed in range(SEARCH_SEEDS):
         options = SearchOptions(
             dataset=dataset, reward="test", oracle="table", budget=BUDGET, seed=seed,
@@ -68,13 +67,13 @@ def _searches(dataset: str, method: str) -> dict[str, Any]:
         curves.append(result.incumbent_curve)
         sources = sum(result.labels_source.values())
     row = _row(dataset, method, np.array(curves, dtype=float), optimum, labels_source=sources)
-    row["seconds_per_run"] = (time.perf_counter() - begin) / SEARCH_SEEDS
+    row["seconds_per_run"] = (time.perf_counter() - start) / SEARCH_SEEDS
     print(row, flush=True)
     return row
 
 
 def _row(dataset: str, method: str, curves: np.ndarray, optimum: float, *, labels_source: int) -> dict[str, Any]:
-    """`curves (seeds, budget)`: the best value after each label."""
+    """Row of `curves (seeds, budget)`, the best value after each label."""
     return {
         "dataset": dataset, "method": method, "seeds": len(curves), "labels_target": curves.shape[1], "labels_source": labels_source,
         "mean_best": float(curves[:, -1].mean()),

@@ -1,4 +1,4 @@
-"""What the searches of the arena amount to: files of curves, rows, paired tests, a table."""
+"""Results of the arena: files of finished searches, rows, paired tests and tables."""
 
 from __future__ import annotations
 
@@ -13,24 +13,27 @@ import numpy as np
 
 from diffnag.errors import UserError
 from diffnag.io.files import written_whole
-from experiments.shared.common import median_labels
+from experiments.shared.results import by_seeds
+from experiments.shared.statistics import median_labels
 
 AT = (25, 50, 64, 100, 150, 192)
+"""Numbers of labels at which rows report figures, as far as the budget reaches."""
 TESTED = ("64", "192")
-"""Of these the table tells p, as far as the budget reaches."""
+"""Numbers of labels at which tables report p."""
 OURS, REFERENCE = "diffnag", "reference"
-"""What the others are compared with: among methods, and among variations."""
+"""The method, and the variation, that all others are compared with."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """All searches of one method on one benchmark under one protocol, as they lie in a file."""
+    """All searches of one method on one benchmark under one protocol: the content of a file."""
 
     method: str
-    """Its name in the arena, or the variation's."""
+    """Name of the method or of the variation in the arena."""
     identity: Mapping[str, Any]
+    """Everything that these searches have in common, from `arena_search.identity`."""
     runs: Mapping[int, Mapping[str, Any]]
-    """Seed -> what `arena_search.run` gives."""
+    """Seed -> result of `arena_search.run`, with `made_by`."""
 
     @property
     def place(self) -> tuple[str, str, str]:
@@ -41,9 +44,9 @@ class Entry:
         return sorted(self.runs)
 
     def curves(self, column: int = 1) -> np.ndarray:
-        """`(seeds, budget)`: the best value after each label, or with `column` 2 the test value of that architecture.
+        """Best value after each label `(seeds, budget)`, or with `column` 2 the test value of that architecture.
 
-        NaN before there is one; what was reached stays to the end of the budget.
+        Values are NaN before the first one. After the end of a search its last value is repeated.
         """
         found = np.full((len(self.runs), self.identity["budget"]), np.nan)
         for row, seed in zip(found, self.seeds, strict=True):
@@ -52,17 +55,17 @@ class Entry:
         return found
 
     def labels_to_optimum(self) -> np.ndarray:
-        """`(seeds,)`: labels to the best value there is, infinite where it was not found."""
+        """Number of labels to the best value of the table `(seeds,)`; infinity for searches that missed it."""
         last = (self.runs[seed]["steps"][-1:] for seed in self.seeds)
         return np.array([step[0][0] if step and step[0][1] >= self.identity["optimum"] else np.inf for step in last], dtype=np.float64)
 
     def labels_to_class(self) -> np.ndarray:
-        """`(seeds,)`: labels to the canonical class of that value, of which a search pays for one member; infinite where none was bought."""
+        """Number of labels to the canonical class of the best value `(seeds,)`; infinity for searches that bought no member of it."""
         hits = (self.runs[seed]["hit"] for seed in self.seeds)
         return np.array([np.inf if hit is None else hit for hit in hits], dtype=np.float64)
 
     def row(self) -> dict[str, Any]:
-        """The row of the result file."""
+        """Row of the result file."""
         curves, first, at = self.curves(), self.labels_to_optimum(), _at(self.identity["budget"])
         seconds, labels = (sum(run[key] for run in self.runs.values()) for key in ("seconds", "labels"))
         benchmark, method, protocol = self.place
@@ -80,11 +83,11 @@ class Entry:
         }  # fmt: skip
         if protocol == "V":
             row["mean_test_at"] = {str(m): _rounded(np.mean(self.curves(2)[:, m - 1])) for m in at}
-        return row
+        return {**row, "made_by": by_seeds({seed: run["made_by"] for seed, run in self.runs.items()})}
 
 
 def curves_folder(out: Path) -> Path:
-    """Beside the result file."""
+    """Folder of the saved searches, beside the result file `out`."""
     return out.with_suffix("")
 
 
@@ -93,7 +96,10 @@ def _file(folder: Path, place: Sequence[str]) -> Path:
 
 
 def load(folder: Path, *, method: str, identity: Mapping[str, Any], anew: bool = False) -> Entry:
-    """The entry as far as it got; `UserError` where what lies there was made otherwise, unless it shall be made `anew`."""
+    """The entry with its saved searches, or without any if there are none or with `anew`.
+
+    Raises `UserError` if the saved searches have another identity.
+    """
     entry = Entry(method, identity, {})
     path = _file(folder, entry.place)
     if anew or not path.is_file():
@@ -101,20 +107,20 @@ def load(folder: Path, *, method: str, identity: Mapping[str, Any], anew: bool =
     kept = _read(path)
     if kept.identity != identity:
         other = [key for key in {**kept.identity, **identity} if kept.identity.get(key) != identity.get(key)]
-        told = "; ".join(f"{key} {kept.identity.get(key)!r}, not {identity.get(key)!r}" for key in other)
-        raise UserError(f"{path} was made with {told}: give another --out, or --anew to begin these searches again")
+        differences = "; ".join(f"{key} {kept.identity.get(key)!r}, not {identity.get(key)!r}" for key in other)
+        raise UserError(f"{path} was made with {differences}: give another --out, or --anew to repeat these searches")
     return kept
 
 
 def save(folder: Path, entry: Entry) -> None:
-    """Write its file, the same bytes for the same runs."""
+    """Write the file of an entry; equal runs give equal bytes."""
     content = {"method": entry.method, "identity": entry.identity, "runs": {str(seed): entry.runs[seed] for seed in entry.seeds}}
     with written_whole(_file(folder, entry.place)) as temporary:
         temporary.write_bytes(gzip.compress(json.dumps(content, allow_nan=False, separators=(",", ":")).encode(), mtime=0))
 
 
 def load_all(folder: Path) -> list[Entry]:
-    """All entries with a search in them, in no order."""
+    """All entries of a folder that have a search, in no particular order."""
     return [entry for path in sorted(folder.glob("*.json.gz")) if (entry := _read(path)).runs]
 
 
@@ -123,14 +129,14 @@ def _read(path: Path) -> Entry:
         content = json.loads(gzip.decompress(path.read_bytes()))
         return Entry(content["method"], content["identity"], {int(seed): run for seed, run in content["runs"].items()})
     except (OSError, EOFError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is no readable file of curves ({error}); delete it to have it made again") from error
+        raise UserError(f"{path} is not a readable file of searches ({error}); delete it to repeat them") from error
 
 
 def paired_tests(entries: Iterable[Entry], *, ours: str = OURS) -> list[dict[str, Any]]:
-    """Of `ours` against each other method on the same benchmark, protocol and seeds: Wilcoxon's signed-rank test, two-sided.
+    """Two-sided Wilcoxon signed-rank tests of `ours` against each other method on the same benchmark, protocol and seeds.
 
-    Of the best value at each of `AT` labels the mean difference (positive: ours is better) and p; of the labels to the optimum
-    p alone, a search that missed it counting as one more than the budget.
+    Rows hold the mean difference of the best value at each of `AT` labels (positive: ours is better) and its p, and the p of the labels
+    to the optimum. A search that missed the optimum counts as one label more than the budget.
     """
     by_place = {entry.place: entry for entry in entries}
     rows = []
@@ -159,12 +165,12 @@ def _signed_rank(differences: np.ndarray) -> float:
 
     differences = differences[np.isfinite(differences)]
     if not differences.any():
-        return 1.0  # nothing tells the two apart
+        return 1.0  # the test is undefined for equal samples
     return float(f"{wilcoxon(differences, method='approx').pvalue:.3g}")
 
 
 def _at(budget: int) -> list[int]:
-    """The counts of labels at which figures are told; the last one where all are larger."""
+    """Those of `AT` within the budget; the budget itself if it is smaller than all of them."""
     return [m for m in AT if m <= budget] or [budget]
 
 
@@ -173,12 +179,12 @@ def _stderr(values: np.ndarray) -> float:
 
 
 def _rounded(value: float) -> float | None:
-    """NaN is none."""
+    """Five digits, or None for NaN."""
     return round(float(value), 5) if np.isfinite(value) else None
 
 
 def figure(value: float | None, best: float) -> str:
-    """With as many digits as tell apart what is near the `best`: accuracies in %, or losses below 1. Nothing for None."""
+    """Text of a value: two digits for accuracies in %, four for losses, whose `best` is below 1; empty for None."""
     return "" if value is None else f"{value:.{2 if abs(best) >= 1 else 4}f}"
 
 

@@ -1,4 +1,4 @@
-"""One search of the arena: a method on a benchmark's table with a seed, and what is kept of it."""
+"""One search of the arena: a method with a seed on a benchmark's table, and the result that is saved."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ BENCHMARKS: Mapping[str, tuple[str, ...]] = {
     "nasbench101/cifar10": ("T",),
     **{f"transnasbench101-{part}/{task}": ("T", "V") for part in ("micro", "macro") for task in TASKS},
 }
-"""Space and dataset -> protocols; NAS-Bench-101's table lacks most validation values."""
+"""Space and dataset -> protocols. The table of NAS-Bench-101 lacks most validation values."""
 REWARDS = {"T": "test", "V": "val"}
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A method with its options of `SearchOptions`; one label a round where these say nothing else."""
+    """A method with its fields of `SearchOptions`. The default is one label per round."""
 
     method: str
     options: Mapping[str, Any] = field(default_factory=dict)
     draws: str | None = None
-    """One of `MUTATED` in place of the method's generator."""
+    """A name in `MUTATED` to replace the method's generator, or None."""
 
-    def told(self) -> dict[str, Any]:
-        """All that makes it what it is, for the file of its results."""
+    def identity(self) -> dict[str, Any]:
+        """All options, for the file of its results."""
         return {"batch": 1, **self.options, "method": self.method, **({"draws": self.draws} if self.draws else {})}
 
 
 GUIDED = {"predictor": "gp"}
-"""Of `diffnag` in the arena: from scratch, with no source labels."""
+"""Options of `diffnag` in the arena: from scratch, with no source labels."""
 METHODS: Mapping[str, Contender] = {
     "diffnag": Contender("diffnag", GUIDED),
     "random": Contender("random"),
     "evolution": Contender("evolution"),
     "local-search": Contender("local-search"),
-    "bananas": Contender("bananas", {"batch": 10}),  # as its authors have it
+    "bananas": Contender("bananas", {"batch": 10}),  # as in its paper
     "tpe": Contender("tpe"),
     "gp-enumerate": Contender("gp-enumerate"),
 }
@@ -66,32 +66,34 @@ VARIATIONS: Mapping[str, Contender] = {
     "proxies as features": Contender("diffnag", {"predictor": "experiments.shared.table_proxies:GaussianProcessWithProxies"}),
     **{f"warm start {name}": Contender("diffnag", {"predictor": name}) for name in ("meta", "meta-only")},
 }
-"""Of `diffnag`: each changes one part of the reference."""
+"""Variations of `diffnag`: each changes one part of the reference."""
 
 
 class Goal(NamedTuple):
-    """The best of a table: its value, and the canonical class it belongs to."""
+    """Best value of a table, and the canonical class of its architecture."""
 
     value: float
     key: str
 
 
 class _Reached(Exception):
-    """A search is over: nothing better is in the table."""
+    """Ends a search that found the best value of the table."""
 
 
 def enumerable(benchmark: str) -> bool:
-    """Whether `gp-enumerate` takes the space."""
+    """Whether `gp-enumerate` accepts the space."""
     return not benchmark.startswith("nasbench101")
 
 
 def run(contender: Contender, *, benchmark: str, protocol: str, seed: int, budget: int) -> dict[str, Any]:
-    """One search.
+    """Run one search and return its result.
 
-    `steps` has a row for each label that brought a new best: its number from 1, the value, and under V the test value of that
-    architecture (a look-up for the report; no method sees it). `hit` is the label that bought the best canonical class of the
-    table, None where none did: a copy is not paid for again, so the value of another member may be all that can be had of the
-    class. The search stops at the best value there is, after which no figure of it changes. `seconds` are this process's of one core.
+    `steps` has a row for each label that brought a new best value: the number of the label from 1, the value, and under protocol V the
+    test value of that architecture. The test value is looked up for the report only; no method sees it.
+    `hit` is the number of the label that bought a member of the best canonical class, or None. A search buys one member of a class at
+    most, so the best value may be out of its reach after that.
+    The search stops at the best value of the table, because none of its figures can change after that.
+    `seconds` is processor time of one core.
     """
     from diffnag.search_loop.loop import Search, SearchOptions
 
@@ -136,7 +138,7 @@ def run(contender: Contender, *, benchmark: str, protocol: str, seed: int, budge
 
 
 def identity(contender: Contender, *, benchmark: str, protocol: str, budget: int) -> dict[str, Any]:
-    """What searches must have in common to stand in one row, as JSON."""
+    """Everything that searches in one row must have in common, ready for JSON."""
     from diffnag.generators.diffusion.denoiser import shipped_denoiser
     from diffnag.io.checkpoint import checksum
     from diffnag.search_loop.options import CANDIDATES
@@ -147,7 +149,7 @@ def identity(contender: Contender, *, benchmark: str, protocol: str, budget: int
     weights = checksum(shipped_denoiser(name)) if contender.method == "diffnag" and not contender.draws else None
     generated = {"candidates": CANDIDATES} if contender.method == "diffnag" else {}
     return {
-        "benchmark": benchmark, "protocol": protocol, "budget": budget, **generated, **contender.told(), "checkpoint": weights,
+        "benchmark": benchmark, "protocol": protocol, "budget": budget, **generated, **contender.identity(), "checkpoint": weights,
         "table": {key: oracle.provenance()[key] for key in ("version", "sha256")}, "optimum": goal.value,
     }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What stands in the place of a generator, where it is asked what the generator is worth."""
+"""Simple sources of candidates that replace the generator, to measure what the generator is worth."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 
 PARENTS = 10
 MUTATED = {"mutation": 1.0, "mutation and uniform": 0.5, "uniform": 0.0}
-"""Name of such a source -> the share of its draws that are neighbours of something; the others are uniform."""
+"""Name of a source -> share of its draws that are mutations; the others are uniform."""
 
 
 class Draws:
-    """Random neighbours of the best architectures labelled so far, uniform draws, or both."""
+    """Draws random neighbours of the best labelled architectures, uniform samples of the space, or both.
+
+    Set `search` before the first draw.
+    """
 
     search: Search
 
@@ -29,13 +32,13 @@ class Draws:
         self._around: dict[Arch, list[Arch]] = {}
 
     def generate(self, n: int, *, seed: int, predictor: object, scale: float, wanted: object) -> Generation:
-        """Neighbours of the best `PARENTS`; uniform draws where nothing is labelled yet."""
+        """Draw neighbours of the `PARENTS` best labelled architectures; uniform samples before the first label."""
         from diffnag.search_loop.trial import best_first
 
         return self.vary([trial.arch for trial in best_first(self.search.study.history)[:PARENTS]], n, seed=seed)
 
     def vary(self, archs: Sequence[Arch], n: int, *, seed: int) -> Generation:
-        """Neighbours of `archs`, which are taken in turn, as many as its share of them is."""
+        """Draw neighbours of `archs`, which take turns, and uniform samples for the rest of `n`."""
         from diffnag.generators.diffusion.generator import Generation
         from diffnag.protocols import Decoded
 
@@ -47,7 +50,7 @@ class Draws:
         return Generation(decoded=decoded, by_threshold=decoded, guidance="none", nfe=0, predictor_nfe=0, wall_s=0.0)
 
     def _neighbour(self, arch: Arch, rng: np.random.Generator) -> Arch:
-        if arch not in self._around:  # a root is varied many times
+        if arch not in self._around:  # many draws start at the same architecture
             self._around[arch] = self._space.neighbours(arch)
         around = self._around[arch]
         return around[rng.integers(len(around))]

@@ -1,4 +1,4 @@
-"""A search space against which samples are measured: metrics, and distances of the graphs from those of the whole space."""
+"""Measures samples against their search space: metrics, and distances of their graphs from those of the whole space."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from diffnag.protocols import Decoded
 
 N = 1024
-"""Samples a seed."""
+"""Number of samples per seed."""
 DRAWS = 20_000
-"""Random draws that stand for a space that is too large to enumerate."""
+"""Number of random draws that represent a space too large to enumerate."""
 
 
 class MeasuredSpace:
-    """A registered space with what is trained on in it, and the figures of samples."""
+    """A registered space, its training split, and the figures of samples."""
 
     def __init__(self, name: str) -> None:
         from diffnag import load_space
@@ -29,13 +29,13 @@ class MeasuredSpace:
 
     @cached_property
     def archs(self) -> list[Arch]:
-        """All of the space, or seeded draws, other than those trained on."""
+        """All architectures of the space, or seeded draws that differ from those of the training set."""
         rng = np.random.default_rng(1)
         return list(self.space.enumerate() or (self.space.random(rng) for _ in range(DRAWS)))
 
     @cached_property
     def held_out_share(self) -> float:
-        """Share of the strings whose class is not trained on."""
+        """Share of the architectures whose class is held out from training."""
         return float(np.mean([not self.split.trains(self.space.canonical(arch)) for arch in self.archs]))
 
     @cached_property
@@ -45,7 +45,7 @@ class MeasuredSpace:
         return GraphStatistics.of(self.archs, self.space)
 
     def figures(self, archs: Sequence[Arch], n: int = N) -> dict[str, float | None]:
-        """Of `n` samples of which `archs` are valid, duplicates kept; None where no valid one is there to tell."""
+        """Figures of `n` samples, of which `archs` are valid (duplicates included). A figure is None if no sample is valid."""
         from diffnag.generators.metrics import GraphStatistics, generation_metrics
 
         metrics: dict[str, Any] = {**generation_metrics(archs, n, self.space, self.split)}
@@ -55,10 +55,10 @@ class MeasuredSpace:
         return metrics | {f"wasserstein_{key}": value for key, value in apart.items()}
 
     def figures_of_matrices(self, V: np.ndarray, E: np.ndarray) -> dict[str, float | None]:
-        """`figures` of quantised `V (m, n, f)` and `E (m, n, n)`; and of each alone, whether it may be right.
+        """`figures` of quantised `V (m, n, f)` and `E (m, n, n)`, and the validity of each matrix alone.
 
-        `validity_V`: every node has one operator, and where the space leaves no choice the right one. `validity_E`: the entries
-        that the space leaves no choice are right. Where a space tells it, the share of the valid that needed no pruning.
+        `validity_V`: every node has one operator, and the constant entries of the space are right. `validity_E`: the constant entries
+        are right. `needed_no_pruning`: share of the valid samples without pruning, for spaces that know it.
         """
         archs = [item.arch for v, e in zip(V, E, strict=True) if (item := self.space.decode(v, e)).arch is not None]
         constant_V, constant_E = self.space.constant
@@ -72,7 +72,7 @@ class MeasuredSpace:
         return found
 
     def matrices(self, generate: Callable[[Any], object]) -> tuple[np.ndarray, np.ndarray]:
-        """The quantised `V (m, n, f)` and `E (m, n, n)` of the samples that `generate(space)` decodes."""
+        """Quantised `V (m, n, f)` and `E (m, n, n)` of all samples that `generate(space)` decodes."""
         watched = _Watched(self.space)
         generate(watched)
         V, E = zip(*watched.seen, strict=True)
@@ -80,7 +80,7 @@ class MeasuredSpace:
 
 
 class _Watched:
-    """A space that keeps what it decodes."""
+    """A space that stores the matrices it decodes."""
 
     def __init__(self, space: Any) -> None:
         self._space = space
@@ -95,7 +95,7 @@ class _Watched:
 
 
 def mean_over_seeds(figures: Callable[[int], Mapping[str, Any]], seeds: int) -> dict[str, float | None]:
-    """Means of the figures of so many seeds, of those that can be told."""
+    """Mean of each figure over the seeds that have it; None if none has."""
     rows = [figures(seed) for seed in range(seeds)]
-    told = {key: [row[key] for row in rows if row[key] is not None] for key in rows[0]}
-    return {key: float(np.mean(values)) if values else None for key, values in told.items()}
+    found = {key: [row[key] for row in rows if row[key] is not None] for key in rows[0]}
+    return {key: float(np.mean(values)) if values else None for key, values in found.items()}

@@ -8,7 +8,8 @@ from typing import Any
 
 from diffnag.io.files import PRETRAINED
 from experiments.shared.arena_results import figure
-from experiments.shared.common import DATASETS, read_result
+from experiments.shared.common import DATASETS
+from experiments.shared.results import read_result
 
 
 def document() -> str:
@@ -259,7 +260,7 @@ def _scale_features() -> str:
 
 
 def _awareness() -> str:
-    analysis, found = read_result("meta_dataset_analysis"), read_result("dataset_awareness")["content"]["awareness"]
+    analysis, found = read_result("meta_dataset_analysis"), read_result("dataset_awareness")["awareness"]
     share = analysis["variance_share"]
     meaning = {"a": "no task input", "b": "descriptors", "c": "and images", "d": "another task's"}
 
@@ -378,7 +379,7 @@ def _accelerator() -> str:
         "the samples are equal to the last entry. The networks are small, so what a step costs there is mostly its launch, and predictors "
         "stay on the CPU: it pays where networks are wide or images large. "
         f"{source('accelerator', 'accelerator.json')}.\n\n"
-        + table(("", f"{found['cores']} CPU cores", found["accelerator"]), [*made, *steps, *trained])
+        + table(("", f"{found['made_by']['cores']} CPU cores", found["accelerator"]), [*made, *steps, *trained])
     )
 
 

@@ -1,4 +1,4 @@
-"""Image features that need no training: convolutions with fixed, seeded random weights, then statistics over the image."""
+"""Image features without training: convolutions with fixed random weights, then statistics over the image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diffnag.errors import UserError
 
 FEATURES = 64
 SIDE = 16
-"""Larger images are averaged down to this side first, so that the same picture looks alike whatever size it came in."""
+"""Larger images are first averaged down to this side, so that the features of a picture depend little on its size."""
 _WIDTHS = (3, 32, 64, FEATURES // 2)
 _CHUNK = 1024
 
@@ -21,9 +21,9 @@ _CHUNK = 1024
 def random_conv_features(images: np.ndarray, *, seed: int = 0) -> Tensor:
     """Features `(b, 64)` float32 of uint8 images `(b, h, w)` or `(b, h, w, 3)` with sides of at least 8 pixels.
 
-    Three random convolutions (Saxe et al., 2011) with ReLU and pooling; of the last, mean and standard deviation of each
-    channel over the image, each group normalised to mean 0 and variance 1. Grey images count as RGB of equal channels.
-    An image's features depend on it and `seed` alone. Raises `UserError` for other arrays.
+    Three random convolutions (Saxe et al., 2011) with ReLU and pooling, then mean and standard deviation of each channel over the
+    image; both groups are normalised to mean 0 and variance 1. Grey images count as RGB with equal channels.
+    The features of an image depend on the image and `seed` alone. Raises `UserError` for other arrays.
     """
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (3,)):
         raise UserError(f"images are {images.dtype} {images.shape}; accepted is uint8 of shape (b, h, w) or (b, h, w, 3)")

@@ -1,11 +1,11 @@
-"""What each part of a score network is for: networks trained without it, each as long as the reference.
+"""Ablations of the score network: networks trained without one part, each for as many steps as the reference.
 
-Rows: the reference (VE, positional encoding, the space's own attention, both V and E diffused); no positional encoding; the
-other attention masks that the space allows; V alone, its wiring given; VP and sub-VP. Trainings are short, a few minutes of
-one core, and kept in the user cache; figures are means of `SEEDS` seeds of 1,024 samples of 20 evaluations.
+Rows: the reference (VE, positional encoding, the attention of the space, both V and E diffused); no positional encoding; the other
+attention masks that the space allows; V alone, with its wiring given; VP and sub-VP. A training takes a few minutes of one core and is
+saved in the user cache. Figures are means over `SEEDS` seeds of 1,024 samples with 20 evaluations.
 
-The network is told x_t / alpha and the noise in it, no more, and samplers step evenly in the logarithm of that noise: so VP and
-sub-VP, whose noise has the same range, differ by rounding only, and from VE by the range (to 150 instead of 20).
+The input of the network is x_t / alpha and the noise level in it, and samplers step evenly in the logarithm of that level. So VP and
+sub-VP, which have the same range of levels, differ by rounding only. They differ from VE by the range: up to 150 instead of 20.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 
 SEEDS = 3
 CERTAIN = 40.0
-"""A logit that leaves no doubt."""
+"""A logit that stands for certainty."""
 STEPS: Mapping[str, int] = {"nasbench101": 1500, "nasbench201": 1500, "transnasbench101-macro": 1500, "darts": 1500, "mobilenetv3": 1500}
-"""Otherwise networks are trained as the shipped ones, of which that of nasbench201 has as many; 33 trainings of 1 to 2 minutes of a core.
+"""Space -> training steps; all other options are those of the shipped network. These are 33 trainings of 1 to 2 core-minutes.
 
-Not here is transnasbench101-micro, which is the cell of nasbench201 with an operator less.
+transnasbench101-micro is left out: it is the cell of nasbench201 with one operator less.
 """
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What a row changes of the reference."""
+    """The changes of a row to the reference."""
 
     name: str
     positional: bool = True
@@ -50,7 +50,7 @@ class Variant:
 
 
 def ablation_rows(measured: MeasuredSpace) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
-    """Name and measurement of each row; none of a space that is not in `STEPS`."""
+    """Yield name and measurement of each row; a space that is not in `STEPS` has none."""
     if measured.name in STEPS:
         for variant in _variants(measured.space):
             yield variant.name, partial(_measure, measured, variant)
@@ -67,35 +67,39 @@ def _variants(space: SearchSpace) -> list[Variant]:
 
 
 class WiringGiven(Denoiser):
-    """A denoiser of V alone: `wiring (b, n (n - 1) / 2)` in {-1, 1} is told, at every noise, and E comes out as it is."""
+    """A denoiser of V alone. It knows the `wiring (b, n (n - 1) / 2)` in {-1, 1} at every noise level, and returns it as E.
+
+    Call `give_wiring` before sampling; the losses take the wiring from their `x0`.
+    """
 
     wiring: Tensor
 
     def _logits(self, x: Tensor, t: Tensor, mask: Tensor | None) -> Tensor:
         cut = self.packing.nodes * self.packing.operators
         alpha, sigma = self.sde.marginal(t)
-        whole = self.wiring * (alpha**2 + sigma**2).sqrt()[:, None]  # whose scaled input is the wiring itself
+        whole = self.wiring * (alpha**2 + sigma**2).sqrt()[:, None]  # scaled by the network, this is the wiring itself
         return torch.cat([super()._logits(torch.cat([x[:, :cut], whole], dim=1), t, mask)[:, :cut], CERTAIN * self.wiring], dim=1)
 
     def loss(self, x0: Tensor, t: Tensor, noise: Tensor, mask: Tensor | None = None) -> Tensor:
-        self.tell(x0)
+        self.give_wiring(x0)
         return super().loss(x0, t, noise, mask)
 
     def cross_entropy(self, x0: Tensor, t: Tensor, noise: Tensor, mask: Tensor | None = None) -> Tensor:
-        self.tell(x0)
+        self.give_wiring(x0)
         return super().cross_entropy(x0, t, noise, mask)
 
-    def tell(self, x0: Tensor) -> None:
-        """The wiring of `x0 (b, d)`."""
+    def give_wiring(self, x0: Tensor) -> None:
+        """Use the wiring of `x0 (b, d)` from now on."""
         self.wiring = x0[:, self.packing.nodes * self.packing.operators :]
 
 
 def _measure(measured: MeasuredSpace, variant: Variant) -> dict[str, Any]:
+    """Train the network of a variant, or read it from the cache, and measure its samples."""
     from diffnag import load_space
 
     space = load_space(measured.name)
     space.attention = variant.attention or space.attention
-    options = replace(_recipe(measured.name), sde=variant.sde)
+    options = replace(shipped_options(measured.name), sde=variant.sde, steps=STEPS[measured.name])
     net, about = _trained(space, measured, variant, options)
 
     def figures(seed: int) -> dict[str, Any]:
@@ -104,18 +108,18 @@ def _measure(measured: MeasuredSpace, variant: Variant) -> dict[str, Any]:
     return {**about, "seeds": SEEDS, **mean_over_seeds(figures, SEEDS)}
 
 
-def _recipe(name: str) -> Options:
-    """How the shipped network of the space was trained, but for the number of steps."""
+def shipped_options(name: str) -> Options:
+    """The options that the shipped network of the space was trained with."""
     from diffnag.generators.diffusion.denoiser import KIND, shipped_denoiser
     from diffnag.io.checkpoint import load_checkpoint
 
     _, meta = load_checkpoint(shipped_denoiser(name), kind=KIND)
-    told = {key.removeprefix("trained_"): value for key, value in meta.items() if key.startswith("trained_")}
-    return Options(space=name, sde=meta["sde"]["name"], split=meta["split"], **{**told, "steps": STEPS[name]})
+    trained = {key.removeprefix("trained_"): value for key, value in meta.items() if key.startswith("trained_")}
+    return Options(space=name, sde=meta["sde"]["name"], split=meta["split"], **trained)
 
 
 def _generate(space: Any, net: Denoiser, measured: MeasuredSpace, seed: int) -> None:
-    """`N` samples; of a network that must be told the wiring those of random architectures of the training set."""
+    """Generate `N` samples; a network that needs a wiring gets those of random architectures of the training set."""
     from diffnag import Generator
     from diffnag.generators.diffusion.generator import CHUNK
 
@@ -126,12 +130,12 @@ def _generate(space: Any, net: Denoiser, measured: MeasuredSpace, seed: int) -> 
     x0 = _training_set(measured)
     chosen = x0[torch.randint(len(x0), (N,), generator=torch.Generator().manual_seed(seed))]
     for k, part in enumerate(chosen.split(CHUNK)):
-        net.tell(part)
+        net.give_wiring(part)
         generator.generate(len(part), seed=seed + SEEDS * k)
 
 
 def _trained(space: SearchSpace, measured: MeasuredSpace, variant: Variant, options: Options) -> tuple[Denoiser, dict[str, Any]]:
-    """The network of a variant, from the cache where it is there, and its steps and core-seconds."""
+    """The trained network of a variant, from the cache if it is there, with its steps and core-seconds."""
     import time
 
     from diffnag.generators.diffusion.denoiser import KIND
@@ -159,16 +163,16 @@ def _trained(space: SearchSpace, measured: MeasuredSpace, variant: Variant, opti
 
 @lru_cache(maxsize=1)
 def _training_set(measured: MeasuredSpace) -> Tensor:
-    """The training side of the space as packed `x_0 (m, d)`, once for all its variants."""
+    """The training set of the space as packed `x_0 (m, d)`, shared by all variants."""
     batch = ArchBatch.of(measured.split.training_archs(measured.space), measured.space)
     return Packing.of(measured.space).pack(batch.V, batch.E)
 
 
 def _kept(variant: Variant, options: Options) -> Path:
-    """Where the training of a variant is kept: the name tells everything that decides its weights."""
+    """Path of a saved training; its name depends on everything that decides the weights."""
     import hashlib
 
     from diffnag.io.files import cache_folder
 
-    told = hashlib.sha256(repr((variant, options)).encode()).hexdigest()[:8]
-    return cache_folder() / "ablations" / f"{options.space}-{variant.name.replace(' ', '-')}-{told}.safetensors"
+    digest = hashlib.sha256(repr((variant, options)).encode()).hexdigest()[:8]
+    return cache_folder() / "ablations" / f"{options.space}-{variant.name.replace(' ', '-')}-{digest}.safetensors"

@@ -1,4 +1,4 @@
-"""The training-free proxies of the NAS-Bench-201 table: computed for every cell, so they cost no label."""
+"""Training-free proxies from the NAS-Bench-201 table. They are known for every cell and cost no label."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from diffnag.predictors.gaussian_process import GaussianProcessPredictor
 from experiments.shared.common import use_reference_data
+from experiments.shared.statistics import normal_scores
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -21,16 +22,12 @@ if TYPE_CHECKING:
 PROXIES = ("naswot", "logsynflow", "zen", "synflow")
 
 
-def normal_scores(values: np.ndarray) -> np.ndarray:
-    """Each column by rank onto a standard normal: synflow spans 67 orders of magnitude."""
-    from scipy.stats import norm, rankdata
-
-    return norm.ppf(rankdata(values, axis=0) / (len(values) + 1))
-
-
 @cache
 def proxies(dataset: str) -> dict[str, np.ndarray]:
-    """String -> normal scores `(4,)` of `PROXIES` among all strings; what could not be computed (-inf, or -1e8 of `zen`) is the least."""
+    """String -> normal scores `(4,)` of `PROXIES` among all strings.
+
+    Normal scores, because synflow spans 67 orders of magnitude. A proxy that could not be computed (-inf, or -1e8 for `zen`) ranks last.
+    """
     with gzip.open(use_reference_data() / "nas_bench_201.csv.gz", "rt", newline="") as file:
         rows = list(csv.DictReader(cast("TextIO", file)))
     values = np.array([[float(row[f"{dataset}_{proxy}"]) for proxy in PROXIES] for row in rows])
@@ -39,10 +36,10 @@ def proxies(dataset: str) -> dict[str, np.ndarray]:
 
 
 class GaussianProcessWithProxies(GaussianProcessPredictor):
-    """The predictor `gp` with the table's proxies of the target as one more group of features."""
+    """The predictor `gp` with the proxies of the target dataset as one more group of features."""
 
     def setup(self, *, space: SearchSpace, dataset: str, seed: int) -> None:
-        """Read the proxies of `dataset`."""
+        """Read the proxies of `dataset` from the table."""
         super().setup(space=space, dataset=dataset, seed=seed)
         cells, known = self._features, proxies(dataset)
 
