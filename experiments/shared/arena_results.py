@@ -15,6 +15,7 @@ from diffnag.errors import UserError
 from diffnag.io.files import written_whole
 from experiments.shared.results import by_seeds
 from experiments.shared.statistics import median_labels
+from experiments.shared.templates import render
 
 AT = (25, 50, 64, 100, 150, 192)
 """Numbers of labels at which rows report figures, as far as the budget reaches."""
@@ -183,43 +184,15 @@ def _rounded(value: float) -> float | None:
     return round(float(value), 5) if np.isfinite(value) else None
 
 
-def figure(value: float | None, best: float) -> str:
-    """Text of a value: two digits for accuracies in %, four for losses, whose `best` is below 1; empty for None."""
-    return "" if value is None else f"{value:.{2 if abs(best) >= 1 else 4}f}"
-
-
 def table(rows: Sequence[Mapping[str, Any]], tests: Sequence[Mapping[str, Any]], *, ours: str = OURS) -> str:
-    """Markdown: a table for each benchmark and protocol."""
-    p = {(test["benchmark"], test["against"], test["protocol"]): test for test in tests}
-    parts = []
+    """Markdown with a table for each benchmark and protocol."""
+    places = []
     for benchmark, protocol in dict.fromkeys((row["benchmark"], row["protocol"]) for row in rows):
         own = [row for row in rows if (row["benchmark"], row["protocol"]) == (benchmark, protocol)]
         at = list(own[0]["mean_best_at"])
-        tested_at = [m for m in TESTED if m in at] or at[-1:]
-        optimum = own[0]["optimum"]
-        told, tested = ("validation", "`test`: of the best by validation, at the end. ") if protocol == "V" else ("test", "")
-        lines = [
-            f"## {benchmark}, protocol {protocol}", "",
-            f"The mean best {told} value after so many labels (standard error). `found`: searches that reached the best value of the table, "
-            f"{optimum:g}, and the median of the labels it took. `class`: those that bought its canonical class, of which a search pays for one "
-            f"member. {tested}"
-            f"`s`: of one core, a label. `p`: of the paired test of `{ours}` at {' / '.join(tested_at)} labels.", "",
-            f"| method | seeds | {' | '.join(at)} | {'test | ' if protocol == 'V' else ''}found | median | class | s | p |",
-            "| --- " * (len(at) + 7 + (protocol == "V")) + "|",
-        ]  # fmt: skip
-        for row in own:
-            best = [
-                figure(row["mean_best_at"][m], optimum) + ("" if (error := row["stderr_at"][m]) is None else f" ({figure(error, optimum)})")
-                for m in at
-            ]
-            in_test = [figure(row["mean_test_at"][at[-1]], optimum)] if protocol == "V" else []
-            test = p.get((benchmark, row["method"], protocol))
-            median = row["median_labels_to_optimum"]
-            cells = [
-                row["method"], str(row["seeds"]), *best, *in_test, f"{100 * row['hit_rate']:.0f} %", "" if median is None else f"{median:g}",
-                f"{100 * row['class_hit_rate']:.0f} %", f"{row['seconds_per_label']:.3f}",
-                " / ".join(f"{test['p_at'][m]:.2g}" for m in tested_at) if test else "",
-            ]  # fmt: skip
-            lines.append(f"| {' | '.join(cells)} |")
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"
+        p = {test["against"]: test["p_at"] for test in tests if (test["benchmark"], test["protocol"]) == (benchmark, protocol)}
+        places.append({
+            "benchmark": benchmark, "protocol": protocol, "optimum": own[0]["optimum"], "rows": own, "p": p,
+            "at": at, "tested_at": [m for m in TESTED if m in at] or at[-1:],
+        })  # fmt: skip
+    return render("arena", {"places": places, "ours": ours})
