@@ -37,8 +37,8 @@ def test_check_changes_nothing_and_reports_what_is_old(
 
 def test_templates_have_filters_and_refuse_missing_values(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(templates, "TEMPLATES", tmp_path)
-    (tmp_path / "a.md.j2").write_text("{% for x in xs %}\n{{ x | percent }} {{ x | fixed(3) }}\n{% endfor %}\n{{ n | count }} & `b`\n")
-    assert render("a", {"xs": [0.5, 1], "n": 12345}) == "50.0 0.500\n100.0 1.000\n12,345 & `b`\n"
+    (tmp_path / "a.md.j2").write_text("{% for x in xs %}\n{{ x | percent }} {{ x | fixed(3) }}\n{% endfor %}\n{{ 12345 | count }} & `{{ n }}`\n")
+    assert render("a", {"xs": [0.5, 1], "n": "b<"}) == "50.0 0.500\n100.0 1.000\n12,345 & `b<`\n"
     with pytest.raises(UndefinedError, match="'n' is undefined"):
         render("a", {"xs": []})
 
