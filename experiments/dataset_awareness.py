@@ -1,48 +1,50 @@
-"""Does the predictor know the dataset? Ranking on tasks of classes and sources that it has never seen.
+"""Does the predictor use what it knows of the dataset? It ranks architectures on tasks with new classes and new sources.
 
     python -m experiments.dataset_awareness [--only losses|awareness]
 
-`losses`: five-fold cross-validation over the training tasks, Kendall tau within a task of nine architectures, of networks
-trained with each loss and of the Gaussian process, by what is seen of a task; `predictors` use what was best. `awareness`:
-the process, with five seeds (a random nine tenths of the training tasks each, and the labels that hyper-parameters are
-sought on), asked about the crossed tasks (the same 40 architectures each): (a) trained with no task input, (b) with
-descriptors, (c) with images too, (d) the processes of (c), told of other sources' tasks instead (the mean of the figures
-over them). Regret is the accuracy lost by the pick, in points. Intervals: 95 %, bootstrap over sources and tasks within
-them, of the mean over seeds.
+`losses`: five-fold cross-validation over the training tasks. The figure is Kendall tau within a task of nine architectures, for networks
+trained with each loss and for the Gaussian process, with each kind of task input. `predictors/meta` uses the best of these.
+`awareness`: the Gaussian process ranks the same 40 architectures on each of the crossed tasks. Each of five seeds trains on a random
+nine tenths of the training tasks and draws the labels for the search of hyper-parameters. Rows:
+  (a)  no task input
+  (b)  descriptors of the task
+  (c)  descriptors and images
+  (d)  the processes of (c), which are given tasks of other sources instead; figures are means over those tasks
+Regret is the accuracy lost by the choice, in points. Intervals are 95 % bootstrap intervals of the mean over seeds, over sources and
+over tasks within sources.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from experiments.common import read_result, use_reference_data, write_result
+from experiments.shared.common import begin, one_thread, parser
+from experiments.shared.results import read_result, record, write_result
+from experiments.shared.statistics import kendall_tau
 
 SEEDS, FOLDS, BOOTSTRAP = 5, 5, 10_000
 KNOWS = {"a": "nothing", "b": "descriptors", "c": "images"}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("losses", "awareness"))
-    args = parser.parse_args()
-    use_reference_data()
-    import torch
-
-    torch.set_num_threads(1)
-    content = read_result("dataset_awareness").get("content", {})
+    options = parser(__doc__)
+    options.add_argument("--only", choices=("losses", "awareness"))
+    args = options.parse_args()
+    begin()
+    one_thread()
+    content = read_result("dataset_awareness")
     if args.only != "awareness":
-        content["losses"] = losses()
+        content["losses"] = [record(row) for row in losses()]
     if args.only != "losses":
-        content["awareness"] = awareness()
-    write_result("dataset_awareness", content=content)
+        content["awareness"] = record(awareness())
+    write_result("dataset_awareness", content)
 
 
 def losses() -> list[dict[str, Any]]:
-    """Networks trained on the labels themselves with each loss, and the process, on tasks left out."""
+    """Rows of networks trained on the labels with each loss, and of the process, on the tasks left out."""
     from diffnag.predictors.meta.training import LOSSES
 
     sources, features = _training_part()
@@ -54,13 +56,14 @@ def losses() -> list[dict[str, Any]]:
             for k in range(FOLDS):
                 score = _trained([s for s, f in zip(sources, fold, strict=True) if f != k], features, knows=knows, model=model, seed=k)
                 for i in np.flatnonzero(fold == k):
-                    taus[i] = _tau(score(sources[i].task, features(sources[i].archs)), sources[i].values)
+                    taus[i] = kendall_tau(score(sources[i].task, features(sources[i].archs)), sources[i].values)
             rows.append({"model": model, "knows": knows, "tau": float(np.nanmean(taus)), "stderr": float(np.nanstd(taus) / len(taus) ** 0.5)})
             print(rows[-1], flush=True)
     return rows
 
 
 def awareness() -> dict[str, Any]:
+    """Figures of (a) to (d) on the crossed tasks, and the gains of (c) over the others."""
     sources, features = _training_part()
     tasks = _crossed()
     archs = features(tasks[0]["archs"])
@@ -97,7 +100,7 @@ def awareness() -> dict[str, Any]:
 
 
 def _interval(values: np.ndarray, groups: list[str]) -> dict[str, float]:
-    """Mean of `values (tasks,)` and its 95 % interval: sources drawn anew, and tasks within each."""
+    """Mean of `values (tasks,)` and its 95 % bootstrap interval: sources are drawn, and tasks within each source."""
     rng = np.random.default_rng(0)
     members = [np.flatnonzero(np.array(groups) == group) for group in sorted(set(groups))]
     means = []
@@ -109,6 +112,7 @@ def _interval(values: np.ndarray, groups: list[str]) -> dict[str, float]:
 
 
 def _training_part() -> tuple[list[Any], Any]:
+    """The training tasks with their labels, and the function that computes features of architectures."""
     from diffnag import load_space
     from diffnag.datasets.sources import OWN_IMAGES, own_measurements
     from diffnag.predictors.meta.predictor import architecture_features
@@ -118,7 +122,7 @@ def _training_part() -> tuple[list[Any], Any]:
 
 
 def _crossed() -> list[dict[str, Any]]:
-    """The crossed tasks: accuracies are means over seeds where there are two."""
+    """The crossed tasks; an accuracy is the mean over all trainings of an architecture."""
     from diffnag import load_space
     from diffnag.datasets.drawn_tasks import task_images
     from diffnag.datasets.meta_dataset import CROSSED, read_together
@@ -143,7 +147,10 @@ def _crossed() -> list[dict[str, Any]]:
 
 
 def _trained(sources: list[Any], features: Any, *, knows: str, model: str, seed: int) -> Callable[[Any, Any], np.ndarray]:
-    """Scores `(m,)` of architectures' features on a task: of the process on a random nine tenths of the sources, or of a network."""
+    """Train a model and return its function (task, features of architectures) -> scores `(m,)`.
+
+    `model` is `process`, which learns from a random nine tenths of the sources, or the loss of a network.
+    """
     import torch
 
     from diffnag.datasets.sources import FIDELITIES
@@ -167,15 +174,10 @@ def _trained(sources: list[Any], features: Any, *, knows: str, model: str, seed:
 
 
 def _figures(scores: np.ndarray, accuracy: np.ndarray) -> tuple[float, float, float]:
+    """Kendall tau, regret of the top choice, and regret of the best of the top 5."""
     order = np.argsort(-scores, kind="stable")
     best = accuracy.max()
-    return _tau(scores, accuracy), float(best - accuracy[order[0]]), float(best - accuracy[order[:5]].max())
-
-
-def _tau(scores: np.ndarray, values: np.ndarray) -> float:
-    from scipy.stats import kendalltau
-
-    return float(kendalltau(scores, values)[0])
+    return kendall_tau(scores, accuracy), float(best - accuracy[order[0]]), float(best - accuracy[order[:5]].max())
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""What the image features are worth on classes and sources that the encoder has never seen.
+"""Measures the image features on classes and sources that the encoder has never seen.
 
     python -m experiments.encoder_quality [--episodes 500]
 
-Classes: 5-way 5-shot nearest class mean (Snell et al., 2017, without learning), the same episodes for all features.
-Conditions: a linear probe that tells images as they are from others of the same classes that are blurred, noisy or grey.
+`few_shot`: 5-way 5-shot classification by the nearest class mean (Snell et al., 2017, without learning), with the same episodes for all
+kinds of features.
+`probes`: a linear classifier separates unchanged images from blurred, noisy or grey images of the same classes.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,20 +17,21 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common import use_reference_data, write_result
+from experiments.shared.common import begin, parser
+from experiments.shared.results import made_by, write_result
 
 WAYS, SHOTS, QUERIES = 5, 5, 15
 PROBE_TRAIN, PROBE_TEST = 4000, 2000
 SOURCES = {"tiny_imagenet16": True, "cifar100_16": True, "cifar10": False, "mnist": False, "fashion_mnist": False}
-"""File -> whether only its classes with `label % 5 == 4` are held out; the others are held out whole."""
+"""File -> True if only its classes with `label % 5 == 4` are held out, False if all are."""
 Features = dict[str, Callable[[np.ndarray], np.ndarray]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--episodes", type=int, default=500)
-    episodes = parser.parse_args().episodes
-    folder = use_reference_data() / "images"
+    options = parser(__doc__)
+    options.add_argument("--episodes", type=int, default=500)
+    episodes = options.parse_args().episodes
+    folder = begin() / "images"
     from diffnag.datasets.encoder import KIND, PATH
     from diffnag.io.checkpoint import checksum, load_checkpoint
 
@@ -42,18 +43,19 @@ def main() -> None:
         print(file, {name: few_shot[file][name] for name in _features()}, flush=True)
     probes = _probes(_held_out(folder, "tiny_imagenet16")[0], _features())
     content = {
+        "made_by": made_by(),
         "encoder": {"sha256": checksum(PATH), **meta},
         "few_shot": {"ways": WAYS, "shots": SHOTS, "queries": QUERIES, "episodes": episodes, "accuracy": few_shot},
         "probes": {"images": PROBE_TRAIN, "test_images": PROBE_TEST, "accuracy": probes},
         "encode_ms_an_image": _speed(),
     }
-    write_result("encoder_quality", **content)
+    write_result("encoder_quality", content)
 
 
 def _features() -> Features:
-    """What is compared, by name: uint8 images `(b, h, w[, 3])` -> `(b, features)`."""
+    """Name -> function from uint8 images `(b, h, w[, 3])` to features `(b, k)`."""
     from diffnag.datasets.encoder import LEARNED, encode_images, to_pixels
-    from experiments.random_features import random_conv_features
+    from experiments.shared.random_features import random_conv_features
 
     return {
         "encoder": lambda images: encode_images(images).numpy(),
@@ -65,6 +67,7 @@ def _features() -> Features:
 
 
 def _held_out(folder: Path, file: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels of the held-out classes of a file."""
     with np.load(folder / f"{file}.npz") as arrays:
         images, labels = arrays["x_train"], arrays["y_train"]
     chosen = labels % 5 == 4 if SOURCES[file] else np.ones(len(labels), dtype=bool)
@@ -72,7 +75,7 @@ def _held_out(folder: Path, file: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _few_shot(images: np.ndarray, labels: np.ndarray, features: Features, episodes: int) -> dict[str, Any]:
-    """Accuracy (%) of each kind of features, half the width of its 95 % interval, and the paired gain over random convolutions."""
+    """Accuracy in % of each kind of features with half the width of its 95 % interval, and the paired gain over random convolutions."""
     encoded = {name: encode(images) for name, encode in features.items()}
     members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     right = {name: np.empty(episodes) for name in features}
@@ -93,7 +96,7 @@ def _mean(values: np.ndarray) -> dict[str, float]:
 
 
 def _probes(images: np.ndarray, features: Features) -> dict[str, dict[str, float]]:
-    """Test accuracy (%) of logistic regression, images as they are against altered ones, half of each; chance is 50 %."""
+    """Test accuracy in % of logistic regression on unchanged and altered images, half of each; chance is 50 %."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -124,7 +127,7 @@ def _probes(images: np.ndarray, features: Features) -> dict[str, dict[str, float
 
 
 def _binomial(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The filter (1, 2, 1) / 4 along rows and columns."""
+    """Images filtered by (1, 2, 1) / 4 along rows and columns."""
     x = images.astype(np.float64)
     for axis in (1, 2):
         pad = [(1, 1) if k == axis else (0, 0) for k in range(4)]
@@ -135,15 +138,15 @@ def _binomial(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _speed() -> float:
-    """Median of 5 runs over 1,024 images of 32 x 32."""
+    """Milliseconds per image: median of 5 runs over 1,024 images of 32 x 32 pixels."""
     from diffnag.datasets.encoder import encode_images
 
     images = np.random.default_rng(0).integers(256, size=(1024, 32, 32, 3), dtype=np.uint8)
     seconds = []
     for _ in range(5):
-        begin = time.perf_counter()
+        start = time.perf_counter()
         encode_images(images)
-        seconds.append(time.perf_counter() - begin)
+        seconds.append(time.perf_counter() - start)
     return round(1000 * float(np.median(seconds)) / len(images), 4)
 
 

@@ -1,75 +1,70 @@
-"""How well few labels of the target rank all of NAS-Bench-201: Kendall tau over its 15,625 strings, and calibration.
+"""Ranks all of NAS-Bench-201 from few labels of the target dataset: Kendall tau over its 15,625 strings, and calibration.
 
     python -m experiments.few_labels [--seeds 20] [--datasets ...] [--methods ...] [--splits ...]
 
-Labels are drawn uniformly from the strings. Rows: `random-forest`, `mlp` and `gp` know these labels only; `gp+proxies`
-also the table's training-free proxies of the target (computed, not labels); the others know the tables of the two other
-datasets: `meta` is the shipped sister-tables predictor's own fit, `meta+adaptation` its scores as the prior of `Adaptation`,
-`copied-ranks+adaptation` the mean rank by test accuracy in those tables, as a normal score, as the prior.
-Coverage (share of labels inside the central interval; of the warped normal where there is a warp) and NLL (nats, by the normal of
-`predict`'s mean and standard deviation) are over the strings whose labels were not drawn.
+Labels are drawn uniformly from the strings. The methods differ in what else they know:
+  random-forest, mlp, gp     nothing
+  gp+proxies                 the training-free proxies of the target in the table, which are computed and are not labels
+  meta                       the tables of the two other datasets; the shipped predictor `meta` with its own fit
+  meta+adaptation            the same tables; the scores of `meta` are the prior of `Adaptation`
+  copied-ranks+adaptation    the same tables; the prior is the normal score of the mean rank by test accuracy in them
+Coverage and NLL are measured on the strings whose labels were not drawn. Coverage is the share of labels inside the central interval
+of the prediction, after its warp if it has one. NLL is in nats, for a normal with the predicted mean and standard deviation.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.common import DATASETS, read_result, use_reference_data, write_result
-from experiments.table_proxies import normal_scores, proxies
+from experiments.shared.common import DATASETS, begin, one_thread, parser
+from experiments.shared.results import read_result, record, write_result
+from experiments.shared.statistics import kendall_tau, normal_scores
+from experiments.shared.table_proxies import proxies
+
+if TYPE_CHECKING:
+    from diffnag.arch import Arch
+    from diffnag.io.tables import BenchmarkTable
+    from diffnag.protocols import SearchSpace
 
 LABELS = (39, 78, 156, 469)
 BARS = {"gp": (0.70, 0.74, 0.80, 0.84), "meta+adaptation": (0.88, 0.885, 0.89, 0.90)}
-"""What is to be reached on CIFAR-10."""
+"""Kendall tau to reach on CIFAR-10, for each number of labels."""
 BASELINES = ("random-forest", "mlp", "meta")
 METHODS = ("gp", "gp+proxies", "meta+adaptation", "copied-ranks+adaptation", *BASELINES)
 FEWER_SEEDS = 5
-"""Of the baselines, which are shown on CIFAR-10 only, of the other datasets, and of the validation split."""
+"""Number of seeds for baselines, which are measured on CIFAR-10 only, for the other datasets, and for the validation split."""
 Fit = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""(indices, their labels) -> quantiles of all strings at `LEVELS`."""
+"""Function (indices, their labels) -> predicted quantiles at `LEVELS` of all strings."""
 LEVELS = tuple(0.5 * (1 + math.erf(z / 2**0.5)) for z in (-1.6449, -1, -0.6745, 0, 0.6745, 1, 1.6449))
-"""Ends of the central intervals of 90 %, one standard deviation and 50 %, and the median."""
+"""Levels of quantiles: ends of the central intervals of 90 %, one standard deviation and 50 %, and the median."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=DATASETS)
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, help="the other rows stay as they are in the result file")
-    parser.add_argument("--splits", nargs="+", choices=("test", "val"), default=("test", "val"))
-    args = parser.parse_args()
-    use_reference_data()
-    import torch
-
-    from diffnag import load_predictor, load_space
+    options = parser(__doc__)
+    options.add_argument("--seeds", type=int, default=20)
+    options.add_argument("--datasets", nargs="+", choices=DATASETS, default=DATASETS)
+    options.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, help="the other rows of the result file stay")
+    options.add_argument("--splits", nargs="+", choices=("test", "val"), default=("test", "val"))
+    args = options.parse_args()
+    begin()
+    from diffnag import load_space
     from diffnag.io.tables import load_table
     from diffnag.predictors.path_features import PathFeatures
 
-    torch.set_num_threads(1)
+    one_thread()
     space = load_space("nasbench201")
     table = load_table(space)
     archs = [space.from_str(text) for text in table.archs]
     features = PathFeatures(space)(archs)
     rows = {_place(row): row for row in read_result("few_labels").get("rows", [])}
+    about = {"strings": len(archs), "table_version": table.version, "table_sha256": table.sha256}
     for dataset in args.datasets:
-        meta = nothing = np.zeros(len(archs))
-        if any(name.startswith("meta") for name in args.methods):
-            meta = load_predictor("meta", space=space, dataset=dataset, seed=0).predict(archs)[0]
-        extra = np.array([proxies(dataset)[text] for text in table.archs])
-        ranks = np.mean([normal_scores(table.values[f"{other}/test/200"]) for other in DATASETS if other != dataset], axis=0)
-        methods: dict[str, Fit] = {
-            "gp": _adapted(nothing, features),
-            "gp+proxies": _adapted(nothing, [*features, extra]),
-            "meta+adaptation": _adapted(meta, features),
-            "copied-ranks+adaptation": _adapted(ranks, features),
-        }
-        methods |= {name: _plugin(name, archs, space, dataset) for name in BASELINES}
-        priors = {"meta": meta, "meta+adaptation": meta, "copied-ranks+adaptation": ranks}
+        methods, priors = _methods(args.methods, archs, features, table, space, dataset)
         for split in args.splits:
             target = table.values[f"{dataset}/{split}/200"].astype(np.float64)
             for name, fit in methods.items():
@@ -80,37 +75,58 @@ def main() -> None:
                 for k, labels in enumerate(LABELS):
                     row = {"dataset": dataset, "split": split, "method": name, "labels_target": labels, "seeds": seeds}
                     if name in priors:
-                        row["tau_prior"] = _tau(priors[name], target)
+                        row["tau_prior"] = kendall_tau(priors[name], target)
                     row |= _row(fit, target, labels, seeds)
                     if foremost and name in BARS:
                         row["bar"] = BARS[name][k]
                     row = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
-                    rows[_place(row)] = row
                     print(row, flush=True)
-        ordered = [rows[place] for place in sorted(rows)]
-        write_result("few_labels", strings=len(archs), table_version=table.version, table_sha256=table.sha256, rows=ordered)
+                    rows[_place(row)] = record(row)
+        write_result("few_labels", {**about, "rows": [rows[place] for place in sorted(rows)]})
+
+
+def _methods(
+    asked: Sequence[str], archs: Sequence[Arch], features: Sequence[np.ndarray], table: BenchmarkTable, space: SearchSpace, dataset: str
+) -> tuple[dict[str, Fit], dict[str, np.ndarray]]:
+    """The fits of all methods on one dataset, and the prior scores of those that have a prior."""
+    from diffnag import load_predictor
+
+    meta = nothing = np.zeros(len(archs))
+    if any(name.startswith("meta") for name in asked):
+        meta = load_predictor("meta", space=space, dataset=dataset, seed=0).predict(archs)[0]
+    extra = np.array([proxies(dataset)[text] for text in table.archs])
+    ranks = np.mean([normal_scores(table.values[f"{other}/test/200"]) for other in DATASETS if other != dataset], axis=0)
+    methods: dict[str, Fit] = {
+        "gp": _adapted(nothing, features),
+        "gp+proxies": _adapted(nothing, [*features, extra]),
+        "meta+adaptation": _adapted(meta, features),
+        "copied-ranks+adaptation": _adapted(ranks, features),
+    }
+    methods |= {name: _plugin(name, archs, space, dataset) for name in BASELINES}
+    return methods, {"meta": meta, "meta+adaptation": meta, "copied-ranks+adaptation": ranks}
 
 
 def _place(row: dict[str, Any]) -> tuple[int, bool, int, int]:
+    """Sort key of a row, and what identifies it."""
     return DATASETS.index(row["dataset"]), row["split"] == "val", METHODS.index(row["method"]), row["labels_target"]
 
 
 def _row(fit: Fit, target: np.ndarray, labels: int, seeds: int) -> dict[str, float]:
-    """Means over the seeds, of tau also the standard error."""
+    """Means over the seeds, and the standard error of tau."""
     from scipy.stats import norm
 
     parts = []
     for seed in range(seeds):
         order = np.random.default_rng(seed).permutation(len(target))
         paid, rest = order[:labels], order[labels:]
-        begin = time.process_time()
+        start = time.process_time()
         quantiles = fit(paid, target[paid])
-        seconds = time.process_time() - begin
+        seconds = time.process_time() - start
         low90, low, low50, mean, high50, high, high90 = quantiles
         std = np.maximum(high - low, 0.02) / 2
         density = norm.logpdf(target, mean, std)[rest]
         parts.append({
-            "tau": _tau(mean, target), "cpu_seconds": seconds,
+            "tau": kendall_tau(mean, target), "cpu_seconds": seconds,
             "coverage_50": float(np.mean(((target >= low50) & (target <= high50))[rest])),
             "coverage_90": float(np.mean(((target >= low90) & (target <= high90))[rest])),
             "nll": float(-density.mean()), "nll_median": float(-np.median(density)),
@@ -121,6 +137,7 @@ def _row(fit: Fit, target: np.ndarray, labels: int, seeds: int) -> dict[str, flo
 
 
 def _adapted(prior: np.ndarray, features: Sequence[np.ndarray]) -> Fit:
+    """The fit of `Adaptation` with prior scores `(m,)` and groups of features."""
     from diffnag.predictors.adaptation import Adaptation
 
     def fit(paid: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -131,7 +148,8 @@ def _adapted(prior: np.ndarray, features: Sequence[np.ndarray]) -> Fit:
     return fit
 
 
-def _plugin(name: str, archs: Sequence[Any], space: Any, dataset: str) -> Fit:
+def _plugin(name: str, archs: Sequence[Arch], space: SearchSpace, dataset: str) -> Fit:
+    """The fit of a registered predictor."""
     from scipy.stats import norm
 
     from diffnag import load_predictor
@@ -143,12 +161,6 @@ def _plugin(name: str, archs: Sequence[Any], space: Any, dataset: str) -> Fit:
         return mean + std * norm.ppf(LEVELS)[:, None]
 
     return fit
-
-
-def _tau(a: np.ndarray, b: np.ndarray) -> float:
-    from scipy.stats import kendalltau
-
-    return float(kendalltau(a, b).statistic)
 
 
 if __name__ == "__main__":

@@ -1,36 +1,39 @@
-"""What is generated without guidance, in every space; what the parts of the score network are for; the law of guidance.
+"""Measures unguided samples in every space, the parts of the score network, and the law that guided samples follow.
 
     python -m experiments.generation_quality [--only samples|ablations|law] [--spaces nasbench101 ...] [--anew]
 
-`samples`: of each space 1,024 of its own random draws, the floor; as many draws of every operator and every edge by itself,
-by its frequency in the training set; every sampler at several numbers of evaluations; and the default one with what is
-invalid drawn anew (the last two where a score network is shipped). Means of `SEEDS` seeds. Validity is raw but where drawn
-anew; Wasserstein distances are those of the valid from the whole space (from 20,000 draws of it where it is too large).
-`ablations`: see `experiments.ablations`.
-`law`, on NAS-Bench-201: mean z of samples guided by `meta` against the exact mean of `p exp(S z)`, p uniform over all 15,625
+`samples`: figures of 1,024 samples for each of `SEEDS` seeds, as means. The rows of a space are
+  random draws             random architectures of the space, whose distances are the smallest to expect
+  independent entries      every operator and every edge drawn by itself, with its frequency in the training set
+  SAMPLER, N evaluations   the shipped score network with each sampler and several numbers of evaluations
+  dpmpp, 20 evaluations, invalid ones drawn anew
+Validity is raw, with nothing repaired, except in the last row. Wasserstein distances compare the valid samples with the whole space, or
+with 20,000 random draws if the space is too large.
+`ablations`: see `experiments/shared/score_ablations.py`.
+`law`: mean z of samples guided by `meta` on NAS-Bench-201, beside the exact mean of `p exp(S z)` with p uniform over all 15,625
 architectures.
 
-A row that the result file has is kept; `--anew` measures what is selected anew.
+Rows that the result file has are kept; `--anew` measures the selected rows again.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from experiments.ablations import ablation_rows
-from experiments.common import DATASETS, read_result, use_reference_data, write_result
-from experiments.measured_space import MeasuredSpace, N, mean_over_seeds
+from experiments.shared.common import DATASETS, begin, parser
+from experiments.shared.measured_space import MeasuredSpace, N, mean_over_seeds
+from experiments.shared.results import read_result, record, write_result
+from experiments.shared.score_ablations import ablation_rows
 
 SEEDS = 5
 SCALES = (0.0, 1.0, 2.0, 4.0)
 EVALUATIONS = (10, 20, 40)
 A_STEP = {"pc": 2, "heun": 2}
-"""Evaluations that a sampler takes a step, where it is not 1."""
+"""Sampler -> evaluations per step, if it is not 1."""
 Row = Callable[[], dict[str, Any]]
 
 
@@ -38,37 +41,37 @@ def main() -> None:
     from diffnag.plugins import names
 
     spaces = names("space")
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("samples", "ablations", "law"), help="the other parts stay as they are in the result file")
-    parser.add_argument("--spaces", nargs="+", choices=spaces, default=spaces, help="of samples and ablations; default: all")
-    parser.add_argument("--anew", action="store_true", help="measure rows anew that the result file has")
-    args = parser.parse_args()
-    use_reference_data()
+    options = parser(__doc__)
+    options.add_argument("--only", choices=("samples", "ablations", "law"), help="the other parts of the result file stay")
+    options.add_argument("--spaces", nargs="+", choices=spaces, default=spaces, help="for samples and ablations (default: all)")
+    options.add_argument("--anew", action="store_true", help="measure rows again that the result file has")
+    args = options.parse_args()
+    begin()
     parts = {"samples": sample_rows, "ablations": ablation_rows}
     for part in parts if args.only is None else [args.only] if args.only in parts else []:
         for name in args.spaces:
             measured = MeasuredSpace(name)
             for row_name, row in parts[part](measured):
                 if args.anew or row_name not in _found()["spaces"].get(name, {}).get(part, {}):
-                    told = row()
-                    print(f"{name}, {row_name}: {told}", flush=True)
-                    results = _found()  # anew: others may have measured other spaces meanwhile
+                    figures = row()
+                    print(f"{name}, {row_name}: {figures}", flush=True)
+                    results = _found()  # again: other processes may have measured other spaces meanwhile
                     content = results["spaces"].setdefault(name, {"held_out_share": measured.held_out_share})
-                    content.setdefault(part, {})[row_name] = told
-                    write_result("generation_quality", n=N, seeds=SEEDS, **results)
+                    content.setdefault(part, {})[row_name] = record(figures)
+                    write_result("generation_quality", {"n": N, "seeds": SEEDS, **results})
     if args.only in (None, "law") and (args.anew or not _found()["law"]):
-        law = _law()
-        write_result("generation_quality", n=N, seeds=SEEDS, **{**_found(), "law": law})
+        law = [record(row) for row in _law()]
+        write_result("generation_quality", {"n": N, "seeds": SEEDS, **_found(), "law": law})
 
 
 def _found() -> dict[str, Any]:
-    """What the result file has."""
+    """Content of the result file."""
     found = read_result("generation_quality")
     return {"spaces": found.get("spaces", {}), "law": found.get("law", [])}
 
 
 def sample_rows(measured: MeasuredSpace) -> Iterator[tuple[str, Row]]:
-    """Name and measurement of each row of one space: `nfe` are counted evaluations of the score network a sample."""
+    """Yield name and measurement of each row of one space. `nfe` is the counted number of evaluations of the score network per sample."""
     from diffnag import load_denoiser
     from diffnag.generators.diffusion.denoiser import shipped_denoiser
     from diffnag.generators.diffusion.samplers import SAMPLERS
@@ -91,7 +94,7 @@ def sample_rows(measured: MeasuredSpace) -> Iterator[tuple[str, Row]]:
 
 
 def _independent(measured: MeasuredSpace) -> Callable[[int], dict[str, Any]]:
-    """Every node's operator and every edge drawn by itself, as often as it is there in the training set."""
+    """Draw the operator of every node, and every edge, independently, with their frequencies in the training set."""
     from diffnag.arch import ArchBatch
 
     batch = ArchBatch.of(measured.split.training_archs(measured.space), measured.space)
@@ -107,6 +110,7 @@ def _independent(measured: MeasuredSpace) -> Callable[[int], dict[str, Any]]:
 
 
 def _sampled(measured: MeasuredSpace, denoiser: Any, sampler: str, nfe: int) -> dict[str, Any]:
+    """Figures of a sampler with so many evaluations."""
     from diffnag import Generator
 
     spent: set[int] = set()
@@ -123,7 +127,7 @@ def _sampled(measured: MeasuredSpace, denoiser: Any, sampler: str, nfe: int) -> 
 
 
 def _rejected(measured: MeasuredSpace, denoiser: Any) -> Callable[[int], dict[str, Any]]:
-    """Draws until there are `N` valid ones; of these `nfe` are all evaluations, and `validity` says that none is left invalid."""
+    """Draw until there are `N` valid samples. `nfe` counts all evaluations per valid sample, and `validity` is 1."""
     from diffnag import Generator
 
     generator = Generator(measured.space, denoiser)
@@ -141,6 +145,7 @@ def _rejected(measured: MeasuredSpace, denoiser: Any) -> Callable[[int], dict[st
 
 
 def _law() -> list[dict[str, Any]]:
+    """A row for each dataset and scale."""
     from diffnag import Generator, load_denoiser, load_predictor, load_space
 
     space = load_space("nasbench201")

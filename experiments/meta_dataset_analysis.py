@@ -1,11 +1,11 @@
-"""What the crossed measurements hold: is the interaction of task and architecture larger than the noise of a seed?
+"""Analyses the crossed measurements: is the interaction of task and architecture larger than the noise of a seed?
 
     python -m experiments.meta_dataset_analysis
 
-A label is the mean over a network's trainings; a quarter of the architectures has two labels. Labels become normal
-scores within each task, so that no task counts more than another. Then, over the same architectures on every task:
-`architecture` is the mean covariance between two tasks, `seed` half the mean squared difference of two labels,
-`interaction` what is left of the variance. Taus between tasks are low for two reasons, seeds and interaction.
+A label is the mean accuracy over several trainings of a network. A quarter of the architectures has two labels. Labels become normal
+scores within each task, so that all tasks count equally. The variance over the same architectures on every task has three parts:
+`architecture` is the mean covariance between two tasks, `seed` is half the mean squared difference of two labels, and `interaction` is
+the rest. Both seed and interaction lower the tau between tasks.
 """
 
 from __future__ import annotations
@@ -16,32 +16,33 @@ from typing import Any
 import numpy as np
 
 from diffnag.datasets.sources import normal_scores
-from experiments.common import write_result
+from experiments.shared.common import parser
+from experiments.shared.results import made_by, write_result
+from experiments.shared.statistics import kendall_tau
 
 
 def main() -> None:
+    parser(__doc__).parse_args()
     from diffnag.datasets.meta_dataset import CROSSED, read_together
 
     data = read_together(CROSSED)
     rows = analysis(data)
     for key, value in rows.items():
         print(key, value)
-    write_result("meta_dataset_analysis", **rows)
+    write_result("meta_dataset_analysis", {"made_by": made_by(), **rows})
 
 
 def analysis(data: Any) -> dict[str, Any]:
-    """The figures of a crossed meta-dataset."""
-    from scipy.stats import kendalltau
-
+    """Figures of a crossed meta-dataset."""
     tasks = list(data.tasks.values())
     accuracy, again = _crossed(data)
     whole = np.isfinite(accuracy).all(1)
     if not whole.all():
-        print(f"{(~whole).sum()} tasks are not measured to the end and left out")
+        print(f"{(~whole).sum()} tasks are not fully measured and are left out")
         accuracy, again, tasks = accuracy[whole], again[whole], [task for task, kept in zip(tasks, whole, strict=True) if kept]
     scores = np.array([normal_scores(row) for row in accuracy])
     twice = np.isfinite(again[0])
-    seed_tau = [kendalltau(a[twice], b[twice])[0] for a, b in zip(accuracy, again, strict=True)]
+    seed_tau = [kendall_tau(a[twice], b[twice]) for a, b in zip(accuracy, again, strict=True)]
     noise = [_seed_variance(row, other, twice) for row, other in zip(accuracy, again, strict=True)]
     pairs = list(combinations(range(len(tasks)), 2))
     shared = np.mean([np.cov(scores[i], scores[j])[0, 1] for i, j in pairs])
@@ -56,7 +57,7 @@ def analysis(data: Any) -> dict[str, Any]:
             "architecture": float(shared / total), "interaction": 1 - float(shared + seed) / total, "seed": seed / total,
         },
         "task_tau": {
-            kind: float(np.mean([kendalltau(accuracy[i], accuracy[j])[0] for i, j in chosen]))
+            kind: float(np.mean([kendall_tau(accuracy[i], accuracy[j]) for i, j in chosen]))
             for kind, chosen in {
                 "all pairs": pairs,
                 "same source": [(i, j) for i, j in pairs if tasks[i].source == tasks[j].source],
@@ -73,11 +74,12 @@ def analysis(data: Any) -> dict[str, Any]:
 
 
 def _plain(task: Any) -> bool:
+    """True if neither images nor labels of the task were changed."""
     return not (task.change.edges or task.change.shuffle or task.change.blur > 1 or task.change.noise or task.label_noise)
 
 
 def _crossed(data: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Labels `(tasks, architectures)`, means over the seeds that all have, and over as many others, NaN where there are none."""
+    """Two labels `(tasks, architectures)`: means over the first and the second half of the seeds; NaN without a measurement."""
     archs = list(dict.fromkeys(m.arch for m in data.measurements))
     values = np.full((1 + max(m.seed for m in data.measurements), len(data.tasks), len(archs)), np.nan)
     for m in data.measurements:
@@ -87,7 +89,7 @@ def _crossed(data: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _seed_variance(first: np.ndarray, second: np.ndarray, twice: np.ndarray) -> float:
-    """Half the mean squared difference of the two seeds' normal scores among all architectures of the task."""
+    """Half the mean squared difference of the two labels, as normal scores among all architectures of the task."""
     one = normal_scores(first)
     other = normal_scores(np.where(twice, second, first))
     return float(((one - other)[twice] ** 2).mean() / 2)

@@ -1,23 +1,26 @@
-"""Search from a meta-learned prior against search from scratch: table oracle, protocol T (reward = mean test accuracy).
+"""Compares search from a meta-learned prior with search from scratch: table oracle, protocol T (the reward is mean test accuracy).
 
     python -m experiments.meta_search [--methods meta-only meta] [--targets ...] [--workers 2]
 
-Five training seeds x ten search seeds a prior (`--training-seeds`, `--search-seeds`), 40 labels, one set of
-hyper-parameters for all targets. Networks of other seeds than the shipped ones are trained first and kept in the user cache, so
-that a run goes on where it was stopped. `gp` is the same search from scratch, as the arena has it (`experiments.bo_benchmark`);
-`copy-rank` sorts all cells by their mean rank in the tables of the other datasets.
+Each prior has five training seeds with ten searches each (`--training-seeds`, `--search-seeds`), 40 labels per search, and the same
+hyper-parameters for all targets. Networks with other seeds than the shipped ones are trained first. Networks and searches are saved in
+the user cache, so that a stopped run continues.
+`gp` is the same search from scratch, read from the results of `experiments.arena`. `copy-rank` takes all cells in the order of their
+mean rank in the tables of the other datasets.
 """
 
 from __future__ import annotations
 
-import argparse
+import json
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.common import DATASETS, RESULTS, copied_ranks, one_thread, optimum_found, read_result, use_reference_data, write_result
+from experiments.shared.common import DATASETS, begin, one_thread, parser
+from experiments.shared.results import RESULTS, by_seeds, read_result, record, write_result
+from experiments.shared.statistics import copied_ranks, optimum_found
 
 METHODS = ("meta-only", "meta")
 BUDGET = 40
@@ -25,14 +28,14 @@ AT = (1, 5, 10, 20, 40)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
-    parser.add_argument("--targets", nargs="+", choices=DATASETS, default=DATASETS)
-    parser.add_argument("--training-seeds", type=int, default=5)
-    parser.add_argument("--search-seeds", type=int, default=10)
-    parser.add_argument("--workers", type=int, default=2)
-    args = parser.parse_args()
-    use_reference_data()
+    options = parser(__doc__)
+    options.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    options.add_argument("--targets", nargs="+", choices=DATASETS, default=DATASETS)
+    options.add_argument("--training-seeds", type=int, default=5)
+    options.add_argument("--search-seeds", type=int, default=10)
+    options.add_argument("--workers", type=int, default=2)
+    args = options.parse_args()
+    begin()
     from concurrent.futures import ProcessPoolExecutor
 
     jobs = [
@@ -44,25 +47,26 @@ def main() -> None:
     rows = read_result("meta_search").get("rows", [])
     for method in args.methods:
         for target in args.targets:
-            curves = np.concatenate([part for part, job in zip(parts, jobs, strict=True) if job[:2] == (method, target)])
+            mine = [part for part, job in zip(parts, jobs, strict=True) if job[:2] == (method, target)]
             rows = [row for row in rows if (row["method"], row["dataset"]) != (method, target)]
-            rows.append(_row(method, target, curves))
+            row = _row(method, target, np.concatenate([np.array(part["curves"], dtype=float) for part in mine]))
+            rows.append({**row, "made_by": by_seeds({seed: part["made_by"] for seed, part in enumerate(mine)})})
     for target in args.targets:
         rows = [row for row in rows if row["dataset"] != target or row["method"] in METHODS]
-        rows += [_row("gp", target, _from_scratch(target)), _row("copy-rank", target, copied_ranks(target, BUDGET)[None])]
+        rows += [_from_scratch(target), record(_row("copy-rank", target, copied_ranks(target, BUDGET)[None]))]
     rows.sort(key=lambda row: (DATASETS.index(row["dataset"]), (*METHODS, "gp", "copy-rank").index(row["method"])))
-    write_result("meta_search", protocol="T", budget=BUDGET, rows=rows)
+    write_result("meta_search", {"protocol": "T", "budget": BUDGET, "rows": rows})
 
 
-def _searches(method: str, target: str, training_seed: int, searches: int) -> np.ndarray:
-    """Best test accuracy so far `(searches, BUDGET)` with the networks of one training seed."""
+def _searches(method: str, target: str, training_seed: int, searches: int) -> dict[str, Any]:
+    """`curves (searches, BUDGET)`, the best test accuracy so far with the networks of one training seed, and `made_by`."""
     from diffnag import Generator, SearchOptions, load_denoiser, load_space, run_search
-    from diffnag.io.files import cache_folder
+    from diffnag.io.files import cache_folder, write_json
     from diffnag.search_loop.loop import find_oracle
 
-    kept = cache_folder() / "meta_search" / f"{method}-{target}-{training_seed}-{searches}-{_weights_name(method, target, training_seed)}.npy"
+    kept = cache_folder() / "meta_search" / f"{method}-{target}-{training_seed}-{searches}-{_weights_name(method, target, training_seed)}.json"
     if kept.is_file():
-        return np.load(kept)
+        return json.loads(kept.read_text())
     space = load_space("nasbench201")
     generator, oracle = Generator(space, load_denoiser(space)), find_oracle("table", space)
     curves = []
@@ -72,13 +76,14 @@ def _searches(method: str, target: str, training_seed: int, searches: int) -> np
         )
         result = run_search(options, oracle=oracle, generator=generator, predictor=_predictor(method, target, training_seed, space))
         curves.append(result.incumbent_curve)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    np.save(kept, np.array(curves, dtype=float))
-    print(method, target, training_seed, np.round(np.mean(curves, axis=0)[[at - 1 for at in AT]], 3).tolist(), flush=True)
-    return np.array(curves, dtype=float)
+    found = record({"curves": curves})
+    write_json(kept, found)
+    print(method, target, training_seed, np.round(np.mean(np.array(curves, dtype=float), axis=0)[[at - 1 for at in AT]], 3).tolist(), flush=True)
+    return found
 
 
 def _predictor(method: str, target: str, seed: int, space: Any) -> Any:
+    """The predictor with the weights of one training seed."""
     from diffnag.guidance.checked import CheckedPredictor
     from diffnag.plugins import make_predictor
 
@@ -88,7 +93,7 @@ def _predictor(method: str, target: str, seed: int, space: Any) -> Any:
 
 
 def _weights(method: str, target: str, seed: int, space: Any) -> Path:
-    """The weights of one training seed, trained if they are not there."""
+    """Path of the weights of one training seed; they are trained if the file does not exist."""
     from diffnag.datasets.sources import load_sources
     from diffnag.io.checkpoint import load_checkpoint
     from diffnag.io.files import cache_folder
@@ -101,31 +106,32 @@ def _weights(method: str, target: str, seed: int, space: Any) -> Path:
         return path
     path = cache_folder() / "meta_search" / f"{method}-{target}-{seed}.safetensors"
     if not path.is_file():
-        begin = time.monotonic()
+        start = time.monotonic()
         predictor.meta_fit(load_sources(predictor.transfer, space, target), space=space, target=target, seed=seed, report=lambda *_: None)
         predictor.save(path, target=target, meta={"seed": seed})
-        print(f"trained {method} for {target}, seed {seed}, in {time.monotonic() - begin:.0f} s", flush=True)
+        print(f"trained {method} for {target}, seed {seed}, in {time.monotonic() - start:.0f} s", flush=True)
     return path
 
 
 def _weights_name(method: str, target: str, seed: int) -> str:
-    """What tells searches with other weights apart."""
+    """Short checksum of the weights, for names of files."""
     from diffnag import load_space
     from diffnag.io.checkpoint import checksum
 
     return checksum(_weights(method, target, seed, load_space("nasbench201")))[:8]
 
 
-def _from_scratch(target: str) -> np.ndarray:
-    """Best test accuracy so far `(seeds, BUDGET)` of the arena's searches with `gp`, which knows the labels of the search alone."""
-    from experiments.arena_results import OURS, curves_folder, load_all
+def _from_scratch(target: str) -> dict[str, Any]:
+    """Row of the searches of the arena with `gp`, which knows only the labels of the search."""
+    from experiments.shared.arena_results import OURS, curves_folder, load_all
 
     place = (f"nasbench201/{target}", OURS, "T")
-    return next(entry for entry in load_all(curves_folder(RESULTS / "bo_benchmark.json")) if entry.place == place).curves()[:, :BUDGET]
+    entry = next(entry for entry in load_all(curves_folder(RESULTS / "arena.json")) if entry.place == place)
+    return {**_row("gp", target, entry.curves()[:, :BUDGET]), "made_by": entry.row()["made_by"]}
 
 
 def _row(method: str, target: str, curves: np.ndarray) -> dict[str, Any]:
-    """`curves (seeds, BUDGET)`: the best value after each label."""
+    """Row of `curves (runs, BUDGET)`, the best value after each label."""
     from diffnag import load_space
     from diffnag.io.tables import load_table
 

@@ -1,16 +1,16 @@
-"""Search on one's own images as a user runs it, and what stopping trainings early saves.
+"""Searches on a user's own images as a user runs them, and measures what early stopping saves.
 
     python -m experiments.own_images [--seeds N]
 
-`digits`: the default command, final training included; seconds of the whole process, and how busy the machine was before
-it. `photos`: five classes of CIFAR-10 as a folder of PNG and JPEG files, 300 a class, with `--compare`. `stopping`: random
-architectures trained to the end on both, and what would have come of it had the unpromising been stopped as a search does.
-Rows that are in the result file are kept.
+`digits`: the default command with its final training; seconds of the whole process, and the load of the machine before it.
+`photos`: five classes of CIFAR-10 as a folder of PNG and JPEG files, 300 per class, with `--compare`.
+`stopping`: random architectures are trained to the end on both datasets; their trainings are then replayed with the early stopping of a
+search.
+Rows that the result file has are kept.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -24,7 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.common import read_result, use_reference_data, write_result
+from experiments.shared.common import begin, parser
+from experiments.shared.results import read_result, record, write_result
+from experiments.shared.statistics import kendall_tau
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -37,10 +39,10 @@ ARCHS, ORDERS = 30, 100
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5, help="of the digits; photos and stopping have 3 at most (default: %(default)s)")
-    seeds = parser.parse_args().seeds
-    data = use_reference_data()
+    options = parser(__doc__)
+    options.add_argument("--seeds", type=int, default=5, help="seeds of the digits; photos and stopping have at most 3 (default: %(default)s)")
+    seeds = options.parse_args().seeds
+    data = begin()
     rows = Rows()
     with tempfile.TemporaryDirectory() as folder:
         photos = write_photos(Path(folder) / "photos", data / "images" / "cifar10.npz")
@@ -53,24 +55,24 @@ def main() -> None:
 
 
 class Rows:
-    """Rows by the part of the experiment, kept in the result file from the first on."""
+    """Rows of the parts of the experiment; every new row is saved at once."""
 
     def __init__(self) -> None:
         found = read_result("own_images")
         self._rows: dict[str, list[dict[str, Any]]] = {part: found.get(part, []) for part in ("digits", "photos", "stopping")}
 
     def add(self, part: str, key: Mapping[str, Any], measure: Any) -> None:
-        """The row that `measure` gives, unless one of this `key` is there."""
+        """Measure and save the row of this `key`, unless it is there already."""
         if any(key.items() <= row.items() for row in self._rows[part]):
             return
         row = {**key, **measure()}
         print(part, row, flush=True)
-        self._rows[part].append(row)
-        write_result("own_images", **self._rows)
+        self._rows[part].append(record(row))
+        write_result("own_images", self._rows)
 
 
 def write_photos(folder: Path, source: Path) -> Path:
-    """A folder a class of CIFAR-10, PNG and JPEG files in turn."""
+    """Write one folder per class, with PNG and JPEG files in turn; returns `folder`."""
     from PIL import Image
 
     arrays = np.load(source)
@@ -82,13 +84,13 @@ def write_photos(folder: Path, source: Path) -> Path:
 
 
 def searched(dataset: str | Path, seed: int, folder: Path, *options: str) -> dict[str, Any]:
-    """What the command line costs and leaves: seconds of the whole process, and accuracies as fractions."""
+    """Run the command line; returns seconds of the whole process, and accuracies as fractions."""
     out = folder / f"run-{Path(dataset).name}-{seed}"
     command = [sys.executable, "-m", "diffnag.search", "--dataset", str(dataset), "--predictor", "meta", "--seed", str(seed)]
-    begin, load = time.perf_counter(), os.getloadavg()[0]
+    start, load = time.perf_counter(), os.getloadavg()[0]
     process = subprocess.Popen([*command, "--out", str(out), *options], stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - begin
+    wall = time.perf_counter() - start
     if status:
         sys.exit(f"{command} failed")
     result = json.loads((out / "result.json").read_text())
@@ -100,14 +102,13 @@ def searched(dataset: str | Path, seed: int, folder: Path, *options: str) -> dic
 
 
 def stopping(source: str | Path, seed: int) -> dict[str, Any]:
-    """Random architectures, all trained to the end, told to the study in `ORDERS` orders: what would stopping have done?
+    """Train random architectures to the end, then replay them in `ORDERS` orders with early stopping. Means over the orders:
 
-    `seconds_share` of all the CPU seconds are left, `best_lost` points of the best validation accuracy; `best_gained` is that
-    of as many seconds, those of half the architectures trained to the end. `tau` is Kendall's, of what a predictor is told of
-    the architectures with what they are worth after all epochs, `tau_as_seen` without the expected gain of the stopped.
+    `seconds_share` is the share of the CPU seconds that remains. `best_lost` is the loss of best validation accuracy, in points.
+    `best_gained` is the gain of best accuracy over half as many architectures, trained to the end in the same number of seconds.
+    `tau` is Kendall's, between the values that a predictor gets and the accuracies after all epochs; `tau_as_seen` leaves out the
+    expected gain of stopped trainings. `best_kept` is the share of orders that find the best architecture.
     """
-    from scipy.stats import kendalltau
-
     from diffnag.search_loop.loop import Search, SearchOptions
     from diffnag.search_loop.trial import expected_values
 
@@ -125,8 +126,8 @@ def stopping(source: str | Path, seed: int) -> dict[str, Any]:
         rows.append({
             "seconds_share": spent[-1] / seconds.sum(), "best_lost": values.max() - best[-1],
             "best_gained": best[np.searchsorted(spent, seconds[:half].sum(), "right") - 1] - values[:half].max(),
-            "tau": kendalltau(expected_values(trials), values).statistic,
-            "tau_as_seen": kendalltau([trial.value for trial in trials], values).statistic,
+            "tau": kendall_tau(np.array(expected_values(trials)), values),
+            "tau_as_seen": kendall_tau(np.array([trial.value for trial in trials]), values),
         })  # fmt: skip
     means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
     kept = float(np.mean([row["best_lost"] < 1e-9 for row in rows]))
@@ -134,19 +135,20 @@ def stopping(source: str | Path, seed: int) -> dict[str, Any]:
 
 
 def drawn(search: Search, seed: int) -> list[Arch]:
+    """`ARCHS` random architectures of the search's domain."""
     rng = np.random.default_rng(seed)
     return list(islice(search.domain.random(rng, set()), ARCHS))
 
 
 def train_in_steps(search: Search, arch: Arch) -> list[tuple[int, float, float]]:
-    """`(epochs, validation accuracy in %, CPU seconds so far)` at each point where the training might be stopped."""
-    begin = time.process_time()
+    """`(epochs, validation accuracy in %, CPU seconds so far)` at each point where a search might stop the training."""
+    start = time.process_time()
     stages = search.oracle.stages(arch, dataset=search.options.dataset, split="val")  # type: ignore[attr-defined]
-    return [(epochs, value, time.process_time() - begin) for epochs, value in stages]
+    return [(epochs, value, time.process_time() - start) for epochs, value in stages]
 
 
 def replay(search: Search, order: Sequence[Arch], curves: Mapping[Arch, list[tuple[int, float, float]]]) -> tuple[Trial, ...]:
-    """The trials of a study to which the trainings of `order` are told as they were recorded."""
+    """Trials of a study that gets the recorded trainings in this order and stops them as a search does."""
     from diffnag.search_loop.study.study import Outcome, Study
     from diffnag.search_loop.trial import Batch, Proposal
 
@@ -167,7 +169,7 @@ def replay(search: Search, order: Sequence[Arch], curves: Mapping[Arch, list[tup
 
 
 def best_curve(trials: Sequence[Trial]) -> np.ndarray:
-    """Best value of a whole evaluation after each trial."""
+    """Best value of a complete evaluation after each trial."""
     return np.maximum.accumulate([-np.inf if trial.pruned or trial.value is None else trial.value for trial in trials])
 
 

@@ -1,33 +1,34 @@
-"""What the group `scale` of `PathFeatures` adds where an architecture chooses how wide its layers and how small their maps are.
+"""Measures what the group `scale` of `PathFeatures` adds in a space that chooses the widths of layers and the sizes of maps.
 
     python -m experiments.scale_features [--seeds 20]
 
-A process as that of `gp` learns from labels drawn uniformly from all networks of `transnasbench101-macro`, by validation value, from
-the groups of features that a row names; the figure is Kendall's tau over the other networks that are among the best 30 %.
+The Gaussian process of `gp` learns from the groups of features that a row names. Labels are validation values, drawn uniformly from all
+networks of `transnasbench101-macro`. The figure is Kendall's tau over the other networks that are among the best 30 %.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from experiments.arena_search import TASKS
-from experiments.common import one_thread, use_reference_data, write_result
+from experiments.shared.arena_search import TASKS
+from experiments.shared.common import begin, one_thread, parser
+from experiments.shared.results import made_by, write_result
+from experiments.shared.statistics import kendall_tau
 
 LABELS = (25, 50, 100, 200)
 GROUPS = {"structure and flow": (0, 1), "scale": (2,), "all": (0, 1, 2)}
 GOOD = 0.7
-"""Quantile of the table above which networks count: how the bad ones rank does not help a search."""
+"""Quantile of the table above which networks count; the ranks of bad ones do not help a search."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=20)
-    args = parser.parse_args()
-    use_reference_data()
+    options = parser(__doc__)
+    options.add_argument("--seeds", type=int, default=20)
+    args = options.parse_args()
+    begin()
     one_thread()
     from diffnag import load_space
     from diffnag.io.tables import load_table
@@ -44,13 +45,11 @@ def main() -> None:
             taus = {str(m): _tau([features[k] for k in chosen], y, labels=m, seeds=args.seeds) for m in LABELS}
             rows.append({"task": task, "groups": name, "tau": taus})
             print(rows[-1], flush=True)
-    write_result("scale_features", seeds=args.seeds, good=GOOD, rows=rows)
+    write_result("scale_features", {"made_by": made_by(), "seeds": args.seeds, "good": GOOD, "rows": rows})
 
 
 def _tau(features: Sequence[np.ndarray], y: np.ndarray, *, labels: int, seeds: int) -> float:
-    """Mean over draws of the labelled networks."""
-    from scipy.stats import kendalltau
-
+    """Mean of tau over draws of the labelled networks."""
     from diffnag.predictors.adaptation import Adaptation
 
     found = []
@@ -61,7 +60,7 @@ def _tau(features: Sequence[np.ndarray], y: np.ndarray, *, labels: int, seeds: i
         process = Adaptation()
         process.fit(np.zeros(labels), [group[paid] for group in features], y[paid])
         mean, _ = process.predict(np.zeros(len(good)), [group[good] for group in features])
-        found.append(float(kendalltau(mean, y[good]).statistic))
+        found.append(kendall_tau(mean, y[good]))
     return float(np.mean(found))
 
 

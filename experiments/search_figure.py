@@ -1,15 +1,17 @@
-"""The picture of the README: the default search for CIFAR-10 on the benchmark's table.
+"""Makes `results/search.png`, the picture in the README: the default search for CIFAR-10 on the benchmark's table.
 
     python -m experiments.search_figure
 """
 
 from __future__ import annotations
 
-from experiments.common import RESULTS, use_reference_data
+from experiments.shared.common import begin, parser
+from experiments.shared.results import RESULTS
 
 
 def main() -> None:
-    use_reference_data()
+    parser(__doc__).parse_args()
+    begin()
     from diffnag import SearchOptions
     from diffnag.search_loop.loop import Search
     from diffnag.search_loop.show.curve import search_picture

@@ -1,26 +1,31 @@
-"""How long things take: training the score network, generating, searching, starting up. Medians, warm.
+"""Measures speed: generation, oracles, choice of a label, whole searches, `--help`, and training of the score network.
 
     python -m experiments.speed [--without-training]
 
-Run it on an idle machine; the result says on how many cores and threads.
+Times are medians after a warm-up. Run it on an idle machine; the result file records its cores and threads.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.common import DATASETS, use_reference_data, write_result
+from experiments.shared.common import DATASETS, begin, parser
+from experiments.shared.results import made_by, write_result
+
+if TYPE_CHECKING:
+    from diffnag.protocols import SearchSpace
+    from diffnag.search_loop.trial import Trial
 
 N, RUNS = 1024, 7
 SEARCHES, LABELS = 3, 64
@@ -29,24 +34,25 @@ COMMANDS = ("search", "generate", "train_score", "train_predictor", "train_surro
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--without-training", action="store_true", help="leave the training of the score network out")
-    with_training = not parser.parse_args().without_training
-    data = use_reference_data()
-
-    content: dict[str, Any] = {"runs": RUNS, "generation": _generation(), "oracles": _oracles(), "choosing": _choosing()}
+    options = parser(__doc__)
+    options.add_argument("--without-training", action="store_true", help="leave out the training of the score network")
+    with_training = not options.parse_args().without_training
+    data = begin()
+    content: dict[str, Any] = {"made_by": made_by(), "runs": RUNS}
+    content |= {"generation": _generation(), "oracles": _oracles(), "choosing": _choosing()}
     with tempfile.TemporaryDirectory() as folder:
         content["search_wall_s"] = {
-            oracle: _median(lambda oracle=oracle: _search(Path(folder), oracle, data), runs=3) for oracle in ("surrogate", "table")
+            oracle: _median(partial(_search, Path(folder), oracle, data), runs=3) for oracle in ("surrogate", "table")
         }
-        content["help_s"] = {name: _median(lambda name=name: _python("-m", f"diffnag.{name}", "--help"), runs=5) for name in COMMANDS}
+        content["help_s"] = {name: _median(partial(_python, "-m", f"diffnag.{name}", "--help"), runs=5) for name in COMMANDS}
         if with_training:
             content["train_score"] = _train_score(Path(folder))
     print(content)
-    write_result("speed", **content)
+    write_result("speed", content)
 
 
 def _generation() -> list[dict[str, Any]]:
+    """Architectures per second, unguided and with each kind of guidance."""
     from diffnag import Generator, load_denoiser, load_predictor, load_space
 
     space = load_space("nasbench201")
@@ -64,7 +70,7 @@ def _generation() -> list[dict[str, Any]]:
 
 
 def _oracles() -> dict[str, float]:
-    """Milliseconds: opening the table (its compact file is there), one query of each oracle."""
+    """Milliseconds to open each oracle, whose compact file exists already, and for one query."""
     from diffnag import load_space, make_oracle
 
     space = load_space("nasbench201")
@@ -73,18 +79,24 @@ def _oracles() -> dict[str, float]:
     found = {}
     for kind in ("table", "surrogate"):
         make_oracle(kind).setup(space=space)  # fills the cache
-        found[f"{kind}_setup_ms"] = 1000 * _median(lambda kind=kind: make_oracle(kind).setup(space=space))
+        found[f"{kind}_setup_ms"] = 1000 * _median(partial(_open, kind, space))
         oracle = make_oracle(kind)
         oracle.setup(space=space)
-        begin = time.perf_counter()
+        start = time.perf_counter()
         for arch in archs:
             oracle.query(arch, dataset="cifar10", split="val")
-        found[f"{kind}_query_ms"] = 1000 * (time.perf_counter() - begin) / len(archs)
+        found[f"{kind}_query_ms"] = 1000 * (time.perf_counter() - start) / len(archs)
     return found
 
 
+def _open(kind: str, space: SearchSpace) -> None:
+    from diffnag import make_oracle
+
+    make_oracle(kind).setup(space=space)
+
+
 def _choosing() -> list[dict[str, Any]]:
-    """Seconds from label to label of searches one at a time, the table's answer and the study in memory included."""
+    """Seconds from label to label in searches that buy one label per round, with the table and a study in memory."""
     from diffnag import SearchOptions
     from diffnag.search_loop.loop import Search
 
@@ -95,7 +107,11 @@ def _choosing() -> list[dict[str, Any]]:
             asked = SearchOptions(dataset=dataset, predictor=predictor, oracle="table", reward="test", budget=LABELS, seed=seed)
             with Search(asked) as search:
                 moments = [time.perf_counter()]
-                search.run(on_trial=lambda _, moments=moments: moments.append(time.perf_counter()))
+
+                def note(_: Trial, moments: list[float] = moments) -> None:
+                    moments.append(time.perf_counter())
+
+                search.run(on_trial=note)
             seconds += np.diff(moments).tolist()
         rows.append({"predictor": predictor, "dataset": dataset, "labels": LABELS, "searches": SEARCHES,
                      "median_s": float(np.median(seconds)), "mean_s": float(np.mean(seconds))})  # fmt: skip
@@ -104,7 +120,7 @@ def _choosing() -> list[dict[str, Any]]:
 
 
 def _search(folder: Path, oracle: str, data: Path) -> None:
-    """The default search from start to end of its process, into a new folder."""
+    """Run the default search as its own process, into a new folder."""
     environment = {**os.environ, "DIFFNAG_DATA": str(data)}
     out = tempfile.mkdtemp(dir=folder)
     command = ("-m", "diffnag.search", "--dataset", "cifar10", "--predictor", "meta", "--oracle", oracle, "--out", out)
@@ -112,12 +128,13 @@ def _search(folder: Path, oracle: str, data: Path) -> None:
 
 
 def _train_score(folder: Path) -> dict[str, Any]:
+    """Seconds of the whole training command, and the figures of its network."""
     from diffnag.io.checkpoint import load_checkpoint
 
     out = folder / "denoiser.safetensors"
-    begin = time.perf_counter()
+    start = time.perf_counter()
     _python("-m", "diffnag.train_score", "--space", "nasbench201", "--sde", "ve", "--split", "canonical-sha256-0.5", "--out", str(out))
-    wall = time.perf_counter() - begin
+    wall = time.perf_counter() - start
     _, meta = load_checkpoint(out, kind="denoiser")
     return {"wall_s": wall, **meta["figures_1024_samples_dpmpp_20"]}
 
@@ -127,13 +144,13 @@ def _python(*arguments: str, environment: dict[str, str] | None = None) -> None:
 
 
 def _median(call: Callable[[], object], *, runs: int = RUNS) -> float:
-    """Median seconds of `runs` calls after one that is not counted."""
+    """Median seconds of `runs` calls, after one call that is not counted."""
     call()
     seconds = []
     for _ in range(runs):
-        begin = time.perf_counter()
+        start = time.perf_counter()
         call()
-        seconds.append(time.perf_counter() - begin)
+        seconds.append(time.perf_counter() - start)
     return float(np.median(seconds))
 
 

@@ -1,14 +1,17 @@
-"""How much of a table is chance: what copies of one function got, and how high one could get who knew every other label.
+"""Measures chance in the benchmark tables: how copies of one architecture differ, and a ceiling for honest searches.
 
     python -m experiments.table_noise
 
-Members of a canonical class compute the same and were trained apart, so how they differ is the draw of their training. A search
-buys one member of a class, and which one is chance too. For each task there are the standard deviation within classes (of those
-whose median is above the table's 30th percentile; equal values count once, as the tables copy values within some classes) and the
-share of it that a forest on the strings explains, classes held out. `rank_of_best` is the place, from 1, that the class of the
-table's best value has by its mean, for validation and test: where it is far down, the best is a lucky training. `ceiling_at_50`
-is the mean best validation value of 50 labels when the classes are bought in the order of the process of `gp` fitted to the means
-of all classes, or of `fitted` where there are more: no search of 50 labels knows as much. Above it is luck.
+The members of a canonical class compute the same function and were trained separately, so their differences are chance. A search buys
+one member of a class, and which one is chance too. Figures of a task:
+  std_within            standard deviation within classes whose median is above the table's 30th percentile; equal values in a class
+                        count once, because the tables copy values within some classes
+  explained_by_strings  share of that variance that a random forest on the strings explains, with classes held out
+  std_learnt            standard deviation of all values above the 30th percentile
+  rank_of_best          rank of the class of the table's best value, by the mean of the class; a low rank means a lucky training
+  ceiling_at_50         mean best validation value of 50 labels, when classes are bought in the order of the process of `gp` fitted to
+                        the means of all classes (or of `fitted` classes, if there are more); a search of 50 labels knows less, so
+                        anything above is luck
 """
 
 from __future__ import annotations
@@ -23,25 +26,28 @@ from diffnag.datasets.tasks import Task
 from diffnag.oracles.columns import Columns
 from diffnag.oracles.table import TableOracle
 from diffnag.predictors.gaussian_process import GaussianProcessPredictor
-from experiments.arena_search import TASKS
-from experiments.common import DATASETS, one_thread, use_reference_data, write_result
+from experiments.shared.arena_search import TASKS
+from experiments.shared.common import DATASETS, begin, one_thread, parser
+from experiments.shared.results import made_by, write_result
 
 TABLES = {"transnasbench101-micro": TASKS, "nasbench201": DATASETS}
 LABELS, DRAWS = 50, 1000
 FITTED = 1500
-"""Classes that the process is fitted to at the most, drawn at random: its time grows with their cube."""
+"""Largest number of classes that the process is fitted to, drawn at random; its time grows with the cube."""
 LEARNT = 0.3
-"""Quantile of the table below which networks have hardly learnt, and chance is another."""
+"""Quantile of the table below which networks have hardly learnt, so that chance is different."""
 
 
 def main() -> None:
-    use_reference_data()
+    parser(__doc__).parse_args()
+    begin()
     one_thread()
     rows = [row for name, tasks in TABLES.items() for row in _rows(name, tasks)]
-    write_result("table_noise", labels=LABELS, fitted=FITTED, rows=rows)
+    write_result("table_noise", {"made_by": made_by(), "labels": LABELS, "fitted": FITTED, "rows": rows})
 
 
 def _rows(name: str, tasks: tuple[str, ...]) -> list[dict[str, Any]]:
+    """A row for each task of one space."""
     space, oracle = load_space(name), TableOracle()
     oracle.setup(space=space)
     archs = [space.from_str(text) for text in oracle.table.archs]
@@ -70,7 +76,7 @@ def _rows(name: str, tasks: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def _smoothed(space: Any, archs: list[Any], means: np.ndarray) -> np.ndarray:
-    """What the process of `gp` makes of the means of all classes."""
+    """Predictions `(classes,)` of the process of `gp`, fitted to the means of the classes."""
     predictor = GaussianProcessPredictor()
     predictor.setup(space=space, task=Task("class_object"), seed=0)
     some = np.random.default_rng(0).permutation(len(archs))[:FITTED]
@@ -79,19 +85,21 @@ def _smoothed(space: Any, archs: list[Any], means: np.ndarray) -> np.ndarray:
 
 
 def _rank_of_best(y: np.ndarray, classes: list[np.ndarray]) -> int:
-    """Place by mean, from 1, of the class with the best value."""
+    """Rank from 1, by the mean of the class, of the class with the best value."""
     means = np.array([y[members].mean() for members in classes])
     best = max(range(len(classes)), key=lambda c: y[classes[c]].max())
     return 1 + int((means > means[best]).sum())
 
 
 def _within(y: np.ndarray, classes: list[np.ndarray], strings: np.ndarray) -> tuple[float, float]:
-    """Standard deviation within classes, and the share of it that the strings explain, in classes held out."""
+    """Standard deviation within classes, and the share of the variance that the strings explain in classes held out."""
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.model_selection import GroupKFold, cross_val_score
 
     floor, squares, freedom = np.quantile(y, LEARNT), 0.0, 0
-    inputs, apart, groups = [], [], []
+    inputs: list[np.ndarray] = []
+    apart: list[np.ndarray] = []
+    groups: list[list[int]] = []
     for c, members in enumerate(classes):
         values, places = np.unique(y[members], return_index=True)
         if len(values) < 2 or np.median(values) <= floor:

@@ -1,27 +1,31 @@
-"""What does a short training tell? Kendall tau between two seeds, and with the 200-epoch table, against its cost.
+"""Compares settings of short trainings: Kendall tau between two seeds and with the 200-epoch table, and the cost.
 
     python -m experiments.training_study [--settings NAME ...]
 
-Fourteen cells that compute different things and have a convolution, drawn at random, on two tasks: CIFAR-10 (2,000
-training images) and handwritten digits (1,000), both at 16 x 16 pixels, judged on all images not trained on (3,000 and
-4,000). Each setting changes one thing of the one that `diffnag.datasets.meta_dataset` uses. Seconds are of one core.
+Fourteen random cells with a convolution, all of different function, are trained on two tasks at 16 x 16 pixels: CIFAR-10 with 2,000
+training images and handwritten digits with 1,000. They are tested on all other images, 3,000 and 4,000. Each setting changes one option
+of the setting that `diffnag.datasets.meta_dataset` uses. Seconds are processor time of one core.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.common import read_result, use_reference_data, write_result
+from experiments.shared.common import begin, one_thread, parser
+from experiments.shared.results import read_result, record, write_result
+from experiments.shared.statistics import kendall_tau
+
+if TYPE_CHECKING:
+    from diffnag.arch import Arch
 
 
 @dataclass(frozen=True)
 class Setting:
-    """`network` are options of the space's network, `recipe` of the trainer; judged on at most `judged` images."""
+    """Options of a short training: `network` of the space's network, `recipe` of the trainer, at most `judged` test images."""
 
     passes: int = 16_000
     train_images: float = 1.0  # share of the task's training images
@@ -30,6 +34,7 @@ class Setting:
     judged: int = 10_000
 
     def but(self, *, network: dict[str, Any] | None = None, recipe: dict[str, Any] | None = None) -> Setting:
+        """A copy with some options of the network and the recipe changed."""
         return replace(self, network={**self.network, **(network or {})}, recipe={**self.recipe, **(recipe or {})})
 
 
@@ -53,49 +58,49 @@ SETTINGS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
-    args = parser.parse_args()
-    use_reference_data()
+    options = parser(__doc__)
+    options.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    args = options.parse_args()
+    begin()
     import torch
 
-    torch.set_num_threads(1)
+    one_thread()
     torch.set_flush_denormal(True)
     tasks = _tasks()
     archs, table = _cells(14)
     for name in args.settings:
         row = {"setting": name, **_row(SETTINGS[name], tasks, archs, table)}
         print(row, flush=True)
-        rows = [*(other for other in read_result("training_study").get("rows", []) if other["setting"] != name), row]
+        rows = [*(other for other in read_result("training_study").get("rows", []) if other["setting"] != name), record(row)]
         rows.sort(key=lambda row: list(SETTINGS).index(row["setting"]))
-        write_result("training_study", cells=len(archs), seeds=2, rows=rows)
+        write_result("training_study", {"cells": len(archs), "seeds": 2, "rows": rows})
 
 
 def _row(setting: Setting, tasks: dict[str, Any], archs: list[Any], table: np.ndarray) -> dict[str, Any]:
-    from scipy.stats import kendalltau
-
+    """Figures of one setting on all tasks."""
     row: dict[str, Any] = {}
     seconds = []
     for name, images in tasks.items():
-        begin = time.process_time()
+        start = time.process_time()
         first, second = ([_accuracy(setting, images, arch, seed) for arch in archs] for seed in (0, 1))
         a, b = np.array(list(first)), np.array(list(second))
-        seconds.append((time.process_time() - begin) / (2 * len(archs)))
+        seconds.append((time.process_time() - start) / (2 * len(archs)))
         row[name] = {
-            "seed_tau": round(float(kendalltau(a, b)[0]), 2), "seed_sd": round(float((a - b).std() / 2**0.5), 2),
+            "seed_tau": round(kendall_tau(a, b), 2), "seed_sd": round(float((a - b).std() / 2**0.5), 2),
             "architecture_sd": round(float(((a + b) / 2).std()), 2), "mean_accuracy": round(float((a + b).mean() / 2), 1),
         }  # fmt: skip
         if name == "cifar10":
-            row[name]["table_tau"] = round(float(kendalltau((a + b) / 2, table)[0]), 2)
+            row[name]["table_tau"] = round(kendall_tau((a + b) / 2, table), 2)
     return {"core_seconds": round(float(np.mean(seconds)), 2), **row}
 
 
 def _accuracy(setting: Setting, images: Any, arch: Any, seed: int) -> float:
+    """Test accuracy after one training."""
     import torch
 
-    from diffnag import load_space
     from diffnag.networks.training import Recipe, accuracy, as_input, train
     from diffnag.search_spaces.nasbench201.network import Network
+    from diffnag.search_spaces.nasbench201.space import NASBench201
 
     n = round(len(images.x_train) * setting.train_images)
     x, judged = as_input(images.x_train[:n]), as_input(images.x_judged[: setting.judged])
@@ -103,12 +108,13 @@ def _accuracy(setting: Setting, images: Any, arch: Any, seed: int) -> float:
     batch = setting.recipe["batch_size"]
     recipe = Recipe(epochs=-(-setting.passes // (n // batch * batch)), **setting.recipe)
     torch.manual_seed(seed)
-    model = Network(load_space("nasbench201").operations(arch), num_classes=10, **setting.network)
-    model = model.to(memory_format=torch.channels_last)
+    model = Network(NASBench201().operations(arch), num_classes=10, **setting.network)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return accuracy(train(model, x, y, recipe, generator=torch.Generator().manual_seed(seed)), judged, y_judged)
 
 
 def _tasks() -> dict[str, Any]:
+    """Name -> images of the two tasks."""
     from diffnag.datasets.drawn_tasks import Change, TaskSpec, task_images
 
     classes = tuple(range(10))
@@ -119,13 +125,14 @@ def _tasks() -> dict[str, Any]:
 
 
 def _cells(count: int) -> tuple[list[Any], np.ndarray]:
-    """Random cells with a convolution that compute different things, and their test accuracy on CIFAR-10 after 200 epochs."""
+    """Random cells of different function with a convolution, and their test accuracy on CIFAR-10 after 200 epochs."""
     from diffnag import load_space
     from diffnag.io.tables import load_table
 
     space = load_space("nasbench201")
     table = load_table(space)
-    rng, found = np.random.default_rng(7), {}
+    rng = np.random.default_rng(7)
+    found: dict[str, Arch] = {}
     while len(found) < count:
         arch = space.random(rng)
         key = space.canonical(arch)

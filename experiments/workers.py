@@ -1,20 +1,25 @@
-"""How much faster several workers search than one, and what the storages cost: `python -m experiments.workers`.
+"""Measures how much faster several workers search than one, and the cost of the storages.
 
-The oracle is the NAS-Bench-201 table, which answers after `--seconds`; each worker is a process of one thread. The wall time
-counts from the moment at which all have loaded what they need. The storages are measured with no oracle time at all.
+    python -m experiments.workers [--workers 1 4] [--methods random diffnag] [--labels 60] [--seconds 1]
+
+The oracle is the NAS-Bench-201 table, which answers after `--seconds`. Each worker is a process with one thread. Wall time starts when
+all workers have loaded what they need. `storage_overhead` is measured with an oracle that answers at once.
 """
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from experiments.common import one_thread, use_reference_data, write_result
+from experiments.shared.common import begin, one_thread, parser
+from experiments.shared.results import made_by, write_result
+
+if TYPE_CHECKING:
+    from diffnag.protocols import SearchSpace
 
 DATASET, SPACE = "cifar10", "nasbench201"
 STORAGES = {"memory": None, "journal": "journal:{}/study.log", "sqlite": "sqlite:///{}/study.db"}
@@ -22,15 +27,14 @@ SHARED = ("journal", "sqlite")
 
 
 def main() -> None:
-    """Measure, and write `results/workers.json`."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--labels", type=int, default=60)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of the oracle for one label")
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 4])
-    parser.add_argument("--methods", nargs="+", default=["random", "diffnag"], help="diffnag has predictor gp")
-    parser.add_argument("--overhead-labels", type=int, default=200)
-    args = parser.parse_args()
-    use_reference_data()
+    options = parser(__doc__)
+    options.add_argument("--labels", type=int, default=60)
+    options.add_argument("--seconds", type=float, default=1.0, help="seconds of the oracle for one label")
+    options.add_argument("--workers", type=int, nargs="+", default=[1, 4])
+    options.add_argument("--methods", nargs="+", default=["random", "diffnag"], help="diffnag uses predictor gp")
+    options.add_argument("--overhead-labels", type=int, default=200)
+    args = options.parse_args()
+    begin()
     one_thread()
     overhead = [_overhead(name, args.overhead_labels) for name in STORAGES]
     rows = []
@@ -40,9 +44,8 @@ def main() -> None:
             alone = found[min(found)]["wall_s"]
             rows += [{**row, "share_of_one_worker": round(row["wall_s"] / alone, 3)} for row in found.values()]
             print(*rows[-len(found) :], sep="\n", flush=True)
-    write_result(
-        "workers", space=SPACE, dataset=DATASET, labels=args.labels, oracle_seconds=args.seconds, rows=rows, storage_overhead=overhead
-    )
+    about = {"made_by": made_by(), "space": SPACE, "dataset": DATASET, "labels": args.labels, "oracle_seconds": args.seconds}
+    write_result("workers", {**about, "rows": rows, "storage_overhead": overhead})
 
 
 def _options(method: str, labels: int) -> Any:
@@ -53,6 +56,7 @@ def _options(method: str, labels: int) -> Any:
 
 
 def _search(method: str, storage: str, workers: int, labels: int, seconds: float) -> dict[str, Any]:
+    """Row of one search that several workers share."""
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         place = str(STORAGES[storage]).format(folder)
@@ -60,18 +64,19 @@ def _search(method: str, storage: str, workers: int, labels: int, seconds: float
         processes = [context.Process(target=_work, args=(place, method, labels, seconds, ready, times)) for _ in range(workers)]
         for process in processes:
             process.start()
-        told = [times.get() for _ in processes]
+        reports = [times.get() for _ in processes]
         for process in processes:
             process.join()
-    begun, ended, cells, evaluated = zip(*told, strict=True)
-    assert len(set(cells)) == 1, "the workers see the same labels"
+    started, ended, cells, evaluated = zip(*reports, strict=True)
+    assert len(set(cells)) == 1, "all workers see the same labels"
     return {
-        "method": method, "storage": storage, "workers": workers, "wall_s": round(max(ended) - min(begun), 2),
+        "method": method, "storage": storage, "workers": workers, "wall_s": round(max(ended) - min(started), 2),
         "labels": len(cells[0]), "distinct": len(set(cells[0])), "evaluated": sum(evaluated), "by_worker": sorted(evaluated),
     }  # fmt: skip
 
 
 def _work(place: str, method: str, labels: int, seconds: float, ready: Any, times: Any) -> None:
+    """Search as one worker, and report begin, end, labels and the number of evaluations."""
     from diffnag import load_space
     from diffnag.search_loop.loop import Search, find_oracle
 
@@ -80,18 +85,21 @@ def _work(place: str, method: str, labels: int, seconds: float, ready: Any, time
     oracle = _Slow(find_oracle("table", space), seconds)
     with Search(_options(method, labels), storage=place, oracle=oracle) as search:
         ready.wait()
-        begin = time.monotonic()  # the same for all processes of a machine
+        start = time.monotonic()  # the same clock for all processes of a machine
         search.work()
         end = time.monotonic()
-        times.put((begin, end, tuple(space.canonical(trial.arch) for trial in search.study.history), oracle.evaluated))
+        times.put((start, end, tuple(space.canonical(trial.arch) for trial in search.study.history), oracle.evaluated))
 
 
 class _Slow:
-    """Another oracle's answers, each after some seconds."""
+    """An oracle that answers as another one, after some seconds."""
 
     def __init__(self, oracle: Any, seconds: float) -> None:
         self.kind, self.available = oracle.kind, oracle.available
         self._oracle, self._seconds, self.evaluated = oracle, seconds, 0
+
+    def setup(self, *, space: SearchSpace) -> None:
+        """Nothing to do: the other oracle is set up already."""
 
     def query(self, arch: Any, *, dataset: str, split: str, epochs: int | None = None) -> float:
         time.sleep(self._seconds)
@@ -103,7 +111,7 @@ class _Slow:
 
 
 def _overhead(storage: str, labels: int) -> dict[str, Any]:
-    """Milliseconds a label of one worker, random draws and answers at once: what remains is the storage's."""
+    """Milliseconds per label of one worker with random draws and an oracle that answers at once: the cost of the storage."""
     from diffnag import load_space
     from diffnag.search_loop.loop import Search, find_oracle
 

@@ -14,17 +14,20 @@ import numpy as np
 import pytest
 
 from diffnag.errors import UserError
-from experiments import arena_plots, arena_results, arena_search, bo_benchmark
-from experiments.arena_results import Entry
-from experiments.arena_search import METHODS, Contender
+from experiments import arena
+from experiments.shared import arena_plots, arena_results, arena_search
+from experiments.shared.arena_results import Entry
+from experiments.shared.arena_search import METHODS, Contender
 
 ROOT = Path(__file__).parents[1]
+MADE_BY = {"command": "python -m experiments.arena", "commit": "0" * 40}
 
 
 def entry(method: str, *runs: tuple[list[list[float]], int | None], protocol: str = "T", budget: int = 30) -> Entry:
     identity = {"benchmark": "nasbench201/cifar10", "protocol": protocol, "budget": budget, "batch": 1, "optimum": 9.0}
     return Entry(method, identity, {
-        seed: {"steps": steps, "hit": hit, "labels": budget, "labels_source": 0, "seconds": 3.0} for seed, (steps, hit) in enumerate(runs)
+        seed: {"steps": steps, "hit": hit, "labels": budget, "labels_source": 0, "seconds": 3.0, "made_by": MADE_BY}
+        for seed, (steps, hit) in enumerate(runs)
     })  # fmt: skip
 
 
@@ -64,6 +67,7 @@ def test_curves_rows_and_labels_to_the_optimum() -> None:
     row = found.row()
     assert row["mean_best_at"] == {"25": 6.5} and row["stderr_at"] == {"25": 0.5} and row["seconds_per_label"] == 0.1
     assert (row["seeds"], row["hit_rate"], row["median_labels_to_optimum"]) == (2, 0.5, None)
+    assert row["made_by"] == [{**MADE_BY, "seeds": "0:2"}]
     assert list(entry("random", ([[1, 5.0]], None), budget=12).row()["mean_best_at"]) == ["12"]
     assert entry("random", ([[1, 9.0]], 1), ([[5, 9.0]], 5), ([[1, 8.0]], None)).row()["median_labels_to_optimum"] == 5
 
@@ -128,14 +132,14 @@ def test_files_are_read_back_and_refused_where_they_are_of_something_else(tmp_pa
         arena_results.load(tmp_path, method="random", identity=other)
     assert arena_results.load(tmp_path, method="random", identity=other, anew=True).runs == {}
     path.write_bytes(before[:20])
-    with pytest.raises(UserError, match="is no readable file of curves"):
+    with pytest.raises(UserError, match="is not a readable file of searches"):
         arena_results.load_all(tmp_path)
 
 
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
-    monkeypatch.setattr(sys, "argv", ["bo_benchmark", *map(str, arguments)])
+    monkeypatch.setattr(sys, "argv", ["arena", *map(str, arguments)])
     with pytest.raises((SystemExit, UserError)) as error:
-        bo_benchmark.main()
+        arena.main()
     return capsys.readouterr().err + str(error.value)
 
 
@@ -143,8 +147,8 @@ def test_bad_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     for arguments, told in (
         (["--methods", "x"], "unknown method 'x'; there are: diffnag, random"),
         (["--benchmarks", "nasbench201"], "unknown benchmark 'nasbench201'; there are: nasbench201/cifar10"),
-        (["--seeds", "5:5"], "'5:5' are no seeds, such as 0:100"),
-        (["--seeds", "x"], "'x' are no seeds"),
+        (["--seeds", "5:5"], "'5:5' is not a range of seeds such as 0:100"),
+        (["--seeds", "x"], "'x' is not a range of seeds"),
         (["--budget", "0"], "'0' is not a whole number of at least 1"),
         (["--protocol", "X"], "invalid choice: 'X'"),
         (["--out", tmp_path / "table.csv"], "a name that ends in .json is accepted"),
@@ -158,7 +162,7 @@ def test_bad_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
 @pytest.mark.timeout(300)
 def test_the_command_goes_on_where_it_was(reference: None, tmp_path: Path) -> None:
     out = tmp_path / "arena.json"
-    command = [sys.executable, "-m", "experiments.bo_benchmark", "--methods", "random", "gp-enumerate", "--protocol", "T", "--budget", "12"]
+    command = [sys.executable, "-m", "experiments.arena", "--methods", "random", "gp-enumerate", "--protocol", "T", "--budget", "12"]
     command += ["--benchmarks", "nasbench101/cifar10", "transnasbench101-macro/jigsaw", "--workers", "1", "--out", str(out)]
 
     def run(*more: str) -> Any:

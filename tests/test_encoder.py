@@ -19,7 +19,7 @@ from diffnag.errors import UserError
 from diffnag.io.checkpoint import load_checkpoint
 from diffnag.networks import training
 from diffnag.train_image_encoder import altered, blurred, grey, noisy
-from experiments.random_features import random_conv_features
+from experiments.shared.random_features import random_conv_features
 
 
 def images(*shape: int, seed: int = 0) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 A training-free score tells better from worse, not how good: so it is the prior, in units of its spread over the space, that labels
 sharpen by a Gaussian process or refute (`DoubtfulAdaptation`), as those of `meta`; with 5 labels that ranks better than the process
-alone, with 20 and more no better (experiments/proxies.py). There is no gradient: they rank, and steer by particles, which asks for some
+alone, with 20 and more no better (experiments/proxy_quality.py). There is no gradient: they rank, and steer by particles, which asks for some
 twenty times as many architectures as come of it, at about 10 ms each (`darts` and `mobilenetv3` 30, sizes 0.1).
 """
 

@@ -1,0 +1,50 @@
+"""Statistics that several experiments use: ranks, and how soon searches find the best."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from experiments.shared.common import DATASETS
+
+
+def kendall_tau(a: np.ndarray, b: np.ndarray) -> float:
+    """Kendall's rank correlation of two columns `(m,)`."""
+    from scipy.stats import kendalltau
+
+    return float(kendalltau(a, b).statistic)
+
+
+def normal_scores(values: np.ndarray) -> np.ndarray:
+    """Each column `(m, ...)` by rank, as quantiles of the standard normal."""
+    from scipy.stats import norm, rankdata
+
+    return norm.ppf(rankdata(values, axis=0) / (len(values) + 1))
+
+
+def copied_ranks(target: str, budget: int) -> np.ndarray:
+    """Best test accuracy so far `(budget,)` when cells are taken in the order of their mean rank, by test accuracy, in the sister tables."""
+    from scipy.stats import rankdata
+
+    from diffnag import load_space
+    from diffnag.io.tables import load_table
+
+    table = load_table(load_space("nasbench201"))
+    sisters = [table.values[f"{other}/test/200"] for other in DATASETS if other != target]
+    order = np.argsort(-np.mean([rankdata(column) for column in sisters], axis=0), kind="stable")
+    return np.maximum.accumulate(table.values[f"{target}/test/200"][order[:budget]])
+
+
+def optimum_found(curves: np.ndarray, optimum: float) -> dict[str, float | None]:
+    """Share of the searches that reach the optimum, and the median number of labels they need.
+
+    `curves (runs, labels)` hold the best value after each label.
+    """
+    hit = curves >= optimum - 1e-4
+    first = np.where(hit.any(1), hit.argmax(1) + 1, np.inf)
+    return {"hit_rate": float(hit.any(1).mean()), "median_labels_to_optimum": median_labels(first)}
+
+
+def median_labels(first: np.ndarray) -> float | None:
+    """Median of labels `(runs,)`, where infinity stands for a search that found nothing; None if fewer than half found it."""
+    median = float(np.median(first))
+    return median if np.isfinite(median) else None
