@@ -248,18 +248,18 @@ class TrainableFamily(Protocol):
         """A fresh network, its weights drawn by `seed`."""
         ...
 
-    def loss(self, net: nn.Module, batch: ArchBatch, condition: Any, *, generator: torch.Generator, share: slice = ...) -> Tensor:
+    def loss(self, net: Any, batch: ArchBatch, condition: Any, *, generator: torch.Generator, share: slice = ...) -> Tensor:
         """Unreduced loss of the rows `share` of `batch`, by default `(b,)`.
 
         Randomness is drawn for the whole batch, so that the shares of several processes add up to the loss of one.
         """
         ...
 
-    def generator(self, space: SearchSpace, net: nn.Module, *, split: str = ...) -> Generator:
+    def generator(self, space: SearchSpace, net: Any, *, split: str = ...) -> Generator:
         """A trained, or half-trained, network as a generator; `split` names what it was trained on."""
         ...
 
-    def save(self, path: Path, net: nn.Module, meta: Mapping[str, Any]) -> None:
+    def save(self, path: Path, net: Any, meta: Mapping[str, Any]) -> None:
         """Write the weights and everything that `load` needs; `meta` stands beside it."""
         ...
 

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import islice
 
 import numpy as np
@@ -366,9 +367,9 @@ class _Counter:
     def __init__(self, space: SearchSpace, op: int) -> None:
         self._space, self._op = space, op
 
-    def fit(self, archs: list[Arch], y: np.ndarray) -> None:
+    def fit(self, archs: Sequence[Arch], y: np.ndarray) -> None:
         raise NotImplementedError
 
-    def predict(self, archs: list[Arch]) -> tuple[np.ndarray, np.ndarray]:
+    def predict(self, archs: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
         counts = ArchBatch.of(archs, self._space).V.sum(1)[:, self._op].double().numpy()
         return counts, np.zeros(len(archs))

@@ -17,13 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from diffnag import Generator, load_denoiser, load_predictor, load_space
+from diffnag.arch import ArchBatch
 from diffnag.command.running import run_command
-from diffnag.generators.diffusion.denoiser import Denoiser
-from diffnag.generators.diffusion.sde import make_sde
-from diffnag.generators.diffusion.training import ScoreTraining, training_set
+from diffnag.generators.diffusion.family import SDEFamily
+from diffnag.generators.training import TrainingRun, training_set
 from diffnag.guidance.checked import CheckedPredictor
 from diffnag.io.device import resolve_device
 from diffnag.networks.plan import Skeleton
@@ -84,13 +83,12 @@ def _generation(name: str, devices: dict[str, torch.device]) -> list[dict[str, A
 
 def _training(name: str, devices: dict[str, torch.device]) -> dict[str, Any]:
     """Seconds per step, with the options that the shipped network was trained with."""
-    space, options = load_space(name), shipped_options(name)
+    space, (options, config), family = load_space(name), shipped_options(name), SDEFamily()
     row: dict[str, Any] = {"space": name, "batch_size": options.batch_size, "steps": options.steps}
-    x0: Tensor | None = None
+    data = training_set(space, CanonicalSplit.named(options.split))
     for where, device in devices.items():
-        net = Denoiser(space, make_sde(options.sde), options.network())
-        x0 = training_set(net, space, CanonicalSplit.named(options.split)) if x0 is None else x0
-        row[f"{where}_step_s"] = _median_step(ScoreTraining(net.to(device), options), x0.to(device))
+        net = family.build(space, config, seed=options.seed).to(device)
+        row[f"{where}_step_s"] = _median_step(TrainingRun(family, net, options, config), data.to(device))
     print(row, flush=True)
     return row
 
@@ -119,12 +117,12 @@ def _evaluation(name: str, channels: int, cells: int, devices: dict[str, torch.d
     return row
 
 
-def _median_step(training: ScoreTraining, x0: Tensor) -> float:
+def _median_step(run: TrainingRun, data: ArchBatch) -> float:
     """Median seconds of `STEPS` steps after three that are not counted."""
     seconds = []
     for _ in range(STEPS + 3):
         start = time.perf_counter()
-        float(training.advance(x0))  # a number, so nothing is pending on the device
+        float(run.advance(data))  # a number, so nothing is pending on the device
         seconds.append(time.perf_counter() - start)
     return float(np.median(seconds[3:]))
 

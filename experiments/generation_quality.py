@@ -112,12 +112,14 @@ def _independent(measured: MeasuredSpace) -> Callable[[int], dict[str, Any]]:
 def _sampled(measured: MeasuredSpace, denoiser: Any, sampler: str, nfe: int) -> dict[str, Any]:
     """Figures of a sampler with so many evaluations."""
     from diffnag import Generator
+    from diffnag.generators.diffusion.options import Sampling
 
     spent: set[int] = set()
+    sampling = Sampling(sampler=sampler, steps=nfe // A_STEP.get(sampler, 1))
 
     def figures(seed: int) -> dict[str, Any]:
         def generate(space: Any) -> None:
-            spent.add(Generator(space, denoiser, sampler=sampler, steps=nfe // A_STEP.get(sampler, 1)).generate(N, seed=seed).nfe)
+            spent.add(Generator(space, denoiser, sampling).generate(N, seed=seed).nfe)
 
         return measured.figures_of_matrices(*measured.matrices(generate))
 
@@ -147,6 +149,7 @@ def _rejected(measured: MeasuredSpace, denoiser: Any) -> Callable[[int], dict[st
 def _law() -> list[dict[str, Any]]:
     """A row for each dataset and scale."""
     from diffnag import Generator, load_denoiser, load_predictor, load_space
+    from diffnag.generators.diffusion.options import Sampling
 
     space = load_space("nasbench201")
     denoiser = load_denoiser(space)
@@ -162,7 +165,8 @@ def _law() -> list[dict[str, Any]]:
             weights = np.exp(scale * (z - z.max()))
             row: dict[str, Any] = {"dataset": dataset, "scale": scale, "exact_mean_z": float(weights @ z / weights.sum())}
             for guidance in ("gradient", "particles"):
-                made = [generator.generate(N, seed=seed, predictor=predictor, scale=scale, guidance=guidance) for seed in range(SEEDS)]
+                asked = Sampling(guidance=guidance)
+                made = [generator.generate(N, seed=seed, predictor=predictor, scale=scale, sampling=asked) for seed in range(SEEDS)]
                 means = [float(z[[index[arch] for arch in item.archs]].mean()) for item in made]
                 row |= {
                     f"{guidance}_mean_z": float(np.mean(means)),

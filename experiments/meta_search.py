@@ -116,9 +116,9 @@ def _weights(method: str, target: str, seed: int, space: Any) -> Path:
 def _weights_name(method: str, target: str, seed: int) -> str:
     """Short checksum of the weights, for names of files."""
     from diffnag import load_space
-    from diffnag.io.checkpoint import checksum
+    from diffnag.io.checkpoint import weights_checksum
 
-    return checksum(_weights(method, target, seed, load_space("nasbench201")))[:8]
+    return weights_checksum(_weights(method, target, seed, load_space("nasbench201")))[:8]
 
 
 def _from_scratch(target: str) -> dict[str, Any]:

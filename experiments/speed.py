@@ -54,6 +54,7 @@ def main() -> None:
 def _generation() -> list[dict[str, Any]]:
     """Architectures per second, unguided and with each kind of guidance."""
     from diffnag import Generator, load_denoiser, load_predictor, load_space
+    from diffnag.generators.diffusion.options import Sampling
 
     space = load_space("nasbench201")
     generator = Generator(space, load_denoiser(space))
@@ -61,7 +62,8 @@ def _generation() -> list[dict[str, Any]]:
     rows = []
     for guidance in ("none", "gradient", "particles"):
         given = None if guidance == "none" else predictor
-        made = [generator.generate(N, seed=seed, predictor=given, guidance="auto" if given is None else guidance) for seed in range(RUNS + 1)][1:]
+        sampling = Sampling(guidance="auto" if given is None else guidance)
+        made = [generator.generate(N, seed=seed, predictor=given, sampling=sampling) for seed in range(RUNS + 1)][1:]
         seconds = float(np.median([item.wall_s for item in made]))
         row = {"guidance": guidance, "n": N, "nfe": made[0].nfe, "predictor_nfe": made[0].predictor_nfe}
         rows.append({**row, "median_s": seconds, "archs_per_s": N / seconds})
@@ -131,12 +133,12 @@ def _train_score(folder: Path) -> dict[str, Any]:
     """Seconds of the whole training command, and the figures of its network."""
     from diffnag.io.checkpoint import load_checkpoint
 
-    out = folder / "denoiser.safetensors"
+    out = folder / "sde.safetensors"
     start = time.perf_counter()
     _python("-m", "diffnag.train_score", "--space", "nasbench201", "--sde", "ve", "--split", "canonical-sha256-0.5", "--out", str(out))
     wall = time.perf_counter() - start
-    _, meta = load_checkpoint(out, kind="denoiser")
-    return {"wall_s": wall, **meta["figures_1024_samples_dpmpp_20"]}
+    _, meta = load_checkpoint(out, kind="generator")
+    return {"wall_s": wall, **meta["figures_1024_samples"]}
 
 
 def _python(*arguments: str, environment: dict[str, str] | None = None) -> None:

@@ -140,13 +140,13 @@ def run(contender: Contender, *, benchmark: str, protocol: str, seed: int, budge
 def identity(contender: Contender, *, benchmark: str, protocol: str, budget: int) -> dict[str, Any]:
     """Everything that searches in one row must have in common, ready for JSON."""
     from diffnag.generators.diffusion.denoiser import shipped_denoiser
-    from diffnag.io.checkpoint import checksum
+    from diffnag.io.checkpoint import weights_checksum
     from diffnag.search_loop.options import CANDIDATES
 
     name, _ = benchmark.split("/")
     _, oracle = _space_and_oracle(name)
     goal = _goal(benchmark, REWARDS[protocol])
-    weights = checksum(shipped_denoiser(name)) if contender.method == "diffnag" and not contender.draws else None
+    weights = weights_checksum(shipped_denoiser(name)) if contender.method == "diffnag" and not contender.draws else None
     generated = {"candidates": CANDIDATES} if contender.method == "diffnag" else {}
     return {
         "benchmark": benchmark, "protocol": protocol, "budget": budget, **generated, **contender.identity(), "checkpoint": weights,

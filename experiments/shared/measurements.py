@@ -149,7 +149,7 @@ def _mean(values: Sequence[float]) -> float:
 def _networks() -> list[Values]:
     """The shipped score networks, with the figures of their training."""
     rows = []
-    for path in sorted(PRETRAINED.glob("*/denoiser.safetensors")):
+    for path in sorted(PRETRAINED.glob("*/sde.safetensors")):
         meta = weights(f"{path.parent.name}/{path.name}")
         if figures := next((value for key, value in meta.items() if key.startswith("figures_1024")), None):
             rows.append({"space": path.parent.name, "megabytes": path.stat().st_size / 1e6, **figures})

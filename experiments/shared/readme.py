@@ -33,7 +33,7 @@ def measured() -> str:
 
 def shipped() -> str:
     """The files of weights and measurements in the package."""
-    others = [f"{path.parent.name}/denoiser" for path in sorted(PRETRAINED.glob("*/denoiser.safetensors"))]
+    others = [f"{path.parent.name}/sde" for path in sorted(PRETRAINED.glob("*/sde.safetensors"))]
     named = (f"nasbench201/{kind}-{target}" for kind in ("sister-tables", "meta-only") for target in (*DATASETS, "own-images"))
     return render("readme_shipped", {
         "files": [_file(name) for name in (*others, *named, "nasbench201/surrogate")], "encoder": weights("image_encoder.safetensors"),

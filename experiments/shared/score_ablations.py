@@ -14,14 +14,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import torch
 from torch import Tensor
 
 from diffnag.arch import ArchBatch, Packing
 from diffnag.generators.diffusion.denoiser import Denoiser
-from diffnag.generators.diffusion.training import Options, ScoreTraining
+from diffnag.generators.diffusion.family import SDEFamily
+from diffnag.generators.diffusion.options import Config
+from diffnag.generators.options import Training
+from diffnag.generators.training import TrainingRun
 from diffnag.protocols import Attention
 from experiments.shared.measured_space import MeasuredSpace, N, mean_over_seeds
 
@@ -99,8 +102,9 @@ def _measure(measured: MeasuredSpace, variant: Variant) -> dict[str, Any]:
 
     space = load_space(measured.name)
     space.attention = variant.attention or space.attention
-    options = replace(shipped_options(measured.name), sde=variant.sde, steps=STEPS[measured.name])
-    net, about = _trained(space, measured, variant, options)
+    training, config = shipped_options(measured.name)
+    training = replace(training, steps=STEPS[measured.name])
+    net, about = _trained(space, measured, variant, training, replace(config, sde=variant.sde, positional=variant.positional))
 
     def figures(seed: int) -> dict[str, Any]:
         return measured.figures_of_matrices(*measured.matrices(lambda watched: _generate(watched, net, measured, seed)))
@@ -108,14 +112,12 @@ def _measure(measured: MeasuredSpace, variant: Variant) -> dict[str, Any]:
     return {**about, "seeds": SEEDS, **mean_over_seeds(figures, SEEDS)}
 
 
-def shipped_options(name: str) -> Options:
+def shipped_options(name: str) -> tuple[Training, Config]:
     """The options that the shipped network of the space was trained with."""
-    from diffnag.generators.diffusion.denoiser import KIND, shipped_denoiser
-    from diffnag.io.checkpoint import load_checkpoint
+    from diffnag.generators.recipes import shipped_recipe
 
-    _, meta = load_checkpoint(shipped_denoiser(name), kind=KIND)
-    trained = {key.removeprefix("trained_"): value for key, value in meta.items() if key.startswith("trained_")}
-    return Options(space=name, sde=meta["sde"]["name"], split=meta["split"], **trained)
+    recipe = shipped_recipe(name, "sde")
+    return Training(**recipe["training"]), Config(**recipe["config"])
 
 
 def _generate(space: Any, net: Denoiser, measured: MeasuredSpace, seed: int) -> None:
@@ -127,14 +129,17 @@ def _generate(space: Any, net: Denoiser, measured: MeasuredSpace, seed: int) -> 
     if not isinstance(net, WiringGiven):
         generator.generate(N, seed=seed)
         return
-    x0 = _training_set(measured)
+    batch = _training_set(measured)
+    x0 = Packing.of(measured.space).pack(batch.V, batch.E)
     chosen = x0[torch.randint(len(x0), (N,), generator=torch.Generator().manual_seed(seed))]
     for k, part in enumerate(chosen.split(CHUNK)):
         net.give_wiring(part)
         generator.generate(len(part), seed=seed + SEEDS * k)
 
 
-def _trained(space: SearchSpace, measured: MeasuredSpace, variant: Variant, options: Options) -> tuple[Denoiser, dict[str, Any]]:
+def _trained(
+    space: SearchSpace, measured: MeasuredSpace, variant: Variant, training: Training, config: Config
+) -> tuple[Denoiser, dict[str, Any]]:
     """The trained network of a variant, from the cache if it is there, with its steps and core-seconds."""
     import time
 
@@ -142,37 +147,34 @@ def _trained(space: SearchSpace, measured: MeasuredSpace, variant: Variant, opti
     from diffnag.generators.diffusion.sde import make_sde
     from diffnag.io.checkpoint import load_checkpoint
 
-    config = replace(options.network(), positional=variant.positional)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(options.seed)  # layers initialise from the global generator
-        net = (WiringGiven if variant.given else Denoiser)(space, make_sde(options.sde), config)
-    path = _kept(variant, options)
+        torch.manual_seed(training.seed)  # layers initialise from the global generator
+        net = (WiringGiven if variant.given else Denoiser)(space, make_sde(config.sde), config)
+    path = _kept(variant, training, config)
     if path.is_file():
         tensors, meta = load_checkpoint(path, kind=KIND)
         net.load_state_dict(tensors)
     else:
-        x0 = _training_set(measured)
-        begin, training = time.process_time(), ScoreTraining(net, options)
-        while training.step < options.steps:
-            training.advance(x0)
-        net = training.averaged()
-        meta = {"steps": options.steps, "train_core_seconds": round(time.process_time() - begin, 1), "split": options.split}
+        begin, run = time.process_time(), TrainingRun(SDEFamily(), net, training, config)
+        while run.step < training.steps:
+            run.advance(_training_set(measured))
+        net = cast("Denoiser", run.averaged())
+        meta = {"steps": training.steps, "train_core_seconds": round(time.process_time() - begin, 1), "split": training.split}
         net.save(path, meta)
     return net.eval().requires_grad_(False), {key: meta[key] for key in ("steps", "train_core_seconds")}
 
 
 @lru_cache(maxsize=1)
-def _training_set(measured: MeasuredSpace) -> Tensor:
-    """The training set of the space as packed `x_0 (m, d)`, shared by all variants."""
-    batch = ArchBatch.of(measured.split.training_archs(measured.space), measured.space)
-    return Packing.of(measured.space).pack(batch.V, batch.E)
+def _training_set(measured: MeasuredSpace) -> ArchBatch:
+    """The training set of the space, shared by all variants."""
+    return ArchBatch.of(measured.split.training_archs(measured.space), measured.space)
 
 
-def _kept(variant: Variant, options: Options) -> Path:
+def _kept(variant: Variant, training: Training, config: Config) -> Path:
     """Path of a saved training; its name depends on everything that decides the weights."""
     import hashlib
 
     from diffnag.io.files import cache_folder
 
-    digest = hashlib.sha256(repr((variant, options)).encode()).hexdigest()[:8]
-    return cache_folder() / "ablations" / f"{options.space}-{variant.name.replace(' ', '-')}-{digest}.safetensors"
+    digest = hashlib.sha256(repr((variant, training, config)).encode()).hexdigest()[:8]
+    return cache_folder() / "ablations" / f"{training.space}-{variant.name.replace(' ', '-')}-{digest}.safetensors"
