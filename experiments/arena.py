@@ -139,10 +139,11 @@ def _report(out: Path, order: tuple[str, ...]) -> None:
     tests = arena_results.paired_tests(entries, ours=ours)
     hours = sum(run["seconds"] for entry in entries for run in entry.runs.values()) / 3600
     write_json(out, {"core_hours": round(hours, 2), "rows": rows, "tests": tests})
+    drawn = (arena_plots.draw(entries, protocol, out.with_name(f"{out.stem}-{protocol}.png")) for protocol in ("T", "V"))
+    pictures = [path for path in drawn if path]
     with written_whole(out.with_suffix(".md")) as temporary:
-        temporary.write_text(arena_results.table(rows, tests, ours=ours))
-    pictures = [arena_plots.draw(entries, protocol, out.with_name(f"{out.stem}-{protocol}.png")) for protocol in ("T", "V")]
-    written = ", ".join(str(path) for path in (out, out.with_suffix(".md"), *pictures) if path)
+        temporary.write_text(arena_results.page(rows, tests, ours=ours, pictures=[path.name for path in pictures]))
+    written = ", ".join(map(str, (out, out.with_suffix(".md"), *pictures)))
     print(f"wrote {written}; {hours:.2f} core-hours of searches, {time.perf_counter() - start:.0f} s for the report")
 
 

@@ -98,7 +98,8 @@ def test_paired_tests() -> None:
 
 def test_a_table_and_a_picture(tmp_path: Path) -> None:
     entries = [entry("diffnag", ([[1, 5.0], [3, 7.0]], None), ([[2, 9.0]], 2)), entry("random", ([[1, 4.0]], None), ([[1, 3.0]], None))]
-    text = arena_results.table([one.row() for one in entries], arena_results.paired_tests(entries))
+    text = arena_results.page([one.row() for one in entries], arena_results.paired_tests(entries), pictures=["t.png"])
+    assert text.startswith("# The arena\n") and "](t.png)" in text
     assert "| random | 2 | 3.50 (0.50) | 0 % |  | 0 % | 0.100 | " in text and "| diffnag | 2 | 8.00 (1.00) | 50 % |" in text
     lengths = {line.count("|") for line in text.splitlines() if line.startswith("|")}
     assert len(lengths) == 1

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from jinja2 import UndefinedError
 
 from experiments import pages
-from experiments.shared import templates
+from experiments.shared import results, templates
 from experiments.shared.templates import figure, general, render, signed, span
 
 
 def test_parts_are_filled_between_their_marks() -> None:
     text = "a\n<!-- x -->\nold\n<!-- /x -->\nb\n<!-- y -->\n<!-- /y -->\n"
-    assert pages.filled(text, {"x": "new\n", "y": "z\n"}) == "a\n<!-- x -->\nnew\n<!-- /x -->\nb\n<!-- y -->\nz\n<!-- /y -->\n"
-    assert pages.filled(text, {}) == text
-    with pytest.raises(ValueError, match="no marks <!-- z -->"):
-        pages.filled(text, {"z": ""})
+    parts = {"x": "new {}\n".format, "y": "z\n".format, "not there": "?".format}
+    assert pages.filled(text, "../", parts) == "a\n<!-- x -->\nnew ../\n<!-- /x -->\nb\n<!-- y -->\nz\n<!-- /y -->\n"
+    with pytest.raises(ValueError, match="mark <!-- x --> without <!-- /x -->"):
+        pages.filled("<!-- x -->\n", "", parts)
+
+
+@pytest.mark.parametrize("mark", pages.PARTS)
+def test_every_part_has_one_place(mark: str) -> None:
+    assert sum(path.read_text().count(f"<!-- {mark} -->") for path in (pages.README, *pages.DOCS.glob("*.md"))) == 1
+
+
+def test_every_result_reaches_a_page() -> None:
+    """Files of results are linked from the README, from a page of docs, or from a page of results that these link."""
+    linked = set()
+    for page in (pages.README, *pages.DOCS.glob("*.md"), *results.RESULTS.glob("*.md")):
+        linked |= {(page.parent / target).resolve() for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text())}
+    files = [path for path in results.RESULTS.iterdir() if path.is_file()]
+    assert len(files) > 20
+    lost = [path.name for path in files if path not in linked and path.with_suffix(".md") not in linked]
+    assert lost == []
 
 
 def test_check_changes_nothing_and_reports_what_is_old(

@@ -184,8 +184,10 @@ def _rounded(value: float) -> float | None:
     return round(float(value), 5) if np.isfinite(value) else None
 
 
-def table(rows: Sequence[Mapping[str, Any]], tests: Sequence[Mapping[str, Any]], *, ours: str = OURS) -> str:
-    """Markdown with a table for each benchmark and protocol."""
+def page(
+    rows: Sequence[Mapping[str, Any]], tests: Sequence[Mapping[str, Any]], *, ours: str = OURS, pictures: Sequence[str] = ()
+) -> str:
+    """Markdown with these pictures, which lie beside it, and a table for each benchmark and protocol."""
     places = []
     for benchmark, protocol in dict.fromkeys((row["benchmark"], row["protocol"]) for row in rows):
         own = [row for row in rows if (row["benchmark"], row["protocol"]) == (benchmark, protocol)]
@@ -195,4 +197,4 @@ def table(rows: Sequence[Mapping[str, Any]], tests: Sequence[Mapping[str, Any]],
             "benchmark": benchmark, "protocol": protocol, "optimum": own[0]["optimum"], "rows": own, "p": p,
             "at": at, "tested_at": [m for m in TESTED if m in at] or at[-1:],
         })  # fmt: skip
-    return render("arena", {"places": places, "ours": ours})
+    return render("arena", {"places": places, "ours": ours, "tested": TESTED, "pictures": pictures})

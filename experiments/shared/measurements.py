@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from diffnag.io.files import PRETRAINED
 from experiments.shared.common import DATASETS
-from experiments.shared.results import read_result
+from experiments.shared.overview import Values, overview, weights
+from experiments.shared.results import Row, by_keys, distinct, read_result
 from experiments.shared.templates import render
-
-Values = dict[str, Any]
-Row = Mapping[str, Any]
 
 
 def document() -> str:
@@ -20,32 +17,16 @@ def document() -> str:
     sections: dict[str, Callable[[], Any]] = {
         "generation": _generation, "search": _search, "meta_search": _meta_search, "arena": _arena, "ablations": _arena_ablations,
         "candidates": _candidates, "few_labels": _few_labels, "scale_features": _scale_features, "awareness": _awareness,
-        "own_images": _own_images, "networks": _networks, "wiring": _wiring, "parts": _parts, "onnx": _onnx, "accelerator": _accelerator,
-        "proxies": _proxies,
+        "own_images": _own_images, "networks": _networks, "wiring": _wiring, "samples": _samples, "parts": _parts, "onnx": _onnx,
+        "accelerator": _accelerator, "proxies": _proxies, "encoder": _encoder,
     }  # fmt: skip
     return render("measurements", {
-        "results": "../experiments/results", "datasets": DATASETS, "noise": read_result("table_noise"),
-        "analysis": read_result("meta_dataset_analysis"), "surrogate": weights("nasbench201/surrogate.safetensors"),
+        "root": "../", "overview": overview(), "datasets": DATASETS, "noise": read_result("table_noise"),
+        "analysis": read_result("meta_dataset_analysis"), "law": read_result("generation_quality")["law"],
+        "short": read_result("training_study"), "workers": read_result("workers"), "speed": read_result("speed"),
+        "surrogate": weights("nasbench201/surrogate.safetensors"),
         **{name: section() for name, section in sections.items()},
     })  # fmt: skip
-
-
-def weights(name: str) -> Values:
-    """Metadata of shipped weights."""
-    from safetensors import safe_open
-
-    with safe_open(PRETRAINED / name, framework="np") as file:
-        return json.loads(file.metadata()["diffnag"])
-
-
-def table(rows: Iterable[Row], *keys: str) -> dict[Any, Row]:
-    """Rows by the values of these keys: tuples, or values themselves for one key."""
-    return {tuple(row[key] for key in keys) if len(keys) > 1 else row[keys[0]]: row for row in rows}
-
-
-def distinct(rows: Iterable[Row], key: str) -> list[Any]:
-    """The different values of a key, in the order of the rows."""
-    return list(dict.fromkeys(row[key] for row in rows))
 
 
 def _labels_source(rows: Sequence[Row], method: str, datasets: Sequence[str] = DATASETS) -> list[int]:
@@ -54,38 +35,39 @@ def _labels_source(rows: Sequence[Row], method: str, datasets: Sequence[str] = D
 
 
 def _generation() -> Values:
-    search = read_result("transfer_search")["rows"]
+    search, found = read_result("transfer_search")["rows"], read_result("transfer_generation")
     rows = [
-        {**row, "labels_source": _labels_source(search, row["predictor"], [row["dataset"]])}
-        for row in read_result("transfer_generation")["rows"] if row["scale"] == 3
-    ]  # fmt: skip
+        {**row, "labels_source": _labels_source(search, row["predictor"], [row["dataset"]])} for row in found["rows"] if row["scale"] == 3
+    ]
     return {
-        "rows": rows, "tau": [row["tau_all_cells"] for row in rows if row["predictor"] == "meta-only"],
+        "n": found["n"], "seeds": found["seeds"], "rows": rows, "tau": [row["tau_all_cells"] for row in rows if row["predictor"] == "meta-only"],
         "behind": [row for row in rows if row["mean"] < row["ranked_mean"]],
     }  # fmt: skip
 
 
 def _search() -> Values:
-    rows = read_result("transfer_search")["rows"]
-    found, methods = table(rows, "method", "dataset"), distinct(rows, "method")
+    result = read_result("transfer_search")
+    rows = result["rows"]
+    found, methods = by_keys(rows, "method", "dataset"), distinct(rows, "method")
     best = {place: row["mean_best"] for place, row in found.items()}
     return {
-        "methods": methods, "found": found, "labels_source": {method: _labels_source(rows, method) for method in methods},
+        "budget": result["budget"], "seeds": result["seeds"], "methods": methods, "found": found,
+        "labels_source": {method: _labels_source(rows, method) for method in methods},
         "copy_rank_ahead": [dataset for dataset in DATASETS if best["copy-rank", dataset] > best["meta", dataset] + 0.005],
     }  # fmt: skip
 
 
 def _meta_search() -> Values:
     rows = read_result("meta_search")["rows"]
-    return {"methods": distinct(rows, "method"), "found": table(rows, "method", "dataset")}
+    return {"methods": distinct(rows, "method"), "found": by_keys(rows, "method", "dataset")}
 
 
 def _arena() -> Values:
     arena = read_result("arena")
     rows = arena["rows"]
     return {
-        "core_hours": arena["core_hours"], "methods": distinct(rows, "method"), "found": table(rows, "benchmark", "protocol", "method"),
-        "places": list(table(rows, "benchmark", "protocol")),
+        "core_hours": arena["core_hours"], "methods": distinct(rows, "method"), "found": by_keys(rows, "benchmark", "protocol", "method"),
+        "places": list(by_keys(rows, "benchmark", "protocol")),
     }  # fmt: skip
 
 
@@ -95,21 +77,21 @@ def _arena_ablations() -> Values:
     methods = distinct(rows, "method")
     return {
         "core_hours": ablations["core_hours"], "seeds": [row["seeds"] for row in rows], "benchmarks": distinct(rows, "benchmark"),
-        "methods": methods, "found": table(rows, "benchmark", "method"),
+        "methods": methods, "found": by_keys(rows, "benchmark", "method"),
         "labels_source": {method: [row["labels_source"] for row in rows if row["method"] == method] for method in methods},
     }  # fmt: skip
 
 
 def _candidates() -> Values:
     rows = read_result("candidate_sources")["rows"]
-    return {"spaces": distinct(rows, "space"), "names": distinct(rows, "row"), "found": table(rows, "space", "row")}
+    return {"spaces": distinct(rows, "space"), "names": distinct(rows, "row"), "found": by_keys(rows, "space", "row")}
 
 
 def _few_labels() -> Values:
     rows = [row for row in read_result("few_labels")["rows"] if (row["dataset"], row["split"]) == ("cifar10", "test")]
     return {
         "labels": sorted({row["labels_target"] for row in rows if row["labels_target"]}),
-        "tau": {place: row["tau"] for place, row in table(rows, "method", "labels_target").items()},
+        "tau": {place: row["tau"] for place, row in by_keys(rows, "method", "labels_target").items()},
         "sources": {
             "gp": "none", "gp+proxies": "none", "random-forest": "none", "mlp": "none", "meta+adaptation": "sister-tables",
             "copied-ranks+adaptation": "sister-tables",
@@ -122,7 +104,7 @@ def _scale_features() -> Values:
     rows = found["rows"]
     return {
         "good": found["good"], "seeds": found["seeds"], "labels": list(rows[0]["tau"]), "tasks": distinct(rows, "task"),
-        "groups": distinct(rows, "groups"), "tau": {place: row["tau"] for place, row in table(rows, "task", "groups").items()},
+        "groups": distinct(rows, "groups"), "tau": {place: row["tau"] for place, row in by_keys(rows, "task", "groups").items()},
     }  # fmt: skip
 
 
@@ -137,7 +119,7 @@ def _own_images() -> Values:
     compared = [row for photo in found["photos"] for row in photo["compare"]]
     return {
         "digits": digits, "accuracy": [row["test_accuracy"] for row in digits], "cpu_s": [row["cpu_s"] for row in digits],
-        "wall_s": [row["wall_s"] for row in digits], "photos": len(found["photos"]),
+        "wall_s": [row["wall_s"] for row in digits], "photos": len(found["photos"]), "stopping": found["stopping"],
         "compared": {name: _mean([row["test_accuracy"] for row in compared if row["name"] == name]) for name in distinct(compared, "name")},
     }  # fmt: skip
 
@@ -148,7 +130,7 @@ def _mean(values: Sequence[float]) -> float:
 
 def _networks() -> list[Values]:
     """The shipped score networks, with the figures of their training."""
-    rows = []
+    rows: list[Values] = []
     for path in sorted(PRETRAINED.glob("*/sde.safetensors")):
         meta = weights(f"{path.parent.name}/{path.name}")
         if figures := next((value for key, value in meta.items() if key.startswith("figures_1024")), None):
@@ -163,10 +145,22 @@ def _wiring() -> Values:
     return {key: samples[name] for key, name in rows.items()}
 
 
+def _samples() -> Values:
+    """Unguided samples of every space, with every sampler."""
+    result = read_result("generation_quality")
+    found = {name: space["samples"] for name, space in result["spaces"].items()}
+    return {"seeds": result["seeds"], "found": found, "names": _names(found)}
+
+
 def _parts() -> Values:
     """Ablations of the score network, in all spaces that have them."""
     found = {name: space["ablations"] for name, space in read_result("generation_quality")["spaces"].items() if space.get("ablations")}
-    return {"found": found, "names": list(dict.fromkeys(name for rows in found.values() for name in rows))}
+    return {"found": found, "names": _names(found)}
+
+
+def _names(found: Mapping[str, Mapping[str, Row]]) -> list[str]:
+    """Names of the rows of all spaces."""
+    return list(dict.fromkeys(name for rows in found.values() for name in rows))
 
 
 def _onnx() -> Values:
@@ -182,9 +176,18 @@ def _accelerator() -> Values:
 
 
 def _proxies() -> Values:
-    rows = read_result("proxy_quality")["ranking"]
+    result = read_result("proxy_quality")
+    rows, with_labels = result["ranking"], result["labels"]
     trans = (("transnasbench101-micro", "class_scene"), ("transnasbench101-macro", "class_scene"))
     return {
-        "names": distinct(rows, "predictor"), "found": table(rows, "predictor", "space", "dataset"),
+        "names": distinct(rows, "predictor"), "found": by_keys(rows, "predictor", "space", "dataset"),
         "places": (("nasbench201", "cifar10"), ("nasbench101", "cifar10"), *trans),
+        "label_names": distinct(with_labels, "predictor"), "label_places": list(by_keys(with_labels, "space", "labels")),
+        "tau": {place: row["tau"] for place, row in by_keys(with_labels, "predictor", "space", "labels").items()},
     }  # fmt: skip
+
+
+def _encoder() -> Values:
+    found = read_result("encoder_quality")
+    accuracy = next(iter(found["few_shot"]["accuracy"].values()))
+    return {**found, "names": [name for name in accuracy if name != "encoder - random convolutions"]}

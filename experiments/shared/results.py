@@ -14,7 +14,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from itertools import pairwise
@@ -27,6 +27,7 @@ CODE = ("diffnag", "search_spaces", "predictors", "experiments/*.py")
 """Paths, for git, of the code that makes results."""
 PACKAGES = ("numpy", "scipy", "scikit-learn", "optuna")
 """Packages whose versions are recorded, beside diffnag, Python and torch."""
+Row = Mapping[str, Any]
 
 
 def read_result(name: str) -> dict[str, Any]:
@@ -70,6 +71,16 @@ def by_seeds(records: Mapping[int, Mapping[str, Any]]) -> list[dict[str, Any]]:
     for seed in sorted(records):
         seeds.setdefault(json.dumps(records[seed], sort_keys=True), []).append(seed)
     return [{**records[members[0]], "seeds": _ranges(members)} for members in seeds.values()]
+
+
+def by_keys(rows: Iterable[Row], *keys: str) -> dict[Any, Row]:
+    """Rows by the values of these keys: a tuple, or the value itself for one key."""
+    return {tuple(row[key] for key in keys) if len(keys) > 1 else row[keys[0]]: row for row in rows}
+
+
+def distinct(rows: Iterable[Row], key: str) -> list[Any]:
+    """The different values of a key, in the order of the rows."""
+    return list(dict.fromkeys(row[key] for row in rows))
 
 
 @cache

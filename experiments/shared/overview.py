@@ -1,8 +1,9 @@
-"""Values of the parts of README.md that are generated, from the result files and the metadata of the shipped weights."""
+"""Values of the most important figures and of the list of shipped files, for README.md and other pages."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,41 +11,53 @@ from diffnag.datasets.meta_dataset import CROSSED, TRAINING, read
 from diffnag.io.files import PRETRAINED
 from experiments.shared.arena_results import OURS
 from experiments.shared.common import DATASETS
-from experiments.shared.measurements import Values, distinct, table, weights
-from experiments.shared.results import read_result
+from experiments.shared.results import by_keys, distinct, read_result
 from experiments.shared.templates import render
 
+Values = Mapping[str, Any]
 CELLS, WIRINGS = [f"nasbench201/{dataset}" for dataset in DATASETS], "nasbench101/cifar10"
 
 
-def measured() -> str:
-    """The most important figures."""
+def measured(root: str) -> str:
+    """Table of five figures. `root` is the path from the page to the root of the repository, empty or `../`."""
+    return render("measured", {"root": root, "overview": overview()})
+
+
+def overview() -> Values:
+    """Values for the rows of `overview.md.j2`."""
     speed = read_result("speed")
-    return render("readme_measured", {
-        "results": "experiments/results", "ours": OURS, "arena": _arena(), "meta_search": _meta_search(), "speed": speed,
-        "gain": _gain(), "awareness": _awareness(), **_quality(), "workers": _workers(),
-        "digits": [row["test_accuracy"] for row in read_result("own_images")["digits"]],
+    return {
+        "ours": OURS, "arena": _arena(), "meta_search": _meta_search(), "speed": speed, "gain": _gain(), "awareness": _awareness(),
+        **_quality(), "workers": _workers(), "digits": [row["test_accuracy"] for row in read_result("own_images")["digits"]],
         "rate": {row["guidance"]: row["archs_per_s"] for row in speed["generation"]},
         "choosing": {
             name: max(row["median_s"] for row in speed["choosing"] if row["predictor"] == name) for name in distinct(speed["choosing"], "predictor")
         },
-    })  # fmt: skip
+    }  # fmt: skip
 
 
-def shipped() -> str:
-    """The files of weights and measurements in the package."""
+def shipped(root: str) -> str:
+    """List of the files of weights and measurements in the package."""
     others = [f"{path.parent.name}/sde" for path in sorted(PRETRAINED.glob("*/sde.safetensors"))]
     named = (f"nasbench201/{kind}-{target}" for kind in ("sister-tables", "meta-only") for target in (*DATASETS, "own-images"))
-    return render("readme_shipped", {
-        "files": [_file(name) for name in (*others, *named, "nasbench201/surrogate")], "encoder": weights("image_encoder.safetensors"),
+    return render("shipped", {
+        "root": root, "files": [_file(name) for name in (*others, *named, "nasbench201/surrogate")], "encoder": weights("image_encoder.safetensors"),
         "measured": [_measurements(path) for path in (*TRAINING, *CROSSED)],
     })  # fmt: skip
+
+
+def weights(name: str) -> dict[str, Any]:
+    """Metadata of shipped weights."""
+    from safetensors import safe_open
+
+    with safe_open(PRETRAINED / name, framework="np") as file:
+        return json.loads(file.metadata()["diffnag"])
 
 
 def _arena() -> Values:
     """Labels to the optimum of NAS-Bench-201 by method, and best accuracies of NAS-Bench-101; under protocol T."""
     rows = [row for row in read_result("arena")["rows"] if row["protocol"] == "T"]
-    found = table(rows, "benchmark", "method")
+    found = by_keys(rows, "benchmark", "method")
 
     def methods(benchmark: str) -> list[str]:
         return [method for name, method in found if name == benchmark]
@@ -62,7 +75,7 @@ def _without_ours(methods: Iterable[str]) -> list[str]:
 
 
 def _meta_search() -> Values:
-    found = table(read_result("meta_search")["rows"], "method", "dataset")
+    found = by_keys(read_result("meta_search")["rows"], "method", "dataset")
     return {
         "runs": found["meta", "cifar10"]["runs"], "labels": [found["meta", dataset]["median_labels_to_optimum"] for dataset in DATASETS],
         "after_10": {method: [found[method, dataset]["mean_best_at"]["10"] for dataset in DATASETS] for method in ("meta-only", "gp")},
@@ -71,13 +84,13 @@ def _meta_search() -> Values:
 
 def _gain() -> dict[str, list[float]]:
     """Test accuracy of generated architectures above the mean of the space, by predictor."""
-    found = table((row for row in read_result("transfer_generation")["rows"] if row["scale"] == 3), "predictor", "dataset")
+    found = by_keys((row for row in read_result("transfer_generation")["rows"] if row["scale"] == 3), "predictor", "dataset")
     return {name: [found[name, dataset]["gain"] for dataset in DATASETS] for name in ("meta", "meta-only")}
 
 
 def _awareness() -> Values:
     """Gain of Kendall tau from knowing the task."""
-    return table(read_result("dataset_awareness")["awareness"]["differences"], "pair")["c - a"]["tau"]
+    return by_keys(read_result("dataset_awareness")["awareness"]["differences"], "pair")["c - a"]["tau"]
 
 
 def _quality() -> Values:
@@ -100,11 +113,8 @@ def _workers() -> Values:
 
 def _file(name: str) -> Values:
     """A file of weights: name, size and metadata."""
-    return {"name": name, "megabytes": (PRETRAINED / f"{name}.safetensors").stat().st_size / 1e6, **_training(weights(f"{name}.safetensors"))}
-
-
-def _training(meta: dict[str, Any]) -> Values:
-    return {key: meta[key] for key in ("train_seconds", "command")}
+    path = PRETRAINED / f"{name}.safetensors"
+    return {**weights(path.relative_to(PRETRAINED).as_posix()), "name": name, "megabytes": path.stat().st_size / 1e6}
 
 
 def _measurements(path: Path) -> Values:
