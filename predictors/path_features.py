@@ -11,8 +11,7 @@ or stride the maps, how wide and how small they have become on the way is told a
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -20,10 +19,11 @@ import numpy as np
 
 from diffnag.arch import ArchBatch
 from diffnag.protocols import HasParts
+from diffnag.spaces.roles import roles_of
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
-    from diffnag.protocols import SearchSpace
+    from diffnag.protocols import Role, SearchSpace
 
 POOLED = 0.5
 """Share of the signal's variance that an average pooling leaves."""
@@ -34,8 +34,8 @@ Groups = tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True)
-class Roles:
-    """What each of `f` operators does, bool `(f,)` each."""
+class RoleMasks:
+    """Roles of the `f` operators as bool arrays `(f,)`, in the order of the columns of V. `passes` holds for input and output too."""
 
     absent: np.ndarray
     inputs: np.ndarray
@@ -47,17 +47,15 @@ class Roles:
     shrinks: np.ndarray
 
     @classmethod
-    def of(cls, operators: Sequence[str]) -> Self:
-        """Read them off the operators' names."""
+    def of(cls, roles: Mapping[str, Set[Role]]) -> Self:
+        """Masks of `roles` in their order; `roles_of(space)` gives them in the order of the space's operators."""
 
-        def named(pattern: str) -> np.ndarray:
-            return np.array([re.search(pattern, name.lower()) is not None for name in operators])
+        def having(*words: Role) -> np.ndarray:
+            return np.array([not own.isdisjoint(words) for own in roles.values()])
 
-        pools = named("pool")
         return cls(
-            absent=named("^absent"), inputs=named("^input"), blocks=named("^(none|zero)"),
-            passes=named("^(skip|identity|input|output)"), pools=pools, spatial=named(r"[2-9]x[2-9]") & ~pools,
-            widens=named("double|widen"), shrinks=named("halve|reduce|stride"),
+            absent=having("absent"), inputs=having("input"), blocks=having("blocks"), passes=having("passes", "input", "output"),
+            pools=having("pools"), spatial=having("spatial"), widens=having("widens"), shrinks=having("shrinks"),
         )  # fmt: skip
 
 
@@ -68,7 +66,7 @@ class PathFeatures:
     _known: Groups
 
     def __init__(self, space: SearchSpace) -> None:
-        self._space, self._roles = space, Roles.of(space.operators)
+        self._space, self._roles = space, RoleMasks.of(roles_of(space))
         self._parts = np.array(space.parts if isinstance(space, HasParts) else (0,) * space.nodes)
         rng = np.random.default_rng(0)
         groups = self._raw([space.random(rng) for _ in range(REFERENCE_DRAWS)])
@@ -104,7 +102,7 @@ class PathFeatures:
         return path_features(batch.V.numpy(), batch.E.numpy(), self._roles, self._parts)
 
 
-def path_features(V: np.ndarray, E: np.ndarray, roles: Roles, parts: np.ndarray | None = None) -> Groups:
+def path_features(V: np.ndarray, E: np.ndarray, roles: RoleMasks, parts: np.ndarray | None = None) -> Groups:
     """`V (b, n, f)` one-hot (zero rows: no node), `E (b, n, n)` upper triangular, in {0, 1} -> `structure (b, p f + 20)`, `flow (b, f + (f + 1)^2)`
     and, where an operator widens or shrinks, `scale (b, 4 n + 2)`.
 
@@ -152,14 +150,14 @@ def path_features(V: np.ndarray, E: np.ndarray, roles: Roles, parts: np.ndarray 
     return structure, flow, np.column_stack([_scale(V @ role, E, live, layer, output) for role in (roles.widens, roles.shrinks)])
 
 
-def _sources(V: np.ndarray, E: np.ndarray, roles: Roles) -> np.ndarray:
+def _sources(V: np.ndarray, E: np.ndarray, roles: RoleMasks) -> np.ndarray:
     """Where paths begin, `(b, n)` in {0, 1}."""
     sources = V @ roles.inputs if roles.inputs.any() else V.any(2) & ~E.any(1)
     return np.asarray(sources, dtype=np.float64)
 
 
 def _live(
-    V: np.ndarray, E: np.ndarray, sources: np.ndarray, roles: Roles
+    V: np.ndarray, E: np.ndarray, sources: np.ndarray, roles: RoleMasks
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """V, E without dead edges, each output's node `(b,)`, and which nodes lie on a path from a source to it, `(b, n)`."""
     b, n, _ = V.shape
