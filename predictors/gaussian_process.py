@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -23,12 +23,14 @@ class GaussianProcessPredictor:
     It has no gradient: it ranks, and steers by particles.
     """
 
+    plain: ClassVar[bool] = False
+    """Whether `plain_features` are one of the groups of features."""
     _features: Callable[[Sequence[Arch]], Groups]
 
     def setup(self, *, space: SearchSpace, task: Task, seed: int) -> None:
         """Standardise the features over `space`."""
         del task, seed  # nothing here is random, and only labels say something about the task
-        self._features = PathFeatures(space)
+        self._features = PathFeatures(space, plain=self.plain)
 
     def fit(self, archs: Sequence[Arch], y: np.ndarray) -> None:
         """Learn from `y (m,)`, m >= 1."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from diffnag.arch import ArchBatch
+from diffnag.predictors.plain_features import plain_features, varying
 from diffnag.protocols import HasParts
 from diffnag.spaces.roles import roles_of
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 POOLED = 0.5
 """Share of the signal's variance that an average pooling leaves."""
 REFERENCE_DRAWS = 1000
+LEAST = 1e-9
+"""Columns of a smaller standard deviation are taken for constant."""
 REMEMBERED = 30_000
 """Architectures whose features are kept: a search asks for the same ones again and again."""
 Groups = tuple[np.ndarray, ...]
@@ -59,24 +62,64 @@ class RoleMasks:
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Scale:
+    """Standardisation of one group of features: which columns are kept, and how they are shifted and divided."""
+
+    kept: np.ndarray
+    """Bool `(k,)`."""
+    centre: np.ndarray
+    """Means of the kept columns."""
+    spread: np.ndarray | float
+    """Standard deviations of the kept columns, or one number for all."""
+
+    @classmethod
+    def by_column(cls, reference: np.ndarray) -> Self:
+        """Every column that varies in `reference (m, k)` gets mean 0 and standard deviation 1 there; the others are left out."""
+        kept = reference.std(0) > LEAST
+        return cls(kept, reference.mean(0)[kept], reference.std(0)[kept])
+
+    @classmethod
+    def together(cls, reference: np.ndarray, kept: np.ndarray) -> Self:
+        """All `kept` columns are divided by one number, so that their mean variance in `reference (m, k)` is 1.
+
+        Distances then count the entries in which two architectures differ, and no column is lost that is rare in `reference`.
+        """
+        columns = reference[:, kept]
+        power = float(columns.var(0).mean()) if kept.any() else 0.0
+        return cls(kept, columns.mean(0), power**0.5 or 1.0)
+
+    def __call__(self, group: np.ndarray) -> np.ndarray:
+        """`(b, k)` -> the kept columns, standardised."""
+        return (group[:, self.kept] - self.centre) / self.spread
+
+
 class PathFeatures:
-    """Features of a space's architectures, standardised over random ones, in the groups of `path_features`."""
+    """Features of a space's architectures in the groups of `path_features`, standardised over random architectures.
+
+    Args:
+        space: Its declared roles count, else what the operators' names show.
+        plain: Whether `plain_features` follow as a last group. Without them different architectures can have equal features, for
+            example where an operator that changes its input has the role `passes`.
+
+    Features of up to `REMEMBERED` architectures are kept.
+    """
 
     _row: dict[Arch, int]
     _known: Groups
 
-    def __init__(self, space: SearchSpace) -> None:
-        self._space, self._roles = space, RoleMasks.of(roles_of(space))
+    def __init__(self, space: SearchSpace, *, plain: bool = False) -> None:
+        self._space, self._roles, self._plain = space, RoleMasks.of(roles_of(space)), plain
         self._parts = np.array(space.parts if isinstance(space, HasParts) else (0,) * space.nodes)
         rng = np.random.default_rng(0)
         groups = self._raw([space.random(rng) for _ in range(REFERENCE_DRAWS)])
-        self._varies = [group.std(0) > 1e-9 for group in groups]
-        self._centre = [group.mean(0)[varies] for group, varies in zip(groups, self._varies, strict=True)]
-        self._spread = [group.std(0)[varies] for group, varies in zip(groups, self._varies, strict=True)]
+        self._scales = [Scale.by_column(group) for group in (groups[:-1] if plain else groups)]
+        if plain:
+            self._scales.append(Scale.together(groups[-1], varying(space)))
         self._forget()
 
     def __call__(self, archs: Sequence[Arch]) -> Groups:
-        """`(b, k)` for each group; columns that never vary in the space are left out."""
+        """One array `(b, k)` for each group."""
         fresh = [arch for arch in dict.fromkeys(archs) if arch not in self._row]
         if fresh and len(self._row) + len(fresh) > REMEMBERED:
             self._forget()
@@ -89,17 +132,16 @@ class PathFeatures:
 
     def _forget(self) -> None:
         self._row = {}
-        self._known = tuple(np.empty((0, len(centre))) for centre in self._centre)
+        self._known = tuple(np.empty((0, len(scale.centre))) for scale in self._scales)
 
     def _standardised(self, archs: Sequence[Arch]) -> Groups:
-        return tuple(
-            (group[:, varies] - centre) / spread
-            for group, varies, centre, spread in zip(self._raw(archs), self._varies, self._centre, self._spread, strict=True)
-        )
+        return tuple(scale(group) for scale, group in zip(self._scales, self._raw(archs), strict=True))
 
     def _raw(self, archs: Sequence[Arch]) -> Groups:
         batch = ArchBatch.of(archs, self._space)
-        return path_features(batch.V.numpy(), batch.E.numpy(), self._roles, self._parts)
+        V, E = batch.V.numpy(), batch.E.numpy()
+        groups = path_features(V, E, self._roles, self._parts)
+        return (*groups, plain_features(V, E)) if self._plain else groups
 
 
 def path_features(V: np.ndarray, E: np.ndarray, roles: RoleMasks, parts: np.ndarray | None = None) -> Groups:
