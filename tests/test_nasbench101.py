@@ -350,7 +350,7 @@ class TestTable:
         np.testing.assert_allclose(table.seconds["cifar10/4"], [np.nan, 30])
         for damaged in (path.read_bytes()[:-9], b"x" * 64, b"", framed(b"[" * 100_000), framed(b'["a", 108, 7, "input,output", ""]')):
             path.write_bytes(damaged)
-            with pytest.raises(UserError, match="is no readable NAS-Bench-101 table|has no cell") as caught:
+            with pytest.raises(UserError, match="is no readable NAS-Bench-101 table|has no architecture") as caught:
                 read(path, SPACE)
             assert "\n" not in str(caught.value)
 
