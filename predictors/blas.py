@@ -14,7 +14,7 @@ def one_blas_thread() -> AbstractContextManager[object]:
     """Context in which the BLAS of numpy and scipy uses one thread; torch keeps its threads.
 
     It is meant for the small matrices of few labels: there, several threads mostly wait for each other, and when they are done they
-    keep the cores busy for a while that torch's threads need.
+    spin for a while on cores that torch's threads need.
     """
     return _libraries().limit(limits=1, user_api="blas")
 

@@ -1,12 +1,10 @@
-"""What a cell computes, as numbers: what lies on its live paths, how deep they are, and what share of the signal each carries.
+"""Path features: numbers that describe what an architecture computes.
 
-Operators that compute nothing (`none`, and what only leads there or comes from there) leave no trace and identities are
-dissolved, so that architectures of one functional class share their features, in any search space whose operators go by
-their usual names: a node that is `absent` is none, `none` or `zero` block, `skip`, `identity`, `input` and `output` pass on,
-`pool` averages, and any other is a layer with a nonlinearity, spatial where its name holds a kernel size above 1, such as
-`conv3x3`. Where no operator is an `input` paths begin at the nodes that no edge leads to. In a space of several `parts`
-(stages, cells) live operators are counted in each apart. Where operators by their names double or widen channels, or halve, reduce
-or stride the maps, how wide and how small they have become on the way is told as well.
+They count what lies on the live paths of the graph, how long these paths are, and which share of the signal each of them carries. The
+roles of the operators (`diffnag.spaces.roles`) decide what counts. Operators that block, and nodes that only lead to them or come from
+them, leave no trace. Operators that pass their input on are dissolved: what is before them is joined to what is behind them. So the
+architectures of one functional class share their features. In a space with several `parts` (stages, cells) operators are counted for
+each part. If operators of the space widen or shrink maps, the features also hold how often that has happened on the way to each node.
 """
 
 from __future__ import annotations
@@ -27,13 +25,15 @@ if TYPE_CHECKING:
     from diffnag.protocols import Role, SearchSpace
 
 POOLED = 0.5
-"""Share of the signal's variance that an average pooling leaves."""
+"""Share of the signal's variance that is left after a pooling."""
 REFERENCE_DRAWS = 1000
+"""Random architectures over which features are standardised."""
 LEAST = 1e-9
 """Columns of a smaller standard deviation are taken for constant."""
 REMEMBERED = 30_000
-"""Architectures whose features are kept: a search asks for the same ones again and again."""
+"""Architectures whose features are kept, because a search asks for the same ones again and again."""
 Groups = tuple[np.ndarray, ...]
+"""Groups of features, `(b, k)` each; predictors may weigh groups differently."""
 
 
 @dataclass(frozen=True)
@@ -145,26 +145,34 @@ class PathFeatures:
 
 
 def path_features(V: np.ndarray, E: np.ndarray, roles: RoleMasks, parts: np.ndarray | None = None) -> Groups:
-    """`V (b, n, f)` one-hot (zero rows: no node), `E (b, n, n)` upper triangular, in {0, 1} -> `structure (b, p f + 20)`, `flow (b, f + (f + 1)^2)`
-    and, where an operator widens or shrinks, `scale (b, 4 n + 2)`.
+    """Features of a batch of graphs in two or three groups.
 
-    `parts (n,)` says which of p parts each node is in, all in one by default. The output is the last node there is.
-    `structure`: how often each operator is live in each part, lengths of paths, and statistics of the signal. `flow`: square
-    roots of the number of paths through each operator, and through each pair that follow each other, ends of the path included.
-    `scale`: how often channels were doubled on the way to each node, and how many layers there are after 0, 1, ..., n doublings;
-    the same of halvings of the maps.
+    Args:
+        V: Operators `(b, n, f)`, one-hot; a row of zeros means that the node does not exist.
+        E: Edges `(b, n, n)` in {0, 1}, upper triangular.
+        roles: Roles of the f operators.
+        parts: Part of each node `(n,)`, numbers from 0 to p - 1; by default all nodes are in one part.
+
+    Returns:
+        `structure (b, p f + 20)`: number of live nodes with each operator in each part, lengths of paths, statistics of the signal.
+        `flow (b, f + (f + 1)^2)`: square roots of the number of paths through each operator, and through each pair of operators that
+        follow each other, where the ends of a path count as an operator.
+        `scale (b, 4 n + 2)`, only if an operator widens or shrinks: number of widenings on the way to each node, and number of layers
+        after 0, 1, ..., n widenings; then the same for shrinkings.
+
+    The output of a graph is its last node that exists.
     """
     parts = np.zeros(V.shape[1], dtype=int) if parts is None else parts
-    V = V * ~roles.absent  # zero rows
+    V = V * ~roles.absent  # rows of absent nodes become zero
     sources = _sources(V, E, roles)
     V, E, output, live = _live(V.astype(np.float64), E.astype(np.float64), sources, roles)
     b, n, f = V.shape
     rows = np.arange(b)
     passing, pooling, spatial = V @ roles.passes, V @ roles.pools, V @ roles.spatial
-    working = live * (1 - passing)  # live and not dissolved
+    working = live * (1 - passing)  # live nodes that are not dissolved
     layer = working * (1 - pooling)
-    onward = _paths_to(output, E)  # number of paths to the output
-    marks = np.zeros((b, n, f + 1))  # of the paths to a node, it included, how many have which last operator; the last is "none yet"
+    onward = _paths_to(output, E)
+    marks = np.zeros((b, n, f + 1))  # number of paths to and with a node by their last operator; index f counts paths without one
     pairs = np.zeros((b, f + 1, f + 1))
     for j in range(n):
         arriving = np.einsum("bi,bik->bk", E[:, :, j], marks)
@@ -193,7 +201,7 @@ def path_features(V: np.ndarray, E: np.ndarray, roles: RoleMasks, parts: np.ndar
 
 
 def _sources(V: np.ndarray, E: np.ndarray, roles: RoleMasks) -> np.ndarray:
-    """Where paths begin, `(b, n)` in {0, 1}."""
+    """Nodes where paths begin, `(b, n)` in {0, 1}: inputs, or nodes without an incoming edge in a space that has no inputs."""
     sources = V @ roles.inputs if roles.inputs.any() else V.any(2) & ~E.any(1)
     return np.asarray(sources, dtype=np.float64)
 
@@ -201,7 +209,7 @@ def _sources(V: np.ndarray, E: np.ndarray, roles: RoleMasks) -> np.ndarray:
 def _live(
     V: np.ndarray, E: np.ndarray, sources: np.ndarray, roles: RoleMasks
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """V, E without dead edges, each output's node `(b,)`, and which nodes lie on a path from a source to it, `(b, n)`."""
+    """V, E without dead edges, index of the output node `(b,)`, and mask of the nodes on a path from a source to it `(b, n)`."""
     b, n, _ = V.shape
     present = V.sum(2) > 0
     output = n - 1 - present[:, ::-1].argmax(1)
@@ -217,6 +225,7 @@ def _live(
 
 
 def _paths_to(output: np.ndarray, E: np.ndarray) -> np.ndarray:
+    """Number of paths from each node to the output, `(b, n)`."""
     b, n = E.shape[:2]
     onward = np.zeros((b, n))
     onward[np.arange(b), output] = 1
@@ -226,7 +235,10 @@ def _paths_to(output: np.ndarray, E: np.ndarray) -> np.ndarray:
 
 
 def _lengths(weight: np.ndarray, E: np.ndarray, live: np.ndarray, output: np.ndarray, sources: np.ndarray) -> list[np.ndarray]:
-    """Longest and shortest path from a source to the output, a node counting its `weight (b, n)`; -1 where there is none."""
+    """Lengths `(b,)` of the longest and of the shortest path from a source to the output; -1 if there is no path.
+
+    Each node on a path adds its `weight (b, n)` to the length.
+    """
     answers = []
     for sign in (1, -1):
         best = np.full(weight.shape, -np.inf)
@@ -240,9 +252,9 @@ def _lengths(weight: np.ndarray, E: np.ndarray, live: np.ndarray, output: np.nda
 
 
 def _scale(steps: np.ndarray, E: np.ndarray, live: np.ndarray, layer: np.ndarray, output: np.ndarray) -> np.ndarray:
-    """Most `steps (b, n)` on a path to each node, it included, and how many layers have had 0, 1, ..., n of them: `(b, 2 n + 1)`.
+    """Largest number of `steps (b, n)` on a path to and with each node, then number of layers with 0, 1, ..., n steps: `(b, 2 n + 1)`.
 
-    A node that is not live has those of the output: from there on nothing changes.
+    A node that is not live gets the number of the output, after which nothing changes.
     """
     b, n = steps.shape
     taken = np.zeros((b, n))
@@ -255,15 +267,16 @@ def _scale(steps: np.ndarray, E: np.ndarray, live: np.ndarray, layer: np.ndarray
 def _signal(
     E: np.ndarray, layer: np.ndarray, pool: np.ndarray, spatial: np.ndarray, output: np.ndarray, sources: np.ndarray
 ) -> np.ndarray:
-    """How a signal of unit variance fares in a random network, `(b, 7)`.
+    """Statistics `(b, 7)` of a signal of unit variance that runs through a random network.
 
-    A layer normalises and gives something new, of variance 1; all else is linear. So each node is a weighted sum of
-    uncorrelated signals, the input's and the layers', with weights `A`. Of the output: log variance, share of the input,
-    variance from layers, and over the signals, weighted by variance: mean depth, mean spatial depth, spread of depth, entropy.
+    A layer normalises, and its output is a new signal of variance 1; all other operators are linear. So each node is a weighted sum of
+    uncorrelated signals, those of the inputs and of the layers, with amplitudes `A`. The statistics describe the output: log variance,
+    share of the input, variance that comes from layers; then, over its signals weighted by variance: mean depth, mean spatial depth,
+    standard deviation of the depth, entropy.
     """
     b, n = layer.shape
     A, depth, spatial_depth = np.zeros((b, n, n)), np.zeros((b, n)), np.zeros((b, n))
-    inputs = sources * (1 - layer)  # where a path begins with a layer nothing is left of the input itself
+    inputs = sources * (1 - layer)  # a path that begins with a layer carries nothing of the input itself
     for j in range(n):
         A[:, j] = np.einsum("bi,bik->bk", E[:, :, j], A)
         A[:, j, j] += sources[:, j]
@@ -287,7 +300,7 @@ def _signal(
 
 
 def _shares(A: np.ndarray) -> np.ndarray:
-    """Rows of amplitudes -> shares of the variance; zero where there is none."""
+    """Shares of the variance `(b, n)` of signals with amplitudes `A (b, n)`; zero if there is no signal."""
     power = A**2
     total = power.sum(1, keepdims=True)
     return np.divide(power, total, out=np.zeros_like(power), where=total > 0)
