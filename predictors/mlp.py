@@ -13,6 +13,7 @@ from diffnag.arch import ArchBatch
 from diffnag.guidance.relaxation import relax
 from diffnag.networks.ensemble import Layer, detached, ensemble, random_layers, trainable
 from diffnag.predictors.features import graph_features
+from diffnag.spaces.draws import random_archs
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -37,8 +38,7 @@ class MLPPredictor:
     def setup(self, *, space: SearchSpace, task: Task, seed: int) -> None:
         """Standardise the features over random architectures of `space`; `seed` fixes all randomness. The task is not used."""
         self._space, self._seed = space, seed
-        rng = np.random.default_rng(seed)
-        pool = ArchBatch.of([space.random(rng) for _ in range(POOL)], space)
+        pool = ArchBatch.of(random_archs(space, POOL, seed=seed), space)
         features = graph_features(pool.V, pool.E, pool.mask)
         spread = features.std(0)
         self._centre, self._spread = features.mean(0), torch.where(spread > 1e-6, spread, torch.inf)

@@ -18,6 +18,7 @@ import numpy as np
 from diffnag.arch import ArchBatch
 from diffnag.predictors.plain_features import plain_features, varying
 from diffnag.protocols import HasParts
+from diffnag.spaces.draws import random_archs
 from diffnag.spaces.roles import roles_of
 
 if TYPE_CHECKING:
@@ -111,8 +112,7 @@ class PathFeatures:
     def __init__(self, space: SearchSpace, *, plain: bool = False) -> None:
         self._space, self._roles, self._plain = space, RoleMasks.of(roles_of(space)), plain
         self._parts = np.array(space.parts if isinstance(space, HasParts) else (0,) * space.nodes)
-        rng = np.random.default_rng(0)
-        groups = self._raw([space.random(rng) for _ in range(REFERENCE_DRAWS)])
+        groups = self._raw(random_archs(space, REFERENCE_DRAWS, seed=0))
         self._scales = [Scale.by_column(group) for group in (groups[:-1] if plain else groups)]
         if plain:
             self._scales.append(Scale.together(groups[-1], varying(space)))
