@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from diffnag.io.tables import BenchmarkTable
 
 Attention = Literal["ancestors", "causal", "full"]
+Role = Literal["absent", "input", "output", "blocks", "passes", "pools", "layer", "spatial", "widens", "shrinks"]
+"""A word for what an operator does; `HasRoles` explains each."""
 
 
 class Decoded(NamedTuple):
@@ -143,6 +145,34 @@ class HasParts(Protocol):
 
     parts: tuple[int, ...]
     """Of each node, 0, 1, ... in their order."""
+
+
+@runtime_checkable
+class HasRoles(Protocol):
+    """A space that declares what its operators do.
+
+    Without a declaration predictors read the roles off the operators' names (`diffnag.spaces.roles`), and a name can mislead: an
+    operator called `identity` is taken for one that changes nothing. `python -m diffnag.list --space S` shows the roles of a space.
+
+    Each operator has exactly one kind:
+
+    - `absent`: the node does not exist; it and its edges are left out.
+    - `input`: the input of the cell or network. Paths begin here. In a space without it they begin at nodes that no edge leads to.
+    - `output`: collects what reaches it and computes nothing itself.
+    - `blocks`: lets nothing through. What only leads to it, or only comes from it, is left out.
+    - `passes`: hands on its input unchanged. Predictors remove it and join what is before it to what is behind it.
+    - `pools`: an average or maximum over neighbouring pixels, without weights.
+    - `layer`: any other computation; predictors assume that it normalises and is not linear.
+
+    Besides, it may have properties:
+
+    - `spatial`: the layer combines more than one pixel, as a 3x3 convolution does.
+    - `widens`: a layer or pooling that gives more channels than it takes.
+    - `shrinks`: a layer or pooling that gives a smaller map than it takes, for example by a stride of 2.
+    """
+
+    roles: Mapping[str, Set[Role]]
+    """Operator -> its roles, for every operator, such as `{"conv3x3": {"layer", "spatial"}}`."""
 
 
 @runtime_checkable

@@ -23,6 +23,7 @@ from diffnag.guidance.checked import CheckedPredictor
 from diffnag.protocols import (
     Generator,
     HasPrior,
+    HasRoles,
     NeedsSetup,
     NoisyPredictor,
     Oracle,
@@ -31,6 +32,7 @@ from diffnag.protocols import (
     RelaxedPredictor,
     SearchSpace,
 )
+from diffnag.spaces.roles import describe
 
 
 def draws(space: SearchSpace, count: int, *, seed: int = 0) -> list[Arch]:
@@ -114,6 +116,14 @@ class SearchSpaceContract:
     def test_attention(self, space: SearchSpace) -> None:
         assert space.attention in ("ancestors", "causal", "full")
         assert space.attention != "ancestors" or space.constant[1][np.triu_indices(space.nodes, 1)].all(), "E must be constant"
+
+    def test_roles(self, space: SearchSpace) -> None:
+        """Declared roles are checked; the roles of a space that declares none are shown as the reason of a skip."""
+        rows = describe(space)  # raises UserError for a wrong declaration
+        assert [row.operator for row in rows] == list(space.operators)
+        if not isinstance(space, HasRoles):
+            read = "; ".join(f"{row.operator}: {row.roles}" for row in rows)
+            pytest.skip(f"it declares no roles, so they are read off the operators' names ({read})")
 
     def test_enumerate(self, space: SearchSpace) -> None:
         if (every := space.enumerate()) is None:

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -198,17 +197,12 @@ def _trained_layers(
     """Weights and biases of each layer, fitted to scores `y (m, outputs)` of inputs `x (m, d)`, each example weighed by `weight (m,)`."""
     import torch
 
-    from diffnag.oracles.surrogate import ensemble
+    from diffnag.networks.ensemble import ensemble, random_layers
 
     x_all, y_all, weight_all = (torch.as_tensor(value, dtype=torch.float32, device=device) for value in (x, y, weight))
     generator = torch.Generator().manual_seed(options.seed)
-    layers = [
-        (
-            (torch.randn(options.members, fan_in, fan_out, generator=generator) * (2 / fan_in) ** 0.5).to(device).requires_grad_(),
-            torch.zeros(options.members, 1, fan_out, device=device).requires_grad_(),
-        )
-        for fan_in, fan_out in pairwise([x.shape[1], options.width, options.width, y.shape[1]])
-    ]
+    drawn = random_layers([x.shape[1], options.width, options.width, y.shape[1]], members=options.members, generator=generator)
+    layers = [(weights.to(device).requires_grad_(), bias.to(device).requires_grad_()) for weights, bias in drawn]
     with torch.no_grad():
         layers[-1][0].mul_(0.1)  # begins near the mean
 
@@ -221,7 +215,7 @@ def _trained_layers(
             progress("epoch", 0, options.epochs)
             for done in range(options.epochs):
                 for pick in torch.randperm(len(x), generator=generator).to(device).chunk(batches):
-                    error = ensemble(x_all[pick], layers) - y_all[pick]
+                    error = ensemble(layers, x_all[pick]) - y_all[pick]
                     loss = (error.square().mean(2) * weight_all[pick]).mean(1).sum()  # a sum: each member learns for itself
                     optimizer.zero_grad()
                     loss.backward()

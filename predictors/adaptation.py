@@ -1,9 +1,10 @@
-"""How a prior's scores are sharpened by few labels: a Gaussian process on what they leave over, in warped units.
+"""Adaptation: a Gaussian process that corrects the scores of a prior by few labels.
 
-Accuracies crowd near the top and fall off far below, so labels y are first warped by Yeo & Johnson's (2000) power, `t = warp(y)`.
-Then `t = b + g prior + f(prior, features) + noise`, where f is a Gaussian process (Rasmussen & Williams 2006) with a Matern-5/2
-kernel, one length scale a group of features, and shift b and gain g are normal. Power, length scales, amplitude and noise are those
-of largest posterior probability (the evidence, weakly regularised; Snelson et al. 2004 for the power).
+Accuracies are dense near the top and have a long tail below. Labels y are therefore first warped by the power transform of Yeo & Johnson
+(2000), `t = warp(y)`. The model is `t = b + g prior + f(prior, features) + noise`. Here f is a Gaussian process (Rasmussen & Williams
+2006) with a Matern-5/2 kernel and one length scale for each group of features; shift b and gain g are normal. The power, the length
+scales, the amplitude and the noise maximise the posterior probability: the evidence times a weak prior (Snelson et al. 2004 for the
+power).
 """
 
 from __future__ import annotations
@@ -18,22 +19,24 @@ from scipy.linalg import cho_solve, solve_triangular
 from diffnag.predictors.blas import one_blas_thread
 
 GAIN_STD, SHIFT_STD = 0.3, 1.0
-"""Normal prior of the gain around 1 and of the shift around 0, of standardised labels on standardised scores."""
+"""Standard deviations of the normal priors: gain around 1 and shift around 0, for standardised labels and scores."""
 LENGTH, AMPLITUDE, NOISE, POWER = (1.0, 0.7), (0.5, 1.0), (0.3, 0.4), (1.5, 0.75)
-"""Median and log standard deviation of the hyper-parameters; of the power, mean and standard deviation."""
+"""Priors of the hyper-parameters: median and standard deviation of the logarithm; for the power mean and standard deviation."""
 FARTHEST = 4.0
-"""Scores further from those of the labelled architectures, in their standard deviations, count as being there."""
+"""Standardised scores are limited to this distance from the mean of the labelled architectures."""
 STEPS = 40
+"""Iterations of L-BFGS-B."""
 FLOOR = -40.0
-"""Labels further below the median, in robust standard deviations, count as being there: failures say little of the rest."""
+"""Labels are raised to this many robust standard deviations from the median: failures say little about the others."""
 BLOCK = 4096
+"""Architectures that are predicted at once."""
 TINY, JITTER = 1e-12, 1e-6
-"""What keeps square roots and Cholesky factors away from 0."""
+"""Added so that square roots and Cholesky factors stay above 0."""
 
 
 @dataclass(frozen=True)
 class Warp:
-    """`y -> (power(z) - centre) / spread`, z = (y - median) / scale, and its inverse; increasing."""
+    """The increasing map `y -> (power(z) - centre) / spread` with z = (y - median) / scale, and its inverse."""
 
     median: float
     scale: float
@@ -43,16 +46,21 @@ class Warp:
 
     @classmethod
     def of(cls, y: np.ndarray, power: float) -> Self:
+        """The warp with this power that gives `y (m,)` mean 0 and standard deviation 1."""
         median, scale = _robust(y)
         t = _power(_floored(y, median, scale), power)
         return cls(median, scale, power, float(t.mean()), float(t.std()) or 1.0)
 
     def __call__(self, y: np.ndarray) -> np.ndarray:
+        """Warped labels `(m,)`; labels below the floor count as lying on it."""
         t = _power(_floored(y, self.median, self.scale), self.power)
         return (t - self.centre) / self.spread
 
     def inverse(self, t: np.ndarray) -> np.ndarray:
-        """The inverse above the floor; below it, where the power may have no inverse, straight on with the same slope."""
+        """Labels `(b,)` for warped values `t (b,)`.
+
+        Below the floor the power may have no inverse; there the map goes straight on with the slope at the floor.
+        """
         lowest = float(self(np.array([self.median + FLOOR * self.scale]))[0])
         beyond = np.minimum(t - lowest, 0) * self.spread * (1 - FLOOR) ** (self.power - 1)
         inside = np.maximum(t, lowest) * self.spread + self.centre
@@ -63,15 +71,16 @@ class Warp:
 
 
 class Adaptation:
-    """Prior scores and features of architectures, and labels of a few, to mean and standard deviation of all."""
+    """Regression from prior scores and features to labels, with standard deviations; see the module's docstring for the model."""
 
     log_evidence: float
-    """Log density of the labels and the hyper-parameters found, up to a constant; 0 where labels are too few to seek any."""
+    """Log density of the labels and of the hyper-parameters found, up to a constant; 0 if the labels are too few to fit any."""
 
     def fit(self, prior: np.ndarray, features: Sequence[np.ndarray], y: np.ndarray) -> None:
-        """Learn from `y (m,)`, m >= 1, of architectures with scores `prior (m,)` (zeros: nothing is known) and `features`.
+        """Learn from labels `y (m,)`, m >= 1, of architectures with scores `prior (m,)` and groups of `features`.
 
-        Each group of features is `(m, k)`, columns of about unit spread. Every call starts anew.
+        Scores of zero mean that nothing is known. Each group is `(m, k)`, with columns of standard deviation around 1. Every call starts
+        afresh. With fewer than 3 labels, or with equal ones, the hyper-parameters keep their medians.
         """
         y, prior = np.asarray(y, dtype=np.float64), np.asarray(prior, dtype=np.float64)
         self._informed = len(y) >= 3 and float(np.std(y)) > 0
@@ -93,28 +102,30 @@ class Adaptation:
     def predict(self, prior: np.ndarray, features: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation `(b,)` of a new label, its noise included, in the units of `y`.
 
-        The mean is the median of the warped normal, which ranks as the process does; the standard deviation is how far its
-        upper quantile lies above: who searches hopes for better, and accuracies have far more room below.
+        The mean is the median of the warped normal distribution, so the order is that of the process. The standard deviation is the
+        distance from the median to the upper quantile at one standard deviation: a search is interested in improvements, and the lower
+        side is much wider for accuracies.
         """
         mean, std = self._latent(prior, features)
         middle = self._warp.inverse(mean)
         return middle, np.maximum(self._warp.inverse(mean + std) - middle, 1e-9)
 
     def quantiles(self, prior: np.ndarray, features: Sequence[np.ndarray], levels: Sequence[float]) -> np.ndarray:
-        """Quantiles `(levels, b)` of a new label."""
+        """Quantiles `(levels, b)` of a new label at the `levels` in (0, 1)."""
         from scipy.stats import norm
 
         mean, std = self._latent(prior, features)
         return np.stack([self._warp.inverse(mean + std * norm.ppf(level)) for level in levels])
 
     def _latent(self, prior: np.ndarray, features: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of a new label's t, `(b,)` each."""
+        """Mean and standard deviation of the warped value of a new label, `(b,)` each."""
         blocks = [slice(i, i + BLOCK) for i in range(0, len(prior), BLOCK)]
         with one_blas_thread():
             parts = [self._block(np.asarray(prior[block], dtype=np.float64), [group[block] for group in features]) for block in blocks]
         return np.concatenate([mean for mean, _ in parts]), np.concatenate([std for _, std in parts])
 
     def _block(self, prior: np.ndarray, features: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """`_latent` for one block of architectures."""
         scores = self._standard(prior)
         distances = [_squared_distances(a, b) for a, b in zip(self._inputs(scores, features), self._x, strict=True)]
         cross = _covariance(distances, scores, self._p, self._theta)
@@ -124,16 +135,20 @@ class Adaptation:
         return scores + cross @ self._weights, np.sqrt(np.maximum(own - explained, noise))
 
     def _standard(self, prior: np.ndarray) -> np.ndarray:
+        """Scores in units of the labelled architectures, limited to `FARTHEST`."""
         return ((prior - self._p_centre) / self._p_spread).clip(-FARTHEST, FARTHEST)
 
     @staticmethod
     def _inputs(p: np.ndarray, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The scores as a group of one column, then the other groups, each divided by the root of its number of columns."""
         return [np.asarray(x, dtype=np.float64) / x.shape[1] ** 0.5 for x in (p[:, None], *features)]
 
 
 class _Evidence:
-    """Minus the log density of labels `y (m,)` and hyper-parameters theta: log length scale of each group of features, log amplitude,
-    log noise, power (of the labels' warp)."""
+    """Minus the log density of labels `y (m,)` and hyper-parameters theta, as a function of theta.
+
+    theta holds the log length scale of each group of features, the log amplitude, the log noise, and the power of the warp.
+    """
 
     def __init__(self, start: np.ndarray, distances: Sequence[np.ndarray], p: np.ndarray, y: np.ndarray) -> None:
         self._start, self._distances, self._p = start, distances, p
@@ -143,7 +158,7 @@ class _Evidence:
         self._z, self._log_z = z, np.sign(z) * np.log1p(np.abs(z))
 
     def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
-        """The value and its gradient `(len(theta),)` (Rasmussen & Williams 2006, eq. 5.9; chain rule through the warp)."""
+        """Value and gradient `(len(theta),)` (Rasmussen & Williams 2006, eq. 5.9; chain rule through the warp)."""
         m, groups = len(self._p), len(self._distances)
         t, slope = _power(self._z, theta[-1]), _power_slope(self._z, theta[-1])
         spread = t.std()
@@ -176,7 +191,7 @@ class _Evidence:
 
 
 def _most_probable(start: np.ndarray, distances: Sequence[np.ndarray], p: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
-    """The hyper-parameters of largest density with the labels, and its log."""
+    """The most probable hyper-parameters, and their log density together with the labels."""
     from scipy.optimize import minimize
 
     bounds = [*((-2.5, 3.0) for _ in distances), (-5.0, 2.0), (-4.0, 1.0), (0.0, 4.0)]
@@ -186,59 +201,62 @@ def _most_probable(start: np.ndarray, distances: Sequence[np.ndarray], p: np.nda
 
 
 def _covariance(distances: Sequence[np.ndarray], p: np.ndarray, q: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    """Prior covariance, noise aside, of `(a,)` architectures with scores p and `(m,)` with scores q."""
+    """Prior covariance `(a, m)` without noise, between architectures with scores `p (a,)` and with scores `q (m,)`."""
     squared = sum(d * np.exp(-2 * log_length) for d, log_length in zip(distances, theta, strict=False)) / len(distances)
     r = np.sqrt(5 * squared + TINY)
     return np.asarray(np.exp(2 * theta[-3]) * (1 + r + r**2 / 3) * np.exp(-r) + _linear(p, q))
 
 
 def _linear(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Covariance that gain and shift bring."""
+    """Covariance `(a, m)` that comes from gain and shift."""
     return GAIN_STD**2 * np.outer(p, q) + SHIFT_STD**2
 
 
 def _factor(distances: Sequence[np.ndarray], p: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    """Lower Cholesky factor `(m, m)` of the covariance of the labels."""
     return np.linalg.cholesky(_covariance(distances, p, p, theta) + (np.exp(2 * theta[-2]) + JITTER) * np.eye(len(p)))
 
 
 def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """`a (a, k)`, `b (m, k)` -> `(a, m)`."""
     return np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0)
 
 
 def _robust(y: np.ndarray) -> tuple[float, float]:
-    """Median, and spread about it as the median absolute deviation tells it, or where that is 0 the standard deviation."""
+    """Median and robust standard deviation (scaled median absolute deviation; the standard deviation if that is 0)."""
     median = float(np.median(y))
     return median, 1.4826 * float(np.median(np.abs(y - median))) or float(np.std(y))
 
 
 def _floored(y: np.ndarray, median: float, scale: float) -> np.ndarray:
+    """Labels in robust standard deviations from the median, at least `FLOOR`."""
     return np.maximum((y - median) / scale, FLOOR)
 
 
 def _exponents(z: np.ndarray, power: float) -> np.ndarray:
-    """Yeo & Johnson's (2000) exponent at each z, never 0."""
+    """Exponent of the Yeo-Johnson transform at each z; never 0."""
     u = np.where(z >= 0, power, 2 - power)
     return np.where(np.abs(u) < 1e-6, 1e-6, u)
 
 
 def _power(z: np.ndarray, power: float) -> np.ndarray:
-    """Yeo & Johnson (2000), increasing, 0 at 0 with slope 1."""
+    """Yeo-Johnson transform (2000): increasing, 0 at 0, with slope 1 there."""
     u = _exponents(z, power)
     return np.sign(z) * np.expm1(u * np.log1p(np.abs(z))) / u
 
 
 def _power_slope(z: np.ndarray, power: float) -> np.ndarray:
-    """Derivative of `_power` by the power."""
+    """Derivative of `_power` with respect to the power."""
     u, log = _exponents(z, power), np.log1p(np.abs(z))
     return (log * np.exp(u * log) - np.expm1(u * log) / u) / u
 
 
 class DoubtfulAdaptation:
-    """An `Adaptation` of the prior and one that knows no prior, averaged by what the labels say of either.
+    """Average of two `Adaptation`s, one with the prior and one without, weighted by their evidence.
 
-    A prior from other tasks can be wrong about the very best: then the labels give it little evidence, and it is forgotten
-    (Bayesian model averaging; Hoeting et al. 1999). Fewer than three labels leave it beyond doubt, more than `prior_labels`
-    are without it.
+    A prior from other tasks can be wrong about the very best architectures. Then the labels give it little evidence, and its weight goes
+    to zero (Bayesian model averaging; Hoeting et al. 1999). With fewer than three labels the prior has all the weight, with more than
+    `prior_labels` it has none.
     """
 
     def __init__(self, prior_labels: float = np.inf) -> None:
@@ -250,7 +268,7 @@ class DoubtfulAdaptation:
         self._without.fit(np.zeros(len(prior)), features, y)
         self._with: Adaptation | None = None
         self.trust = 0.0
-        """Probability that the prior holds, 1/2 before any label."""
+        """Weight of the prior in [0, 1]."""
         if len(y) > self.prior_labels:
             return
         self._with = Adaptation()
@@ -259,7 +277,7 @@ class DoubtfulAdaptation:
         self.trust = 1.0 if len(y) < 3 else float(1 / (1 + np.exp(-np.clip(odds, -40, 40))))
 
     def predict(self, prior: np.ndarray, features: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """As `Adaptation.predict`; where the two disagree, the standard deviation is larger."""
+        """As `Adaptation.predict`; the standard deviation is larger where the two disagree."""
         m0, s0 = self._without.predict(np.zeros(len(prior)), features)
         if self._with is None:
             return m0, s0
@@ -268,9 +286,10 @@ class DoubtfulAdaptation:
         return mean, np.sqrt(self._mixed(s**2 + (m - mean) ** 2, s0**2 + (m0 - mean) ** 2))
 
     def quantiles(self, prior: np.ndarray, features: Sequence[np.ndarray], levels: Sequence[float]) -> np.ndarray:
-        """Quantiles `(levels, b)` of a new label: those of the two, averaged."""
+        """Quantiles `(levels, b)` of a new label: weighted means of the quantiles of both."""
         without = self._without.quantiles(np.zeros(len(prior)), features, levels)
         return without if self._with is None else self._mixed(self._with.quantiles(prior, features, levels), without)
 
     def _mixed(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Weighted mean of `a`, which knows the prior, and `b`, which does not."""
         return self.trust * a + (1 - self.trust) * b

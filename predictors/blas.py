@@ -1,4 +1,4 @@
-"""How many threads numpy's linear algebra takes."""
+"""Number of threads of the linear algebra of numpy and scipy."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ if TYPE_CHECKING:
 
 
 def one_blas_thread() -> AbstractContextManager[object]:
-    """Within it numpy's and scipy's BLAS has one thread, torch as many as before.
+    """Context in which the BLAS of numpy and scipy uses one thread; torch keeps its threads.
 
-    For the small matrices of few labels: more threads wait for each other, and when done spin for a while in the way of torch's.
+    It is meant for the small matrices of few labels: there, several threads mostly wait for each other, and when they are done they
+    spin for a while on cores that torch's threads need.
     """
     return _libraries().limit(limits=1, user_api="blas")
 
 
 @lru_cache(maxsize=1)
 def _libraries() -> ThreadpoolController:
-    import scipy.linalg  # noqa: F401 - numpy and scipy each bring a BLAS, and only what is loaded is found
+    """Controller of the thread pools, found once."""
+    import scipy.linalg  # noqa: F401 - numpy and scipy each bring a BLAS, and only libraries that are loaded are found
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

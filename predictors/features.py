@@ -1,4 +1,4 @@
-"""What a small model can read off an architecture graph directly; differentiable in V and E."""
+"""Features of an architecture graph for small models: entries of V and E, and counts. They are differentiable in V and E."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 def graph_features(V: Tensor, E: Tensor, mask: Tensor) -> Tensor:
     """`V (b, n, f)`, `E (b, n, n)` in [0, 1], `mask (b, n)` -> `(b, n f + n (n - 1) / 2 + f + f f)`.
 
-    V, the upper triangle of E, and what does not depend on the order of the nodes: how often each operator occurs, and
-    how often each pair of operators along an edge (V^T E V). Absent nodes count as zero.
+    In this order: V, the upper triangle of E, the number of nodes with each operator, and the number of edges between each pair of
+    operators (V^T E V). The last two do not depend on the order of the nodes. Absent nodes count as zero.
     """
     V = V * mask[..., None]
     E = E * (mask[:, :, None] & mask[:, None, :])

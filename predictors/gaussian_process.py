@@ -1,9 +1,9 @@
-"""`gp`: a Gaussian process on what a cell computes; it knows only the labels the search has paid for."""
+"""Predictor `gp`: a Gaussian process on path features. It knows only the labels of the search."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -18,20 +18,22 @@ if TYPE_CHECKING:
 
 
 class GaussianProcessPredictor:
-    """Adaptation to the labels of a prior that knows nothing, on `PathFeatures`.
+    """`Adaptation` on `PathFeatures` without a prior.
 
-    It has no gradient: it ranks, and steers by particles.
+    The predictor has no gradient: it ranks architectures, and can steer a generator by particles.
     """
 
+    plain: ClassVar[bool] = False
+    """Whether `plain_features` are added as a group of features."""
     _features: Callable[[Sequence[Arch]], Groups]
 
     def setup(self, *, space: SearchSpace, task: Task, seed: int) -> None:
         """Standardise the features over `space`."""
-        del task, seed  # nothing here is random, and only labels say something about the task
-        self._features = PathFeatures(space)
+        del task, seed  # nothing is random, and the labels are the only information on the task
+        self._features = PathFeatures(space, plain=self.plain)
 
     def fit(self, archs: Sequence[Arch], y: np.ndarray) -> None:
-        """Learn from `y (m,)`, m >= 1."""
+        """Learn from labels `y (m,)`, m >= 1."""
         self._process = Adaptation()
         self._process.fit(np.zeros(len(y)), self._features(archs), y)
 

@@ -1,41 +1,45 @@
-"""What a cell computes, as numbers: what lies on its live paths, how deep they are, and what share of the signal each carries.
+"""Path features: numbers that describe what an architecture computes.
 
-Operators that compute nothing (`none`, and what only leads there or comes from there) leave no trace and identities are
-dissolved, so that architectures of one functional class share their features, in any search space whose operators go by
-their usual names: a node that is `absent` is none, `none` or `zero` block, `skip`, `identity`, `input` and `output` pass on,
-`pool` averages, and any other is a layer with a nonlinearity, spatial where its name holds a kernel size above 1, such as
-`conv3x3`. Where no operator is an `input` paths begin at the nodes that no edge leads to. In a space of several `parts`
-(stages, cells) live operators are counted in each apart. Where operators by their names double or widen channels, or halve, reduce
-or stride the maps, how wide and how small they have become on the way is told as well.
+They count what lies on the live paths of the graph, how long these paths are, and which share of the signal each of them carries. The
+roles of the operators (`diffnag.spaces.roles`) decide what counts. Operators that block, and nodes that only lead to them or come from
+them, leave no trace. Operators that pass their input on are dissolved: what is before them is joined to what is behind them. So the
+architectures of one functional class share their features. In a space with several `parts` (stages, cells) operators are counted for
+each part. If operators of the space widen or shrink maps, the features also hold how often that has happened on the way to each node.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from diffnag.arch import ArchBatch
+from diffnag.predictors.plain_features import plain_features, varying
 from diffnag.protocols import HasParts
+from diffnag.spaces.draws import random_archs
+from diffnag.spaces.roles import roles_of
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
-    from diffnag.protocols import SearchSpace
+    from diffnag.protocols import Role, SearchSpace
 
 POOLED = 0.5
-"""Share of the signal's variance that an average pooling leaves."""
+"""Share of the signal's variance that is left after a pooling."""
 REFERENCE_DRAWS = 1000
+"""Random architectures over which features are standardised."""
+LEAST = 1e-9
+"""Columns of a smaller standard deviation are taken for constant."""
 REMEMBERED = 30_000
-"""Architectures whose features are kept: a search asks for the same ones again and again."""
+"""Architectures whose features are kept, because a search asks for the same ones again and again."""
 Groups = tuple[np.ndarray, ...]
+"""Groups of features, `(b, k)` each; predictors may weigh groups differently."""
 
 
 @dataclass(frozen=True)
-class Roles:
-    """What each of `f` operators does, bool `(f,)` each."""
+class RoleMasks:
+    """Roles of the `f` operators as bool arrays `(f,)`, in the order of the columns of V. `passes` holds for input and output too."""
 
     absent: np.ndarray
     inputs: np.ndarray
@@ -47,38 +51,75 @@ class Roles:
     shrinks: np.ndarray
 
     @classmethod
-    def of(cls, operators: Sequence[str]) -> Self:
-        """Read them off the operators' names."""
+    def of(cls, roles: Mapping[str, Set[Role]]) -> Self:
+        """Masks of `roles` in their order; `roles_of(space)` gives them in the order of the space's operators."""
 
-        def named(pattern: str) -> np.ndarray:
-            return np.array([re.search(pattern, name.lower()) is not None for name in operators])
+        def having(*words: Role) -> np.ndarray:
+            return np.array([not own.isdisjoint(words) for own in roles.values()])
 
-        pools = named("pool")
         return cls(
-            absent=named("^absent"), inputs=named("^input"), blocks=named("^(none|zero)"),
-            passes=named("^(skip|identity|input|output)"), pools=pools, spatial=named(r"[2-9]x[2-9]") & ~pools,
-            widens=named("double|widen"), shrinks=named("halve|reduce|stride"),
+            absent=having("absent"), inputs=having("input"), blocks=having("blocks"), passes=having("passes", "input", "output"),
+            pools=having("pools"), spatial=having("spatial"), widens=having("widens"), shrinks=having("shrinks"),
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Scale:
+    """Standardisation of one group of features: which columns are kept, and how they are shifted and divided."""
+
+    kept: np.ndarray
+    """Bool `(k,)`."""
+    centre: np.ndarray
+    """Means of the kept columns."""
+    spread: np.ndarray | float
+    """Standard deviations of the kept columns, or one number for all."""
+
+    @classmethod
+    def by_column(cls, reference: np.ndarray) -> Self:
+        """Every column that varies in `reference (m, k)` gets mean 0 and standard deviation 1 there; the others are left out."""
+        kept = reference.std(0) > LEAST
+        return cls(kept, reference.mean(0)[kept], reference.std(0)[kept])
+
+    @classmethod
+    def together(cls, reference: np.ndarray, kept: np.ndarray) -> Self:
+        """All `kept` columns are divided by one number, so that their mean variance in `reference (m, k)` is 1.
+
+        Distances then count the entries in which two architectures differ, and no column is lost that is rare in `reference`.
+        """
+        columns = reference[:, kept]
+        power = float(columns.var(0).mean()) if kept.any() else 0.0
+        return cls(kept, columns.mean(0), power**0.5 or 1.0)
+
+    def __call__(self, group: np.ndarray) -> np.ndarray:
+        """`(b, k)` -> the kept columns, standardised."""
+        return (group[:, self.kept] - self.centre) / self.spread
+
+
 class PathFeatures:
-    """Features of a space's architectures, standardised over random ones, in the groups of `path_features`."""
+    """Features of a space's architectures in the groups of `path_features`, standardised over random architectures.
+
+    Args:
+        space: Its declared roles count, else what the operators' names show.
+        plain: Whether `plain_features` follow as a last group. Without them different architectures can have equal features, for
+            example where an operator that changes its input has the role `passes`.
+
+    Features of up to `REMEMBERED` architectures are kept.
+    """
 
     _row: dict[Arch, int]
     _known: Groups
 
-    def __init__(self, space: SearchSpace) -> None:
-        self._space, self._roles = space, Roles.of(space.operators)
+    def __init__(self, space: SearchSpace, *, plain: bool = False) -> None:
+        self._space, self._roles, self._plain = space, RoleMasks.of(roles_of(space)), plain
         self._parts = np.array(space.parts if isinstance(space, HasParts) else (0,) * space.nodes)
-        rng = np.random.default_rng(0)
-        groups = self._raw([space.random(rng) for _ in range(REFERENCE_DRAWS)])
-        self._varies = [group.std(0) > 1e-9 for group in groups]
-        self._centre = [group.mean(0)[varies] for group, varies in zip(groups, self._varies, strict=True)]
-        self._spread = [group.std(0)[varies] for group, varies in zip(groups, self._varies, strict=True)]
+        groups = self._raw(random_archs(space, REFERENCE_DRAWS, seed=0))
+        self._scales = [Scale.by_column(group) for group in (groups[:-1] if plain else groups)]
+        if plain:
+            self._scales.append(Scale.together(groups[-1], varying(space)))
         self._forget()
 
     def __call__(self, archs: Sequence[Arch]) -> Groups:
-        """`(b, k)` for each group; columns that never vary in the space are left out."""
+        """One array `(b, k)` for each group."""
         fresh = [arch for arch in dict.fromkeys(archs) if arch not in self._row]
         if fresh and len(self._row) + len(fresh) > REMEMBERED:
             self._forget()
@@ -91,40 +132,47 @@ class PathFeatures:
 
     def _forget(self) -> None:
         self._row = {}
-        self._known = tuple(np.empty((0, len(centre))) for centre in self._centre)
+        self._known = tuple(np.empty((0, len(scale.centre))) for scale in self._scales)
 
     def _standardised(self, archs: Sequence[Arch]) -> Groups:
-        return tuple(
-            (group[:, varies] - centre) / spread
-            for group, varies, centre, spread in zip(self._raw(archs), self._varies, self._centre, self._spread, strict=True)
-        )
+        return tuple(scale(group) for scale, group in zip(self._scales, self._raw(archs), strict=True))
 
     def _raw(self, archs: Sequence[Arch]) -> Groups:
         batch = ArchBatch.of(archs, self._space)
-        return path_features(batch.V.numpy(), batch.E.numpy(), self._roles, self._parts)
+        V, E = batch.V.numpy(), batch.E.numpy()
+        groups = path_features(V, E, self._roles, self._parts)
+        return (*groups, plain_features(V, E)) if self._plain else groups
 
 
-def path_features(V: np.ndarray, E: np.ndarray, roles: Roles, parts: np.ndarray | None = None) -> Groups:
-    """`V (b, n, f)` one-hot (zero rows: no node), `E (b, n, n)` upper triangular, in {0, 1} -> `structure (b, p f + 20)`, `flow (b, f + (f + 1)^2)`
-    and, where an operator widens or shrinks, `scale (b, 4 n + 2)`.
+def path_features(V: np.ndarray, E: np.ndarray, roles: RoleMasks, parts: np.ndarray | None = None) -> Groups:
+    """Features of a batch of graphs in two or three groups.
 
-    `parts (n,)` says which of p parts each node is in, all in one by default. The output is the last node there is.
-    `structure`: how often each operator is live in each part, lengths of paths, and statistics of the signal. `flow`: square
-    roots of the number of paths through each operator, and through each pair that follow each other, ends of the path included.
-    `scale`: how often channels were doubled on the way to each node, and how many layers there are after 0, 1, ..., n doublings;
-    the same of halvings of the maps.
+    Args:
+        V: Operators `(b, n, f)`, one-hot; a row of zeros means that the node does not exist.
+        E: Edges `(b, n, n)` in {0, 1}, upper triangular.
+        roles: Roles of the f operators.
+        parts: Part of each node `(n,)`, numbers from 0 to p - 1; by default all nodes are in one part.
+
+    Returns:
+        `structure (b, p f + 20)`: number of live nodes with each operator in each part, lengths of paths, statistics of the signal.
+        `flow (b, f + (f + 1)^2)`: square roots of the number of paths through each operator, and through each pair of operators that
+        follow each other, where the ends of a path count as an operator.
+        `scale (b, 4 n + 2)`, only if an operator widens or shrinks: number of widenings on the way to each node, and number of layers
+        after 0, 1, ..., n widenings; then the same for shrinkings.
+
+    The output of a graph is its last node that exists.
     """
     parts = np.zeros(V.shape[1], dtype=int) if parts is None else parts
-    V = V * ~roles.absent  # zero rows
+    V = V * ~roles.absent  # rows of absent nodes become zero
     sources = _sources(V, E, roles)
     V, E, output, live = _live(V.astype(np.float64), E.astype(np.float64), sources, roles)
     b, n, f = V.shape
     rows = np.arange(b)
     passing, pooling, spatial = V @ roles.passes, V @ roles.pools, V @ roles.spatial
-    working = live * (1 - passing)  # live and not dissolved
+    working = live * (1 - passing)  # live nodes that are not dissolved
     layer = working * (1 - pooling)
-    onward = _paths_to(output, E)  # number of paths to the output
-    marks = np.zeros((b, n, f + 1))  # of the paths to a node, it included, how many have which last operator; the last is "none yet"
+    onward = _paths_to(output, E)
+    marks = np.zeros((b, n, f + 1))  # number of paths to and with a node by their last operator; index f counts paths without one
     pairs = np.zeros((b, f + 1, f + 1))
     for j in range(n):
         arriving = np.einsum("bi,bik->bk", E[:, :, j], marks)
@@ -152,16 +200,16 @@ def path_features(V: np.ndarray, E: np.ndarray, roles: Roles, parts: np.ndarray 
     return structure, flow, np.column_stack([_scale(V @ role, E, live, layer, output) for role in (roles.widens, roles.shrinks)])
 
 
-def _sources(V: np.ndarray, E: np.ndarray, roles: Roles) -> np.ndarray:
-    """Where paths begin, `(b, n)` in {0, 1}."""
+def _sources(V: np.ndarray, E: np.ndarray, roles: RoleMasks) -> np.ndarray:
+    """Nodes where paths begin, `(b, n)` in {0, 1}: inputs, or nodes without an incoming edge in a space that has no inputs."""
     sources = V @ roles.inputs if roles.inputs.any() else V.any(2) & ~E.any(1)
     return np.asarray(sources, dtype=np.float64)
 
 
 def _live(
-    V: np.ndarray, E: np.ndarray, sources: np.ndarray, roles: Roles
+    V: np.ndarray, E: np.ndarray, sources: np.ndarray, roles: RoleMasks
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """V, E without dead edges, each output's node `(b,)`, and which nodes lie on a path from a source to it, `(b, n)`."""
+    """V, E without dead edges, index of the output node `(b,)`, and mask of the nodes on a path from a source to it `(b, n)`."""
     b, n, _ = V.shape
     present = V.sum(2) > 0
     output = n - 1 - present[:, ::-1].argmax(1)
@@ -177,6 +225,7 @@ def _live(
 
 
 def _paths_to(output: np.ndarray, E: np.ndarray) -> np.ndarray:
+    """Number of paths from each node to the output, `(b, n)`."""
     b, n = E.shape[:2]
     onward = np.zeros((b, n))
     onward[np.arange(b), output] = 1
@@ -186,7 +235,10 @@ def _paths_to(output: np.ndarray, E: np.ndarray) -> np.ndarray:
 
 
 def _lengths(weight: np.ndarray, E: np.ndarray, live: np.ndarray, output: np.ndarray, sources: np.ndarray) -> list[np.ndarray]:
-    """Longest and shortest path from a source to the output, a node counting its `weight (b, n)`; -1 where there is none."""
+    """Lengths `(b,)` of the longest and of the shortest path from a source to the output; -1 if there is no path.
+
+    Each node on a path adds its `weight (b, n)` to the length.
+    """
     answers = []
     for sign in (1, -1):
         best = np.full(weight.shape, -np.inf)
@@ -200,9 +252,9 @@ def _lengths(weight: np.ndarray, E: np.ndarray, live: np.ndarray, output: np.nda
 
 
 def _scale(steps: np.ndarray, E: np.ndarray, live: np.ndarray, layer: np.ndarray, output: np.ndarray) -> np.ndarray:
-    """Most `steps (b, n)` on a path to each node, it included, and how many layers have had 0, 1, ..., n of them: `(b, 2 n + 1)`.
+    """Largest number of `steps (b, n)` on a path to and with each node, then number of layers with 0, 1, ..., n steps: `(b, 2 n + 1)`.
 
-    A node that is not live has those of the output: from there on nothing changes.
+    A node that is not live gets the number of the output, after which nothing changes.
     """
     b, n = steps.shape
     taken = np.zeros((b, n))
@@ -215,15 +267,16 @@ def _scale(steps: np.ndarray, E: np.ndarray, live: np.ndarray, layer: np.ndarray
 def _signal(
     E: np.ndarray, layer: np.ndarray, pool: np.ndarray, spatial: np.ndarray, output: np.ndarray, sources: np.ndarray
 ) -> np.ndarray:
-    """How a signal of unit variance fares in a random network, `(b, 7)`.
+    """Statistics `(b, 7)` of a signal of unit variance that runs through a random network.
 
-    A layer normalises and gives something new, of variance 1; all else is linear. So each node is a weighted sum of
-    uncorrelated signals, the input's and the layers', with weights `A`. Of the output: log variance, share of the input,
-    variance from layers, and over the signals, weighted by variance: mean depth, mean spatial depth, spread of depth, entropy.
+    A layer normalises, and its output is a new signal of variance 1; all other operators are linear. So each node is a weighted sum of
+    uncorrelated signals, those of the inputs and of the layers, with amplitudes `A`. The statistics describe the output: log variance,
+    share of the input, variance that comes from layers; then, over its signals weighted by variance: mean depth, mean spatial depth,
+    standard deviation of the depth, entropy.
     """
     b, n = layer.shape
     A, depth, spatial_depth = np.zeros((b, n, n)), np.zeros((b, n)), np.zeros((b, n))
-    inputs = sources * (1 - layer)  # where a path begins with a layer nothing is left of the input itself
+    inputs = sources * (1 - layer)  # a path that begins with a layer carries nothing of the input itself
     for j in range(n):
         A[:, j] = np.einsum("bi,bik->bk", E[:, :, j], A)
         A[:, j, j] += sources[:, j]
@@ -247,7 +300,7 @@ def _signal(
 
 
 def _shares(A: np.ndarray) -> np.ndarray:
-    """Rows of amplitudes -> shares of the variance; zero where there is none."""
+    """Shares of the variance `(b, n)` of signals with amplitudes `A (b, n)`; zero if there is no signal."""
     power = A**2
     total = power.sum(1, keepdims=True)
     return np.divide(power, total, out=np.zeros_like(power), where=total > 0)

@@ -1,4 +1,4 @@
-"""`random-forest`: a forest on the features of the graph; it knows only the labels the search has paid for."""
+"""Predictor `random-forest`: regression trees on the entries and counts of the graph. It knows only the labels of the search."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ TREES = 100
 
 
 class RandomForestPredictor:
-    """A random forest (Breiman, 2001); mean and standard deviation are those over its trees.
+    """Random forest (Breiman, 2001); mean and standard deviation are those over its trees.
 
-    It has no gradient: it ranks, and steers by particles.
+    The predictor has no gradient: it ranks architectures, and can steer a generator by particles.
     """
 
     def setup(self, *, space: SearchSpace, task: Task, seed: int) -> None:
-        """Take the encoding of `space`; the same labels and `seed` give the same forest."""
+        """Keep `space` for its encoding; the same labels and `seed` give the same forest. The task is not used."""
         self._space, self._seed = space, seed
 
     def fit(self, archs: Sequence[Arch], y: np.ndarray) -> None:
-        """Grow a new forest on `y (m,)`, m >= 1."""
+        """Grow a new forest on labels `y (m,)`, m >= 1."""
         from sklearn.ensemble import RandomForestRegressor
 
         forest = RandomForestRegressor(n_estimators=TREES, max_features=1 / 3, random_state=self._seed % 2**32)
@@ -42,5 +42,6 @@ class RandomForestPredictor:
         return trees.mean(0), trees.std(0)
 
     def _features(self, archs: Sequence[Arch]) -> np.ndarray:
+        """`graph_features` of architectures, `(b, k)`."""
         batch = ArchBatch.of(archs, self._space)
         return graph_features(batch.V, batch.E, batch.mask).numpy()

@@ -18,9 +18,10 @@ from diffnag.io.tables import BenchmarkTable, load_table
 from diffnag.plugins import names
 from diffnag.predictors.adaptation import FLOOR, GAIN_STD, SHIFT_STD, Adaptation, DoubtfulAdaptation, Warp
 from diffnag.predictors.gaussian_process import GaussianProcessPredictor
-from diffnag.predictors.path_features import PathFeatures, Roles, path_features
+from diffnag.predictors.path_features import PathFeatures, RoleMasks, path_features
 from diffnag.protocols import Predictor
 from diffnag.search_spaces.nasbench201.space import NASBench201
+from diffnag.spaces.roles import roles_by_name, roles_of
 from diffnag.testing import PredictorContract, draws
 
 CONV1, CONV3, POOL = "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"
@@ -37,7 +38,7 @@ class TestGaussianProcess(PredictorContract):
 
 def features(space: NASBench201, archs: list[Arch]) -> tuple[np.ndarray, ...]:
     batch = ArchBatch.of(archs, space)
-    return path_features(batch.V.numpy(), batch.E.numpy(), Roles.of(space.operators))
+    return path_features(batch.V.numpy(), batch.E.numpy(), RoleMasks.of(roles_of(space)))
 
 
 def cell(space: NASBench201, *names: str) -> Arch:
@@ -112,7 +113,7 @@ def test_signal_in_closed_form(space: NASBench201) -> None:
 
 def test_architectures_with_fewer_nodes_and_other_names() -> None:
     """The output is the last node there is; unknown operators are layers."""
-    roles = Roles.of(("input", "output", "sep_conv_5x5", "max_pool_3x3", "Identity", "gelu", "zero"))
+    roles = RoleMasks.of(roles_by_name(("input", "output", "sep_conv_5x5", "max_pool_3x3", "Identity", "gelu", "zero")))
     assert roles.spatial.tolist() == [False, False, True, False, False, False, False]
     assert roles.passes.nonzero()[0].tolist() == [0, 1, 4] and roles.blocks.nonzero()[0].tolist() == [6]
     V, E = Arch((0, 2, 5, 1), ((0, 1), (1, 2), (0, 2), (2, 3))).matrices(nodes=6, operators=7)
@@ -123,7 +124,7 @@ def test_architectures_with_fewer_nodes_and_other_names() -> None:
 
 
 def test_scales_are_told_where_operators_scale() -> None:
-    roles = Roles.of(("input", "output", "conv3x3", "double_and_halve", "conv3x3_stride2"))
+    roles = RoleMasks.of(roles_by_name(("input", "output", "conv3x3", "double_and_halve", "conv3x3_stride2")))
     assert roles.widens.tolist() == [False, False, False, True, False] and roles.shrinks.tolist() == [False, False, False, True, True]
     edges = ((0, 1), (1, 2), (1, 3), (2, 4), (3, 4), (0, 5), (4, 6))  # node 5 is dead
     V, E = Arch((0, 3, 2, 4, 3, 4, 1), edges).matrices(nodes=8, operators=5)

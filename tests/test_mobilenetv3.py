@@ -13,11 +13,12 @@ from torch import nn
 from diffnag.arch import ArchBatch
 from diffnag.errors import UserError
 from diffnag.predictors.gaussian_process import GaussianProcessPredictor
-from diffnag.predictors.path_features import Roles, path_features
+from diffnag.predictors.path_features import RoleMasks, path_features
 from diffnag.protocols import Predictor, SearchSpace
 from diffnag.search_spaces.mobilenetv3.network import InvertedBottleneck, SqueezeExcitation, divisible
 from diffnag.search_spaces.mobilenetv3.space import ABSENT, MobileNetV3
 from diffnag.spaces.counting import measured_size
+from diffnag.spaces.roles import roles_of
 from diffnag.testing import PredictorContract, SearchSpaceContract, draws
 from tests.exporting import onnx_difference
 
@@ -128,7 +129,7 @@ class TestFeatures:
         """Live operators are counted by stages, the longest path is the number of layers, an absent slot is none."""
         archs = draws(SPACE, 50)
         batch = ArchBatch.of(archs, SPACE)
-        structure, flow = path_features(batch.V.numpy(), batch.E.numpy(), Roles.of(SPACE.operators), np.array(SPACE.parts))
+        structure, flow = path_features(batch.V.numpy(), batch.E.numpy(), RoleMasks.of(roles_of(SPACE)), np.array(SPACE.parts))
         counts = structure[:, :50].reshape(-1, 5, 10)
         expected = [[[stage.count(op) for op in range(9)] for stage in SPACE.stages(arch)] for arch in archs]
         assert (counts[..., :9] == expected).all() and not counts[..., ABSENT].any()

@@ -17,12 +17,13 @@ from diffnag.arch import Arch, ArchBatch
 from diffnag.errors import DataNotFound, UserError
 from diffnag.io.tables import load_table
 from diffnag.oracles.table import TableOracle
-from diffnag.predictors.path_features import Roles, path_features
+from diffnag.predictors.path_features import RoleMasks, path_features
 from diffnag.protocols import Oracle, Size
 from diffnag.search_spaces.nasbench101 import graphs
 from diffnag.search_spaces.nasbench101.network import Cell, Network, vertex_channels
 from diffnag.search_spaces.nasbench101.space import OPERATIONS, NASBench101
 from diffnag.search_spaces.nasbench101.table import read
+from diffnag.spaces.roles import roles_of
 from diffnag.testing import OracleContract, SearchSpaceContract, draws
 
 SPACE = NASBench101()
@@ -292,7 +293,7 @@ class TestNetwork:
 
 class TestFeatures:
     def test_absent_contributes_nothing(self) -> None:
-        roles = Roles.of(SPACE.operators)
+        roles = RoleMasks.of(roles_of(SPACE))
         batch = ArchBatch.of(draws(SPACE, 50), SPACE)
         V, E = batch.V.numpy(), batch.E.numpy()
         structure, _ = path_features(V, E, roles)
@@ -306,7 +307,7 @@ class TestFeatures:
     def test_counts_and_depths(self) -> None:
         """Two 3x3 and a pooling on the longest of two paths."""
         V, E = SPACE.encode(cell("conv3x3@0/maxpool3x3@1/conv3x3@2/conv1x1@0/output@3,4"))
-        structure, _ = path_features(V[None], E[None], Roles.of(SPACE.operators))
+        structure, _ = path_features(V[None], E[None], RoleMasks.of(roles_of(SPACE)))
         named = dict(zip(SPACE.operators, structure[0], strict=False))
         assert [named[name] for name in ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3", "absent")] == [2, 1, 1, 0]
         longest, shortest = structure[0][6:8]
@@ -349,7 +350,7 @@ class TestTable:
         np.testing.assert_allclose(table.seconds["cifar10/4"], [np.nan, 30])
         for damaged in (path.read_bytes()[:-9], b"x" * 64, b"", framed(b"[" * 100_000), framed(b'["a", 108, 7, "input,output", ""]')):
             path.write_bytes(damaged)
-            with pytest.raises(UserError, match="is no readable NAS-Bench-101 table|has no cell") as caught:
+            with pytest.raises(UserError, match="is no readable NAS-Bench-101 table|has no architecture") as caught:
                 read(path, SPACE)
             assert "\n" not in str(caught.value)
 

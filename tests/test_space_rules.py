@@ -59,6 +59,30 @@ class Nameless(Pairs):
 class Counted(Pairs):
     operators = 3
 
+class Roled(Pairs):
+    roles = {"input": {"input"}, "a": {"passes"}, "b": {"layer", "spatial", "shrinks"}}
+
+class Roleless(Pairs):
+    roles = {"input": {"input"}, "a": {"passes"}}
+
+class Spaced(Pairs):
+    roles = "input passes layer"
+
+class Worded(Pairs):
+    roles = {"input": {"input"}, "a": "passes", "b": {"layer"}}
+
+class Invented(Pairs):
+    roles = {"input": {"input"}, "a": {"convolves"}, "b": {"layer"}}
+
+class Torn(Pairs):
+    roles = {"input": {"input"}, "a": {"passes", "layer"}, "b": {"layer"}}
+
+class Changing(Pairs):
+    roles = {"input": {"input"}, "a": {"passes", "shrinks"}, "b": {"layer"}}
+
+class Stranger(Pairs):
+    roles = {"input": {"input"}, "a": {"passes"}, "b": {"layer"}, "c": {"layer"}}
+
 class Tuples(Pairs):
     def random(self, rng):
         return (0, 1, 2)
@@ -203,6 +227,13 @@ def my_spaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("Nowhere", "nodes must be a whole number of at least 1"),
         ("Counted", "operators must be a tuple of names, each once"),
         ("Twice", "operators must be a tuple of names, each once"),
+        ("Roleless", "roles must be declared for every operator, or not at all: operator 'b' has no roles; accepted is a set of words"),
+        ("Spaced", "not at all: roles is a str; accepted is a mapping of each operator to a set of words"),
+        ("Worded", "not at all: the roles of operator 'a' are a str; accepted is a set of words"),
+        ("Invented", "operator 'a' has an unknown role 'convolves'; accepted are absent, input, .*, shrinks"),
+        ("Torn", "operator 'a' has 2 of the roles absent, .*, layer; it must have exactly one"),
+        ("Changing", "operator 'a' cannot be 'passes' and 'shrinks': 'shrinks' belongs to layer or pools"),
+        ("Stranger", "roles names 'c', which is none of the operators"),
         ("Crooked", "attention must be one of 'ancestors', 'causal', 'full'"),
         ("Unmeasured", r"datasets must map names to \(classes, image side\)"),
         ("Single", r"skeletons must name a pair \(channels, cells\) or more"),

@@ -15,10 +15,10 @@ from diffnag.command.running import run_command
 from diffnag.errors import DataNotFound, UserError
 from diffnag.io.files import PRETRAINED
 from diffnag.io.tables import BenchmarkTable
+from diffnag.networks.ensemble import ensemble
 from diffnag.oracles.surrogate import (
     Surrogate,
     SurrogateOracle,
-    ensemble,
     graph_features,
 )
 from diffnag.search_spaces.nasbench201.space import NASBench201
@@ -161,7 +161,7 @@ def test_ensemble_is_its_members_side_by_side() -> None:
     generator = torch.Generator().manual_seed(0)
     layers = [(torch.randn(2, *shape, generator=generator), torch.randn(2, 1, shape[1], generator=generator)) for shape in ((3, 4), (4, 1))]
     x = torch.randn(5, 3, generator=generator)
-    for k, out in enumerate(ensemble(x, layers)):
+    for k, out in enumerate(ensemble(layers, x)):
         (first, a), (second, b) = ((weight[k], bias[k]) for weight, bias in layers)
         torch.testing.assert_close(out, torch.nn.functional.silu(x @ first + a) @ second + b)
 
@@ -232,7 +232,7 @@ def test_an_interrupted_training_leaves_the_old_file(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("diffnag.oracles.surrogate.ensemble", interrupt)
+    monkeypatch.setattr("diffnag.networks.ensemble.ensemble", interrupt)
     with pytest.raises(SystemExit) as exit_:
         run_main(monkeypatch, "--data", tmp_path / "table.csv", "--out", out, "--device", "cpu")
     assert exit_.value.code == 130

@@ -277,7 +277,7 @@ class TestReading:
         ("wrong", "message"),
         [
             ({"times": 2}, "an architecture twice"),
-            ({"times": 0}, "no architecture of the macro space"),
+            ({"times": 0}, "no architecture of space .transnasbench101-macro."),
             ({"arch": "64-4444-basic"}, "no transnasbench101-macro string"),
             ({"name": "jigsaw|test_top1", "value": "101"}, "not within 0 and 100"),
             ({"name": "jigsaw|test_top1", "value": "0.9"}, "at most 0.9 % in jigsaw/test/10, which look like fractions"),

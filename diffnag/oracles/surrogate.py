@@ -86,19 +86,6 @@ def design(counts: Sequence[Mapping[str, int]], features: Sequence[str]) -> np.n
     return np.array([[count.get(name, 0) for name in features] for count in counts], dtype=np.float32).reshape(-1, len(features))
 
 
-def ensemble(x: Tensor, layers: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """Multilayer perceptrons side by side: `x (b, d)` -> `(members, b, outputs)`.
-
-    A layer is its weights `(members, in, out)` and biases `(members, 1, out)`.
-    """
-    import torch
-
-    h = x.expand(len(layers[0][0]), *x.shape)
-    for depth, (weight, bias) in enumerate(layers):
-        h = torch.baddbmm(bias, torch.nn.functional.silu(h) if depth else h, weight)
-    return h
-
-
 @dataclass(frozen=True)
 class Surrogate:
     """An ensemble on `graph_features`. It predicts normal scores, which `quantiles` turn back into accuracies."""
@@ -120,9 +107,11 @@ class Surrogate:
         """Accuracies in %, `(b, outputs)`, of architectures given by their `graph_features`; within the measured range."""
         import torch
 
+        from diffnag.networks.ensemble import ensemble
+
         with torch.inference_mode():
             x = (torch.from_numpy(design(counts, self.features)) - self.tensors["centre"]) / self.tensors["scale"]
-            scores = ensemble(x, self.layers).mean(0).numpy()
+            scores = ensemble(self.layers, x).mean(0).numpy()
         levels, quantiles = self.tensors["levels"].numpy(), self.tensors["quantiles"].numpy()
         return np.stack([np.interp(scores[:, k], levels, row) for k, row in enumerate(quantiles)], axis=1)
 

@@ -11,13 +11,15 @@ import numpy as np
 
 from diffnag.arch import Arch
 from diffnag.errors import UserError
-from diffnag.protocols import Attention, Decoded, Picture, Pictured
+from diffnag.protocols import Attention, Decoded, HasRoles, Picture, Pictured
+from diffnag.spaces.roles import fault_of
 
 if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
 DRAWS = 5
-Rule = tuple[str, Callable[[], bool]]
+Rule = tuple[str, Callable[[], bool | str]]
+"""What must hold, and a check of it: True, or False, or a sentence that says what is wrong."""
 
 
 def broken_rule(space: SearchSpace) -> str | None:
@@ -27,10 +29,13 @@ def broken_rule(space: SearchSpace) -> str | None:
     """
     for rule, kept in _rules(space):
         try:
-            if not kept():
-                return rule
+            found = kept()
         except Exception as error:  # a user's class may fail in any way
             return f"{rule}, and here it came to {type(error).__name__}: {error}"
+        if isinstance(found, str):
+            return f"{rule}: {found}"
+        if not found:
+            return rule
     return None
 
 
@@ -39,6 +44,7 @@ def _rules(space: SearchSpace) -> Iterator[Rule]:
     yield "name must be a word of letters, digits, '.', '_' and '-'", lambda: bool(re.fullmatch(r"\w[\w.-]*", space.name))
     yield "nodes must be a whole number of at least 1", lambda: _is_count(space.nodes)
     yield "operators must be a tuple of names, each once", lambda: _are_names(space.operators)
+    yield "roles must be declared for every operator, or not at all", lambda: _fault_of_roles(space) or True
     yield f"attention must be one of {', '.join(map(repr, get_args(Attention)))}", lambda: space.attention in get_args(Attention)
     yield "datasets must map names to (classes, image side)", lambda: _maps(space.datasets, _is_pair)
     yield "skeletons must name a pair (channels, cells) or more", lambda: bool(space.skeletons) and all(map(_is_pair, space.skeletons))
@@ -83,6 +89,10 @@ def _rules_of(space: SearchSpace, arch: Arch, shapes: tuple[tuple[int, int], ...
 def _draws(space: SearchSpace) -> list[Arch]:
     rng = np.random.default_rng(0)
     return [space.random(rng) for _ in range(DRAWS)]
+
+
+def _fault_of_roles(space: SearchSpace) -> str | None:
+    return fault_of(space.roles, space.operators) if isinstance(space, HasRoles) else None
 
 
 def _is_count(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""The networks of the meta-predictor: what the task is, what an architecture is worth for it, and that seen through noise."""
+"""Networks of the meta-predictor: an encoder of tasks, a value of architectures for a task, and its distribution under diffusion noise."""
 
 from __future__ import annotations
 
@@ -21,36 +21,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MetaConfig:
-    """Sizes: of the clean network's layers (`hidden`) and of a task's embedding (`task`); of the noisy transformer, `width`
-    of a token, `layers` and `heads`; and `features` of an architecture, phi. `knows` says what is seen of a task.
-    """
+    """Sizes of the two networks."""
 
     hidden: int = 256
+    """Width of the clean network's layers."""
     task: int = 16
+    """Size of a task's embedding."""
     width: int = 64
+    """Width of a token of the noisy network, a transformer."""
     layers: int = 2
     heads: int = 2
     features: int = 16
+    """Size of phi, the features of an architecture."""
     knows: str = "images"
+    """Inputs of a task: `nothing`, `descriptors`, or `images` (descriptors and images)."""
 
 
 NOISE = (0.19, 20.1)
-"""Noise levels sigma / alpha that the noise-aware network is trained on, those of the default VE process, with a margin for rounding."""
-KNOWS = ("nothing", "descriptors", "images")
+"""Range of the noise levels sigma / alpha in training: those of the default VE process, with a margin for rounding."""
 
 
 class TaskEncoder(nn.Module):
-    """A task -> `(size,)`, the same for any order of classes and of images within one, for any number of either.
+    """Embeds a task as `(size,)`. The order and the number of classes, and of images within a class, do not matter.
 
-    What images tell is pooled within classes, then over them, by `separability`: with a few hundred tasks to learn from,
-    learned pooling (Lee et al. 2019, Set Transformer) finds what is particular to them.
+    Images are pooled within classes, then over classes, by `separability`. With only a few hundred tasks to learn from, learned pooling
+    (Lee et al. 2019, Set Transformer) fits properties of these tasks alone.
     """
 
     def __init__(self, size: int, knows: str) -> None:
         super().__init__()
         self.knows = knows
         self.descriptors = 0 if knows == "nothing" else len(DESCRIPTORS)
-        """How many of the inputs are the descriptors, the first; the rest come from images."""
+        """Number of inputs that are descriptors; these come first, and the rest comes from images."""
         self.fidelity = nn.Embedding(len(FIDELITIES), size)
         inputs = {"nothing": 0, "descriptors": len(DESCRIPTORS), "images": len(DESCRIPTORS) + 1}[knows]
         self.register_buffer("centre", torch.zeros(inputs))
@@ -62,22 +64,22 @@ class TaskEncoder(nn.Module):
     spread: Tensor
 
     def standardise(self, tasks: Sequence[TaskFeatures]) -> None:
-        """Centre the inputs on `tasks` and give them unit spread there."""
+        """Shift and scale the inputs so that they have mean 0 and standard deviation 1 over `tasks`; unknown inputs are left out."""
         inputs = torch.stack([self.inputs(task) for task in tasks])
         self.centre.copy_(inputs.nanmean(0).nan_to_num(0.0))
         self.spread.copy_((inputs - self.centre).square().nanmean(0).sqrt().nan_to_num(1.0).clamp_min(0.05))
 
     def inputs(self, task: TaskFeatures) -> Tensor:
-        """What is seen of `task`, `(inputs,)`; NaN for the images of one that has none."""
+        """Inputs of `task`, `(inputs,)`; NaN for the images of a task without images."""
         parts = [task.descriptors] if self.knows != "nothing" else [torch.empty(0)]
         if self.knows == "images":
             parts.append(separability(task.features) if task.features is not None else torch.full((1,), torch.nan))
         return torch.cat(parts)
 
     def forward(self, inputs: Tensor, fidelity: Tensor) -> Tensor:
-        """`inputs (b, inputs)` and indices `fidelity (b,)`, -1 for one that is not known -> `(b, size)`.
+        """`inputs (b, inputs)` and indices into `FIDELITIES` `fidelity (b,)`, -1 if unknown -> embeddings `(b, size)`.
 
-        What is not known, NaN, counts as the mean of the tasks in training.
+        Unknown inputs (NaN) count as the mean of the tasks in training.
         """
         how = self.fidelity(fidelity.clamp_min(0)) * (fidelity >= 0)[:, None]
         if self.inner is None:
@@ -86,14 +88,14 @@ class TaskEncoder(nn.Module):
 
 
 def separability(features: Tensor) -> Tensor:
-    """How far apart the classes of a set of images `(classes, images, FEATURES)` lie, `(1,)`.
+    """Separability of the classes in a set of image features `(classes, images, FEATURES)`, `(1,)`.
 
-    The log odds that the nearest class mean (prototypes; Snell et al. 2017) tells the class of an image that is left out of
-    its own: hard classes, few images a class and noisy labels all show here. Of several ways to pool the images this one
-    had the largest evidence on the training tasks.
+    It is the log odds that the nearest class mean (prototypes; Snell et al. 2017) gives the right class of an image that is left out of
+    its own mean. Hard classes, few images for each class and noisy labels all lower it. Among several ways to pool images this one had
+    the largest evidence on the training tasks.
     """
     features = features.clamp(-6, 6)
-    classes = [torch.unique(images, dim=0) for images in features]  # a small class shows its images more than once
+    classes = [torch.unique(images, dim=0) for images in features]  # a small class repeats its images
     means = torch.stack([images.mean(0) for images in classes])
     within = torch.cat([images - mean for images, mean in zip(classes, means, strict=True)]).var(0) + 0.1
     right = total = 0
@@ -108,7 +110,7 @@ def separability(features: Tensor) -> Tensor:
 
 
 class ArchEncoder(nn.Module):
-    """(V, E) and a condition `(b, width)` -> one vector an architecture, `(b, width)`."""
+    """Embeds matrices (V, E), given a condition `(b, width)`, as one vector for each architecture, `(b, width)`."""
 
     def __init__(self, space: SearchSpace, config: MetaConfig) -> None:
         super().__init__()
@@ -119,14 +121,15 @@ class ArchEncoder(nn.Module):
         self.out = nn.Sequential(nn.Linear(space.nodes * config.width, config.width), nn.SiLU())
 
     def forward(self, V: Tensor, E: Tensor, mask: Tensor, condition: Tensor) -> Tensor:
+        """`V (b, n, f)`, `E (b, n, n)`, `mask (b, n)`, `condition (b, width)` -> `(b, width)`."""
         h = self.trunk(V, E, mask, condition)
         return self.out((h * mask[..., None]).flatten(1))
 
 
 class CleanNetwork(nn.Module):
-    """Features phi(A, task) of an architecture; its value is linear in them, so that labels can change it.
+    """Features phi(A, task) of an architecture, and a value that is linear in them, so that labels can change it later.
 
-    The task scales what is made of the architecture (FiLM; Perez et al. 2018).
+    The task scales the hidden units of the architecture (FiLM; Perez et al. 2018).
     """
 
     def __init__(self, inputs: int, config: MetaConfig) -> None:
@@ -143,15 +146,15 @@ class CleanNetwork(nn.Module):
         nn.init.zeros_(self.scale.bias)
 
     def forward(self, archs: Tensor, task: Tensor) -> Tensor:
-        """`PathFeatures` `archs (..., inputs)` and task embeddings `(..., size)` -> phi `(..., features)`."""
+        """Path features `archs (..., inputs)` and embeddings `task (..., size)` -> phi `(..., features)`."""
         return self.features(self.body(archs) * (1 + self.scale(task)))
 
 
 class NoisyNetwork(nn.Module):
-    """phi of the clean architecture behind x_t, as a normal distribution.
+    """Normal distribution of phi of the clean architecture, given the noisy state x_t.
 
-    Conditional expectation is linear: for any head w, `E[w phi | x_t] = w mu`, `Var[w phi | x_t] = |w L|^2`. A head that
-    labels have changed therefore steers at once, with no training.
+    Conditional expectation is linear: for any head w, `E[w phi | x_t] = w mu` and `Var[w phi | x_t] = |w L|^2`. A head that labels have
+    changed therefore steers at once, without new training.
     """
 
     lower: Tensor
@@ -168,9 +171,14 @@ class NoisyNetwork(nn.Module):
         self.register_buffer("lower", torch.tril_indices(config.features, config.features), persistent=False)
 
     def forward(self, V: Tensor, E: Tensor, mask: Tensor, noise: Tensor, task: Tensor) -> tuple[Tensor, Tensor]:
-        """Noisy `V (b, n, f)`, `E (b, n, n)` in the data's scale, their `noise (b,)`, and the clean network's task embedding `(b, size)`.
+        """Mean `(b, k)` and lower Cholesky factor `(b, k, k)` of the distribution of phi.
 
-        Beyond `NOISE`, where it was trained, the nearest level counts. Returns mean `(b, k)` and lower Cholesky factor `(b, k, k)`.
+        Args:
+            V: Noisy operators `(b, n, f)` in the data's scale.
+            E: Noisy edges `(b, n, n)` in the data's scale.
+            mask: Nodes that exist `(b, n)`.
+            noise: Noise levels `(b,)`. Outside of `NOISE`, the range in training, the nearest level of the range counts.
+            task: Embeddings by the clean network's task encoder `(b, size)`.
         """
         shrink = (1 / (1 + noise**2).sqrt())[:, None, None]
         noise = noise.clamp(*NOISE)

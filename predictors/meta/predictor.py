@@ -1,8 +1,8 @@
-"""`meta` and `meta-only`: predictors meta-learned from other datasets, aware of the dataset and of diffusion noise.
+"""Predictors `meta` and `meta-only`: meta-learned from other datasets, they know the dataset and accept noisy architectures.
 
-Both score an architecture A for a task as `w . phi(A, task) + b`. Labels of the target, where a search pays for some,
-sharpen these scores by a Gaussian process, or refute them; its answers, projected on phi, change `w`, and as the noise-aware network
-predicts the distribution of phi itself, the changed `w` steers the diffusion at once.
+Both score an architecture A for a task as `w . phi(A, task) + b`. If a search pays for labels of the target, a Gaussian process corrects
+these scores, or rejects them. Its predictions are projected on phi, which changes `w`. The noise-aware network predicts the distribution
+of phi itself, so that the changed `w` steers the diffusion at once.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from diffnag.predictors.meta.network import CleanNetwork, MetaConfig, NoisyNetwo
 from diffnag.predictors.meta.recall import Recall
 from diffnag.predictors.meta.training import Features, Schedule
 from diffnag.predictors.path_features import Groups, PathFeatures
+from diffnag.spaces.draws import random_archs
 from diffnag.spaces.fingerprint import check_fingerprint, space_fingerprint
 
 if TYPE_CHECKING:
@@ -38,36 +39,37 @@ if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
 Prior = tuple[np.ndarray, np.ndarray, Groups]
+"""Scores `(b,)`, phi `(b, k)` and groups of path features of some architectures."""
 KIND = "meta-predictor"
 NEEDS = {
     "space": str, "space_fingerprint": str, "target": str, "config": dict, "sde": dict, "labels_source": dict, "std": float, "fidelity": int,
 }  # fmt: skip
-"""What the description in a checkpoint must have."""
+"""Metadata that a checkpoint must have, with their types."""
 CLEAN, NOISY = Schedule(4000, learning_rate=3e-3, weight_decay=0.01), Schedule(2500)
-"""Training of the value and of the noise-aware part."""
+"""Training of the clean network, which gives the value, and of the noise-aware network."""
 POOL = 2048
-"""Random architectures on which values are standardised, and the adapted scores projected on phi."""
+"""Random architectures over which values are standardised, and on which corrected scores are projected on phi."""
 
 
 class MetaPredictor:
-    """Meta-learned on the benchmark tables of the other datasets (transfer protocol `sister-tables`) and our own measurements.
+    """Meta-learned on the tables of a benchmark's other datasets (transfer protocol `sister-tables`) and on our own measurements.
 
-    For a dataset of the benchmark those tables are also remembered: `predict` starts from what they say of an architecture itself,
-    and from the network where they do not know it; the network is what steers.
+    For a dataset of the benchmark the tables are also remembered (`Recall`): `predict` starts from their score of an architecture, or
+    from the network's if no table has it. Guidance always uses the network.
 
-    Before any label of the target its values are standardised scores; after, they are in the labels' units. A dataset
-    that the space's benchmark does not know is one of the user's own images: its task is that of its training images.
+    Values are standardised scores before any label of the target, and in the units of the labels afterwards. A dataset that the space's
+    benchmark does not know stands for a user's own images: its task is computed from the training images.
     """
 
     transfer: ClassVar[str] = "sister-tables"
     prior_labels: ClassVar[float] = np.inf
-    """Labels of the target that the prior is good for; with more it is forgotten."""
+    """With more labels of the target than this the prior is no longer used."""
 
     def setup(self, *, space: SearchSpace, task: Task, seed: int) -> None:
-        """Load the checkpoint that was trained without labels of the task's dataset."""
-        del seed  # nothing here is random
+        """Load the shipped checkpoint that was trained without labels of the task's dataset; `UserError` if there is none."""
+        del seed  # nothing is random
         target = task.name if task.name in space.datasets else OWN_IMAGES
-        seen = task.seen if target == OWN_IMAGES else None  # an unknown name raises here, with the names that are known
+        seen = task.seen if target == OWN_IMAGES else None  # raises `UserError` for an unknown name
         path = shipped(space.name, self.transfer, target)
         if not path.is_file():
             raise UserError(
@@ -76,7 +78,10 @@ class MetaPredictor:
         self.load(path, space=space, target=target, task=seen)
 
     def load(self, path: str | Path, *, space: SearchSpace, target: str, task: TaskFeatures | None = None) -> None:
-        """Use the checkpoint in `path`, which must have been made for `space` and `target`; `task` is by default the target's."""
+        """Use the checkpoint in `path`; `task` is by default the one of the dataset `target`.
+
+        Raises `UserError` for a damaged checkpoint, and for one that was made for another space or target.
+        """
         tensors, meta = load_checkpoint(path, kind=KIND, needs=NEEDS)
         if (meta["space"], meta["target"]) != (space.name, target):
             raise UserError(f"{path} predicts {meta['target']} in {meta['space']}, not {target} in {space.name}")
@@ -94,7 +99,7 @@ class MetaPredictor:
 
     @property
     def labels_source(self) -> Mapping[str, int]:
-        """Origin -> number of labels of other datasets that it was trained on."""
+        """Origin -> number of labels of other datasets in training."""
         return self._labels_source
 
     # -- training
@@ -108,8 +113,16 @@ class MetaPredictor:
         seed: int,
         report: Callable[[str, int, int, float], None],
     ) -> None:
-        """Train from scratch on `sources`, none of which may be of `target`; `report(stage, step, steps, loss)`."""
-        from diffnag.predictors.meta.training import LOSS, own_process, random_archs, standardise, taught, train_clean, train_noisy, transfer_error
+        """Train from scratch on `sources`, none of which may be of `target`.
+
+        Args:
+            sources: Labels of other datasets.
+            space: The space of the architectures.
+            target: The dataset for which the predictor is meant.
+            seed: Fixes all randomness.
+            report: Called as `report(stage, step, steps, loss)` during training.
+        """
+        from diffnag.predictors.meta.training import LOSS, own_process, standardise, taught, train_clean, train_noisy, transfer_error
 
         self._build(space, MetaConfig(), load_denoiser(space).sde, seed=seed)
         self._labels_source = labels_by_origin(sources)
@@ -120,7 +133,7 @@ class MetaPredictor:
         self._std = transfer_error(self._clean, sources, self._features, seed=seed, report=report)
         small = [source for source in sources if source.fidelity == "small"]
         process = own_process(self._clean, small, self._features, seed=seed, report=report)
-        # how tables differ from dataset to dataset cannot be learned from two or three: each counts as the target's own
+        # two or three tables cannot show how tables differ between datasets, so each counts as the target's own
         lists = [replace(s, task=task) if task and s.fidelity == "table" else s for s in sources if s.fidelity != "small"]
         lists += taught(self._clean, process, small, task, space, self._features, seed=seed)
         train_clean(self._clean, lists, self._features, CLEAN, loss=LOSS, seed=seed, report=report)
@@ -132,7 +145,7 @@ class MetaPredictor:
         self._bind(asked[0])
 
     def save(self, path: str | Path, *, target: str, meta: Mapping[str, Any]) -> None:
-        """Write both networks and what they were trained on."""
+        """Write a checkpoint: both networks, remembered tables, the origin of the labels, and `meta`."""
         nets = {"clean": self._clean, "noisy": self._noisy}
         about = {
             "kind": KIND, "space": self._space.name, "space_fingerprint": space_fingerprint(self._space),
@@ -144,6 +157,7 @@ class MetaPredictor:
         save_checkpoint(path, tensors, {**meta, **about})
 
     def _build(self, space: SearchSpace, config: MetaConfig, sde: Any, *, seed: int = 0) -> None:
+        """Fresh networks whose weights `seed` draws."""
         self._space, self._config = space, config
         self._groups = PathFeatures(space)
         self._features: Features = lambda archs: _inputs(self._groups(archs))
@@ -153,11 +167,11 @@ class MetaPredictor:
             self._clean, self._noisy = CleanNetwork(inputs, config), NoisyNetwork(space, sde, config)
 
     def _embedding(self, task: TaskFeatures) -> Tensor:
-        """`(1, size)`"""
+        """Embedding of the task, `(1, size)`."""
         return self._clean.task(self._clean.task.inputs(task)[None], torch.tensor([self._fidelity]))
 
     def _bind(self, task: TaskFeatures) -> None:
-        """Fix the task: its embedding is computed once."""
+        """Fix the task, whose embedding is computed once, and forget all labels."""
         for net in (self._clean, self._noisy):
             net.eval().requires_grad_(False)
         self._task = self._embedding(task)
@@ -168,10 +182,8 @@ class MetaPredictor:
     # -- labels of the target
 
     def fit(self, archs: Sequence[Arch], y: np.ndarray) -> None:
-        """Adapt to labels `y (m,)` of the target, all that there are; every call starts from the prior."""
-        from diffnag.predictors.meta.training import random_archs
-
-        # the order of whole tables is sharpened and never forgotten: doubt at the first few labels costs more than it saves
+        """Adapt to all labels `y (m,)` of the target so far; every call starts from the prior."""
+        # remembered tables are never doubted: with the first few labels, doubt costs more than it gains
         self._adaptation = Adaptation() if self._recall else DoubtfulAdaptation(self.prior_labels)
         prior, _, features = self._prior(archs)
         self._adaptation.fit(prior, features, y)
@@ -193,7 +205,7 @@ class MetaPredictor:
         return self._adaptation.predict(prior, features)
 
     def _prior(self, archs: Sequence[Arch]) -> Prior:
-        """The prior's scores `(b,)`, phi `(b, k)`, and what the adaptation sees, `(b, ...)` each."""
+        """Scores of the prior, phi and features of architectures."""
         groups = self._groups(archs)
         with torch.no_grad():
             phi = self._clean(_inputs(groups), self._task.expand(len(archs), -1))
@@ -204,16 +216,19 @@ class MetaPredictor:
     # -- guidance
 
     def forward_noisy(self, V: Tensor, E: Tensor, mask: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance `(b,)` of `predict`'s mean, for the clean architecture behind a noisy one; differentiable."""
+        """Mean and variance `(b,)` of the mean that `predict` gives for the clean architecture; differentiable.
+
+        `V (b, n, f)` and `E (b, n, n)` are noisy, in the data's scale; `mask (b, n)`, noise levels `noise (b,)`.
+        """
         mean, factor = self._noisy(V, E, mask, noise, self._task.expand(len(V), -1))
         return mean @ self._weight + self._bias, (factor.transpose(1, 2) @ self._weight).square().sum(1)
 
 
 class MetaOnlyPredictor(MetaPredictor):
-    """Meta-learned without any table of the search space's own benchmark (transfer protocol `meta-only`).
+    """Meta-learned without any table of the search space's benchmark (transfer protocol `meta-only`).
 
-    Short trainings on other images tell good from bad, so that the first architecture is good, but not the good from the best: on
-    ImageNet16-120 a search that forgets the prior then is ahead of one that does not (`experiments.meta_search`).
+    Short trainings on other images separate good architectures from bad ones, so the first proposal is good. They do not separate the
+    best from the good: on ImageNet16-120 a search that then drops the prior is ahead of one that keeps it (`experiments.meta_search`).
     """
 
     transfer = "meta-only"
@@ -221,15 +236,16 @@ class MetaOnlyPredictor(MetaPredictor):
 
 
 def architecture_features(space: SearchSpace) -> Features:
-    """What the clean network sees of architectures, `(b, inputs)` float32."""
+    """The function that computes the clean network's inputs for architectures, float32 `(b, inputs)`."""
     groups = PathFeatures(space)
     return lambda archs: _inputs(groups(archs))
 
 
 def _inputs(groups: Groups) -> Tensor:
+    """All groups side by side, float32 `(b, inputs)`."""
     return torch.as_tensor(np.concatenate(groups, axis=1), dtype=torch.float32)
 
 
 def shipped(space: str, transfer: str, target: str) -> Path:
-    """Where the package keeps a meta-predictor."""
+    """Path of the checkpoint that the package ships, whether it exists or not."""
     return PRETRAINED / space / f"{transfer}-{target}.safetensors"

@@ -1,8 +1,8 @@
-"""What the tables of a benchmark's other datasets say of an architecture itself, remembered rather than learned.
+"""Recall: what the tables of a benchmark's other datasets say about single architectures, remembered and not learned.
 
-A network smooths: it tells good from bad, and of the hundred best which is the very best only by chance. A table has seen each of
-them. Its ranks are kept by functional class, as the mean over the class and over the tables, each weighed by how far its order
-among the best is signal (`Source.reliability`).
+A network smooths. It tells good architectures from bad ones, but finds the very best of the hundred best only by chance. A table has
+measured each of them. The ranks in the tables are kept by functional class, as a mean over the class and over the tables. Tables are
+weighted by the share of signal in their order of the best (`Source.reliability`).
 """
 
 from __future__ import annotations
@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 
 
 class Recall:
-    """Scores of the classes that tables know, of mean 0 and variance 1 over their architectures, higher being better.
+    """Scores of the functional classes in the tables: mean 0 and variance 1 over their architectures, higher is better.
 
-    `keys (n,)` int64, increasing, and `scores (n,)` float32.
+    Args:
+        space: The space of the tables.
+        keys: Hash of each class, int64 `(n,)`, increasing.
+        scores: Score of each class, float32 `(n,)`.
     """
 
     def __init__(self, space: SearchSpace, keys: Tensor, scores: Tensor) -> None:
@@ -34,7 +37,7 @@ class Recall:
 
     @classmethod
     def of(cls, sources: Sequence[Source], space: SearchSpace) -> Self | None:
-        """Of the tables among the sources, which have the same architectures; None where there are none."""
+        """The scores from those `sources` that are tables, which must hold the same architectures; None if no source is a table."""
         tables = [source for source in sources if source.better is not None]
         if not tables:
             return None
@@ -46,19 +49,21 @@ class Recall:
 
     @classmethod
     def from_tensors(cls, space: SearchSpace, tensors: Mapping[str, Tensor]) -> Self:
-        """Of what `tensors` gave."""
+        """The scores that a checkpoint holds: the inverse of `tensors`."""
         return cls(space, tensors["keys"], tensors["scores"])
 
     @property
     def tensors(self) -> dict[str, Tensor]:
+        """Keys and scores, for a checkpoint."""
         return {"keys": self.keys, "scores": self.scores}
 
     def __call__(self, archs: Sequence[Arch], *, otherwise: np.ndarray) -> np.ndarray:
-        """The scores `(b,)`; of architectures that no table knows what `otherwise (b,)` has."""
+        """Scores `(b,)`; those of `otherwise (b,)` for architectures that are in no table."""
         places = [self._place(arch) for arch in archs]
         return np.array([other if place is None else self._values[place] for place, other in zip(places, otherwise, strict=True)])
 
     def _place(self, arch: Arch) -> int | None:
+        """Index of the architecture's class, or None."""
         if arch not in self._places:
             key = _key(self._space, arch)
             place = int(np.searchsorted(self._sorted, key))
@@ -67,5 +72,5 @@ class Recall:
 
 
 def _key(space: SearchSpace, arch: Arch) -> int:
-    """Of the functional class, in 64 bits."""
+    """Hash of the architecture's functional class, in 64 bits."""
     return int.from_bytes(blake2b(space.canonical(arch).encode(), digest_size=8).digest(), "little", signed=True)

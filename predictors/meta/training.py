@@ -1,4 +1,4 @@
-"""How the meta-predictor's two networks are trained: on what sources say of clean architectures, then on noised ones."""
+"""Training of the meta-predictor: first its clean network on the labels of sources, then its noise-aware network on noisy architectures."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from diffnag.generators.diffusion.samplers import stratified_times, time_grid
 from diffnag.generators.diffusion.sde import expand_like
 from diffnag.predictors.meta.network import CleanNetwork, NoisyNetwork
 from diffnag.predictors.meta.task_process import TaskProcess
+from diffnag.spaces.draws import random_archs
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -24,23 +25,24 @@ if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
 Features = Callable[[Sequence["Arch"]], Tensor]
-"""Architectures -> what the clean network sees of them, `(b, inputs)`."""
+"""Architectures -> inputs of the clean network, `(b, inputs)`."""
 LARGE = 64
-"""A source of more labels gives a random part of them to each step; of a smaller one, all."""
+"""A source with more labels than this gives a random part of them to each step, a smaller one gives all."""
 PART, LARGE_LISTS, SMALL_LISTS = 256, 4, 64
-"""Labels of a large source, large sources of one kind and small ones, a step."""
+"""In each step: labels of each large source, large sources of one fidelity, small sources of one fidelity."""
 TAUGHT, TAUGHT_TASKS = 1024, 64
-"""Architectures a task, and tasks, on which a network learns what the process of our own measurements says."""
+"""Architectures of each task, and tasks, on which the network learns from the process of our own measurements."""
 WITHHELD = 0.2
-"""Share of the sources whose images, and apart from that whose fidelity, are withheld from a step, to be known unknown."""
+"""Share of the sources whose images are hidden in a step, and of those whose fidelity is, so that either may be unknown later."""
 JITTER = 0.3
-"""Standard deviation of the noise on a task's standardised inputs: there are few tasks to learn from."""
+"""Standard deviation of the noise on a task's standardised inputs, as there are few tasks to learn from."""
 RANDOM_ARCHS = 20_000
+"""Architectures on which the noise-aware network is trained."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Steps and batch of one stage of training; AdamW, one cycle."""
+    """Schedule of one stage of training: AdamW with one cycle of the learning rate."""
 
     steps: int
     batch_size: int = 512
@@ -53,7 +55,7 @@ Report = Callable[[str, int, int, float], None]
 
 
 def listwise(score: Tensor, value: Tensor, known: Tensor) -> Tensor:
-    """ListMLE (Xia et al. 2008): minus log likelihood an entry of the order of `value`, a list a row, `(r, m)` each."""
+    """ListMLE (Xia et al. 2008): minus the log likelihood, for each entry, of the order of `value` in every row; all `(r, m)`."""
     order = value.masked_fill(~known, -torch.inf).argsort(1, descending=True)
     score, known = score.gather(1, order), known.gather(1, order)
     rest = torch.logcumsumexp(score.masked_fill(~known, -1e4).flip(1), 1).flip(1)
@@ -61,47 +63,54 @@ def listwise(score: Tensor, value: Tensor, known: Tensor) -> Tensor:
 
 
 def pairwise(score: Tensor, value: Tensor, known: Tensor) -> Tensor:
-    """Logistic loss of pairs (RankNet; Burges et al. 2005), each counting as its values differ."""
+    """Logistic loss over pairs (RankNet; Burges et al. 2005), each weighted by the difference of its values; all `(r, m)`."""
     apart, wanted = _pairs(score, value, known)
     return (functional.softplus(-2 * apart * wanted.sign()) * wanted.abs()).sum() / wanted.abs().sum()
 
 
 def hinge(score: Tensor, value: Tensor, known: Tensor) -> Tensor:
-    """Pairs should be a margin of 0.3 apart."""
+    """Hinge loss over pairs with a margin of 0.3; all `(r, m)`."""
     apart, wanted = _pairs(score, value, known)
     return ((0.3 - apart * wanted.sign()).relu() * wanted.sign().abs()).sum() / wanted.sign().abs().sum()
 
 
 def squared(score: Tensor, value: Tensor, known: Tensor) -> Tensor:
-    """Squared error up to a shift of each list."""
+    """Mean squared error after the best shift of each row; all `(r, m)`."""
     error = (score - value) * known
     error = error - (error.sum(1) / known.sum(1))[:, None] * known
     return error.square().sum() / known.sum()
 
 
 def _pairs(score: Tensor, value: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Differences of scores and of values for all pairs in a row, `(r, m, m)`; the latter are 0 if a value is unknown."""
     return score[:, :, None] - score[:, None], (value[:, :, None] - value[:, None]) * (known[:, :, None] & known[:, None])
 
 
 LOSS = "squared"
-"""The one in use."""
+"""The loss with which shipped predictors are trained."""
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 LOSSES: Mapping[str, Loss] = {"listwise": listwise, "pairwise": pairwise, "hinge": hinge, "squared": squared}
-"""Of scores, values and which are known, `(lists, m)` each; the order within a list is all that most of them learn."""
+"""Losses of scores, values and a mask of the known values, `(lists, m)` each. Most of them depend on the order in a list alone."""
 
 
 @dataclass(frozen=True)
 class _Lists:
-    """Sources stacked: `archs (r, m, inputs)`, `values (r, m)`, `known (r, m)`, `tasks (r, ...)`, `fidelity (r,)`."""
+    """Sources of about the same size, stacked and padded to m labels each."""
 
     archs: Tensor
+    """`(r, m, inputs)`"""
     values: Tensor
+    """`(r, m)`"""
     known: Tensor
+    """False for padding, `(r, m)`."""
     tasks: Tensor
+    """Inputs of the tasks `(r, inputs)`."""
     fidelity: Tensor
+    """Indices into `FIDELITIES`, `(r,)`."""
 
     @classmethod
     def of(cls, sources: Sequence[Source], net: CleanNetwork, features: Features) -> _Lists:
+        """Stack `sources`."""
         m = max(len(source.values) for source in sources)
         archs = torch.zeros(len(sources), m, net.inputs)
         values, known = torch.zeros(len(sources), m), torch.zeros(len(sources), m, dtype=torch.bool)
@@ -112,7 +121,7 @@ class _Lists:
         return cls(archs, values, known, tasks, torch.tensor([FIDELITIES.index(source.fidelity) for source in sources]))
 
     def part(self, generator: torch.Generator) -> _Lists:
-        """Some lists, some entries of each."""
+        """A random part of the lists and of their entries, for one step."""
         m = self.values.shape[1]
         rows = torch.randperm(len(self.values), generator=generator)[: LARGE_LISTS if m > LARGE else SMALL_LISTS]
         columns = torch.randint(m, (PART,), generator=generator) if m > LARGE else torch.arange(m)
@@ -125,7 +134,7 @@ def train_clean(
 ) -> None:
     """Fit the order of the architectures within each source.
 
-    Sources of one fidelity and size make a stack; stacks count as the square root of the labels behind them.
+    Small and large sources of each fidelity are stacked apart. A stack is weighted by the square root of the number of its labels.
     """
     generator = torch.Generator().manual_seed(seed)
     net.task.standardise([source.task for source in sources])
@@ -134,6 +143,7 @@ def train_clean(
         groups.setdefault((source.fidelity, len(source.values) > LARGE), []).append(source)
     stacks = [_Lists.of(group, net, features) for group in groups.values()]
     weights = [sum(source.labels for source in group) ** 0.5 for group in groups.values()]
+
     def loss_of(_: int) -> Tensor:
         total = torch.zeros(())
         for stack, weight in zip(stacks, weights, strict=True):
@@ -149,7 +159,7 @@ def train_clean(
 def own_process(
     net: CleanNetwork, sources: Sequence[Source], features: Features, *, seed: int, report: Report
 ) -> TaskProcess:
-    """The Gaussian process of our own measurements, `sources`: values are normal scores within each task."""
+    """The Gaussian process fitted to `sources`, our own measurements; values are normal scores within each task."""
     process = TaskProcess()
     process.fit(
         torch.cat([features(source.archs) for source in sources]),
@@ -165,12 +175,15 @@ def taught(
     net: CleanNetwork, process: TaskProcess, sources: Sequence[Source], target: TaskFeatures | None, space: SearchSpace, features: Features,
     *, seed: int,
 ) -> list[Source]:  # fmt: skip
-    """What `process` says of random architectures, on half of the lists for the target's own task, else on tasks of `sources`."""
+    """Sources that hold predictions of `process` for random architectures, each on the task of one of `sources`.
+
+    If the `target` is known, half of them are on its task.
+    """
     rng = np.random.default_rng(seed)
     tasks = [sources[int(k)].task for k in rng.integers(len(sources), size=TAUGHT_TASKS)]
     if target is not None:
         tasks[::2] = [target] * len(tasks[::2])
-    pool = random_archs(space, 4 * TAUGHT, seed)
+    pool = random_archs(space, 4 * TAUGHT, seed=seed)
     seen = features(pool)
     lists = []
     for task in tasks:
@@ -182,9 +195,10 @@ def taught(
 
 
 def transfer_error(net: CleanNetwork, sources: Sequence[Source], features: Features, *, seed: int, report: Report) -> float:
-    """How far standardised scores are off on a task that they were not learned from, as a standard deviation.
+    """Standard deviation of the error of standardised scores on a new task.
 
-    With tables among the sources it is their disagreement, else that of a process with tasks left out, labels' noise included.
+    With two or more tables among the sources it follows from their correlation. Otherwise it follows from predictions of a process for
+    tasks that were left out of its training, and includes the noise of the labels.
     """
     tables = [source.values for source in sources if source.fidelity == "table"]
     if len(tables) > 1:
@@ -200,7 +214,7 @@ def transfer_error(net: CleanNetwork, sources: Sequence[Source], features: Featu
 
 
 def _withheld(net: CleanNetwork, part: _Lists, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Inputs of the tasks and fidelities, some of them withheld, the inputs jittered."""
+    """Inputs of the tasks with noise, and fidelities, some of either hidden."""
     r = len(part.tasks)
     tasks = part.tasks + JITTER * net.task.spread * torch.randn(part.tasks.shape, generator=generator)
     tasks[torch.rand(r, generator=generator) < WITHHELD, net.task.descriptors :] = torch.nan
@@ -208,10 +222,10 @@ def _withheld(net: CleanNetwork, part: _Lists, generator: torch.Generator) -> tu
 
 
 def standardise(net: CleanNetwork, embeddings: Tensor, archs: Tensor) -> None:
-    """Make values of random architectures `archs (m, inputs)` on the tasks of `embeddings (r, size)` of mean 0 and spread 1,
-    then phi of zero mean and unit covariance, which changes no value.
+    """Rescale the network's last layers over random architectures `archs (m, inputs)` on tasks with `embeddings (r, size)`.
 
-    Directions that hardly vary are not blown up.
+    Values get mean 0 and standard deviation 1. Then phi gets zero mean and unit covariance, which changes no value; directions that
+    hardly vary are not scaled up to 1.
     """
     with torch.no_grad():
         phi = net(archs, embeddings[torch.arange(len(archs)) % len(embeddings)]).double()
@@ -232,14 +246,14 @@ def train_noisy(
     net: NoisyNetwork, clean: CleanNetwork, embeddings: Tensor, space: SearchSpace, features: Features, schedule: Schedule,
     *, seed: int, report: Report,
 ) -> None:  # fmt: skip
-    """Fit the distribution of `clean`'s features given x_t, by normal likelihood on noised random architectures.
+    """Fit the distribution of `clean`'s phi given x_t, by normal likelihood on noisy random architectures; no label is involved.
 
-    `embeddings (r, size)` are of the tasks that it is asked about. The direction of the prior's value, in which guidance
-    will mostly go, counts as much as all features together. No label is involved.
+    `embeddings (r, size)` are those of the tasks for which it will be used. The direction of the prior's value, which matters most for
+    guidance, is weighted as much as all features together.
     """
     generator = torch.Generator().manual_seed(seed)
     packing, sde = Packing.of(space), net.sde
-    archs = random_archs(space, RANDOM_ARCHS, seed)
+    archs = random_archs(space, RANDOM_ARCHS, seed=seed)
     pool, seen = ArchBatch.of(archs, space), features(archs)
     x0 = packing.pack(pool.V, pool.E)
     grid = time_grid(sde, 1000)
@@ -266,15 +280,10 @@ def train_noisy(
     _descend(list(net.parameters()), loss_of, schedule, lambda *numbers: report("noisy", *numbers))
 
 
-def random_archs(space: SearchSpace, m: int, seed: int) -> list[Arch]:
-    """`m` random architectures."""
-    rng = np.random.default_rng(seed)
-    return [space.random(rng) for _ in range(m)]
-
-
 def _descend(
     parameters: Sequence[nn.Parameter], loss_of: Callable[[int], Tensor], schedule: Schedule, report: Callable[[int, int, float], None]
 ) -> None:
+    """Minimise `loss_of(step)`; `report(step, steps, loss)` is called at every 20th step and at the last."""
     optimiser = torch.optim.AdamW(parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, schedule.learning_rate, total_steps=schedule.steps, pct_start=0.1)
     for step in range(schedule.steps):

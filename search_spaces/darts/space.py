@@ -13,13 +13,13 @@ that each architecture is one graph.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from diffnag.arch import Arch
-from diffnag.protocols import Attention, Decoded, Picture, Size
+from diffnag.protocols import Attention, Decoded, Picture, Role, Size
 from diffnag.search_spaces.darts.genotype import CELLS, OPERATIONS, STATES, Cell, Genotype, by_state, computed, read_genotype
 from diffnag.search_spaces.shared.matrices import operator_fault, wiring_fault
 
@@ -41,6 +41,11 @@ class DARTS:
     nodes = LAST + 1
     operators: tuple[str, ...] = ("input", "output", *OPERATIONS)
     parts = (*[0] * FIRST_NODE[1], *[1] * (LAST + 1 - FIRST_NODE[1]))
+    roles: Mapping[str, Set[Role]] = {
+        "input": {"input"}, "output": {"output"}, "max_pool_3x3": {"pools"}, "avg_pool_3x3": {"pools"}, "skip_connect": {"passes"},
+        "sep_conv_3x3": {"layer", "spatial"}, "sep_conv_5x5": {"layer", "spatial"},
+        "dil_conv_3x3": {"layer", "spatial"}, "dil_conv_5x5": {"layer", "spatial"},
+    }  # fmt: skip
     attention: Attention = "full"
     datasets: Mapping[str, tuple[int, int]] = {"cifar10": (10, 32)}
     skeletons = ((8, 1), (16, 1), (16, 2), (32, 2), (36, 6))

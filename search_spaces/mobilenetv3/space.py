@@ -8,7 +8,7 @@ networks. As a graph there are 20 slots, slot `s` in stage `s // 4`; a stage of 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from diffnag.arch import Arch
 from diffnag.errors import UserError
-from diffnag.protocols import Attention, Decoded, Picture, Size
+from diffnag.protocols import Attention, Decoded, Picture, Role, Size
 from diffnag.search_spaces.shared.matrices import operator_fault, wiring_fault
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ LAYERS = tuple(itertools.product((3, 5, 7), (3, 4, 6)))
 """(kernel, expansion) of the operators, in their order."""
 ABSENT = len(LAYERS)
 NAMES = tuple(f"{kernel}-{expansion}" for kernel, expansion in LAYERS)
+LAYER: Set[Role] = {"layer", "spatial"}
+"""Roles of every operator but `absent`."""
 DEPTHS = tuple(range(FEWEST, SLOTS + 1))
 WIDTH = 24
 """Channels of the first stage in OFA's network of width 1.0 (`ofa_mbv3_d234_e346_k357_w1.0`)."""
@@ -40,6 +42,7 @@ class MobileNetV3:
     nodes = STAGES * SLOTS
     operators: tuple[str, ...] = (*(f"mbconv{expansion}_{kernel}x{kernel}" for kernel, expansion in LAYERS), "absent")
     parts = tuple(slot // SLOTS for slot in range(STAGES * SLOTS))
+    roles: Mapping[str, Set[Role]] = {**dict.fromkeys(operators[:ABSENT], LAYER), "absent": {"absent"}}
     attention: Attention = "full"
     datasets: Mapping[str, tuple[int, int]] = {"imagenet": (1000, 224)}
     skeletons = ((8, 1), (12, 1), (16, 1), (24, 1))

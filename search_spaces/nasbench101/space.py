@@ -14,7 +14,7 @@ graph it reads.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ import numpy as np
 
 from diffnag.arch import Arch
 from diffnag.errors import UserError
-from diffnag.protocols import Attention, Decoded, Size
+from diffnag.protocols import Attention, Decoded, Role, Size
 from diffnag.search_spaces.nasbench101 import graphs
 from diffnag.search_spaces.nasbench101.graphs import EDGES, VERTICES, Edge
 from diffnag.search_spaces.nasbench101.notation import NAMES, OPERATIONS, text_of
@@ -44,6 +44,10 @@ class NASBench101:
     name = "nasbench101"
     nodes = VERTICES
     operators: tuple[str, ...] = ("input", *OPERATIONS, "output", "absent")
+    roles: Mapping[str, Set[Role]] = {
+        "input": {"input"}, "conv3x3-bn-relu": {"layer", "spatial"}, "conv1x1-bn-relu": {"layer"}, "maxpool3x3": {"pools"},
+        "output": {"output"}, "absent": {"absent"},
+    }  # fmt: skip
     attention: Attention = "full"
     resnet_like = "conv3x3@0/conv3x3@1/output@0,2"
     """Two 3x3 convolutions beside a projection of the input."""

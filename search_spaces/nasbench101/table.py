@@ -1,14 +1,13 @@
-"""Reads the files in which NAS-Bench-101 (Ying et al., ICML 2019) comes: the official `.tfrecord`, or an `.npz`.
+"""Reader of the files of NAS-Bench-101 (Ying et al., ICML 2019): the official `.tfrecord`, or an `.npz`.
 
-`test` is the mean over the trained seeds, three in the benchmark. `val` is likewise in the official file; in the `.npz` it is
-a single run, and there for some cells only (NaN elsewhere). Official records are read without TensorFlow: a record is a
-length, a JSON list and a protocol buffer of a few numbers.
+`test` is the mean over the trained seeds, three in the benchmark. In the official file `val` is such a mean too. In the `.npz` it is a
+single run, and only some cells have it (the others have NaN). Official records are read without TensorFlow: a record is a length, a
+JSON list and a protocol buffer of a few numbers.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import struct
 from collections.abc import Iterator
@@ -18,51 +17,41 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from diffnag.errors import UserError
-from diffnag.io.tables import BenchmarkTable, check_accuracies
 from diffnag.search_spaces.nasbench101 import graphs
 from diffnag.search_spaces.nasbench101.notation import OPERATIONS, text_of
+from diffnag.search_spaces.shared.table_files import check_file, make_table, reading
 
 if TYPE_CHECKING:
+    from diffnag.io.tables import BenchmarkTable
     from diffnag.search_spaces.nasbench101.space import NASBench101
 
 EPOCHS = (4, 12, 36, 108)
 COLUMNS = {"cifar10/test/108": "test_acc_mean108"} | {f"cifar10/val/{epochs}": f"val_acc_{epochs}" for epochs in EPOCHS}
-"""Of the `.npz`; accuracies there are fractions."""
+"""Column of our table -> column of the `.npz`, whose accuracies are fractions."""
 SECONDS = {"cifar10/108": "train_time_108"}
+"""The same for training times in seconds."""
 LABELS = {1: 1, 2: 0, 3: 2}
-"""Operation in the `.npz` -> label of the benchmark's configuration."""
-OUTPUT = 4
+"""Number of an operation in the `.npz` -> its label in the benchmark's configuration."""
 TRAINING_TIME, VALIDATION, TEST = 2, 4, 5
-"""Fields of the benchmark's message `EvaluationData`."""
+"""Numbers of the fields of the benchmark's message `EvaluationData`."""
 FINAL = 2
-"""Evaluations of a run are at its start, half-way and at its end."""
-
-
-def read(path: Path, space: NASBench101) -> BenchmarkTable:
-    """Read either file; a part of the cells will do. Raises `UserError` where it is damaged or none of these."""
-    if not path.is_file():
-        raise UserError(f"there is no file {path}")
-    try:
-        cells, values, seconds = (_read_records if path.suffix == ".tfrecord" else _read_npz)(path)
-        archs = tuple([text_of(*graphs.normalised(labels, code)) for labels, code in cells])
-    except UserError:
-        raise
-    except Exception as error:  # zipfile, zlib, json and struct each fail in their own ways; JSON nested too deep is a RecursionError
-        raise UserError(f"{path} is no readable NAS-Bench-101 table ({' '.join(f'{type(error).__name__}: {error}'.split())})") from error
-    if not archs or len(set(archs)) < len(archs):
-        raise UserError(f"{path} has {'a cell twice' if archs else 'no cell'}")
-    check_accuracies(path, values)
-    with path.open("rb") as file:
-        checksum = hashlib.file_digest(file, "sha256").hexdigest()
-    return BenchmarkTable(space=space.name, archs=archs, values=values, seconds=seconds, version=path.stem, sha256=checksum)
-
-
+"""Index of the last evaluation of a run; the others are at its start and half-way."""
 Cells = list[tuple[list[int], int]]
-"""Labels of the interior vertices, and wiring."""
+"""Pairs of labels of the interior vertices and wiring (see `graphs`)."""
 Columns = dict[str, np.ndarray]
 
 
+def read(path: Path, space: NASBench101) -> BenchmarkTable:
+    """Read either file, which may hold a part of the cells. Raises `UserError` for a damaged file or one of another kind."""
+    check_file(path, trust_pickle=True)  # neither file is a pickle
+    with reading(path, "NAS-Bench-101 table"):
+        cells, values, seconds = (_read_records if path.suffix == ".tfrecord" else _read_npz)(path)
+        archs = [text_of(*graphs.normalised(labels, code)) for labels, code in cells]
+    return make_table(path, space, archs, values, seconds, version=path.stem)
+
+
 def _read_npz(path: Path) -> tuple[Cells, Columns, Columns]:
+    """Cells, accuracies in % and training times in seconds."""
     wanted = ("num_vertices", "adjacency", "ops", *COLUMNS.values(), *SECONDS.values())
     with np.load(path, allow_pickle=False) as file:
         if missing := [name for name in wanted if name not in file]:
@@ -80,6 +69,7 @@ def _read_npz(path: Path) -> tuple[Cells, Columns, Columns]:
 
 
 def _read_records(path: Path) -> tuple[Cells, Columns, Columns]:
+    """As `_read_npz`, from the official file; each value is the mean over the runs of a cell."""
     cells: dict[str, tuple[list[int], int]] = {}
     sums: dict[int, dict[str, list[float]]] = {}  # epochs -> cell -> number of runs, validation, test, seconds
     with path.open("rb") as file:
@@ -103,7 +93,7 @@ def _read_records(path: Path) -> tuple[Cells, Columns, Columns]:
 
 
 def _records(file: BinaryIO) -> Iterator[bytes]:
-    """What a TFRecord file holds: length and its checksum, data and its checksum."""
+    """Data of each record of a TFRecord file, which is a length with its checksum, then the data with its checksum."""
     while head := file.read(12):
         (length,) = struct.unpack("<Q", head[:8])
         data = file.read(length + 4) if length < 1 << 24 else b""
@@ -126,7 +116,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """The number at this place, seven bits a byte, the lowest first, and where it ends."""
+    """The number that begins at this place (seven bits in each byte, the lowest first), and the place behind it."""
     value = shift = 0
     while True:
         byte = data[at]
@@ -136,5 +126,5 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _message(data: bytes) -> dict[int, float]:
-    """The numbers of a message that holds doubles, by field."""
+    """Field -> number, for the fields of a message that hold doubles."""
     return {field: struct.unpack("<d", value)[0] for field, value in _fields(data) if len(value) == 8}

@@ -7,18 +7,23 @@ feeds every operation on `b -> c`. The wiring is therefore the same in all archi
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from functools import cache, cached_property
 
 import numpy as np
 
 from diffnag.arch import Arch
-from diffnag.protocols import Attention, Decoded
+from diffnag.protocols import Attention, Decoded, Role
 from diffnag.search_spaces.shared.matrices import operator_fault, wiring_fault
 
 CONNECTIONS = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 """Feature map -> feature map, in the order of the benchmarks' strings."""
 INPUT, OUTPUT, FIRST_OPERATION = 0, 1, 2
+ROLES: Mapping[str, Set[Role]] = {
+    "input": {"input"}, "output": {"output"}, "none": {"blocks"}, "skip_connect": {"passes"}, "nor_conv_1x1": {"layer"},
+    "nor_conv_3x3": {"layer", "spatial"}, "avg_pool_3x3": {"pools"},
+}  # fmt: skip
+"""Operator -> its roles."""
 
 
 def _wiring() -> tuple[tuple[int, int], ...]:
@@ -40,6 +45,11 @@ class ConnectionCells:
     def operation_names(self) -> tuple[str, ...]:
         """The operators but input and output."""
         return self.operators[FIRST_OPERATION:]
+
+    @property
+    def roles(self) -> Mapping[str, Set[Role]]:
+        """Operator -> its roles."""
+        return {operator: ROLES[operator] for operator in self.operators}
 
     @cached_property
     def constant(self) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ resolution, or both: 3,256 networks. Both keep the benchmark's strings, `64-<mod
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 
 from diffnag.arch import Arch
 from diffnag.errors import UserError
-from diffnag.protocols import Attention, Decoded, Picture, Size
+from diffnag.protocols import Attention, Decoded, Picture, Role, Size
 from diffnag.search_spaces.shared.connection_cells import ConnectionCells, canonical
 from diffnag.search_spaces.shared.matrices import operator_fault, wiring_fault
 
@@ -110,6 +110,11 @@ class TransNASBench101Macro:
     name = "transnasbench101-macro"
     nodes = MOST
     operators = (*MODULES, "absent")
+    roles: Mapping[str, Set[Role]] = {
+        "normal": {"layer"}, "double_channels": {"layer", "widens"}, "halve_resolution": {"layer", "shrinks"},
+        "double_and_halve": {"layer", "widens", "shrinks"}, "absent": {"absent"},
+    }  # fmt: skip
+    """All modules are of 3x3 convolutions. None is marked `spatial`, as this would tell no two modules apart."""
     attention: Attention = "full"
     resnet_like = "64-1444-basic"
     """The modules of ResNet-18."""
