@@ -148,7 +148,7 @@ def _stored(tensor: Any) -> Any:
 
 
 def altered(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """`images (b, h, w, 3)`, of which a share `ALTERED` is made grey, half as sharp, or noisy, a third of it each."""
+    """Alter a share `ALTERED` of `images (b, h, w[, 3])`: a third of it becomes grey, a third half as sharp, a third noisy."""
     changed = np.repeat(images[..., None], 3, axis=3) if images.ndim == 3 else images.copy()
     chosen = rng.permutation(len(changed))[: round(ALTERED * len(changed))]
     for change, rows in zip((grey, blurred, noisy), np.array_split(chosen, 3), strict=True):

@@ -53,7 +53,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Files:
-    """What is read and written, and where it is computed."""
+    """Input, output and device."""
 
     out: Path = option(metavar="FILE", help="the safetensors file to write")
     space: str = option("nasbench201", help="search space, a name or package.module:Class")

@@ -117,7 +117,7 @@ def image_statistics(pixels: Tensor) -> Tensor:
     With l the mean of the channels, they are: mean and standard deviation of l; means of R - G and (R + G)/2 - B; the standard
     deviation over the channels, averaged over the image; the mean square of the gradient of l, at full and at half
     resolution (2 x 2 means); and what 2 x 2 means lose of l, as a share of its variance. The last four are logarithms, with one
-    grey level (1/255) added to what is an amplitude and its square to what is a power. `h` and `w` are even.
+    grey level (1/255) added to amplitudes and its square to powers. `h` and `w` are even.
     """
     level = 1 / 255
     l = pixels.mean(1, keepdim=True)  # noqa: E741 - l as in the docstring

@@ -80,8 +80,8 @@ def _decode_all(files: list[_File], labels: list[str], *, size: int | None, note
             unreadable[i] = decoded
             del sides[i]
             continue
-        x[i], said = decoded
-        for remark in said:
+        x[i], found = decoded
+        for remark in found:
             remarks[remark].append(files[i].name)
     reasons = [f"{files[i].name} ({unreadable[i]})" for i in sorted(unreadable)]
     notes += note("could not be read and were skipped", reasons, len(files))

@@ -74,8 +74,8 @@ def _pixel_scales(path: Path, x: Mapping[str, np.ndarray]) -> tuple[dict[str, fl
         if low < -slack or high > 255 + slack or neither:
             raise UserError(f"{path} has pixels from {low:g} to {high:g}; accepted are 0..1 or 0..255")
         if kinds == "f" and not in_unit and (mixed := [split for split, (_, high) in alike.items() if high <= 1 + slack]):
-            told = f"{path} has floats up to {high:g}, but only up to 1 in x_{mixed[0]}"
-            raise UserError(f"{told}; accepted is one range, 0..1 or 0..255, in all splits")
+            found = f"{path} has floats up to {high:g}, but only up to 1 in x_{mixed[0]}"
+            raise UserError(f"{found}; accepted is one range, 0..1 or 0..255, in all splits")
         unit |= dict.fromkeys(alike, in_unit)
     return {split: 255.0 if unit[split] else 1.0 for split in x}, _range_notes(x, ranges, unit)
 
