@@ -1,4 +1,4 @@
-"""Train many architectures on many small tasks and write down what came of it: `python -m diffnag.build_meta_dataset`."""
+"""Train many architectures on many small tasks and store the measurements: `python -m diffnag.build_meta_dataset`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import shlex
 import sys
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffnag.command import arguments
+from diffnag.command.options import add_options, option, options_from
 from diffnag.command.progress import Progress
 from diffnag.command.running import run_command
 from diffnag.errors import UserError
@@ -21,38 +22,45 @@ from diffnag.io.device import resolve_device
 if TYPE_CHECKING:
     from diffnag.arch import Arch
     from diffnag.datasets.drawn_tasks import TaskImages, TaskSpec
-    from diffnag.datasets.meta_dataset import Effort, Measurement
+    from diffnag.datasets.meta_dataset import Effort, Measurement, MetaDataset
     from diffnag.protocols import SearchSpace
 
 Job = tuple[int, str, int]
 """Task, architecture, seed."""
 PATIENCE = 10_000
-"""Draws without a new architecture after which a space may have no more."""
+"""Draws without a new architecture after which the space may have no more."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Arguments of the command."""
+
+    images: str = option(help="sources of the tasks, with commas between them, such as tiny_imagenet16,cifar100_16: files "
+                         "$DIFFNAG_DATA/images/<source>.npz, or digits (from scikit-learn), or letters (drawn with fonts)")  # fmt: skip
+    tasks: int = option(most=10**6, help="number of tasks")
+    archs_per_task: int = option(most=10**6, help="architectures that are trained on each task")
+    out: Path = option(metavar="FILE", help="file of JSON lines; a line is added for each network as soon as it is trained")
+    space: str = option("nasbench201", help="search space")
+    held_out: bool = option(False, help="tasks of the classes and sources that nothing is trained on, for tests")
+    seeds: int = option(1, most=1000, help="trainings of each network")
+    crossed: bool = option(False, help="the same architectures on every task, a quarter of them with twice the seeds")
+    seed: int = option(0, least=0, most=2**63 - 1, help="seed of the tasks and of the architectures")
+    workers: int | None = option(None, most=4096, help="processes of one thread each, by default one per core")
+    device: str = option("auto", help="auto, cpu, cuda, ...")
 
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m diffnag.build_meta_dataset", description=__doc__.partition(":")[0] + ".",
-        epilog="The same command goes on with a file that is there; more --tasks, --archs-per-task or --seeds add to it.",
+        epilog="If the file exists, the same command continues it; more --tasks, --archs-per-task or --seeds add to it.",
     )  # fmt: skip
-    add = p.add_argument
-    add("--images", required=True, help="sources of the tasks, with commas, such as tiny_imagenet16,cifar100_16: files "
-        "$DIFFNAG_DATA/images/<source>.npz, or digits, of scikit-learn, or letters, drawn with fonts")  # fmt: skip
-    add("--tasks", type=arguments.positive_int, required=True)
-    add("--archs-per-task", type=arguments.positive_int, required=True)
-    add("--out", type=Path, required=True, metavar="FILE", help="JSON lines, appended to as networks are trained")
-    add("--space", default="nasbench201", help="search space (default: %(default)s)")
-    add("--held-out", action="store_true", help="tasks of the classes and sources that nothing is trained on (for tests)")
-    add("--seeds", type=arguments.positive_int, default=1, help="trainings of each network (default: %(default)s)")
-    add("--crossed", action="store_true", help="the same architectures on every task, a quarter of them with twice the seeds")
-    add("--seed", type=arguments.seed, default=0, help="default: %(default)s")
-    add("--workers", type=arguments.positive_int, default=os.cpu_count(), help="processes of one thread each (default: one a core)")
-    add("--device", default="auto", help="default: %(default)s")
+    add_options(p, Options)
     return p
 
 
 def main() -> None:
-    args = parser().parse_args()
+    """Parse the command line, draw tasks and architectures, and train those that the file does not have yet."""
+    options = options_from(parser().parse_args(), Options)
     import numpy as np
 
     from diffnag.datasets.drawn_tasks import allowed_classes, draw_task
@@ -61,76 +69,71 @@ def main() -> None:
     from diffnag.protocols import TrainsSmall
     from diffnag.spaces.loading import load_space
 
-    space, effort = load_space(args.space), Effort()
-    sources = [name.strip() for name in args.images.split(",") if name.strip()]
+    space, effort = load_space(options.space), Effort()
+    sources = [name.strip() for name in options.images.split(",") if name.strip()]
     if not sources:
         raise UserError("--images names no source; accepted are names with commas between them, such as digits,letters")
     for source in sources:
-        allowed_classes(source, held_out=args.held_out)
-    check_writable(args.out)
+        allowed_classes(source, held_out=options.held_out)
+    check_writable(options.out)
     if not isinstance(space, TrainsSmall):
-        raise UserError(f"space {args.space!r} has no build_small, the reduced skeleton that is trained here")
-    device = str(resolve_device(args.device))
-    jobs = list(_jobs(args, space))
-    done = _begin(args, sources, effort)
+        raise UserError(f"space {options.space!r} has no build_small, the reduced skeleton that is trained here")
+    device = str(resolve_device(options.device))
+    jobs = list(_jobs(options, space))
+    done = _begin(options, sources, effort)
     tasks: list[TaskSpec] = []
-    for number in range(args.tasks):
-        spec = draw_task(sources[number % len(sources)], np.random.default_rng([args.seed, number]), held_out=args.held_out)
+    for number in range(options.tasks):
+        spec = draw_task(sources[number % len(sources)], np.random.default_rng([options.seed, number]), held_out=options.held_out)
         if number not in done.tasks:
-            append(args.out, [spec], task=number)
+            append(options.out, [spec], task=number)
         tasks.append(spec)
-    paid = {(m.task, m.arch, m.seed) for m in done.measurements}
-    jobs = [job for job in jobs if job not in paid]
-    print(f"{len(paid)} networks are trained, {len(jobs)} to go, on {args.workers} workers ({device})", file=sys.stderr)
-    seconds = 0.0
+    trained = {(m.task, m.arch, m.seed) for m in done.measurements}
+    jobs = [job for job in jobs if job not in trained]
+    workers = options.workers or os.cpu_count() or 1
+    print(f"{len(trained)} networks are trained, {len(jobs)} are left, on {workers} workers ({device})", file=sys.stderr)
     try:
-        with Progress() as progress:
-            progress("network", 0, len(jobs))
-            for done, measurement in enumerate(_trained(jobs, tasks, space=args.space, effort=effort, device=device, workers=args.workers), start=1):
-                append(args.out, [measurement])
-                seconds += measurement.seconds
-                progress("network", done, len(jobs), f"{seconds / done:.1f} core-seconds each")
+        _measure_all(jobs, tasks, out=options.out, space=options.space, effort=effort, device=device, workers=workers)
     except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt(f"stopped; what is trained is in {args.out}, the same command goes on") from interrupt
-    print(f"{args.out}: {len(paid) + len(jobs)} networks on {len(tasks)} tasks, {args.out.stat().st_size / 1e6:.2f} MB")
+        raise KeyboardInterrupt(f"stopped; the measurements so far are in {options.out}, the same command continues it") from interrupt
+    print(f"{options.out}: {len(trained) + len(jobs)} networks on {len(tasks)} tasks, {options.out.stat().st_size / 1e6:.2f} MB")
 
 
-def _begin(args: argparse.Namespace, sources: list[str], effort: Effort) -> Any:
-    """Begin the file, or open the one that is there if it was made the same way."""
+def _begin(options: Options, sources: list[str], effort: Effort) -> MetaDataset:
+    """Begin the file, or open it if it exists and was made in the same way; returns its contents."""
     from dataclasses import asdict
 
     from diffnag.datasets.meta_dataset import append, is_begun, read
 
     about = {
-        "space": args.space, "images": sources, "held_out": args.held_out, "crossed": args.crossed, "seed": args.seed,
+        "space": options.space, "images": sources, "held_out": options.held_out, "crossed": options.crossed, "seed": options.seed,
         "effort": asdict(effort),
     }  # fmt: skip
-    if is_begun(args.out):
-        made = {key: value for key, value in read(args.out).about.items() if key != "command"}
+    if is_begun(options.out):
+        made = {key: value for key, value in read(options.out).about.items() if key != "command"}
         if made != about:
             other = ", ".join(key for key in {**about, **made} if made.get(key) != about.get(key))
-            raise UserError(f"{args.out} was made with another {other}: give the same, or another --out")
+            raise UserError(f"{options.out} was made with another {other}: give the same, or another --out")
     else:
         command = shlex.join(["python", "-m", "diffnag.build_meta_dataset", *sys.argv[1:]])
-        append(args.out, [{**about, "command": command}])
-    return read(args.out)
+        append(options.out, [{**about, "command": command}])
+    return read(options.out)
 
 
-def _jobs(args: argparse.Namespace, space: SearchSpace) -> Iterator[Job]:
-    """What is to be trained, task by task: the same list for the same options, its beginning for fewer."""
+def _jobs(options: Options, space: SearchSpace) -> Iterator[Job]:
+    """All trainings, task by task. Smaller numbers of architectures or seeds give a part of the same list."""
     import numpy as np
 
-    for task in range(args.tasks):
-        rng = np.random.default_rng([args.seed, 1] if args.crossed else [args.seed, 1, task])
-        for k, arch in zip(range(args.archs_per_task), _distinct(space, rng), strict=False):
-            seeds = 2 * args.seeds if args.crossed and k % 4 == 0 else args.seeds
+    for task in range(options.tasks):
+        rng = np.random.default_rng([options.seed, 1] if options.crossed else [options.seed, 1, task])
+        for k, arch in zip(range(options.archs_per_task), _distinct(space, rng), strict=False):
+            seeds = 2 * options.seeds if options.crossed and k % 4 == 0 else options.seeds
             yield from ((task, space.to_str(arch), seed) for seed in range(seeds))
 
 
 def _distinct(space: SearchSpace, rng: Any) -> Iterator[Arch]:
     """Random architectures that compute different things; raises `UserError` when the space has no more of them."""
     seen: set[str] = set()
-    repeats, all_there_are = 0, None
+    repeats, classes = 0, None
     while True:
         arch = space.random(rng)
         if (key := space.canonical(arch)) not in seen:
@@ -139,15 +142,31 @@ def _distinct(space: SearchSpace, rng: Any) -> Iterator[Arch]:
             yield arch
         elif (repeats := repeats + 1) >= PATIENCE:
             repeats = 0
-            all_there_are = all_there_are or len({space.canonical(arch) for arch in space.enumerate() or ()})
-            if len(seen) >= all_there_are:  # a space that cannot be enumerated is taken as drawn out, too
+            classes = classes or len({space.canonical(arch) for arch in space.enumerate() or ()})
+            if len(seen) >= classes:  # a space that cannot be enumerated counts as used up, too
                 raise UserError(f"space {space.name!r} has {len(seen):,} architectures that compute different things; --archs-per-task asks for more")
+
+
+def _measure_all(
+    jobs: list[Job], tasks: list[TaskSpec], *, out: Path, space: str, effort: Effort, device: str, workers: int
+) -> None:
+    """Train the networks and add a line to the file for each as soon as it is trained."""
+    from diffnag.datasets.meta_dataset import append
+
+    seconds = 0.0
+    with Progress() as progress:
+        progress("network", 0, len(jobs))
+        measurements = _trained(jobs, tasks, space=space, effort=effort, device=device, workers=workers)
+        for done, measurement in enumerate(measurements, start=1):
+            append(out, [measurement])
+            seconds += measurement.seconds
+            progress("network", done, len(jobs), f"{seconds / done:.1f} core-seconds each")
 
 
 def _trained(
     jobs: list[Job], tasks: list[TaskSpec], *, space: str, effort: Effort, device: str, workers: int
 ) -> Iterator[Measurement]:
-    """Measurements as they are done; few jobs are handed out ahead, so that an interrupt ends soon."""
+    """Measurements in the order in which they are done. Few jobs wait in the pool, so that an interrupt ends soon."""
     import multiprocessing
 
     context = multiprocessing.get_context("spawn")
@@ -173,6 +192,7 @@ def _trained(
 
 
 def _one_thread() -> None:
+    """Prepare a worker process."""
     import signal
 
     import torch
@@ -183,6 +203,7 @@ def _one_thread() -> None:
 
 
 def _measure(job: Job, spec: TaskSpec, space_name: str, effort: Effort, device: str) -> Measurement:
+    """Train the network of one job, in a worker process."""
     from diffnag.networks.short_training import measure
     from diffnag.spaces.loading import load_space
 

@@ -1,4 +1,4 @@
-"""Benchmark tables: `python -m diffnag.data import` takes one in, `python -m diffnag.data list` shows what is there."""
+"""Import benchmark tables into the user cache, and list those that are found: `python -m diffnag.data import` and `... list`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diffnag.protocols import ReadsTables
 
 
 def import_table(space: str, source: str | Path, *, trust_pickle: bool = False) -> BenchmarkTable:
-    """Read a benchmark's own file and keep it, compact, in the user cache, where the table oracle finds it."""
+    """Read a benchmark's own file and write it, in a compact form, to the user cache, where the table oracle finds it."""
     from diffnag.spaces.loading import load_space
 
     reader = load_space(space)
@@ -25,7 +25,7 @@ def import_table(space: str, source: str | Path, *, trust_pickle: bool = False) 
 
 
 def describe(space: str) -> str:
-    """One line: where the table of `space` is, its version and checksum, or why there is none."""
+    """One line for `list`: the place, version and checksum of the table of `space`, or why it cannot be used."""
     from diffnag.spaces.loading import load_space
 
     reader = load_space(space)
@@ -43,24 +43,24 @@ def _summary(table: BenchmarkTable) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m diffnag.data", description="Benchmark tables that the table oracle reads.")
+    parser = argparse.ArgumentParser(prog="python -m diffnag.data", description="Import and list the benchmark tables that the table oracle reads.")
     commands = parser.add_subparsers(dest="command", required=True)
     take = commands.add_parser(
         "import",
         help="read a benchmark's file into the user cache",
-        description="Read a benchmark's file into the user cache, where every later command finds it. $DIFFNAG_DATA comes first.",
-        epilog="nasbench201 takes a CSV with the columns of nas_bench_201.csv.gz, gzipped or plain, or the official "
-        "NAS-Bench-201-v1_1-096897.pth. The latter is read by pip install diffnag[nasbench201], needs --trust-pickle, and "
-        "memory of several times its size (4.7 GB): plan for 32 GB. A version in the file's name (v1_0, v1_1) is kept. "
-        "nasbench101 takes the official nasbench_only108.tfrecord or nasbench_full.tfrecord, for which no TensorFlow is needed, "
+        description="Read a benchmark's file into the user cache, where all later commands find it. A table in $DIFFNAG_DATA comes before it.",
+        epilog="For nasbench201: a CSV with the columns of nas_bench_201.csv.gz, gzipped or plain, or the official "
+        "NAS-Bench-201-v1_1-096897.pth. The official file needs pip install diffnag[nasbench201], --trust-pickle, and several "
+        "times its size (4.7 GB) in memory: plan for 32 GB. A version in the file's name (v1_0, v1_1) is stored. "
+        "For nasbench101: the official nasbench_only108.tfrecord or nasbench_full.tfrecord (without TensorFlow), "
         "or an .npz with the columns of nas_bench_101.npz.",
     )
     take.add_argument("space", help="search space, such as nasbench201")
     take.add_argument("--from", dest="source", metavar="FILE", required=True, help="the benchmark's own file")
     take.add_argument(
-        "--trust-pickle", action="store_true", help="load a pickle, which can run any code: only for a file that you trust"
+        "--trust-pickle", action="store_true", help="load a pickle, which can run any code; only for a file that you trust"
     )
-    commands.add_parser("list", help="show which tables are there, where, their version and checksum")
+    commands.add_parser("list", help="show the tables that are found, with place, version and checksum")
     return parser
 
 

@@ -1,12 +1,13 @@
-"""`python -m diffnag.embed_datasets`: images -> the shipped tasks, `diffnag/pretrained/tasks.safetensors`."""
+"""Embed image datasets as the tasks that the package ships: `python -m diffnag.embed_datasets --images FOLDER --out FILE`."""
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffnag.command import arguments
+from diffnag.command.options import add_options, option, options_from
 from diffnag.command.running import run_command
 
 if TYPE_CHECKING:
@@ -19,22 +20,30 @@ SOURCES = {
     "mnist": ("mnist.npz", 6000, 28),
     "tiny_imagenet": ("tiny_imagenet16.npz", 500, 64),
 }
-"""Task -> the file of its images, and of the whole dataset the training images a class and the side in pixels."""
+"""Task -> file of its images; training images a class and side in pixels, both of the whole dataset."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Arguments of the command."""
+
+    images: Path = option(metavar="FOLDER", help=f"folder with {', '.join(file for file, _, _ in SOURCES.values())}, "
+                          "each with x_train (b, h, w[, 3]) uint8 and y_train (b,)")  # fmt: skip
+    out: Path = option(metavar="FILE", help="the safetensors file to write")
+    images_per_class: int = option(20, most=10_000, help="images of each class that are embedded")
+    classes: int = option(100, most=10**6, help="largest number of classes of a dataset; they are evenly spread")
+    seed: int = option(0, least=0, most=2**63 - 1, help="seed of the choice of images")
 
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m diffnag.embed_datasets", description="Embed image datasets as tasks.")
-    p.add_argument("--images", type=Path, required=True, metavar="FOLDER", help=f"holds {', '.join(file for file, _, _ in SOURCES.values())}, "
-                   "each with x_train (b, h, w[, 3]) uint8 and y_train (b,)")
-    p.add_argument("--out", type=Path, required=True, metavar="FILE", help="the safetensors file to write")
-    p.add_argument("--images-per-class", type=arguments.positive_int, default=20, help="default: %(default)s")
-    p.add_argument("--classes", type=arguments.positive_int, default=100, help="at most, evenly spread; default: %(default)s")
-    p.add_argument("--seed", type=arguments.seed, default=0, help="of the draw of images; default: %(default)s")
+    add_options(p, Options)
     return p
 
 
 def main() -> None:
-    options = parser().parse_args()
+    """Parse the command line, embed each dataset, write the file."""
+    options = options_from(parser().parse_args(), Options)
     import torch
 
     from diffnag.datasets.tasks import descriptors_of, features_of_images
@@ -61,7 +70,7 @@ def main() -> None:
 
 
 def _training_images(path: Path, *, classes: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Training images and labels of at most `classes` classes of a `.npz` file, and how many classes there are."""
+    """Training images and labels of at most `classes` classes of a `.npz` file, and the number of all its classes."""
     import numpy as np
 
     from diffnag.datasets.labelled import read_labelled

@@ -1,19 +1,20 @@
 """Train the image encoder: `python -m diffnag.train_image_encoder --images FOLDER --out FILE`.
 
-A classifier of four fifths of the classes of Tiny-ImageNet (Le and Yang, 2015), of which the body is kept. The last fifth,
-the labels with `label % 5 == 4`, stays unseen, for tasks to be held out with.
+The encoder is the body of a classifier of four fifths of the classes of Tiny-ImageNet (Le and Yang, 2015). It never sees the last
+fifth, the labels with `label % 5 == 4`: tests use those.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffnag.command import arguments
+from diffnag.command.options import add_options, option, options_from
 from diffnag.command.progress import Progress
 from diffnag.command.running import run_command
 from diffnag.errors import UserError
@@ -24,22 +25,29 @@ if TYPE_CHECKING:
 FILE = "tiny_imagenet16.npz"
 HELD_OUT = "label % 5 == 4"
 ALTERED = 0.25
-"""Share of the training images that are made grey, half as sharp, or noisy: the network is to recognise such images too, not
-to be blind to what was done to them, so it sees each in one form only."""
+"""Share of the training images that are made grey, half as sharp, or noisy. Each image is seen in one form only: the network is to
+recognise altered images too, and its features are still to show the alteration."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Arguments of the command."""
+
+    images: Path = option(metavar="FOLDER", help=f"folder with {FILE}: x_train, x_test (b, h, w[, 3]) uint8 and y_train, y_test (b,)")
+    out: Path = option(metavar="FILE", help="the safetensors file to write")
+    epochs: int = option(20, most=10**6, help="passes over the images")
+    seed: int = option(0, least=0, most=2**63 - 1, help="seed of weights, batches and alterations")
 
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m diffnag.train_image_encoder", description="Train the image encoder on Tiny-ImageNet.")
-    p.add_argument("--images", type=Path, required=True, metavar="FOLDER",
-                   help=f"holds {FILE} with x_train, x_test (b, h, w[, 3]) uint8 and y_train, y_test (b,)")
-    p.add_argument("--out", type=Path, required=True, metavar="FILE", help="the safetensors file to write")
-    p.add_argument("--epochs", type=arguments.positive_int, default=20, help="passes over the images; default: %(default)s")
-    p.add_argument("--seed", type=arguments.seed, default=0, help="default: %(default)s")
+    add_options(p, Options)
     return p
 
 
 def main() -> None:
-    options = parser().parse_args()
+    """Parse the command line, train, write the file."""
+    options = options_from(parser().parse_args(), Options)
     from diffnag.io.checkpoint import checksum
     from diffnag.io.files import check_writable
 
@@ -51,7 +59,7 @@ def main() -> None:
     meta = train(*split, out=options.out, epochs=options.epochs, seed=options.seed, about={**source, "command": command})
     print(
         f"wrote {options.out}, {options.out.stat().st_size / 1e6:.2f} MB: {meta['validation_accuracy']:.1f} % of the validation "
-        f"images right over {meta['classes']} classes, {meta['train_core_seconds']:.0f} core-seconds"
+        f"images correct over {meta['classes']} classes, {meta['train_core_seconds']:.0f} core-seconds"
     )
 
 
@@ -76,7 +84,7 @@ def read_images(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
 def train(
     x: np.ndarray, y: np.ndarray, x_test: np.ndarray, y_test: np.ndarray, *, out: Path, epochs: int, seed: int, about: dict[str, str]
 ) -> dict[str, Any]:
-    """Train on images `x` and labels `y (n,)`, write `out`, return its metadata, with the accuracy of what was written."""
+    """Train on images `x` and labels `y (n,)`, write `out`, and return its metadata. The accuracy there is that of the stored weights."""
     from dataclasses import asdict
 
     import torch
@@ -135,12 +143,12 @@ def train(
 
 
 def _stored(tensor: Any) -> Any:
-    """Weights take two bytes each; the few vectors of normalisation keep four."""
+    """A tensor as it is stored: weights in two bytes each, the few vectors of normalisation in four."""
     return tensor.half() if tensor.ndim > 1 else tensor
 
 
 def altered(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """`images` with a share `ALTERED` of them made grey, half as sharp, or noisy, one of the three each."""
+    """Alter a share `ALTERED` of `images (b, h, w[, 3])`: a third of it becomes grey, a third half as sharp, a third noisy."""
     changed = np.repeat(images[..., None], 3, axis=3) if images.ndim == 3 else images.copy()
     chosen = rng.permutation(len(changed))[: round(ALTERED * len(changed))]
     for change, rows in zip((grey, blurred, noisy), np.array_split(chosen, 3), strict=True):
@@ -149,19 +157,19 @@ def altered(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def grey(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The mean of the channels of `(b, h, w, 3)`, in each of them."""
+    """Images `(b, h, w, 3)` with the mean of the channels in each channel."""
     return np.repeat(images.mean(3, keepdims=True), 3, axis=3).round().astype(np.uint8)
 
 
 def blurred(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Means of 2 x 2 pixels of `(b, h, w, 3)`, sides even, each shown in all four of them."""
+    """Images `(b, h, w, 3)` of even sides; each pixel becomes the mean of its block of 2 x 2 pixels."""
     b, h, w, channels = images.shape
     means = images.reshape(b, h // 2, 2, w // 2, 2, channels).mean((2, 4))
     return means.repeat(2, axis=1).repeat(2, axis=2).round().astype(np.uint8)
 
 
 def noisy(images: np.ndarray, rng: np.random.Generator, *, deviation: float = 25) -> np.ndarray:
-    """Gaussian noise of that many grey levels on every pixel and channel."""
+    """Images with Gaussian noise on every pixel and channel; `deviation` in grey levels of 0 to 255."""
     return (images + rng.normal(0, deviation, images.shape)).round().clip(0, 255).astype(np.uint8)
 
 

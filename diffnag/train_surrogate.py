@@ -1,7 +1,7 @@
-"""Learn a surrogate of measured accuracies from a benchmark table: `python -m diffnag.train_surrogate`.
+"""Train a surrogate of measured accuracies on a benchmark table: `python -m diffnag.train_surrogate`.
 
-Two sets are held out. `canonical_classes`: every architecture of some canonical classes, so nothing that computes the same
-was trained on. `strings`: some of the remaining architectures; others of their class may have been trained on.
+Two sets are held out and never trained on. `canonical_classes` has all architectures of some canonical classes, so nothing in the
+training set computes the same. `strings` has some of the remaining architectures; others of the same class may be in the training set.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffnag.command import arguments
+from diffnag.command.options import add_options, option, options_from
 from diffnag.command.progress import Progress
 from diffnag.command.running import run_command
 from diffnag.errors import DataNotFound, UserError
@@ -41,49 +41,50 @@ LEVELS = 256
 
 @dataclass(frozen=True)
 class Options:
-    """Everything that decides the weights, beside the table."""
+    """Everything, beside the table, that decides the weights."""
 
-    held_out: float
-    epochs: int
-    members: int
-    width: int
-    seed: int
+    held_out: float = option(0.1, least=0.001, most=0.9, help="share of the canonical classes, and of the remaining architectures, that is held out")
+    epochs: int = option(120, most=10**6, help="passes over the training set")
+    members: int = option(6, most=1000, help="networks in the ensemble")
+    width: int = option(256, most=10**5, help="hidden units of a layer")
+    seed: int = option(0, least=0, most=2**63 - 1, help="seed of the held-out sets, the weights and the batches")
+
+
+@dataclass(frozen=True)
+class Files:
+    """Input, output and device."""
+
+    out: Path = option(metavar="FILE", help="the safetensors file to write")
+    space: str = option("nasbench201", help="search space, a name or package.module:Class")
+    data: Path | None = option(None, help="the benchmark's table, or a folder that holds it; by default where the table oracle finds it")
+    device: str = option("auto", help="auto, cpu, cuda, ...")
 
 
 def parser() -> argparse.ArgumentParser:
-    formatter = argparse.ArgumentDefaultsHelpFormatter
-    p = argparse.ArgumentParser("python -m diffnag.train_surrogate", description=__doc__.split("\n")[0], formatter_class=formatter)
-    p.add_argument("--space", default="nasbench201", help="search space, a name or package.module:Class")
-    p.add_argument("--data", type=Path, help="the benchmark's table, or a folder that holds it; default: where the table oracle looks")
-    p.add_argument("--out", type=Path, required=True, help="where the weights go (.safetensors)")
-    p.add_argument("--held-out", type=float, default=0.1, help="share of canonical classes held out, and of the remaining strings")
-    p.add_argument("--epochs", type=arguments.positive_int, default=120, help="passes over the training set")
-    p.add_argument("--members", type=arguments.positive_int, default=6, help="networks in the ensemble")
-    p.add_argument("--width", type=arguments.positive_int, default=256, help="hidden units a layer")
-    p.add_argument("--seed", type=arguments.seed, default=0)
-    p.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
+    p = argparse.ArgumentParser("python -m diffnag.train_surrogate", description=__doc__.partition(":")[0] + ".")
+    add_options(p, Files)
+    add_options(p, Options)
     return p
 
 
 def main() -> None:
+    """Parse the command line, train, write the file and print its rank correlations."""
     args = parser().parse_args()
-    options = Options(args.held_out, args.epochs, args.members, args.width, args.seed)
-    if not 0 < options.held_out < 1:
-        raise UserError(f"--held-out {options.held_out} is not a share; expected a number between 0 and 1")
+    files, options = options_from(args, Files), options_from(args, Options)
     from diffnag.io.files import check_writable
     from diffnag.spaces.loading import load_space
 
-    check_writable(args.out)
-    space = load_space(args.space)
-    meta = train(space, read_table(space, args.data), options, out=args.out, device=args.device)
-    print(f"wrote {args.out}: {meta['note']}, learned from {meta['labels']:,} labels")
-    for name, figures in meta["held_out"].items():
-        said = "  ".join(f"{key} {figure['kendall_tau']:.3f}" for key, figure in figures["outputs"].items())
-        print(f"Kendall tau, held-out {name} ({figures['architectures']:,} architectures): {said}")
+    check_writable(files.out)
+    space = load_space(files.space)
+    meta = train(space, read_table(space, files.data), options, out=files.out, device=files.device)
+    print(f"wrote {files.out}: {meta['note']}, learned from {meta['labels']:,} labels")
+    for name, found in meta["held_out"].items():
+        taus = "  ".join(f"{key} {figure['kendall_tau']:.3f}" for key, figure in found["outputs"].items())
+        print(f"Kendall tau, held-out {name} ({found['architectures']:,} architectures): {taus}")
 
 
 def read_table(space: SearchSpace, data: Path | None) -> BenchmarkTable:
-    """The table of `space` in a file or folder, by default the one that the table oracle finds."""
+    """The table of `space` from a file or folder; by default the one that the table oracle finds."""
     from diffnag.io.tables import load_table
     from diffnag.protocols import ReadsTables
 
@@ -95,9 +96,9 @@ def read_table(space: SearchSpace, data: Path | None) -> BenchmarkTable:
 
 
 def held_out(classes: Sequence[str], strings: Sequence[str], *, share: float, seed: int) -> dict[str, np.ndarray]:
-    """The two held-out sets, bool `(m,)` each and disjoint, of architectures given by canonical key and string.
+    """Draw the two held-out sets of architectures with canonical keys `classes (m,)` and `strings (m,)`: bool `(m,)` each, disjoint.
 
-    A hash of seed and text decides, so a set depends neither on the order nor on what else there is.
+    A hash of seed and text decides, so whether an architecture is held out depends on itself only.
     """
     def drawn(kind: str, text: str) -> bool:
         return int.from_bytes(hashlib.sha256(f"surrogate {kind} {seed} {text}".encode()).digest()) / 2**256 < share
@@ -107,7 +108,7 @@ def held_out(classes: Sequence[str], strings: Sequence[str], *, share: float, se
 
 
 def train(space: SearchSpace, table: BenchmarkTable, options: Options, *, out: Path, device: str = "auto") -> dict[str, Any]:
-    """Learn all columns of `table` at once, write `out`, and return its metadata, with the figures of what was written."""
+    """Learn all columns of `table` at once, write `out`, and return its metadata. The figures there are those of the stored weights."""
     from diffnag.io.checkpoint import save_checkpoint
     from diffnag.oracles.surrogate import NOTE, Surrogate, graph_features
     from diffnag.spaces.fingerprint import space_fingerprint
@@ -121,6 +122,8 @@ def train(space: SearchSpace, table: BenchmarkTable, options: Options, *, out: P
         raise UserError(f"{len(archs)} architectures are too few to hold {options.held_out:g} of them out twice")
     counts = [graph_features(arch, space.operators) for arch in archs]
     accuracies = np.stack(list(table.values.values()), axis=1).astype(np.float64)
+    if missing := [key for key, column in table.values.items() if np.isnan(column).any()]:
+        raise UserError(f"the {space.name} table has missing values in {missing[0]}; a surrogate is trained on complete columns")
 
     features = tuple(sorted({name for row in np.flatnonzero(training) for name in counts[row]}))
     tensors = _fit([counts[row] for row in np.flatnonzero(training)], accuracies[training], features, options, device=device)
@@ -155,32 +158,32 @@ def train(space: SearchSpace, table: BenchmarkTable, options: Options, *, out: P
 
 
 def figures(surrogate: Surrogate, counts: Sequence[Any], accuracies: np.ndarray) -> dict[str, dict[str, float]]:
-    """Kendall's tau-b and R^2 (of accuracies in %) of every output, against `accuracies (b, outputs)`."""
+    """Kendall's tau-b and R^2 of each output of `surrogate`, compared with `accuracies (b, outputs)` in %."""
     from scipy.stats import kendalltau
 
     predicted = surrogate.predict(counts)
     found = {}
-    for key, said, true in zip(surrogate.outputs, predicted.T, accuracies.T, strict=True):
-        r2 = 1 - ((said - true) ** 2).sum() / ((true - true.mean()) ** 2).sum()
-        found[key] = {"kendall_tau": round(float(kendalltau(said, true).statistic), 4), "r2": round(float(r2), 4)}
+    for key, guess, true in zip(surrogate.outputs, predicted.T, accuracies.T, strict=True):
+        r2 = 1 - ((guess - true) ** 2).sum() / ((true - true.mean()) ** 2).sum()
+        found[key] = {"kendall_tau": round(float(kendalltau(guess, true).statistic), 4), "r2": round(float(r2), 4)}
     return found
 
 
 def _fit(
     counts: Sequence[Any], accuracies: np.ndarray, features: tuple[str, ...], options: Options, *, device: str
 ) -> dict[str, Tensor]:
-    """The tensors of a `Surrogate`, rounded as they are stored; all randomness comes from the seed."""
+    """Train the tensors of a `Surrogate`, rounded as they are stored; all randomness comes from the seed."""
     import torch
 
     from diffnag.oracles.surrogate import design
 
     levels, quantiles, scores = _normal_scores(accuracies)
-    # Architectures with equal features are one example, the mean of their scores; weighed by the root of their number,
-    # since a few classes of small cells hold hundreds and would else outweigh all others.
+    # Architectures with equal features are one example with their mean scores. Its weight is the root of their number: a few
+    # classes of small cells have hundreds of members and would outweigh all others.
     rows, group = np.unique(design(counts, features), axis=0, return_inverse=True)
     size = np.bincount(group)
     means = np.stack([np.bincount(group, column) / size for column in scores.T], axis=1)
-    centre, scale = rows.mean(0), np.maximum(rows.std(0), 1)  # counts are small: blowing up rare ones would invite overfitting
+    centre, scale = rows.mean(0), np.maximum(rows.std(0), 1)  # at least 1: enlarging rare counts would invite overfitting
 
     targets = (means, np.sqrt(size) / np.sqrt(size).mean())
     layers = _trained_layers((rows - centre) / scale, *targets, options, device=resolve_device(device))
@@ -194,7 +197,7 @@ def _fit(
 def _trained_layers(
     x: np.ndarray, y: np.ndarray, weight: np.ndarray, options: Options, *, device: torch.device
 ) -> list[tuple[Tensor, Tensor]]:
-    """Weights and biases of each layer, fitted to scores `y (m, outputs)` of inputs `x (m, d)`, each example weighed by `weight (m,)`."""
+    """Train weights and biases of each layer on inputs `x (m, d)` with scores `y (m, outputs)`; `weight (m,)` weighs the examples."""
     import torch
 
     from diffnag.networks.ensemble import ensemble, random_layers
@@ -204,7 +207,7 @@ def _trained_layers(
     drawn = random_layers([x.shape[1], options.width, options.width, y.shape[1]], members=options.members, generator=generator)
     layers = [(weights.to(device).requires_grad_(), bias.to(device).requires_grad_()) for weights, bias in drawn]
     with torch.no_grad():
-        layers[-1][0].mul_(0.1)  # begins near the mean
+        layers[-1][0].mul_(0.1)  # predictions begin near the mean
 
     batches = -(-len(x) // BATCH)
     optimizer = torch.optim.AdamW([tensor for layer in layers for tensor in layer], lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
@@ -228,9 +231,9 @@ def _trained_layers(
 
 
 def _normal_scores(accuracies: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each column `(m, outputs)` as normal scores of its mid-ranks: `levels (q,)`, `quantiles (outputs, q)`, scores.
+    """Turn each column of `(m, outputs)` into normal scores of its mid-ranks; returns `levels (q,)`, `quantiles (outputs, q)` and the scores.
 
-    Accuracies crowd near the best and have a long tail of failures; a rank correlation cares for all alike.
+    Accuracies are dense near the best and have a long tail of failures. A rank correlation weighs all of them alike.
     """
     from scipy.special import ndtr, ndtri
     from scipy.stats import rankdata

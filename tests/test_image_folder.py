@@ -56,7 +56,7 @@ def test_pixel_kinds_are_converted_and_said(tmp_path: Path) -> None:
     rgba = np.dstack([rgb, np.broadcast_to(alpha, (12, 12))])
     data, (odd,) = one_odd_image(tmp_path / "rgba", Image.fromarray(rgba).save)
     assert (odd[:, :6] == rgb[:, :6]).all() and (odd[:, 6:] == 255).all()
-    noted(data, "1 of 11 images had transparent parts, made white")
+    noted(data, "1 of 11 images had transparent parts, which were made white")
 
     data, (odd,) = one_odd_image(tmp_path / "bit", Image.fromarray(grey > 128).save)
     assert (odd == np.where(rgb > 128, 255, 0)).all()
@@ -71,7 +71,7 @@ def test_pixel_kinds_are_converted_and_said(tmp_path: Path) -> None:
     cmyk = Image.fromarray(pixels(12, 12, 3, seed=9)).convert("CMYK")
     data, (odd,) = one_odd_image(tmp_path / "cmyk", lambda path: cmyk.save(path), "x.tif")
     assert (odd == np.asarray(cmyk.convert("RGB"))).all()
-    noted(data, "1 of 11 images came in CMYK, converted to RGB")
+    noted(data, "1 of 11 images had the mode CMYK and were converted to RGB")
 
     frames = [Image.fromarray(pixels(12, 12, seed=seed)) for seed in (9, 10)]
     data, (odd,) = one_odd_image(tmp_path / "gif", lambda path: frames[0].save(path, save_all=True, append_images=frames[1:]), "x.gif")
@@ -273,6 +273,6 @@ def test_a_pipe_among_the_images_is_never_opened(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(Image, "open", refuse)
     data = load_images(root)
-    noted(data, "1 of 13 images could not be read, skipped: cat/pipe.png (not a regular file)")
+    noted(data, "1 of 13 images could not be read and were skipped: cat/pipe.png (not a regular file)")
     with pytest.raises(UserError, match=r"cannot read .*pipe.png: not a regular file"):
         fit_images([root / "cat" / "pipe.png"], size=8)

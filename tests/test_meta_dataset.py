@@ -263,7 +263,7 @@ class TestCommand:
             assert process.poll() is None and not time.sleep(0.1)
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=20)
-        assert process.returncode == 130 and "the same command goes on" in told
+        assert process.returncode == 130 and "the same command continues it" in told
         assert self._run(*self.ARGS, out=out).returncode == 0
         first = read(out)
         assert len(first.measurements) == 4 and len(first.tasks) == 2

@@ -245,7 +245,7 @@ def test_an_interrupted_training_leaves_the_old_file(
     [
         (("--data", "nowhere.csv"), "there is no file nowhere.csv"),
         ((), "the nasbench201 table is not here"),
-        (("--held-out", "1.5"), "--held-out 1.5 is not a share"),
+        (("--held-out", "1.5"), "'1.5' is not a finite number from 0.001 to 0.9"),
         (("--space", "nowhere"), "unknown space 'nowhere'"),
     ],
 )
@@ -262,3 +262,10 @@ def test_mistakes_are_one_sentence(
 def test_too_small_a_table_is_refused(space: NASBench201, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="5 architectures are too few"):
         train(space, a_table(space, 5), Options(held_out=0.1, epochs=1, members=1, width=8, seed=0), out=tmp_path / "x", device="cpu")
+
+
+def test_missing_values_are_refused_before_the_training(space: NASBench201, tmp_path: Path) -> None:
+    table = a_table(space)
+    table.values[KEYS[3]][5] = np.nan
+    with pytest.raises(UserError, match=f"the nasbench201 table has missing values in {KEYS[3]}; a surrogate is trained on complete columns"):
+        train(space, table, Options(), out=tmp_path / "x", device="cpu")

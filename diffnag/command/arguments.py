@@ -1,4 +1,4 @@
-"""Argument types that commands share."""
+"""Types of arguments that several commands use."""
 
 from __future__ import annotations
 
@@ -48,5 +48,5 @@ def finite_float(text: str) -> float:
 
 
 def read_as(given: str, written: str) -> str:
-    """What a command adds of an architecture that it was `given` and its space writes otherwise, as where dead ends are pruned."""
+    """A remark for a command's output if its space writes the `given` architecture in another way, as after pruning dead ends; else empty."""
     return "" if given == written else f" (the architecture was read as {written})"

@@ -1,8 +1,8 @@
-"""Ctrl-C that comes neither at a wrong moment nor in vain.
+"""Ctrl-C at a safe moment, and never lost.
 
-Python raises what a signal's handler raises wherever the process happens to be. In the midst of a transaction a library may log it as its
-own failure. In the callback of a weak reference, of which SQLAlchemy has one for each row that it loads, or in a finaliser, there is
-nobody to catch it: Python prints it and goes on. So work on a storage is `uninterrupted`, and elsewhere `none_lost`.
+Python raises the exception of a signal's handler at whatever place the program has reached. Inside a transaction a library may log it as
+a failure of its own. Inside the callback of a weak reference (SQLAlchemy has one for each row that it loads) or a finaliser no code can
+catch it: Python prints it and continues. So work on a storage is `uninterrupted`, and all other work runs in `none_lost`.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from typing import NoReturn
 
 SOON_S = 0.01
 PATIENCE_S = 1.0
-"""Seconds after which a signal is heard in the midst of what is uninterrupted: a storage may not answer."""
+"""Seconds after which a signal is handled even inside `uninterrupted`, since a storage may not answer."""
 
 
 def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    """A signal's handler that takes it as Ctrl-C, once: whoever is told again, by a scheduler and by the one that started it, is already
-    at giving back."""
+    """Handle a signal as Ctrl-C, once. A scheduler and the process that started this one may both send it; the second is ignored, because
+    the first has already begun to end the work."""
     signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Within it Ctrl-C and SIGTERM wait for the end, but not for longer than `PATIENCE_S`, and not if they are told twice.
+    """Delay Ctrl-C and SIGTERM until the end of the block, but at most for `PATIENCE_S`. A second signal is not delayed.
 
-    Changes nothing in other threads than the main one, which alone hears signals, and nothing of those that have no handler in Python.
+    Only the main thread handles signals: in other threads the block changes nothing. Signals without a handler in Python stay as they are.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -55,14 +55,14 @@ def uninterrupted() -> Iterator[None]:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         if arrived:
-            told, again = arrived[0]
+            number, again = arrived[0]
             again.due = False
-            signal.raise_signal(told)
+            signal.raise_signal(number)
 
 
 @contextmanager
 def none_lost(number: signal.Signals = signal.SIGINT) -> Iterator[None]:
-    """Within it a `KeyboardInterrupt` that Python would print and forget is raised again, by the signal `number` and its handler."""
+    """Raise a `KeyboardInterrupt` again that Python would print and forget, by sending the signal `number` to this process."""
     before, heard = sys.unraisablehook, False
     again: _Again | None = None
 
@@ -74,7 +74,7 @@ def none_lost(number: signal.Signals = signal.SIGINT) -> Iterator[None]:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, interrupt)
         if again is None or not again.due:
-            again = _Again(number, SOON_S)  # from here it would be lost again
+            again = _Again(number, SOON_S)  # raised from here it would be lost again
 
     sys.unraisablehook = hook
     try:
@@ -109,16 +109,16 @@ def noted_signals() -> Iterator[list[int]]:
 
 
 class _Again:
-    """Tells the main thread a signal in so many seconds, if it is still `due` then.
+    """Send a signal to the main thread after some seconds, if it is still `due` then.
 
-    Made where anything may be interrupted, so it takes none of the locks that `threading` takes to start a thread.
+    The interrupted code may hold any lock, so this takes none of the locks with which `threading` starts a thread.
     """
 
     def __init__(self, number: int, seconds: float) -> None:
         self.due = True
-        _thread.start_new_thread(self._tell, (number, seconds))
+        _thread.start_new_thread(self._send, (number, seconds))
 
-    def _tell(self, number: int, seconds: float) -> None:
+    def _send(self, number: int, seconds: float) -> None:
         time.sleep(seconds)
         main = threading.main_thread().ident
         if self.due and main is not None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 SILENCE_S = 30.0
-"""Where there is no terminal: a line is due after so many seconds, and whenever another tenth of the work is done."""
+"""Without a terminal, a line is printed whenever another tenth of the work is done, and after so many seconds without one."""
 
 
 class Progress:
@@ -24,8 +24,8 @@ class Progress:
                 ...
                 progress("epoch", epoch + 1, epochs, f"loss {loss:.4f}")
 
-    The time left is estimated from the calls. The first call for a stage marks where it begins: a resumed training calls
-    `progress("step", done, steps)` before it goes on. `show=False` shows nothing, as in all processes but the first.
+    The time left is estimated from the calls. The first call of a stage marks its beginning: a resumed training calls
+    `progress("step", done, steps)` before it continues. `show=False` shows nothing; all processes but the first use it.
     """
 
     def __init__(self, *, show: bool = True) -> None:
@@ -61,13 +61,13 @@ class Progress:
 
 @dataclass
 class _Stage:
-    """A stage that is shown by lines: where it began, and its last line."""
+    """State of a stage that is shown by lines: its beginning and its last line."""
 
     begin: float
     done_before: int
     last: float
     tenth: int
-    """Tenths of the work that were done at the last line."""
+    """Finished tenths of the work at the last line."""
 
     @classmethod
     def beginning(cls, done: int, total: int, *, marked: bool) -> Self:
@@ -75,7 +75,7 @@ class _Stage:
         return cls(now, done, now, 10 * done // max(total, 1) if marked else -1)
 
     def line(self, stage: str, done: int, total: int, text: str) -> str | None:
-        """The line that is due, or None."""
+        """The next line, or None if it is too early for one."""
         now, tenth = time.monotonic(), 10 * done // max(total, 1)
         if tenth <= self.tenth and now - self.last < SILENCE_S:
             return None

@@ -1,4 +1,4 @@
-"""Runs a command: exit codes, Ctrl-C and one sentence for a user's mistake."""
+"""Run a command: exit codes, Ctrl-C, and one sentence for a user's mistake."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def run_command(main: Callable[[], None]) -> None:
 
 
 def _leave(code: int) -> NoReturn:
-    """End this process without taking its modules down one by one, which with torch and its like takes seconds."""
+    """End this process without clearing its modules one by one, which takes seconds after torch is imported."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     atexit._run_exitfuncs()
-    with suppress(OSError):  # the reader of our output may have left, too
+    with suppress(OSError):  # the reader of our output may have left as well
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code)

@@ -1,4 +1,4 @@
-"""Many small image tasks out of few sources, made to differ in what they ask of an architecture."""
+"""Draw many small image tasks from a few sources. They are altered so that different architectures suit them."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from diffnag.io.files import data_folder
 
 SIDE = 16
 DIGITS, LETTERS = "digits", "letters"
-"""Sources that need no file, scikit-learn's digits and letters drawn with fonts; all others are files of `$DIFFNAG_DATA/images`."""
+"""Sources that need no file: the digits of scikit-learn and letters drawn with fonts. All others are files in `$DIFFNAG_DATA/images`."""
 HELD_OUT_WHOLE = ("cifar10", "digits", "fashion_mnist", "mnist")
-"""Sources that no encoder and no predictor is trained on."""
+"""Sources that are held out as a whole: no encoder and no predictor is trained on them."""
 HELD_OUT_EVERY = 5
-"""Of every other source, the classes whose label leaves 4 when divided by 5 are held out."""
+"""In every other source, the classes with `label % 5 == 4` are held out."""
 IMAGES_OF_TASK = 5_000
-"""Images of a task at most, of which those not trained on are judged on."""
+"""Largest number of images of a task. The images that are not trained on are used to measure accuracy."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """What is done to every image of a task, in this order; the default does nothing.
+    """Alterations of all images of a task, applied in this order; the default changes nothing.
 
-    `edges` leaves the strength of the edges alone; `shuffle` permutes blocks of that many pixels a side, the same way in
-    every image; `blur` averages blocks of that many pixels a side; `noise` is the standard deviation of normal noise, where
-    pixels are 0 to 255; `grey` drops the colours; `side` is the resolution that the task has in the end.
+    `edges` replaces an image by the strength of its edges. `shuffle` permutes blocks of that many pixels a side, in the same
+    way in every image. `blur` averages blocks of that many pixels a side. `noise` is the standard deviation of normal noise on
+    pixels from 0 to 255. `grey` drops the colours. `side` is the resolution of the task in pixels.
     """
 
     edges: bool = False
@@ -45,7 +45,7 @@ class Change:
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """A task as plain data: the same one gives the same images. `label_noise` is the share of training labels redrawn."""
+    """A task as plain data; equal specs give equal images. `label_noise` is the share of training labels that are drawn at random."""
 
     source: str
     classes: tuple[int, ...]
@@ -56,7 +56,7 @@ class TaskSpec:
 
 
 class TaskImages(NamedTuple):
-    """uint8 images `(n, side, side[, 3])`, labels `(n,)` from 0; `judged` are those that are not trained on."""
+    """uint8 images `(n, side, side[, 3])` and labels `(n,)` from 0. The `judged` images measure the accuracy and are not trained on."""
 
     x_train: np.ndarray
     y_train: np.ndarray
@@ -65,9 +65,9 @@ class TaskImages(NamedTuple):
 
 
 def draw_task(source: str, rng: np.random.Generator, *, held_out: bool) -> TaskSpec:
-    """A random task of 5 to 20 classes of `source`; a third is left as it is, the others are changed.
+    """Draw a task of 5 to 20 classes of `source`. A third of the tasks is left as it is, the others are altered.
 
-    Labels are made noisy only where there are images enough to learn from nevertheless.
+    Labels are made noisy only in tasks with many images, from which a network can still learn.
     """
     classes = allowed_classes(source, held_out=held_out)
     chosen = np.sort(rng.choice(classes, min(len(classes), int(rng.integers(5, 21))), replace=False))
@@ -88,14 +88,14 @@ def draw_task(source: str, rng: np.random.Generator, *, held_out: bool) -> TaskS
 
 
 def task_images(spec: TaskSpec) -> TaskImages:
-    """The images of `spec`; training images are balanced over the classes, at most half of all."""
+    """The images of `spec`. Training images are balanced over the classes, and at most half of all images."""
     rng = np.random.default_rng(spec.seed)
     x, y = images_of(spec.source)
     (members,) = np.nonzero(np.isin(y, spec.classes))
     members = rng.permutation(members)[:IMAGES_OF_TASK]
     labels = np.searchsorted(spec.classes, y[members])
     images = changed(x[members], spec.change, rng)
-    place = np.empty(len(labels), dtype=np.int64)  # of an image among those of its class
+    place = np.empty(len(labels), dtype=np.int64)  # rank of an image among those of its class
     for label in range(len(spec.classes)):
         mine = labels == label
         place[mine] = np.arange(mine.sum())
@@ -109,7 +109,7 @@ def task_images(spec: TaskSpec) -> TaskImages:
 
 
 def changed(x: np.ndarray, change: Change, rng: np.random.Generator) -> np.ndarray:
-    """uint8 images `(n, 16, 16[, 3])` after `change`; `rng` draws the permutation and the noise."""
+    """Apply `change` to uint8 images `(n, 16, 16[, 3])`; `rng` draws the permutation and the noise."""
     if change.edges:
         x = edge_strength(x)
     if change.shuffle:
@@ -136,7 +136,7 @@ def halved(x: np.ndarray) -> np.ndarray:
 
 
 def edge_strength(x: np.ndarray) -> np.ndarray:
-    """Twice the length of the difference to the pixels above and to the left, over all channels: uint8 `(n, h, w)`."""
+    """Strength of the edges, uint8 `(n, h, w)`: twice the root mean square over the channels of the differences to the pixels above and left."""
     pixels = np.atleast_3d(x.astype(np.float32)).reshape(*x.shape[:3], -1)
     down, right = np.zeros_like(pixels), np.zeros_like(pixels)
     down[:, 1:], right[:, :, 1:] = np.diff(pixels, axis=1), np.diff(pixels, axis=2)
@@ -145,7 +145,7 @@ def edge_strength(x: np.ndarray) -> np.ndarray:
 
 
 def _shuffled(x: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
-    """Blocks of `side` pixels a side permuted, the same way in every image."""
+    """Permute blocks of `side` pixels a side, in the same way in every image."""
     n, h, w = x.shape[:3]
     blocks = x.reshape(n, h // side, side, w // side, side, -1).swapaxes(2, 3).reshape(n, -1, side, side, x[0, 0, 0].size)
     blocks = blocks[:, rng.permutation(blocks.shape[1])]
@@ -153,23 +153,26 @@ def _shuffled(x: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def held_out_labels(labels: np.ndarray) -> np.ndarray:
-    """Which of `labels (n,)`, of a source that is not held out whole, nothing is trained on: bool `(n,)`."""
+    """Whether the class of each label `(n,)` is held out, in a source that is not held out as a whole: bool `(n,)`."""
     return labels % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
 
 
 def allowed_classes(source: str, *, held_out: bool) -> np.ndarray:
-    """Labels of `source` that tests may use (`held_out`), or training; raises `UserError` where there are none."""
+    """Labels of `source` for tests (`held_out`) or else for training; raises `UserError` if there are fewer than two."""
     labels = np.unique(images_of(source)[1])
     away = np.full(len(labels), True) if source in HELD_OUT_WHOLE else held_out_labels(labels)
     left = labels[away == held_out]
     if len(left) < 2:
-        raise UserError(f"{source} is held out for tests: nothing is trained on its images; accepted are other sources, or --held-out")
+        raise UserError(f"{source} is held out for tests and nothing is trained on its images; accepted are other sources, or --held-out")
     return left
 
 
 @lru_cache(maxsize=8)
 def images_of(source: str) -> tuple[np.ndarray, np.ndarray]:
-    """All images of `$DIFFNAG_DATA/images/<source>.npz`, or digits or letters, at 16 x 16 pixels: uint8 `(n, 16, 16[, 3])`, labels `(n,)`."""
+    """All images of a source at 16 x 16 pixels, uint8 `(n, 16, 16[, 3])`, and labels `(n,)`.
+
+    The source is `$DIFFNAG_DATA/images/<source>.npz`, or digits or letters. Raises `UserError` for other names.
+    """
     if source == DIGITS:
         digits = read_digits(SIDE)
         return digits.x[..., 0], digits.y
@@ -177,7 +180,7 @@ def images_of(source: str) -> tuple[np.ndarray, np.ndarray]:
         return letter_images(SIDE)
     folder = data_folder()
     if folder is None:
-        raise DataNotFound(f"the images of {source} are not there: set $DIFFNAG_DATA to a folder with images/{source}.npz")
+        raise DataNotFound(f"the images of {source} are not here: set $DIFFNAG_DATA to a folder with images/{source}.npz")
     path = folder / "images" / f"{source}.npz"
     if not path.is_file():
         there = sorted(file.stem for file in (folder / "images").glob("*.npz"))

@@ -1,4 +1,4 @@
-"""Image features: a small convolutional network of our own, and a few plain statistics that it might have learned to ignore."""
+"""Image features: the outputs of a small convolutional network, and a few statistics that such a network may learn to ignore."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from diffnag.io.checkpoint import load_checkpoint, rebuilding
 from diffnag.io.files import PRETRAINED
 
 ENCODERS = ("diffnag", "torchvision:resnet18")
-"""What `encode_images` takes. Features of two encoders have nothing in common but their number."""
+"""Names that `encode_images` accepts. Features of two encoders have only their number in common."""
 PATH = PRETRAINED / "image_encoder.safetensors"
 KIND = "image-encoder"
 SIDE = 16
@@ -27,7 +27,7 @@ STATISTICS = (
     "log gradient energy", "log gradient energy at half the resolution", "log share of the highest frequencies",
 )  # fmt: skip
 FEATURES = 64
-"""Features an image: `FEATURES - len(STATISTICS)` of the network, then those of `image_statistics`."""
+"""Number of features of an image: `LEARNED` of the network, then those of `image_statistics`."""
 LEARNED = FEATURES - len(STATISTICS)
 _WIDTHS = (32, 64, 128)
 _CHUNK, _CHUNK_PIXELS = 1024, 2**22
@@ -35,11 +35,11 @@ _RESNET_SIDE = 64
 
 
 class ImageEncoder(nn.Module):
-    """Features `(b, FEATURES)` of pixels `(b, 3, SIDE, SIDE)` in [0, 1], each of mean 0 and variance 1 over the training images.
+    """Map pixels `(b, 3, SIDE, SIDE)` in [0, 1] to features `(b, FEATURES)` of mean 0 and variance 1 over the training images.
 
-    `trunk` is the part that is trained, as the body of a classifier: `(b, 3, SIDE, SIDE)` in [0, 1] -> `(b, LEARNED)`,
-    a mean over the image. Residual convolutions at 8 x 8 and 4 x 4; batch normalisation, so an image's features depend on
-    it alone in evaluation mode only.
+    `trunk` is the part that is trained, as the body of a classifier. It maps `(b, 3, SIDE, SIDE)` in [0, 1] to `(b, LEARNED)`, by
+    residual convolutions at 8 x 8 and 4 x 4 pixels and a mean over the image. It has batch normalisation, so the features of
+    an image depend on other images of the batch unless the network is in evaluation mode.
     """
 
     mean: Tensor
@@ -64,7 +64,7 @@ class ImageEncoder(nn.Module):
 
     @classmethod
     def load(cls, path: Path = PATH) -> ImageEncoder:
-        """The encoder that `python -m diffnag.train_image_encoder` wrote, in evaluation mode; raises `UserError`."""
+        """Load a file of `python -m diffnag.train_image_encoder`, in evaluation mode; raises `UserError` if it cannot be used."""
         tensors, _ = load_checkpoint(path, kind=KIND)
         encoder = cls()
         with rebuilding(path):
@@ -73,7 +73,7 @@ class ImageEncoder(nn.Module):
 
     @torch.no_grad()
     def encode(self, images: np.ndarray) -> Tensor:
-        """Features `(b, FEATURES)` of images as `encode_images` takes them."""
+        """Features `(b, FEATURES)` of images that `encode_images` accepts."""
         check_images(images)
         return _in_chunks(self, images, side=SIDE)
 
@@ -81,15 +81,15 @@ class ImageEncoder(nn.Module):
 def encode_images(images: np.ndarray, *, encoder: str = "diffnag") -> Tensor:
     """Features `(b, FEATURES)` float32 of uint8 images `(b, h, w)` or `(b, h, w, 3)` with sides of at least 4 pixels.
 
-    Grey images count as RGB of equal channels. Each side longer than 16 is brought there by area averaging, each shorter
-    one by linear interpolation, whatever the proportions. An image's features depend on it alone.
+    Grey images count as RGB with equal channels. Images are resized to 16 x 16, whatever their proportions: longer sides by
+    area averaging, shorter sides by linear interpolation. The features of an image do not depend on other images.
 
-    `encoder="torchvision:resnet18"`, where torchvision and the weights are installed, takes the 512 pooled features of
-    images brought to 64 x 64 through a fixed random projection to `FEATURES`, each image's normalised to mean 0 and variance 1.
-    It has seen all classes of ImageNet, so nothing made of them is held out from it. What learned from the features of one
-    encoder needs the same one ever after: store its name.
+    `encoder="torchvision:resnet18"` needs torchvision and its weights. It resizes images to 64 x 64, projects the 512 pooled
+    features to `FEATURES` by a fixed random matrix, and normalises those of each image to mean 0 and variance 1. It has seen
+    all classes of ImageNet, so no dataset made of them is held out from it. A predictor that was trained on the features of
+    one encoder works with that encoder only: store its name.
 
-    Raises `UserError` for other arrays and names, and where an encoder is not installed.
+    Raises `UserError` for other arrays and names, and if the encoder is not installed.
     """
     if encoder not in ENCODERS:
         raise unknown("image encoder", encoder, ENCODERS)
@@ -101,7 +101,7 @@ def encode_images(images: np.ndarray, *, encoder: str = "diffnag") -> Tensor:
 
 
 def to_pixels(images: np.ndarray, *, side: int = SIDE) -> Tensor:
-    """uint8 images as in `encode_images` -> float32 `(b, 3, side, side)` in [0, 1], channels last in memory."""
+    """Resize uint8 images, as `encode_images` accepts them, to float32 `(b, 3, side, side)` in [0, 1], channels last in memory."""
     x = torch.from_numpy(np.ascontiguousarray(images)).float() / 255
     x = x[..., None].expand(-1, -1, -1, 3) if x.ndim == 3 else x
     if x.shape[1:3] != (side, side):
@@ -112,12 +112,12 @@ def to_pixels(images: np.ndarray, *, side: int = SIDE) -> Tensor:
 
 
 def image_statistics(pixels: Tensor) -> Tensor:
-    """What tells grey, blurred and noisy images apart, in closed form: `(b, 3, h, w)` in [0, 1] -> `(b, len(STATISTICS))`.
+    """Statistics that distinguish grey, blurred and noisy images: `(b, 3, h, w)` in [0, 1] -> `(b, len(STATISTICS))`.
 
-    With l the mean of the channels: mean and standard deviation of l; means of R - G and (R + G)/2 - B; the standard
+    With l the mean of the channels, they are: mean and standard deviation of l; means of R - G and (R + G)/2 - B; the standard
     deviation over the channels, averaged over the image; the mean square of the gradient of l, at full and at half
     resolution (2 x 2 means); and what 2 x 2 means lose of l, as a share of its variance. The last four are logarithms, with one
-    grey level (1/255) added to what is an amplitude and its square to what is a power. `h` and `w` are even.
+    grey level (1/255) added to amplitudes and its square to powers. `h` and `w` are even.
     """
     level = 1 / 255
     l = pixels.mean(1, keepdim=True)  # noqa: E741 - l as in the docstring
@@ -145,7 +145,7 @@ def _gradient_energy(l: Tensor) -> Tensor:  # noqa: E741
 
 
 def _resampling(length: int, side: int) -> Tensor:
-    """The matrix `(side, length)` that brings one axis to `side`: overlaps of pixels going down, the hat function going up."""
+    """Matrix `(side, length)` that resizes one axis: overlaps of pixels to make it shorter, hat functions to make it longer."""
     scale = length / side
     out, given = torch.arange(side)[:, None], torch.arange(length)[None]
     if length >= side:
@@ -185,15 +185,15 @@ def _shipped() -> ImageEncoder:
 
 @lru_cache(maxsize=1)
 def _resnet18() -> nn.Module:
-    """ResNet-18 (He et al., 2016) as torchvision ships it; nothing is downloaded unasked."""
+    """ResNet-18 (He et al., 2016) with the weights of torchvision, which must be on the disk: nothing is downloaded."""
     import importlib
 
     try:
         models: Any = importlib.import_module("torchvision.models")
         transforms: Any = importlib.import_module("torchvision.transforms")
-    except (ImportError, RuntimeError) as error:  # the latter where torchvision was built for another torch
-        said = f"image encoder 'torchvision:resnet18' needs a torchvision that fits the installed torch {torch.__version__}: {error}"
-        raise UserError(said) from error
+    except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision was built for another torch
+        message = f"image encoder 'torchvision:resnet18' needs a torchvision that fits the installed torch {torch.__version__}: {error}"
+        raise UserError(message) from error
     weights = models.ResNet18_Weights.DEFAULT
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Labelled uint8 images in an `.npz` file, as commands that make parts of the package read them. For a user's own, see `images`."""
+"""Read labelled uint8 images from an `.npz` file, for commands that make parts of the package. For a user's own images see `images`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from diffnag.io.files import read_arrays
 
 
 def read_labelled(path: Path, *splits: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Images `(n, h, w)` or `(n, h, w, 3)` and labels `(n,)` of each split, which is `train` or `test`.
+    """Images `(n, h, w)` or `(n, h, w, 3)` and labels `(n,)` of each split, such as `train`.
 
-    Raises `UserError` unless all splits have uint8 images of one size and kind, at least one, with a whole number for each.
+    Raises `UserError` unless each split has at least one image, all are uint8 of one shape, and each has a whole number as its label.
     """
     arrays = read_arrays(path, *(f"{letter}_{split}" for split in splits for letter in "xy"))
     parts = list(zip(arrays[::2], arrays[1::2], strict=True))

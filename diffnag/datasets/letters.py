@@ -1,4 +1,4 @@
-"""Letters drawn with the fonts that come with matplotlib: a source of simple grey images that needs no file."""
+"""Simple grey images of letters, drawn with the fonts that come with matplotlib; they need no file."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ FONTS = (
 )  # fmt: skip
 DRAWN_SIDE = 64
 OF_EACH = 240
-"""Images of a letter."""
+"""Number of images of each letter."""
 
 
 def letter_images(side: int) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 `(n, side, side)`, white on black, and labels `(n,)`: the 52 letters `OF_EACH` times, always the same.
+    """Draw the 52 letters `OF_EACH` times: uint8 `(n, side, side)`, white on black, and labels `(n,)`. Always the same images.
 
-    Font, size, weight of the stroke, place and angle are drawn for each image.
+    Each image has a random font, size, weight of the stroke, place and angle.
     """
     import matplotlib
     from PIL import Image, ImageDraw, ImageFont

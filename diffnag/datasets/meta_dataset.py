@@ -1,6 +1,6 @@
-"""The meta-dataset: architectures trained on many tasks, measured by ourselves, one line of JSON a measurement.
+"""The meta-dataset: our own measurements of architectures on many tasks, one line of JSON for each measurement.
 
-Lines are only ever appended: a reader, or a run that goes on, takes every whole line and leaves out one that a kill cut short.
+Lines are only appended. A reader, or a run that continues, uses every whole line and leaves out a last line that a kill cut short.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from diffnag.io.files import PRETRAINED, make_folder
 
 FORMAT = "diffnag-meta-dataset-1"
 BEGIN = f'{{"format": "{FORMAT}"'.encode()
-"""How the file begins."""
+"""The first bytes of every file."""
 LONGEST_HEAD = 100_000
-"""Bytes of the first line of a file that are looked at."""
+"""Bytes of the first line that are read to recognise a file."""
 TRAINING, CROSSED = (
     tuple(PRETRAINED / "nasbench201" / name for name in names)
     for names in (("meta-dataset.jsonl", "meta-dataset-letters.jsonl"), ("crossed-tasks.jsonl", "crossed-digits.jsonl", "crossed-letters.jsonl"))
 )
-"""Our own measurements: those that predictors learn from, and, for tests, the same architectures on tasks of held-out classes and
-sources. Each file's first line has its command."""
+"""The files that the package ships. Predictors are trained on the first; the others are for tests and have the same architectures on
+every task, with held-out classes and sources. The first line of each file has its command."""
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long each network is trained: as many image passes on every task, however small."""
+    """Length of each training. A task with few images has the same number of image passes as a large one."""
 
     image_passes: int = 16_000
     batch_size: int = 128
@@ -39,7 +39,7 @@ class Effort:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One trained network: `accuracy` in % and `loss` in nats over the images not trained on, None where it diverged."""
+    """One trained network: `accuracy` in % and `loss` in nats on images that were not trained on; None if the training diverged."""
 
     task: int
     arch: str
@@ -53,7 +53,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class MetaDataset:
-    """What a file holds. `about` says how it was made: space, effort, sources, whether `held_out`, seed."""
+    """Contents of a file. `about` says how it was made: space, effort, sources, `held_out`, seed and command."""
 
     about: Mapping[str, Any]
     tasks: Mapping[int, TaskSpec]
@@ -61,9 +61,9 @@ class MetaDataset:
 
 
 def read(path: str | Path) -> MetaDataset:
-    """The file's contents; raises `UserError` for any other file."""
+    """Read a file; raises `UserError` if it is no meta-dataset."""
     try:
-        lines = Path(path).read_bytes().split(b"\n")[:-1]  # what follows the last newline was cut short
+        lines = Path(path).read_bytes().split(b"\n")[:-1]  # a kill cut short what follows the last newline
         head, *rest = [json.loads(line) for line in lines]
         if head.pop("format") != FORMAT:
             raise ValueError("another format")
@@ -77,7 +77,7 @@ def read(path: str | Path) -> MetaDataset:
 
 
 def read_together(paths: Iterable[str | Path]) -> MetaDataset:
-    """The contents of several files as one, `about` that of the first; tasks are numbered on from file to file."""
+    """Read several files as one. `about` is that of the first; the numbers of the tasks continue from file to file."""
     first, *others = map(read, paths)
     tasks, measurements = dict(first.tasks), list(first.measurements)
     for other in others:
@@ -88,7 +88,10 @@ def read_together(paths: Iterable[str | Path]) -> MetaDataset:
 
 
 def append(path: Path, rows: Iterable[TaskSpec | Measurement | Mapping[str, Any]], *, task: int = 0) -> None:
-    """Write whole lines at the end, at once on the disk; `task` numbers a `TaskSpec`, a mapping is the file's head."""
+    """Add whole lines at the end of the file: a mapping is its head, a `TaskSpec` has the number `task`.
+
+    Raises `UserError` if the disk is full, and leaves only whole lines.
+    """
     lines = []
     for row in rows:
         if isinstance(row, TaskSpec):
@@ -113,9 +116,9 @@ def append(path: Path, rows: Iterable[TaskSpec | Measurement | Mapping[str, Any]
 
 
 def is_begun(path: Path) -> bool:
-    """Whether `path` is a meta-dataset to go on with; a last line that a kill cut short is removed from it.
+    """Whether `path` is a meta-dataset that can be continued; removes a last line that a kill cut short.
 
-    Raises `UserError` for a file of any other kind, and leaves it as it is.
+    Raises `UserError` for a file of any other kind and does not change it.
     """
     if not path.exists():
         return False

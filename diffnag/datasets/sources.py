@@ -1,9 +1,11 @@
-"""What a meta-predictor may learn from: measured values on datasets other than the target, counted by origin."""
+"""The data that a meta-predictor may be trained on: values measured on datasets other than the target, counted by origin."""
 
 from __future__ import annotations
 
 import csv
 import gzip
+import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffnag.datasets.tasks import TaskFeatures, features_of_images, task_features, without_images
-from diffnag.errors import DataNotFound, UserError, unknown
+from diffnag.errors import DataNotFound, UserError, in_a_line, unknown
 from diffnag.io.files import data_folder
 from diffnag.io.tables import load_table
 
@@ -23,20 +25,18 @@ if TYPE_CHECKING:
 
 TRANSFERS = ("sister-tables", "meta-only")
 TUPLES = "imagenet32_tasks.csv.gz"
-
-
 OWN_IMAGES = "own-images"
-"""The target that stands for a user's own dataset: every source is allowed."""
+"""The target name for a user's own dataset: every source is allowed."""
 FIDELITIES = ("table", "imagenet32/a", "imagenet32/b", "small")
-"""How networks were trained: the benchmark's 200 epochs, the two regimes of the tuples, and our own short trainings."""
+"""Kinds of training: the benchmark's 200 epochs, the two regimes of the ImageNet-32 tuples, and our own short trainings."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Values `(m,)` of architectures on one task, comparable with each other (and with no other source's).
+    """Values `(m,)` of architectures on one task. They can be compared with each other, but not with values of other sources.
 
-    `fidelity` is one of `FIDELITIES`; `labels` counts the (arch, dataset, split, epochs) values behind `values`, of which
-    one may be a mean of several.
+    `fidelity` is one of `FIDELITIES`. `labels` is the number of (arch, dataset, split, epochs) values from which `values` were
+    computed: one value may be a mean of several labels.
     """
 
     origin: str
@@ -46,13 +46,13 @@ class Source:
     values: np.ndarray
     labels: int
     better: np.ndarray | None = None
-    """Share of the architectures `(m,)` whose test accuracy is higher, where a table has all of a space."""
+    """For each architecture, the share of all architectures with a higher test accuracy, `(m,)`; only for tables of a whole space."""
     reliability: float = 1.0
-    """Signal to noise of the order among the best, as far as another training of the same architectures tells."""
+    """Signal-to-noise ratio of the order among the best, estimated from another training of the same architectures."""
 
 
 def load_sources(transfer: str, space: SearchSpace, target: str) -> list[Source]:
-    """The sources that a transfer protocol allows for `target`; raises `UserError`, or `DataNotFound` for a missing file."""
+    """Load the sources that a transfer protocol allows for `target`; raises `UserError`, or `DataNotFound` for a missing file."""
     if target not in (*space.datasets, OWN_IMAGES):
         raise unknown("target", target, (*space.datasets, OWN_IMAGES))
     if transfer not in TRANSFERS:
@@ -62,7 +62,7 @@ def load_sources(transfer: str, space: SearchSpace, target: str) -> list[Source]
 
 
 def labels_by_origin(sources: Sequence[Source]) -> dict[str, int]:
-    """Origin -> labels behind its sources."""
+    """Origin -> number of labels of its sources."""
     labels: dict[str, int] = {}
     for source in sources:
         labels[source.origin] = labels.get(source.origin, 0) + source.labels
@@ -70,7 +70,7 @@ def labels_by_origin(sources: Sequence[Source]) -> dict[str, int]:
 
 
 def sister_tables(space: SearchSpace, target: str) -> list[Source]:
-    """The benchmark tables of the space's other datasets: normal scores of validation and test, averaged."""
+    """One source for each other dataset in the space's benchmark table; values are the mean normal scores of validation and test."""
     from scipy.stats import rankdata
 
     table = load_table(space)
@@ -87,11 +87,11 @@ def sister_tables(space: SearchSpace, target: str) -> list[Source]:
 
 
 BEST = 0.01
-"""Share of a table among which its reliability is told: which of them is the very best is what a search asks."""
+"""Share of a table on which its reliability is estimated: a search has to find the very best among the good ones."""
 
 
 def _reliability(val: np.ndarray, test: np.ndarray) -> float:
-    """r / (1 - r), r the correlation of two accuracies that differ in training and images, among the best by both."""
+    """Estimate r / (1 - r). r is the correlation of the two accuracies, from different trainings and images, among the best architectures."""
     from scipy.stats import rankdata
 
     best = np.argsort(-(rankdata(val) + rankdata(test)), kind="stable")[: max(3, int(BEST * len(val)))]
@@ -100,28 +100,40 @@ def _reliability(val: np.ndarray, test: np.ndarray) -> float:
 
 
 def imagenet32_tuples(space: SearchSpace, folder: Path | None = None) -> list[Source]:
-    """The (task, architecture, accuracy) tuples published with MetaD2A and DiffusionNAG, one source a training regime."""
+    """The (task, architecture, accuracy) tuples published with MetaD2A and DiffusionNAG, one source for each training regime."""
     folder = folder or data_folder()
     if folder is None or not (folder / TUPLES).is_file():
-        raise DataNotFound(f"the ImageNet-32 tuples are not there: set $DIFFNAG_DATA to a folder with {TUPLES}")
-    with gzip.open(folder / TUPLES, "rt", newline="") as file:
-        rows = list(csv.DictReader(file))
+        raise DataNotFound(f"the ImageNet-32 tuples are not here: set $DIFFNAG_DATA to a folder with {TUPLES}")
+    rows = _read_tuples(folder / TUPLES)
     sources = []
-    for regime in sorted({row["regime"] for row in rows}):
-        mine = [row for row in rows if row["regime"] == regime]
-        values = np.array([float(row["accuracy"]) for row in mine])
-        if not np.isfinite(values).all():
-            raise UserError(f"{folder / TUPLES} has accuracies that are no finite numbers")
-        archs, task = [space.from_str(row["arch_str"]) for row in mine], without_images(20, 1300, 32, 3)
+    for regime in sorted({regime for regime, _, _ in rows}):
+        mine = [(text, accuracy) for name, text, accuracy in rows if name == regime]
+        values = np.array([accuracy for _, accuracy in mine])
+        archs, task = [space.from_str(text) for text, _ in mine], without_images(20, 1300, 32, 3)
         sources.append(Source(f"imagenet32/{regime}", task, f"imagenet32/{regime}", archs, _standardised(values), len(mine)))
     return sources
 
 
-def own_measurements(space: SearchSpace, target: str) -> list[Source]:
-    """The package's meta-dataset, one source a task; without those of CIFAR-100 images for target cifar100.
+def _read_tuples(path: Path) -> list[tuple[str, str, float]]:
+    """Regime, architecture and accuracy of each row; raises `UserError` for a damaged file."""
+    try:
+        with gzip.open(path, "rt", newline="") as file:
+            rows = [(row["regime"], row["arch_str"], float(row["accuracy"])) for row in csv.DictReader(file, strict=True)]
+    except (OSError, EOFError, ValueError, KeyError, TypeError, csv.Error, zlib.error) as error:
+        raise UserError(f"{path} is no readable file of ImageNet-32 tuples: {in_a_line(error)}") from error
+    if not all(math.isfinite(accuracy) for _, _, accuracy in rows):
+        raise UserError(f"{path} has accuracies that are no finite numbers")
+    if others := {regime for regime, _, _ in rows if f"imagenet32/{regime}" not in FIDELITIES}:
+        raise UserError(f"{path} has the regime {min(others)!r}; accepted are a and b")
+    return rows
 
-    ImageNet16-120 are the first 120 classes of ImageNet, animals as far as Tiny-ImageNet shares them: for that target
-    tasks with an animal among their classes are left out. The images of the tasks must be in `$DIFFNAG_DATA`.
+
+def own_measurements(space: SearchSpace, target: str) -> list[Source]:
+    """The package's meta-dataset, one source for each task. Tasks that share images with `target` are left out.
+
+    For cifar100 these are tasks of CIFAR-100 images. ImageNet16-120 has the first 120 classes of ImageNet; those that it shares
+    with Tiny-ImageNet are animals, so for that target all tasks with an animal are left out. The images of the tasks must be
+    in `$DIFFNAG_DATA`.
     """
     from diffnag.datasets.drawn_tasks import task_images
     from diffnag.datasets.meta_dataset import TRAINING, read_together
@@ -141,7 +153,7 @@ def own_measurements(space: SearchSpace, target: str) -> list[Source]:
 
 
 TINY_IMAGENET_ANIMALS = 59
-"""So many of the first labels of Tiny-ImageNet, in the order of their WordNet ids, are animals."""
+"""Labels of Tiny-ImageNet below this number are animals; labels are in the order of their WordNet ids."""
 
 
 def _shares_images(spec: TaskSpec, target: str) -> bool:
@@ -155,7 +167,7 @@ def _standardised(values: np.ndarray) -> np.ndarray:
 
 
 def normal_scores(values: np.ndarray) -> np.ndarray:
-    """Ranks `(m,)` as quantiles of the standard normal; equal values share a score."""
+    """Normal scores `(m,)`: quantiles of the standard normal distribution at the ranks of `values`; equal values have equal scores."""
     from scipy.special import ndtri
     from scipy.stats import rankdata
 

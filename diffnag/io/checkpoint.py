@@ -58,15 +58,15 @@ def load_checkpoint(
         raise UserError(f"{path} holds a {meta.get('kind')}, not a {kind}")
     for key, wanted in (needs or {}).items():
         if key not in meta or not _is_a(meta[key], wanted):
-            told = f"has {key} {meta[key]!r:.100}" if key in meta else f"lacks {key}"
-            raise UserError(f"{path} is a damaged checkpoint: its description {told}; expected is a value of type {_named(wanted)}")
+            fault = f"has {key} {meta[key]!r:.100}" if key in meta else f"lacks {key}"
+            raise UserError(f"{path} is a damaged checkpoint: its description {fault}; expected is a value of type {_named(wanted)}")
     if bad := _not_finite(tensors):
         raise UserError(f"{path} is a damaged checkpoint: {bad} is NaN or infinite")
     return tensors, meta
 
 
 def config_from(cls: type[C], values: Mapping[str, Any]) -> C:
-    """The frozen dataclass `cls` made of plain `values`, as a checkpoint keeps its configuration.
+    """Make the frozen dataclass `cls` from plain `values`, such as the configuration in a checkpoint.
 
     Raises `ValueError` that names an unknown key, a missing key without a default, or a value of another type.
     """
@@ -85,17 +85,17 @@ def config_from(cls: type[C], values: Mapping[str, Any]) -> C:
 
 @contextmanager
 def rebuilding(path: str | Path) -> Iterator[None]:
-    """Within it an error, as of a wrong size or a missing tensor, becomes a `UserError` that names the checkpoint."""
+    """Turn errors in the block, such as a wrong size or a missing tensor, into a `UserError` that names the checkpoint."""
     try:
         yield
     except UserError:
         raise
-    except Exception as error:  # what a description that does not fit does to a network cannot be foreseen
+    except Exception as error:  # a wrong description can fail at any place of a network
         raise UserError(f"{path} does not hold what its own description asks for: {in_a_line(error)}") from error
 
 
 def _is_a(value: object, wanted: Any) -> bool:
-    """`isinstance` for values of JSON: a truth value is no number, a whole number may stand for a float, and floats are finite."""
+    """`isinstance` for values of JSON: a truth value is no number, a whole number is a float as well, and floats are finite."""
     if get_origin(wanted) is Literal:
         return value in get_args(wanted)
     if get_origin(wanted) in (UnionType, Union):
@@ -120,7 +120,7 @@ def _not_finite(tensors: Mapping[str, Tensor]) -> str | None:
 
 
 def weights_checksum(path: str | Path) -> str:
-    """SHA-256 of the tensors in a checkpoint, whatever its metadata say."""
+    """SHA-256 of the tensors in a checkpoint, without its metadata."""
     from safetensors import safe_open
 
     digest = hashlib.sha256()
@@ -133,6 +133,6 @@ def weights_checksum(path: str | Path) -> str:
 
 
 def checksum(path: str | Path) -> str:
-    """SHA-256 of a file, for results that name what they were made with."""
+    """SHA-256 of a file; results store it to identify the files they were made with."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Files: where they are kept, how they are written (to a temporary name first, then moved into place) and arrays read from them."""
+"""Read and write files. They are written to a temporary name first and then moved into place. Also: the folders of the package's data."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _new_temporary(target: Path) -> tuple[int | None, Path]:
 
 
 def _lock(handle: int, *, wait: bool = True) -> bool:
-    """Whether this process now has the lock of an open file; the system gives it back when the process ends, however it ends."""
+    """Try to lock an open file; returns whether it is locked. The system releases the lock when the process ends, also by a kill."""
     try:
         import fcntl
 
@@ -134,9 +134,9 @@ def _delete_left_over(target: Path) -> None:
 
 
 def _disk_error(error: BaseException, temporary: Path) -> str | None:
-    """Why the file could not be written, or None if `error` has another cause.
+    """The reason why the file could not be written, or None if `error` has another cause.
 
-    safetensors gives the number of the system's error in its message. torch hides the error or drops it.
+    The message of safetensors has the number of the system's error. torch hides the error or drops it.
     """
     if isinstance(error, OSError):
         return error.strerror or str(error)

@@ -1,4 +1,4 @@
-"""Tables of measured benchmark results: checks for their readers, the compact file, and where it is found."""
+"""Tables of measured benchmark results: checks for their readers, the compact file, and the places where tables are found."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class BenchmarkTable:
     """Whether every architecture of the space has a row; set by `read_benchmark`."""
 
     def save(self, path: str | Path) -> None:
-        """Write the compact file, a compressed `.npz` that holds no pickle."""
+        """Write the compact file, a compressed `.npz` without pickles."""
         head = {"format": FORMAT, "space": self.space, "version": self.version, "sha256": self.sha256, "complete": self.complete}
         head |= {"values": list(self.values), "seconds": list(self.seconds)}
         with written_whole(path) as temporary, temporary.open("wb") as file:
@@ -79,9 +79,9 @@ class BenchmarkTable:
 
 
 def check_accuracies(path: Path, columns: Mapping[str, np.ndarray]) -> None:
-    """Raise `UserError` unless the columns that a reader found in `path` are accuracies in %; missing values (NaN) are left out.
+    """Raise `UserError` unless the columns that a reader found in `path` are accuracies in %; missing values (NaN) are not checked.
 
-    A column without any value above 1 is taken for fractions: one architecture in a hundred classes is right by chance.
+    A column without a value above 1 is taken for fractions. Guessing alone gives 1 % with a hundred classes.
     """
     for name, column in columns.items():
         there = column[~np.isnan(column)]
@@ -100,7 +100,7 @@ def read_benchmark(space: ReadsTables, path: Path, *, trust_pickle: bool) -> Ben
 
 
 def imported_file(space: str) -> Path:
-    """Where `python -m diffnag.data import` puts the table of `space`."""
+    """Path of the table that `python -m diffnag.data import` writes for `space`."""
     return cache_folder() / "tables" / f"{space}.npz"
 
 
@@ -115,7 +115,7 @@ def locate(space: ReadsTables, name: str) -> Path | None:
 
 
 def load_table(space: SearchSpace) -> BenchmarkTable:
-    """The table of `space`; raises `DataNotFound` if there is none, `UserError` if it cannot be read."""
+    """Load the table of `space`; raises `DataNotFound` if none is found, `UserError` if it cannot be read."""
     if not isinstance(space, ReadsTables):
         raise DataNotFound(f"space {space.name!r} has no benchmark table")
     path = locate(space, space.name)

@@ -1,4 +1,4 @@
-"""One architecture trained shortly on one small task: a measurement of the meta-dataset."""
+"""Train one architecture for a short time on one small task: a measurement of the meta-dataset."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def measure(arch: str, images: TaskImages, space: Any, *, task: int, seed: int, effort: Effort, device: str) -> Measurement:
-    """Train `arch` in the space's small network on the task's training images; judge it on all others."""
+    """Train the space's small network of `arch` on the training images of a task and measure its accuracy on all other images."""
     classes = int(images.y_judged.max()) + 1
     x, x_judged = as_input(images.x_train, device=device), as_input(images.x_judged, device=device)
     y, y_judged = (torch.from_numpy(labels).to(device) for labels in (images.y_train, images.y_judged))

@@ -1,4 +1,4 @@
-"""A user's own images, from a folder, an `.npz` file or scikit-learn's digits: uint8 arrays of one size in a fixed split."""
+"""Read a user's own images from a folder or an `.npz` file, or scikit-learn's digits: uint8 arrays of one size in a fixed split."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _ACCEPTED = "digits, a folder with one sub-folder of images a class, or an .npz 
 
 
 def is_image_source(text: str) -> bool:
-    """Whether `text` can only mean a user's own images: `digits`, an existing folder, or what is written like a path or `.npz`.
+    """Whether `text` names a user's own images: `digits`, an existing folder, or a text written like a path or an `.npz` file.
 
-    A path that does not exist counts too, so that `load_images` can say so; a bare word that names no folder does not. A
-    caller that knows datasets by name asks for those first, as a folder may be called the same.
+    A path that does not exist counts as well, so that `load_images` can report it. A plain word counts only if it is the name
+    of a folder. Callers that know datasets by name check those names first, since a folder may have the same name.
     """
     written_as_path = text.lower().endswith(".npz") or "/" in text or os.sep in text or text.startswith(("~", "."))
     return text == DIGITS or written_as_path or os.path.isdir(text)
@@ -37,10 +37,10 @@ def is_image_source(text: str) -> bool:
 def load_images(source: str | Path, *, seed: int = 0, size: int | None = None) -> ImageDataset:
     """Read `source`: "digits", a folder with one sub-folder a class, or an `.npz` file with x_train and y_train.
 
-    Images are resized and centre-cropped to squares of `size` pixels; without it, the median shorter side, within `SIDES`
-    and rounded down to a multiple of 4. `seed` alone draws the split: 60/20/20 % of each class for training, validation
-    and test, or what is left of that beside the splits that came with the data (folders or arrays named train, val, test).
-    Of images that are equal pixel by pixel one is kept. Raises `UserError` for what cannot be used.
+    Images are resized and centre-cropped to squares of `size` pixels. By default `size` is the median of the shorter sides,
+    rounded down to a multiple of 4 and within `SIDES`. Splits that the data has (folders or arrays named train, val, test) are
+    kept; missing ones are drawn from the training images with `seed`, 20 % of each class for validation and 20 % for the test.
+    One of several images with equal pixels is kept. Raises `UserError` for data that cannot be used.
     """
     if size is not None and not SIDES[0] <= size <= LARGEST:
         raise UserError(f"an image size of {size} pixels was asked for; accepted are {SIDES[0]} to {LARGEST}")
@@ -61,10 +61,10 @@ def load_images(source: str | Path, *, seed: int = 0, size: int | None = None) -
 
 
 def fit_images(images: np.ndarray | Sequence[str | Path], *, size: int) -> np.ndarray:
-    """Images to classify, brought to `size` as those of `load_images` are: uint8 `(n, size, size, 3)`.
+    """Resize images to classify in the same way as `load_images` does: uint8 `(n, size, size, 3)`.
 
-    Files, or an array `(n, h, w)`, `(n, h, w, 1)` or `(n, h, w, 3)` of uint8 or of floats in [0, 1]. Raises `UserError`
-    for what cannot be used.
+    `images` are paths of files, or an array `(n, h, w)`, `(n, h, w, 1)` or `(n, h, w, 3)` of uint8 or of floats in [0, 1].
+    Raises `UserError` for others.
     """
     if isinstance(images, np.ndarray):
         x = as_channels_last("the array of images", images)

@@ -1,4 +1,4 @@
-"""Images and labels in arrays, of many shapes, types and ranges: checked, and read."""
+"""Check and convert images and labels that come as arrays, of many shapes, types and ranges."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CHUNK = 256
 
 
 def as_channels_last(what: str, x: np.ndarray) -> np.ndarray:
-    """A view `(n, h, w, 1)` or `(n, h, w, 3)`, checked to hold real finite numbers."""
+    """A view `(n, h, w, 1)` or `(n, h, w, 3)` of images `x`; raises `UserError` unless they are real finite numbers in a known shape."""
     accepted = "(n, h, w), (n, h, w, 1), (n, h, w, 3), (n, 1, h, w) or (n, 3, h, w)"
     shape = x.shape
     if x.ndim == 3:
@@ -37,7 +37,7 @@ def as_channels_last(what: str, x: np.ndarray) -> np.ndarray:
 
 
 def as_labels(what: str, y: np.ndarray) -> np.ndarray:
-    """Labels `(n,)`, whole numbers or strings."""
+    """Labels `(n,)` as int64 or strings; raises `UserError` for others. `(n, 1)` is accepted."""
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1:
@@ -63,9 +63,10 @@ def from_arrays(
     notes: list[str],
     path: Path | None = None,
 ) -> Pool:
-    """Images `(n, h, w, 1 or 3)` and labels of each split they came with. Those of "train" name the classes.
+    """Make a pool of images `x (n, h, w, 1 or 3)` and labels `y (n,)`, each by split. The labels of "train" are the classes.
 
-    `scales` are factors that bring the pixels of each split to 0..255.
+    `names` of the images are for notes. `size` is the side in pixels, chosen from the data if None. `scales` are the factors
+    that bring the pixels of each split to 0..255.
     """
     own = y["train"]
     labels = np.unique(own)

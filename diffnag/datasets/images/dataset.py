@@ -1,4 +1,4 @@
-"""A user's own images as values: labelled, of one size, in three splits."""
+"""A user's own images in memory: labelled, of one size, in three splits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """One split: `x` uint8 `(n, size, size, 3)`, grey images with equal channels, and `y` int64 `(n,)` in 0 .. classes - 1."""
+    """One split: images `x`, uint8 `(n, size, size, 3)`, and labels `y`, int64 `(n,)` from 0. Grey images have three equal channels."""
 
     x: np.ndarray
     y: np.ndarray
@@ -19,9 +19,9 @@ class Images:
 class ImageDataset:
     """Labelled images in three splits.
 
-    `classes` are names in the order of the labels, `original_labels` what the source called them; `channels` is 1 where every
-    image is grey, else 3; `size` the side in pixels. `given_test` says that the test split came with the data. `notes` are
-    sentences on what was converted, resized or skipped; `sha256` is of the arrays and the split, and of nothing else.
+    `classes` are names in the order of the labels, and `original_labels` the labels of the source. `channels` is 1 if every
+    image is grey, else 3. `size` is the side in pixels. `given_test` says whether the source has a test split of its own.
+    `notes` are sentences about images that were converted, resized or skipped. `sha256` is the checksum of the three splits.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The digits that come with scikit-learn."""
+"""The digits of scikit-learn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from diffnag.datasets.images.splits import Pool
 
 
 def read_digits(size: int | None) -> Pool:
-    """All 1,797, pixels of 0..16 scaled to 0..255."""
+    """Read all 1,797 digits; their pixels of 0..16 are scaled to 0..255."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()

@@ -1,4 +1,4 @@
-"""One image file: its pixels, or the reason why there are none."""
+"""Read one image file: its pixels, or the reason why it cannot be read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 
 
 def read_sides(path: Path) -> tuple[int, int] | str:
-    """Width and height from the header of an image file, or the reason why it has none."""
+    """Width and height from the header of an image file, or the reason why it cannot be read."""
     from PIL import Image
 
     try:
@@ -35,7 +35,7 @@ def decode(path: Path, size: int) -> tuple[np.ndarray, list[str]] | str:
 
     try:
         with Image.open(_regular(path), formats=_FORMATS) as image:
-            several = ["held several pictures, the first taken"] if getattr(image, "is_animated", False) else []
+            several = ["held several pictures, and only the first is used"] if getattr(image, "is_animated", False) else []
             image.draft(None, (2 * size, 2 * size))  # a large JPEG is decoded at a fraction of its size
             ImageOps.exif_transpose(image, in_place=True)
             rgb, remarks = _as_rgb(image)
@@ -45,7 +45,7 @@ def decode(path: Path, size: int) -> tuple[np.ndarray, list[str]] | str:
 
 
 def _regular(path: Path) -> Path:
-    """The path of a regular file; others are never opened, as reading a pipe may never end."""
+    """Return the path of a regular file; raises `ValueError` for others, since reading a pipe may never end."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("not a regular file")
     return path
@@ -55,14 +55,14 @@ def _as_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
     from PIL import Image
 
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB"), ["had 16 bits, cut to 8"]
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB"), ["had 16 bits and were cut to 8"]
     if image.mode in ("I", "F"):
         raise ValueError("pixels of 32 bits; accepted are 1, 8 and 16")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB"), ["had transparent parts, made white"]
-    remarks = [] if image.mode in ("RGB", "L", "P", "1") else [f"came in {image.mode}, converted to RGB"]
+        return Image.alpha_composite(white, rgba).convert("RGB"), ["had transparent parts, which were made white"]
+    remarks = [] if image.mode in ("RGB", "L", "P", "1") else [f"had the mode {image.mode} and were converted to RGB"]
     return image.convert("RGB"), remarks
 
 

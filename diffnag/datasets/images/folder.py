@@ -1,4 +1,4 @@
-"""A user's folder with one sub-folder of images a class, split into train, val and test or not."""
+"""Read a user's folder with one sub-folder of images for each class, with or without train, val and test folders above them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _File:
 
 
 def read_folder(root: Path, size: int | None) -> Pool:
-    """Two passes: sizes from the headers, then each image decoded and at once made small, so that memory stays bounded."""
+    """Read the sizes from the headers first, then decode and shrink the images one by one, so that memory stays small."""
     splits, notes = _find_splits(root)
     found = {split: _find_classes(folder, root) for split, folder in splits.items()}
     labels = [*found["train"]]
@@ -50,15 +50,15 @@ def read_folder(root: Path, size: int | None) -> Pool:
     if others:
         notes.append(f"Files of other kinds were not read: {some(others)}.")
     files = [
-        _File(path, path.relative_to(root).as_posix(), labels.index(name), split)  # the name is for notes
+        _File(path, path.relative_to(root).as_posix(), labels.index(name), split)
         for split, classes in found.items()
         for name, (paths, _) in sorted(classes.items())
         for path in paths
     ]
-    with warnings.catch_warnings():  # around all threads, as the filters are the whole process's
+    with warnings.catch_warnings():  # around all threads: warning filters belong to the process
         from PIL import Image
 
-        warnings.simplefilter("ignore")  # Pillow's, of metadata that do not matter here
+        warnings.simplefilter("ignore")  # Pillow warns of metadata that do not matter here
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         return _decode_all(files, labels, size=size, notes=notes)
 
@@ -80,11 +80,11 @@ def _decode_all(files: list[_File], labels: list[str], *, size: int | None, note
             unreadable[i] = decoded
             del sides[i]
             continue
-        x[i], said = decoded
-        for remark in said:
+        x[i], found = decoded
+        for remark in found:
             remarks[remark].append(files[i].name)
     reasons = [f"{files[i].name} ({unreadable[i]})" for i in sorted(unreadable)]
-    notes += note("could not be read, skipped", reasons, len(files))
+    notes += note("could not be read and were skipped", reasons, len(files))
     for remark, names in sorted(remarks.items()):
         notes += note(remark, names, len(files))
     keep = sorted(sides)
@@ -101,7 +101,7 @@ def _decode_all(files: list[_File], labels: list[str], *, size: int | None, note
 
 
 def _find_splits(root: Path) -> tuple[dict[str, Path], list[str]]:
-    """Where the class folders of each split lie, {"train": root} where the data are not split, and notes."""
+    """Split -> the folder with its class folders, {"train": root} if the data are not split, and notes."""
     folders = _subfolders(root)
     loose = sorted(entry.name for entry in root.iterdir() if entry.is_file() and not _hidden(entry.name))
     if not folders:
@@ -124,7 +124,7 @@ def _find_splits(root: Path) -> tuple[dict[str, Path], list[str]]:
 
 
 def _find_classes(folder: Path, root: Path) -> dict[str, tuple[list[Path], list[str]]]:
-    """Class names to image files and the names of other files, nested folders included."""
+    """Class name -> its image files and the names of other files, those in nested folders included."""
     classes = {}
     for path in _subfolders(folder):
         files = sorted(_walk(path), key=lambda file: file.as_posix())
@@ -142,7 +142,7 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Files at any depth that are not hidden; links are followed, each folder once."""
+    """Files at any depth that are not hidden. Links are followed, but each folder is visited once."""
     seen = set()
     for here, below, files in os.walk(folder, followlinks=True, onerror=_raise):
         if os.path.realpath(here) in seen:

@@ -1,4 +1,4 @@
-"""The sentences on what was converted, resized or skipped."""
+"""Sentences about images that were converted, resized or skipped."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 
 def some(names: Sequence[str], shown: int = 3) -> str:
-    """`a, b, c and 4 more`."""
+    """Join names as in `a, b, c and 4 more`."""
     return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 def note(what: str, names: Sequence[str], total: int) -> list[str]:
-    """The sentence `2 of 60 images were skipped: a, b.`, or none where there are no names."""
+    """A list with the sentence `2 of 60 images were skipped: a, b.`, empty if there are no names."""
     return [f"{len(names)} of {total} images {what}: {some(names)}."] if names else []

@@ -1,4 +1,4 @@
-"""A user's `.npz` file."""
+"""Read a user's `.npz` file of images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diffnag.errors import UserError
 
 
 def read_npz(path: Path, size: int | None) -> Pool:
-    """x_train and y_train, and the pairs of val and test where they are there; nothing is unpickled."""
+    """Read x_train and y_train, and the arrays of val and test if the file has them; nothing is unpickled."""
     arrays, notes = _npz_arrays(path)
     x, y = {}, {}
     for split in ("train", "val", "test"):
@@ -30,12 +30,12 @@ def read_npz(path: Path, size: int | None) -> Pool:
 
 
 def _npz_arrays(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The arrays x_train, y_train, ... of a file, each pair whole, and a note on others."""
+    """The arrays x_train, y_train, ... of a file and a note on other arrays; raises `UserError` if an array lacks its partner."""
     wanted = [f"{letter}_{split}" for split in ("train", "val", "test") for letter in "xy"]
     arrays = {}
     with path.open("rb") as opened:
         if not zipfile.is_zipfile(opened):
-            raise UserError(f"{path} is no .npz file, or not a whole one; accepted is what numpy.savez writes")
+            raise UserError(f"{path} is no .npz file, or not a whole one; accepted are files that numpy.savez writes")
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             keys = list(file.files)
@@ -57,10 +57,10 @@ def _npz_arrays(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
 
 
 def _pixel_scales(path: Path, x: Mapping[str, np.ndarray]) -> tuple[dict[str, float], list[str]]:
-    """The factor that brings each split to 0..255, and a note on splits that are not plainly in that range.
+    """The factor that brings each split to 0..255, and notes on the splits that are converted.
 
-    Splits of one kind of numbers, whole or not, share a range: an array that is dark by chance is no array in 0..1. Truth
-    values are in 0..1. Raises `UserError` for other ranges, and if floats are in 0..1 in one split and not in another.
+    Splits of whole numbers share one range, so that a dark one is not taken for 0..1. So do splits of floats. Truth values are
+    in 0..1. Raises `UserError` for other ranges, and if one split of floats is in 0..1 and another is not.
     """
     ranges = {split: (float(part.min()), float(part.max())) for split, part in x.items()}
     unit: dict[str, bool] = {}
@@ -74,14 +74,14 @@ def _pixel_scales(path: Path, x: Mapping[str, np.ndarray]) -> tuple[dict[str, fl
         if low < -slack or high > 255 + slack or neither:
             raise UserError(f"{path} has pixels from {low:g} to {high:g}; accepted are 0..1 or 0..255")
         if kinds == "f" and not in_unit and (mixed := [split for split, (_, high) in alike.items() if high <= 1 + slack]):
-            told = f"{path} has floats up to {high:g}, but only up to 1 in x_{mixed[0]}"
-            raise UserError(f"{told}; accepted is one range, 0..1 or 0..255, in all splits")
+            found = f"{path} has floats up to {high:g}, but only up to 1 in x_{mixed[0]}"
+            raise UserError(f"{found}; accepted is one range, 0..1 or 0..255, in all splits")
         unit |= dict.fromkeys(alike, in_unit)
     return {split: 255.0 if unit[split] else 1.0 for split in x}, _range_notes(x, ranges, unit)
 
 
 def _range_notes(x: Mapping[str, np.ndarray], ranges: Mapping[str, tuple[float, float]], unit: Mapping[str, bool]) -> list[str]:
-    """A sentence for each range that was converted; it names the splits if there are several ranges."""
+    """A sentence for each range that is converted; it names the splits if not all of them are in that range."""
     notes = []
     plain = [split for split in x if not unit[split] and x[split].dtype == np.uint8]
     floats = [split for split in x if not unit[split] and split not in plain]

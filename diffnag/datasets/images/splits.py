@@ -1,4 +1,4 @@
-"""From images as they were read, whatever their source, to a dataset in three splits: duplicates, classes, the draw."""
+"""Make a dataset in three splits from the images that were read: remove duplicates, check the classes, draw the splits."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from diffnag.datasets.images.notes import note, some
 from diffnag.errors import UserError
 
 FEWEST = 5
-"""Images that each class needs: one for validation, one for the test, the rest for training."""
+"""Smallest number of training images of a class: one goes to validation, one to the test."""
 HELD_OUT = 0.2
-"""Share of each class that a validation or a test split takes."""
+"""Share of each class in a validation or test split that is drawn."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Images `(n, size, size, 3)` as read, with class numbers `y (n,)`.
+    """Images `x (n, size, size, 3)` of a source, with class numbers `y (n,)`.
 
-    `split (n,)` is test or val where the image came in such a part of the data, `given` names those parts, and all else is
-    train. `lost` counts the unreadable images of each class for training.
+    `split (n,)` is `test` or `val` for images in such a part of the source, else `train`; `given` names those parts. `names` of
+    the images are for notes, `labels` are those of the source. `lost` counts the unreadable training images of each class.
     """
 
     x: np.ndarray
@@ -39,7 +39,7 @@ class Pool:
 
 
 def into_splits(source: str, pool: Pool, *, seed: int) -> ImageDataset:
-    """What `load_images` gives for the `pool` read from `source`: one of equal images kept, the classes large enough, split."""
+    """Make the dataset of `load_images` from the `pool` read from `source`; raises `UserError` if a class or a split is too small."""
     keep, notes = _without_duplicates(pool)
     notes = pool.notes + notes
     _check_classes(source, pool, keep)
@@ -55,7 +55,7 @@ def into_splits(source: str, pool: Pool, *, seed: int) -> ImageDataset:
     images = {split: Images(pool.x[chosen[split]], pool.y[chosen[split]]) for split in ("train", "val", "test")}
     grey = sum(bool((image == image[..., :1]).all()) for part in images.values() for image in part.x)
     if 0 < grey < len(keep):
-        notes.append(f"{grey} of {len(keep)} images had no colour, given three equal channels.")
+        notes.append(f"{grey} of {len(keep)} images had no colour and were given three equal channels.")
     return ImageDataset(
         name=source,
         classes=tuple(str(label) for label in pool.labels),
@@ -70,9 +70,9 @@ def into_splits(source: str, pool: Pool, *, seed: int) -> ImageDataset:
 
 
 def _without_duplicates(pool: Pool) -> tuple[np.ndarray, list[str]]:
-    """The images to keep, in their order, and notes on those that equal another one.
+    """Indices of the images to keep, in their order, and notes on images that equal another one.
 
-    Those of a test split that came with the data are kept first, so that it loses none to the others.
+    Among equal images one of the given test split is kept, then one of the given validation split: they lose no image to others.
     """
     first: dict[bytes, int] = {}
     equal: dict[bool, list[str]] = {True: [], False: []}
@@ -80,8 +80,8 @@ def _without_duplicates(pool: Pool) -> tuple[np.ndarray, list[str]]:
         k = first.setdefault(hashlib.sha256(pool.x[i].tobytes()).digest(), i)
         if k != i:
             equal[bool(pool.y[i] == pool.y[k])].append(f"{pool.names[i]} = {pool.names[k]}")
-    notes = note("equalled another pixel by pixel, left out", equal[True], len(pool.x))
-    notes += note("equalled one of another class pixel by pixel, left out", equal[False], len(pool.x))
+    notes = note("equalled another pixel by pixel and were left out", equal[True], len(pool.x))
+    notes += note("equalled one of another class pixel by pixel and were left out", equal[False], len(pool.x))
     return np.array(sorted(first.values()), int), notes
 
 
@@ -98,7 +98,7 @@ def _check_classes(source: str, pool: Pool, keep: np.ndarray) -> None:
 
 
 def _split(members: np.ndarray, y: np.ndarray, wanted: Sequence[str], *, seed: int) -> dict[str, np.ndarray]:
-    """Draw `HELD_OUT` of each class into each `wanted` split; the rest trains. `FEWEST` images give at least one to each."""
+    """Draw a share `HELD_OUT` of each class for each `wanted` split; the rest is for training. `FEWEST` images give each split at least one."""
     rng = np.random.default_rng(seed)
     parts: defaultdict[str, list[np.ndarray]] = defaultdict(list)
     for label in np.unique(y[members]):

@@ -1,4 +1,4 @@
-"""Images of any size and type made squares of one size: uint8 RGB."""
+"""Make images of any size and type squares of one size: uint8 RGB."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SIDES = (8, 64)
-"""Where the size is chosen from the data it stays within these sides, so that training on a CPU stays feasible."""
+"""Limits of a size that is chosen from the data, so that training on a CPU is feasible."""
 LARGEST = 512
-"""Pixels a side that may be asked for."""
+"""Largest side in pixels that a user may ask for."""
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 def choose_size(shorter: Sequence[int], asked: int | None) -> int:
-    """The side `asked` for, else the median of the `shorter` sides, a multiple of 4 within `SIDES`."""
+    """The side that was `asked` for; if None, the median of the `shorter` sides, rounded down to a multiple of 4 and within `SIDES`."""
     if asked is not None:
         return asked
     return int(np.clip(4 * (int(np.median(shorter)) // 4), *SIDES))
 
 
 def size_note(sides: Sequence[tuple[int, int]], size: int) -> list[str]:
-    """One sentence on images of `sides` (width, height) that had to be brought to `size`, if any had."""
+    """A list with one sentence about the images of `sides` (width, height) that are resized to `size`, empty if there are none."""
     other = sorted((side for side in sides if side != (size, size)), key=lambda side: (side[0] * side[1], side))
     if not other:
         return []
@@ -41,7 +41,7 @@ def size_note(sides: Sequence[tuple[int, int]], size: int) -> list[str]:
 
 
 def fit_part(x: np.ndarray, part: slice, *, size: int, scale: float) -> np.ndarray:
-    """Some of the images `(n, h, w, 1 or 3)` of any type -> uint8 `(len(part), size, size, 3)`."""
+    """Convert a part of the images `(n, h, w, 1 or 3)` of any type to uint8 `(len(part), size, size, 3)`; `scale` brings pixels to 0..255."""
     from PIL import Image
 
     x = x[part]
@@ -61,6 +61,6 @@ def square(image: Image.Image, size: int) -> np.ndarray:
 
 
 def in_threads(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-    """`map` in threads: Pillow decodes outside of Python's lock. Few of them, as each may hold a large image."""
+    """`map` in a few threads: Pillow decodes without Python's lock, and each thread may hold a large image."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         yield from pool.map(work, items)
