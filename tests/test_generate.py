@@ -194,7 +194,7 @@ def test_a_strip_that_fails_costs_the_strip_alone(tmp_path, monkeypatch, capsys)
 @pytest.mark.parametrize("name", names("space"))
 def test_a_strip_names_nodes_operators_and_colours(name, tmp_path, figures):
     space = load_space(name)
-    made = Generator(space, load_denoiser(space), steps=8).generate(1, seed=0, trace=True)
+    made = Generator(space, load_denoiser(space), Sampling(steps=8, trace=5)).generate(1, seed=0)
     save_trace(tmp_path / "a.png", made.trace, 5, result=made.decoded[0], space=space)
     (figure,) = figures
     rows = [[text.get_text() for text in axes.get_yticklabels()] for axes in figure.axes]
