@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 from diffnag.search_spaces.nasbench201.space import NASBench201
 
@@ -30,3 +32,17 @@ def data_folder() -> Path:
 @pytest.fixture(scope="session")
 def space() -> NASBench201:
     return NASBench201()
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that a test saves, in their order."""
+    saved: list[Figure] = []
+    save = Figure.savefig
+
+    def kept(self: Figure, *arguments: Any, **options: Any) -> None:
+        saved.append(self)
+        save(self, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", kept)
+    return saved

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from diffnag.errors import UserError
 from experiments import arena
@@ -115,6 +116,18 @@ def test_variations_stand_beside_the_reference_part_by_part(tmp_path: Path) -> N
     assert [title.rsplit(": ")[1] for title in panels] == ["acquisition", "surrogate"]
     assert arena_plots.draw(entries[:1], "T", tmp_path / "alone.png") and arena_plots.draw(entries[1:], "T", tmp_path / "without.png")
     assert arena_plots.draw(entries, "T", tmp_path / "t.png") and (tmp_path / "t.png").stat().st_size > 5000
+
+
+def test_a_picture_says_what_its_curves_are(tmp_path: Path, figures: list[Figure]) -> None:
+    entries = [entry("diffnag", *[([[1, 5.0]], None)] * 3), entry("random", ([[1, 4.0]], None), protocol="T")]
+    arena_plots.draw(entries, "T", tmp_path / "t.png")
+    (figure,) = figures
+    assert "Mean over 1 to 3 seeds; band: 95 % confidence interval" in figure.get_supxlabel().replace("\n", " ")
+    assert figure.get_supylabel() == "regret on test: best of the table - best found"
+    (axes,) = figure.axes
+    assert axes.get_ylabel() == "percentage points" and axes.get_title() == "nasbench201/cifar10\n1 to 3 seeds"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["diffnag", "random"]
+    assert arena_plots.unit_of("transnasbench101-micro/room_layout") == "negative loss"
 
 
 # -- files

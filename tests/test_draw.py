@@ -1,4 +1,4 @@
-"""Pictures of architectures: what is on them, where it lies, files, bad input."""
+"""Pictures of architectures: content, layout, files, bad input."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 
 
 def curve(way: tuple[Point, ...]) -> np.ndarray:
-    """Points along an edge as it is drawn, level where it passes a point."""
+    """Points along an edge as it is drawn: level at each point that it passes."""
     t = np.linspace(0, 1, 40)[:, None]
     parts = []
     for start, end in itertools.pairwise(np.array(way)):
@@ -50,7 +50,7 @@ def curve(way: tuple[Point, ...]) -> np.ndarray:
 
 
 def crossings(found: Arrangement) -> int:
-    """How often edges cross, but for those that leave one box or meet at one."""
+    """Number of crossings between edges that neither leave the same box nor arrive at the same box."""
     count = 0
     for (one, way), (other, its) in itertools.combinations(found.ways.items(), 2):
         if one[0] != other[0] and one[1] != other[1]:
@@ -214,7 +214,7 @@ def test_a_string_of_another_space(space: str, other: str, tmp_path: Path, monke
 
 
 def test_what_is_drawn_otherwise_than_given_is_told(tmp_path: Path, monkeypatch, capsys) -> None:
-    """As where a vertex leads nowhere: it is pruned, as in the benchmark."""
+    """A vertex without a way to the output is pruned, as in the benchmark."""
     run(monkeypatch, "conv3x3@0/conv1x1@0/output@2", "--space", "nasbench101", "--out", str(tmp_path / "a.svg"))
     assert capsys.readouterr().out.endswith("a.svg (the architecture was read as conv1x1@0/output@1)\n")
 
@@ -241,7 +241,7 @@ def test_bad_files(out: str, sentence: str, tmp_path: Path, monkeypatch, capsys)
 
 
 def test_a_space_of_ones_own_is_drawn(monkeypatch, tmp_path: Path) -> None:
-    """Nodes without an edge, many layers and long names too."""
+    """Also with nodes without an edge, many layers and long names."""
     from diffnag.arch import Arch
 
     class Long(NASBench201):

@@ -22,6 +22,7 @@ from diffnag.generators.diffusion.options import Sampling
 from diffnag.generators.diffusion.samplers import SAMPLERS
 from diffnag.generators.metrics import generation_metrics
 from diffnag.guidance.checked import CheckedPredictor
+from diffnag.plugins import names
 from diffnag.protocols import Decoded
 from diffnag.spaces.loading import load_space
 from diffnag.spaces.split import CanonicalSplit
@@ -168,7 +169,7 @@ def test_the_command_draws_a_strip(tmp_path, monkeypatch, capsys):
     a, b, c = ((tmp_path / f"{name}.trace.png").read_bytes() for name in "abc")
     assert a == b != c
     with Image.open(tmp_path / "a.trace.png") as few, Image.open(tmp_path / "d.trace.png") as many:
-        assert few.width < many.width
+        assert few.width <= many.width and few.height < many.height  # steps that need more room stand in further bands
 
 
 def test_a_strip_without_an_architecture_says_why(tmp_path, space, denoiser):
@@ -178,6 +179,39 @@ def test_a_strip_without_an_architecture_says_why(tmp_path, space, denoiser):
         save_trace(tmp_path / "a.png", made.trace, 2, result=Decoded(None, reason), space=space)
         drawn.append((tmp_path / "a.png").read_bytes())
     assert drawn[0] != drawn[1]
+
+
+def test_a_strip_that_fails_costs_the_strip_alone(tmp_path, monkeypatch, capsys):
+    def fails(*_, **__):
+        raise RuntimeError("no room\nat all")
+
+    monkeypatch.setattr("diffnag.drawing.strip.save_trace", fails)
+    run(monkeypatch, "--n", "2", "--trace", "3", "--out", str(tmp_path / "a.jsonl"))
+    assert capsys.readouterr().out.endswith("a.trace.png could not be drawn: no room\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "a.metrics.json"]
+
+
+@pytest.mark.parametrize("name", names("space"))
+def test_a_strip_names_nodes_operators_and_colours(name, tmp_path, figures):
+    space = load_space(name)
+    made = Generator(space, load_denoiser(space), Sampling(steps=8, trace=5)).generate(1, seed=0)
+    save_trace(tmp_path / "a.png", made.trace, 5, result=made.decoded[0], space=space)
+    (figure,) = figures
+    rows = [[text.get_text() for text in axes.get_yticklabels()] for axes in figure.axes]
+    columns = [[text.get_text() for text in axes.get_xticklabels()] for axes in figure.axes]
+    nodes = next(names for names in rows if len(names) == space.nodes)
+    assert [name.split()[0] for name in nodes] == [str(k) for k in range(space.nodes)] and columns.count([*space.operators]) == 5
+    fixed = {k: name.split()[1] for k, name in enumerate(nodes) if " " in name}
+    first = space.random(np.random.default_rng(0))
+    assert set(fixed) == set(space.constant[0].all(1).nonzero()[0])
+    assert all(space.encode(first)[0][k, space.operators.index(operator)] == 1 for k, operator in fixed.items())
+    assert sum(text.get_text().startswith(("state", "estimate")) for text in figure.texts) == 2  # the two bars of the key
+    width, height = figure.get_size_inches()
+    sizes = [text.get_fontsize() for axes in figure.axes for text in (*axes.get_xticklabels(), *axes.get_yticklabels())]
+    assert width <= 13.01 and height < 40 and min(sizes) > 5
+    for axes in figure.axes:
+        left, bottom, right, top = axes.get_position().extents
+        assert -1e-9 <= left < right <= 1 + 1e-9 and -1e-9 <= bottom < top <= 1 + 1e-9
 
 
 def test_metrics_are_by_threshold_whatever_the_rule(space, denoiser, tmp_path, monkeypatch):

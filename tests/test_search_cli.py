@@ -62,7 +62,7 @@ def test_files_and_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys
     assert options["packages"].keys() >= {"torch", "optuna"} and options["diffnag"]
     assert result["labels_target"] == len(result["incumbent_curve"]) == len(trials(out)) == 12
     assert max(float(row["value"]) for row in trials(out)) == result["best"]["value"] == result["best"]["test"] + 1
-    assert imread(out / "search.png").shape[:2] == (540, 1560)
+    assert imread(out / "search.png").shape[:2] == (576, 1560)
 
 
 def test_a_surrogates_figures_are_called_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

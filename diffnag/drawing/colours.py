@@ -91,7 +91,7 @@ def _of_family(operator: str) -> Colour | None:
 
 
 def _kernel(name: str) -> int:
-    """The larger side of `3x3`, or the number in `conv3`, `pool_3` or `k3`; 3 where there is none."""
+    """The larger side of `3x3`, or the number in `conv3`, `pool_3` or `k3`; 3 without any."""
     sides = [side for pair in re.findall(r"(\d+)x(\d+)", name) for side in pair]
     return max(map(int, sides or re.findall(r"(?:conv|pool|_k)_?(\d+)(?![\dd])", name)), default=3)
 

@@ -45,7 +45,7 @@ def draw(entries: Sequence[Entry], protocol: str, path: Path) -> Path | None:
     entries = [entry for entry in entries if entry.place[2] == protocol]
     if not entries:
         return None
-    varied = any(entry.method not in METHODS for entry in entries)
+    varied = any(entry.method not in COLOURS for entry in entries)
     panels = by_part(entries) if varied else by_benchmark(entries)
     columns = min(COLUMNS_OF_PARTS if varied else COLUMNS, len(panels))
     rows = -(-len(panels) // columns)

@@ -80,10 +80,9 @@ def _matrix(counts: np.ndarray, names: Sequence[str]) -> Figure:
     axes.set_xticks(range(c), names, rotation=0 if upright else 90, fontsize=size)
     axes.set_yticks(range(c), names, fontsize=size)
     axes.tick_params(length=0)
-    axes.set_xticks(np.arange(c - 1) + 0.5, minor=True)
-    axes.set_yticks(np.arange(c - 1) + 0.5, minor=True)
-    axes.tick_params(which="minor", length=0)
-    axes.grid(which="minor", color="#e6e6e6", linewidth=0.5)
+    between = np.arange(c - 1) + 0.5
+    axes.hlines(between, -0.5, c - 0.5, colors="#e6e6e6", linewidth=0.5)
+    axes.vlines(between, -0.5, c - 0.5, colors="#e6e6e6", linewidth=0.5)
     axes.set_xlabel("chosen class")
     axes.set_ylabel("true class")
     return figure

@@ -26,7 +26,7 @@ WIDTH, CURVE_HEIGHT = 13.0, 4.8
 """Inches of the picture, and of the curve."""
 STRING_SIZE, STRING_LINES = 8, 8
 """Points of the letters, and most lines, of the architecture's string."""
-TITLE_LETTERS = 80
+TITLE_LETTERS = 84
 """Most letters in a line of the title above the drawing."""
 LETTER_INCHES = 0.603 * STRING_SIZE / 72
 """Width of one of these letters, which are all equally wide."""
@@ -103,12 +103,12 @@ def wrapped(text: str, width: int) -> list[str]:
 def _found(result: SearchResult, measure: Measure, finally_tested: float | None) -> str:
     """The values of the best architecture."""
     assert result.best is not None
-    values = {measure.name(result.reward): result.best.value}
+    values = {measure.name(result.reward): f"{measure.figure(result.best.value)} {measure.unit}"}
     if result.best.test is not None:
-        values[measure.name("test")] = result.best.test
+        values[measure.name("test")] = f"{measure.figure(result.best.test)} {measure.unit}"
     if finally_tested is not None:
-        values["after final training, test accuracy"] = 100 * finally_tested
-    return "best found: " + ", ".join(f"{name} {measure.figure(value)} {measure.unit}".rstrip() for name, value in values.items())
+        values["test accuracy after the final training"] = f"{100 * finally_tested:.2f} %"
+    return "best found: " + ", ".join(f"{name} {value}".rstrip() for name, value in values.items())
 
 
 @dataclass(frozen=True)
