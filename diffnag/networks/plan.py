@@ -70,7 +70,7 @@ class Skeleton:
                 )
         except (UserError, torch.OutOfMemoryError):
             raise
-        except Exception as error:  # a user's class may fail in any way
+        except (Exception, SystemExit) as error:  # a user's class may fail in any way
             raise UserError(f"the network of {space.to_str(arch)}, {self}, cannot be built: {in_a_line(error)}") from error
         if not isinstance(network, torch.nn.Module):
             raise UserError(f"build of space {space.name!r} must give a torch.nn.Module, it gives a {type(network).__name__}")
@@ -85,7 +85,7 @@ class Skeleton:
             )  # fmt: skip
         except UserError:
             raise
-        except Exception as error:  # a user's class may fail in any way
+        except (Exception, SystemExit) as error:
             told = f"the size of the network of {space.to_str(arch)}, {self}, on images of {image_size} pixels a side cannot be told"
             raise UserError(f"{told}: {in_a_line(error)}") from error
         if not isinstance(found, Size):
@@ -178,7 +178,7 @@ def logits_of(network: Callable[[Tensor], Tensor], images: Tensor, arch: Arch, s
     """Logits `(b, num_classes)` of `images (b, 3, h, h)`; raises `UserError` where the network of `arch` takes or gives others."""
     try:
         logits = network(images)
-    except Exception as error:  # a user's class may fail in any way
+    except (Exception, SystemExit) as error:  # a user's class may fail in any way
         told = f"the network of {space.to_str(arch)} cannot take images of {images.shape[-1]} pixels a side"
         raise UserError(f"{told}: {in_a_line(error)}") from error
     expected = (len(images), num_classes)

@@ -12,18 +12,21 @@ from torch import nn
 from diffnag.errors import UserError
 from diffnag.networks.build import seeded
 from diffnag.networks.classifier_file import Classifier, Description
-from diffnag.networks.plan import Skeleton, logits_of
+from diffnag.networks.plan import LARGEST_IMAGE, MOST_CELLS, MOST_CHANNELS, Skeleton, logits_of
+from diffnag.spaces.counting import measured_size
 from diffnag.spaces.loading import load_space
 
 if TYPE_CHECKING:
+    from diffnag.arch import Arch
     from diffnag.protocols import SearchSpace
 
 NOISE, LARGE = 32, 64
 """Images of noise by which normalisation is set: fewer leave it to chance where maps are single pixels; half as many of larger ones."""
 PIXELS = 2**19
 """Of all images of noise together, at most, or two images: of large ones a few are enough, and many would fill the memory."""
-MOST = {"num_classes": 1_000_000, "image_size": 4_096, "channels": 10_000, "cells": 1_000}
-"""What is a slip of the finger beyond."""
+MOST = {"num_classes": 1_000_000, "image_size": LARGEST_IMAGE, "channels": MOST_CHANNELS, "cells": MOST_CELLS}
+MOST_PARAMS, MOST_FLOPS = 500_000_000, 100_000_000_000
+"""Largest network: more would fill the memory of an ordinary machine, or take hours."""
 
 
 def untrained(
@@ -42,6 +45,7 @@ def untrained(
     loaded = load_space(space)
     built = loaded.from_str(arch)
     skeleton = skeleton_of(loaded, channels=channels, cells=cells)
+    _refuse_too_large(skeleton, built, loaded, num_classes=num_classes, image_size=image_size)
     classes = tuple(map(str, range(num_classes)))
     noise = NOISE if image_size <= LARGE else max(2, min(NOISE // 2, PIXELS // image_size**2))
     with seeded(seed):
@@ -50,6 +54,19 @@ def untrained(
         logits_of(partial(_set_normalisation, network), images, built, loaded, num_classes=num_classes)
     description = Description(space, loaded.to_str(built), skeleton, classes, image_size, (0.0,) * 3, (1.0,) * 3)
     return Classifier(network, description).eval()
+
+
+def _refuse_too_large(skeleton: Skeleton, arch: Arch, space: SearchSpace, *, num_classes: int, image_size: int) -> None:
+    """Raise `UserError` if the network would exceed `MOST_PARAMS` or `MOST_FLOPS`, counted without memory for its weights."""
+    try:
+        with seeded(0), torch.device("meta"):
+            network = skeleton.build(arch, space, num_classes=num_classes, image_size=image_size)
+        size = measured_size(network, image_size=image_size)
+    except Exception:  # not every network can be built without memory; what is wrong with others is reported when they are built
+        return
+    for what, count, most in (("parameters", size.params, MOST_PARAMS), ("multiply-adds an image", size.flops, MOST_FLOPS)):
+        if count > most:
+            raise UserError(f"the network of {space.to_str(arch)}, {skeleton}, has {count:,} {what}; up to {most:,} are accepted")
 
 
 def skeleton_of(space: SearchSpace, *, channels: int | None = None, cells: int | None = None) -> Skeleton:
