@@ -133,6 +133,16 @@ def plan_evaluation(images: ImageDataset, space: SearchSpace, *, seconds: float,
     return _plan(images, space, skeletons, n=len(images.train.y), seconds=seconds, epochs=epochs, enough=30, most=30, fewest=8, may_leave_out=True)
 
 
+def epochs_within(images: ImageDataset, space: SearchSpace, *, epochs: int, each: float, total: float) -> int:
+    """`epochs`, or as many as one evaluation can train in about `total` seconds of one core, at least one.
+
+    `each` are the seconds that are planned for one evaluation.
+    """
+    plan = plan_evaluation(images, space, seconds=each, epochs=epochs)
+    affordable = total * _images_a_second(plan.skeleton, images, space, batch=plan.recipe.batch_size) / plan.images
+    return max(1, min(epochs, int(affordable)))
+
+
 def plan_final(images: ImageDataset, space: SearchSpace, *, seconds: float, epochs: int | None = None) -> Plan:
     """How the best architecture is trained on the images of training and validation together, in about `seconds` of one core.
 
@@ -154,7 +164,7 @@ def _plan(
 ) -> Plan:  # fmt: skip
     batch = 32 if n < 4_000 else 64 if n < 16_000 else 128
     enough = max(enough, -(-LEAST_STEPS // max(n // batch, 1)))
-    passes = {skeleton: seconds / (_flops(skeleton, images, space) / SPEED + STEP_SECONDS / batch) for skeleton in skeletons}
+    passes = {skeleton: seconds * _images_a_second(skeleton, images, space, batch=batch) for skeleton in skeletons}
     fitting = [skeleton for skeleton in skeletons if passes[skeleton] >= enough * n]
     skeleton = fitting[-1] if fitting else skeletons[0]
     trained = epochs or int(np.clip(passes[skeleton] // n, fewest, max(enough, most)))
@@ -162,6 +172,11 @@ def _plan(
     used = min(n, max(int(passes[skeleton]) // trained, FEWEST_IMAGES, 20 * len(images.classes))) if left_out else n
     recipe = Recipe(epochs=trained, batch_size=batch, shift=max(1, images.size // 8), flip=images.channels == 3)
     return Plan(skeleton, used, recipe)
+
+
+def _images_a_second(skeleton: Skeleton, images: ImageDataset, space: SearchSpace, *, batch: int) -> float:
+    """Nominal speed of training on one core."""
+    return 1 / (_flops(skeleton, images, space) / SPEED + STEP_SECONDS / batch)
 
 
 def _flops(skeleton: Skeleton, images: ImageDataset, space: SearchSpace) -> float:

@@ -25,6 +25,7 @@ def oracle_on_images(options: SearchOptions, space: SearchSpace) -> tuple[Oracle
     """An oracle that trains, set up with the images, of which it may take `SEARCH_SHARE` of the time."""
     from diffnag.datasets.images import load_images
     from diffnag.datasets.tasks import share_images
+    from diffnag.networks.plan import epochs_within
 
     name = "training" if options.oracle == "auto" else options.oracle
     oracle = make_oracle(name)
@@ -36,9 +37,10 @@ def oracle_on_images(options: SearchOptions, space: SearchSpace) -> tuple[Oracle
     share_images(options.dataset, images)
     oracle.setup(space=space)
     seconds = None if options.time_limit is None else SEARCH_SHARE * options.time_limit / options.budget
-    oracle.set_images(
-        images, dataset=options.dataset, seconds=seconds, epochs=options.epochs, seed=options.seed, device=options.device
-    )
+    epochs = options.epochs
+    if epochs is not None and options.time_limit is not None and seconds is not None:
+        epochs = epochs_within(images, space, epochs=epochs, each=seconds, total=SEARCH_SHARE * options.time_limit)
+    oracle.set_images(images, dataset=options.dataset, seconds=seconds, epochs=epochs, seed=options.seed, device=options.device)
     return oracle, images
 
 
