@@ -74,23 +74,30 @@ class Classifier(nn.Module):
         logits: Tensor = self.network((images - self.mean) / self.std)
         return logits
 
-    def preprocess(self, images: np.ndarray | Tensor | Sequence[str | Path]) -> Tensor:
-        """Raw images of any side -> `(b, 3, size, size)` with pixels in [0, 1], as for training.
+    def preprocess(self, images: Any) -> Tensor:
+        """Raw images of any size -> `(b, 3, size, size)` with pixels in [0, 1], as for training.
 
-        Files, or an array `(b, h, w)`, `(b, h, w, 1)` or `(b, h, w, 3)`: uint8, or floats in [0, 1]. Raises `UserError`
-        for others.
+        `images` is one image or a sequence of images: files, Pillow images, arrays or tensors `(h, w)` or `(h, w, 3)`, uint8 or floats in
+        [0, 1]. Several of one size may be one array `(b, h, w)` or `(b, h, w, 3)`. Raises `UserError` for anything else.
         """
         from diffnag.datasets.images import fit_images
 
-        given = images.cpu().numpy() if isinstance(images, Tensor) else images
+        given = [_as_array(image) for image in images] if isinstance(images, list | tuple) else _as_array(images)
         fitted = torch.from_numpy(fit_images(given, size=self.description.image_size))
         return fitted.to(self.mean.device).permute(0, 3, 1, 2).float() / 255
 
     @torch.no_grad()
-    def predict(self, images: np.ndarray | Tensor | Sequence[str | Path]) -> list[str]:
-        """The class of each image; for what is accepted see `preprocess`."""
-        chosen = self(self.preprocess(images)).argmax(1)
-        return [self.classes[k] for k in chosen.tolist()]
+    def predict(self, images: Any) -> list[str]:
+        """The class of each image, a list also for a single one; `preprocess` says what is accepted."""
+        fitted = self.preprocess(images)
+        return [self.classes[k] for k in self(fitted).argmax(1).tolist()] if len(fitted) else []
+
+
+def _as_array(image: Any) -> Any:
+    """A tensor as an array; anything else as it is."""
+    if not isinstance(image, Tensor):
+        return image
+    return (image.float() if image.is_floating_point() else image).detach().cpu().numpy()
 
 
 def save_model(path: str | Path, model: Classifier, *, about: Mapping[str, Any]) -> None:
