@@ -1,4 +1,4 @@
-"""The finished classifier as files: `model.pt` (weights and plain data, rebuilt by `load_model`) and `model.onnx`."""
+"""A classifier as files: `model.pt` (weights and plain data, which `load_model` reads) and `model.onnx`."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from diffnag.spaces.loading import load_space
 FORMAT = 1
 KIND = "diffnag image classifier"
 ONNX_TOLERANCE = 1e-4
-"""Largest difference between the logits of `model.onnx` and of torch that is accepted."""
+"""Largest accepted difference between the logits of `model.onnx` and of torch."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """All of a classifier but its weights, as plain data. `mean` and `std` `(3,)` are of pixels in [0, 1]."""
+    """A classifier without its weights, as plain data. `mean` and `std` are those of each channel, for pixels in [0, 1]."""
 
     space: str
     arch: str
@@ -44,7 +44,7 @@ class Description:
     std: tuple[float, float, float]
 
     def preprocessing(self) -> dict[str, Any]:
-        """What happens to an image, for the user of the ONNX file, and where."""
+        """The steps from an image to the logits, for the user of the ONNX file."""
         return {
             "input": f"float32 (batch, 3, {self.image_size}, {self.image_size}), RGB, pixels in [0, 1]; grey images with three equal channels",
             "before": f"shorter side resized to {self.image_size} (bilinear, antialiased), centre cropped: Classifier.preprocess",
@@ -55,9 +55,9 @@ class Description:
 
 
 class Classifier(nn.Module):
-    """A network with what belongs to it: `model(model.preprocess(images))` are its logits.
+    """A network with its preprocessing and class names: `model(model.preprocess(images))` returns logits.
 
-    `classes` are the names in the order of the logits, `description` says how it was built.
+    `classes` are the class names in the order of the logits; `description` says how the network is built.
     """
 
     mean: Tensor
@@ -105,7 +105,10 @@ def save_model(path: str | Path, model: Classifier, *, about: Mapping[str, Any])
     if not all_finite(model.network):
         raise UserError(f"{path} is not written: the network has NaN or infinite weights")
     described = asdict(model.description)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
+    state = model.network.state_dict()
+    if odd := [name for name, tensor in state.items() if not isinstance(tensor, Tensor)]:
+        raise UserError(f"{path} is not written: {odd[0]} in the network's state is no tensor")
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     content = {"format": FORMAT, "kind": KIND, **described, "about": dict(about), "weights": weights}
     whole = io.BytesIO()
     torch.save(content, whole)  # to memory, as torch reports a full disk in many lines
@@ -232,10 +235,10 @@ def _short(error: Exception) -> str:
 
 
 def export_onnx(path: str | Path, model: Classifier) -> float:
-    """Write `model` as ONNX: input `images` as `Classifier.forward` takes them, output `logits`, any batch size.
+    """Write `model` as ONNX, for any batch size: input `images` as in `Classifier.forward`, output `logits`.
 
-    The file also holds class names and preprocessing, as its metadata. Returns the largest absolute difference from torch
-    that onnxruntime shows on random images; raises `RuntimeError` where it is above `ONNX_TOLERANCE`.
+    The file's metadata hold class names and preprocessing. Returns the largest absolute difference between the logits of onnxruntime
+    and of torch on random images; raises `RuntimeError` if it is above `ONNX_TOLERANCE`.
     """
     model = model.cpu().eval()
     size = model.description.image_size
@@ -269,7 +272,7 @@ def _difference(path: Path, model: Classifier, batches: Sequence[Tensor]) -> flo
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter warns of packages that are not there and of its own deprecated parts: none of it is the user's."""
+    """Context without the exporter's warnings of absent packages and of its own deprecated parts, which a user cannot change."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""The network of an architecture before any training, as a `Classifier` that can be saved and exported."""
+"""The untrained network of an architecture, as a `Classifier` that can be saved and exported."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
 NOISE, LARGE = 32, 64
-"""Images of noise by which normalisation is set: fewer leave it to chance where maps are single pixels; half as many of larger ones."""
+"""Images of noise that set the normalisation, of up to `LARGE` pixels a side; half as many of larger ones. Fewer would be too few for
+maps of single pixels."""
 PIXELS = 2**19
-"""Of all images of noise together, at most, or two images: of large ones a few are enough, and many would fill the memory."""
+"""Pixels of all images of noise together, at most, but two images at least: many large images would fill the memory."""
 MOST = {"num_classes": 1_000_000, "image_size": LARGEST_IMAGE, "channels": MOST_CHANNELS, "cells": MOST_CELLS}
 MOST_PARAMS, MOST_FLOPS = 500_000_000, 100_000_000_000
 """Largest network: more would fill the memory of an ordinary machine, or take hours."""
@@ -32,12 +33,12 @@ MOST_PARAMS, MOST_FLOPS = 500_000_000, 100_000_000_000
 def untrained(
     space: str, arch: str, *, num_classes: int, image_size: int, channels: int | None = None, cells: int | None = None, seed: int = 0
 ) -> Classifier:
-    """The network that `space`, a name or dotted path, builds for `arch`, in evaluation mode; its classes are called 0, 1, ...
+    """The network that `space`, a name or dotted path, builds for `arch`, in evaluation mode. Its classes are called 0, 1, ...
 
-    `channels` and `cells` are the options of the space's `build`, by default those of the benchmark's own network. Weights are
-    drawn by `seed`. The statistics of normalisation layers are taken from images of noise: signals neither vanish nor grow on
-    their way, as they would in a deep network that has not seen an image. Images `(b, 3, image_size, image_size)` have pixels in
-    [0, 1]. Raises `UserError` where the architecture is none of the space or its network does not take such images.
+    `channels` and `cells` are options of the space's `build`, by default those of the benchmark's own network; `seed` decides the
+    weights. The statistics of normalisation layers come from images of noise. Without them, signals would vanish or grow in a deep
+    network. The network takes images `(b, 3, image_size, image_size)` with pixels in [0, 1]. Raises `UserError` if `arch` is not in
+    the space, if the network is too large, and if it cannot take such images.
     """
     for name, value in (("num_classes", num_classes), ("image_size", image_size), ("channels", channels), ("cells", cells)):
         if value is not None and not 1 <= value <= MOST[name]:
@@ -70,13 +71,13 @@ def _refuse_too_large(skeleton: Skeleton, arch: Arch, space: SearchSpace, *, num
 
 
 def skeleton_of(space: SearchSpace, *, channels: int | None = None, cells: int | None = None) -> Skeleton:
-    """The skeleton that the space's `build` has by default, with other `channels` or `cells` where they are given."""
+    """The default skeleton of the space's `build`, with `channels` and `cells` replaced if they are given."""
     parameters = inspect.signature(space.build).parameters
 
     def option(name: str, value: int | None) -> int:
         chosen = parameters[name].default if value is None and name in parameters else value
         if not isinstance(chosen, int):
-            raise UserError(f"build of space {space.name!r} has no default for {name}, which a search space must offer")
+            raise UserError(f"build of space {space.name!r} has no default for {name}; a search space must have one")
         return chosen
 
     return Skeleton(option("channels", channels), option("cells", cells), option("stem_stride", None))
@@ -84,9 +85,10 @@ def skeleton_of(space: SearchSpace, *, channels: int | None = None, cells: int |
 
 @torch.no_grad()
 def _set_normalisation(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Set the statistics of batch normalisation so that on `images` each channel comes out with mean square 1; the logits.
+    """Set the statistics of batch normalisation so that each channel has mean square 1 on `images`; return the logits.
 
-    Means stay in: without them deep untrained networks are chaotic (Yang et al., ICLR 2019), and rounding grows with each layer.
+    Means are not removed: without them deep untrained networks are chaotic (Yang et al., ICLR 2019), and rounding errors grow with
+    each layer.
     """
 
     def measure(norm: nn.modules.batchnorm._BatchNorm, inputs: tuple[torch.Tensor]) -> None:
