@@ -1,52 +1,160 @@
-"""`python -m diffnag.list`: what there is."""
+"""Show what is installed: search spaces with their datasets, plug-ins, and checkpoints. Run `python -m diffnag.list`."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from diffnag.command.running import run_command
+from diffnag.errors import DataNotFound, UserError
 from diffnag.io.files import PRETRAINED
+from diffnag.plugins import load_class, names
+
+if TYPE_CHECKING:
+    from diffnag.protocols import SearchSpace
+
+WIDTH = 120
+"""Characters a line."""
+OWN_IMAGES = "digits (of scikit-learn), a folder with one sub-folder of images for each class, an .npz file with x_train and y_train"
+DOTTED = "or package.module:Class"
 
 
 def main() -> None:
-    """Print the registered plug-ins, the datasets, the samplers and the shipped checkpoints."""
-    argparse.ArgumentParser(
+    """Parse the command line and print."""
+    parser = argparse.ArgumentParser(
         prog="python -m diffnag.list",
-        description="Name the search spaces, datasets, predictors, oracles, samplers and shipped checkpoints that are there.",
-    ).parse_args()
+        description="Show the search spaces and the datasets that search accepts in each, the predictors, oracles and samplers, and "
+        "the checkpoints in the package. With --space, show one space.",
+    )
+    parser.add_argument("--space", help="show the nodes, operators and datasets of this space, a name or package.module:Class")
+    args = parser.parse_args()
+    for line in _overview() if args.space is None else _one_space(args.space):
+        print(line)
 
-    from diffnag.datasets.tasks import known_datasets
+
+def _overview() -> Iterator[str]:
     from diffnag.generators.diffusion.samplers import SAMPLERS
-    from diffnag.plugins import names
+    from diffnag.spaces.loading import load_space
 
-    dotted = "or package.module:Class"
-    found = {
-        "spaces": [*names("space"), dotted],
-        "datasets": known_datasets(),
-        "predictors": [*names("predictor"), dotted],
-        "oracles": [*names("oracle"), dotted],
-        "samplers": list(SAMPLERS),
-    }
-    for kind, entries in found.items():
-        print(f"{kind:12}{', '.join(entries)}")
-    print("checkpoints")
+    yield "search spaces, and the datasets for search --dataset (in brackets: the oracle that answers)"
+    for name in names("space"):
+        try:
+            found = search_datasets(load_space(name))
+        except UserError as error:
+            yield from _row(name, [f"cannot be used: {error}"])
+            continue
+        for oracle, datasets in found.items():
+            yield from _row(name, [f"{', '.join(datasets)}  ({oracle})"])
+            name = ""
+    yield from _row("every space", [f"your own images: {OWN_IMAGES}  (training)"])
+    yield ""
+    for kind in ("predictor", "oracle"):
+        yield from _row(f"{kind}s", [*names(kind), DOTTED], indent=0)
+    yield from _row("samplers", list(SAMPLERS), indent=0)
+    yield ""
+    yield "checkpoints in the package"
     for path in sorted(PRETRAINED.rglob("*.safetensors")):
-        print(f"  {path.relative_to(PRETRAINED)}: {_described(path)}")
+        yield f"  {path.relative_to(PRETRAINED)}: {_described(path)}"
+    yield ""
+    yield "one space: python -m diffnag.list --space NAME"
+
+
+def _one_space(name: str) -> Iterator[str]:
+    from diffnag.spaces.loading import load_space
+
+    space = load_space(name)
+    yield from _row("space", [name], indent=0)
+    yield from _row("nodes", [f"at most {space.nodes}"], indent=0)
+    yield from _row("operators", [*space.operators], indent=0)
+    title = "datasets"
+    for oracle, datasets in search_datasets(space).items():
+        sizes = [f"{dataset} ({_shape(space.datasets[dataset])})" if dataset in space.datasets else dataset for dataset in datasets]
+        yield from _row(title, [f"{', '.join(sizes)}  ({oracle})"], indent=0)
+        title = ""
+    yield from _row(title, [f"your own images: {OWN_IMAGES}  (training)"], indent=0)
+
+
+def _shape(shape: tuple[int, int]) -> str:
+    return f"{shape[0]:,} classes, {shape[1]} x {shape[1]} pixels"
+
+
+def search_datasets(space: SearchSpace) -> dict[str, tuple[str, ...]]:
+    """The datasets that `search --dataset` accepts by name in `space`, by the oracle that answers for them.
+
+    The first oracle is the one that `--oracle auto` takes; training-free oracles know those of the rest whose shape the space knows.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for oracle, datasets in (("table", _table_datasets(space)), ("surrogate", _surrogate_datasets(space))):
+        if datasets and not found:
+            found[oracle] = datasets
+    others = tuple(dataset for dataset in space.datasets if dataset not in {*next(iter(found.values()), ())})
+    if others:
+        found[f"--oracle {', '.join(_training_free())}"] = others
+    return found
+
+
+def _table_datasets(space: SearchSpace) -> tuple[str, ...]:
+    from diffnag.io.tables import load_table
+    from diffnag.oracles.columns import Columns
+
+    try:
+        return tuple(Columns("table", load_table(space).values).available)
+    except DataNotFound:
+        return ()
+
+
+def _surrogate_datasets(space: SearchSpace) -> tuple[str, ...]:
+    from diffnag.oracles.columns import Columns
+    from diffnag.oracles.surrogate import FILE
+
+    path = PRETRAINED / space.name / FILE
+    return tuple(Columns("surrogate", _header(path)["outputs"]).available) if path.is_file() else ()
+
+
+def _training_free() -> Sequence[str]:
+    """Names of the oracles that train nothing and open no file."""
+    from diffnag.oracles.proxy import ProxyOracle
+
+    return [name for name in names("oracle") if _is_proxy(name, ProxyOracle)]
+
+
+def _is_proxy(name: str, base: type) -> bool:
+    try:
+        return issubclass(load_class("oracle", name), base)
+    except UserError:  # another plug-in that is broken
+        return False
+
+
+def _row(title: str, entries: Sequence[str], *, indent: int = 2) -> Iterator[str]:
+    """`title`, and the entries beside it in lines of at most `WIDTH` characters."""
+    column = " " * 26 if indent else " " * 14
+    first = f"{' ' * indent}{title} ".ljust(len(column))
+    yield from textwrap.wrap(
+        ", ".join(entries), WIDTH, initial_indent=first, subsequent_indent=column, break_on_hyphens=False, break_long_words=False
+    )
 
 
 def _described(path: Path) -> str:
-    """Kind, size and the figures of a checkpoint (numbers in metadata entries named `figures...`), from its header alone."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="np") as file:
-        meta = json.loads((file.metadata() or {}).get("diffnag", "{}"))
-    parts = [meta.get("kind", "of unknown kind"), f"{path.stat().st_size / 1e6:.2f} MB"]
+    """Kind, size and figures of a checkpoint (numbers in metadata entries named `figures...`), from its header alone."""
+    meta = _header(path)
+    parts = [str(meta.get("kind", "of unknown kind")), f"{path.stat().st_size / 1e6:.2f} MB"]
     for key, figures in meta.items():
         if key.startswith("figures"):
             parts += [f"{name} {value:.4g}" for name, value in figures.items() if isinstance(value, int | float)]
     return ", ".join(parts)
+
+
+def _header(path: Path) -> Mapping[str, dict[str, object]]:
+    """The metadata of a checkpoint."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as file:
+        meta: dict[str, dict[str, object]] = json.loads((file.metadata() or {}).get("diffnag", "{}"))
+    return meta
 
 
 if __name__ == "__main__":

@@ -113,6 +113,16 @@ class Fails(NASBench201):
     def build(self, arch, *, channels=16, cells=5, num_classes, stem_stride=1):
         raise KeyError("stem")
 
+class Leaves(NASBench201):
+    def build(self, arch, *, channels=16, cells=5, num_classes, stem_stride=1):
+        raise SystemExit(0)
+
+class Endless(NASBench201):
+    def build(self, arch, *, channels=16, cells=5, num_classes, stem_stride=1):
+        network = super().build(arch, channels=4, cells=1, num_classes=num_classes)
+        torch.nn.init.constant_(network.classifier.bias, float("inf"))
+        return network
+
 class Halves(NASBench201):
     def encode(self, arch):
         V, E = super().encode(arch)
@@ -148,10 +158,15 @@ class Odd(NASBench201):
         (["--space", "plugin:Halves"], "space 'plugin:Halves' breaks a rule: encode must give entries 0 and 1"),
         (["--input-size", "1e9"], "image_size is 1000000000; 1 to 4,096 are accepted"),
         (["--channels", "1e12"], "channels is 1000000000000; 1 to 10,000 are accepted"),
+        (["--channels", "1e4", "--cells", "1"], "10000 channels, 1 cells a stage, has "),
+        (["--channels", "1e4", "--cells", "1"], " parameters; up to 500,000,000 are accepted"),
+        (["--input-size", "4096"], " multiply-adds an image; up to 100,000,000,000 are accepted"),
+        (["--space", "plugin:Leaves"], "16 channels, 5 cells a stage, cannot be built: SystemExit: 0"),
+        (["--space", "plugin:Endless"], "has NaN or infinite weights"),
         (["--space", "plugin:Unfolds", "--input-size", "8"], "cannot take images of 8 pixels a side: Calculated padded input size"),
-        (["--space", "plugin:TooMany"], "space 'nasbench201' builds a network that gives (32, 6) for 32 images, not (32, 5)"),
+        (["--space", "plugin:TooMany"], "space 'nasbench201' builds a network that returns (32, 6) for 32 images, not (32, 5)"),
         (["--space", "plugin:NoDefaults"], "build of space 'nasbench201' has no default for channels"),
-        (["--space", "plugin:Nothing"], "build of space 'nasbench201' must give a torch.nn.Module, it gives a NoneType"),
+        (["--space", "plugin:Nothing"], "build of space 'nasbench201' must return a torch.nn.Module, it returned a NoneType"),
         (["--space", "plugin:Fails"], "16 channels, 5 cells a stage, cannot be built: KeyError: 'stem'"),
         (["--space", "plugin:Odd", "--out", "model.onnx"], "model.onnx could not be made: "),
     ],

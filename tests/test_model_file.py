@@ -60,9 +60,53 @@ def test_raw_images_of_any_kind_are_taken(tmp_path: Path) -> None:
     Image.fromarray(x[0]).save(tmp_path / "a.png")
     torch.testing.assert_close(model.preprocess([tmp_path / "a.png"]), plain[:1])
     assert model.predict(x) == [model.classes[k] for k in model(plain).argmax(1).tolist()]
-    for wrong, message in ((x.astype(np.int64), "accepted are uint8, or floats in"), (x[0, 0], "has the shape"), (["no.png"], "cannot read")):
-        with pytest.raises(UserError, match=message):
-            model.preprocess(wrong)  # type: ignore[arg-type]
+
+
+def test_one_image_or_several_of_any_kind_are_taken(tmp_path: Path) -> None:
+    from PIL import Image
+
+    model, x = classifier(), images(colour=True).test.x
+    plain, path = model.preprocess(x), tmp_path / "cat.png"
+    Image.fromarray(x[0]).save(path)
+    single = (str(path), path, Image.fromarray(x[0]), Image.open(path), x[0], torch.from_numpy(x[0]), x[0].astype(np.float16) / 255)
+    for image in single:
+        torch.testing.assert_close(model.preprocess(image), plain[:1], atol=1e-3, rtol=0)
+        assert model.predict(image) == model.predict(x[:1])
+    mixed = [path, Image.fromarray(x[1]), x[2], torch.from_numpy(x[3])]
+    for several in (mixed, tuple(mixed), (image for image in mixed[:3]), list(x[:4]), x[:4], torch.from_numpy(x[:4])):
+        found = model.preprocess(several)
+        torch.testing.assert_close(found, plain[: len(found)])
+        assert len(found) >= 3
+    grey = [x[0, ..., 0], np.zeros((30, 50), np.uint8), np.zeros((5, 9, 1), np.uint8)]
+    assert model.preprocess(grey).shape == (3, 3, 8, 8) and model.preprocess(grey[0]).shape == (1, 3, 8, 8)
+    torch.testing.assert_close(model.preprocess(grey[0]), model.preprocess(x[:1, ..., 0]))
+    palette = Image.fromarray(x[0]).convert("P")
+    assert model.preprocess(palette).shape == (1, 3, 8, 8) and palette.mode == "P"
+    assert model.predict([]) == [] and model.preprocess([]).shape == (0, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (np.zeros((2, 8, 8), np.int64), "the images are int64 from 0 to 0; accepted are uint8, or floats in"),
+        (np.zeros((2, 8, 8), bool), "the images are bool from 0 to 0; accepted are uint8"),
+        (np.zeros((8, 8)) + 2, "the images are float64 from 2 to 2; accepted"),
+        (np.zeros(8, np.uint8), "has the shape"),
+        (np.array(["a.png"]), "has the shape"),
+        (["no.png"], "cannot read no.png: .*No such file"),
+        ("no.png", "cannot read no.png: .*No such file"),
+        (".", "cannot read .: .*directory"),
+        (None, r"images of type NoneType were given; accepted are files, Pillow images, arrays \(h, w\[, 3\]\)"),
+        (3, "images of type int were given"),
+        ([3], "an image of type int was given"),
+        ([["a.png"]], "an image of type list was given"),
+        (b"a.png", "an image of type int was given"),
+    ],
+)
+def test_what_is_no_image_is_refused(wrong: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        classifier().predict(wrong)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_onnx_file_says_the_same(tmp_path: Path) -> None:

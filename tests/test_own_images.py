@@ -21,6 +21,7 @@ from diffnag.command.running import run_command
 from diffnag.datasets.images import ImageDataset
 from diffnag.errors import UserError
 from diffnag.networks.classifier_file import read_model
+from diffnag.networks.plan import epochs_within
 from diffnag.networks.training import Diverged
 from diffnag.oracles.training import TrainingOracle, _share
 from diffnag.search import main
@@ -242,6 +243,39 @@ def test_the_time_limit_shortens_the_final_training(stripes: Path, monkeypatch: 
         monkeypatch.setattr(type(search.study), "spent", type("Spent", (), {"wall_s": 10.9})())
         _, about = train_fully(RESNET, search, on_progress=lambda done, of: None, on_note=notes.append)
     assert about.epochs == 1 and notes == ["1 of 150 epochs of the final training fit into the time that is left"]
+
+
+def test_epochs_that_were_asked_for_are_within_the_time_limit(stripes: Path, space: NASBench201) -> None:
+    planned = {}
+    for limit in (5.0, 50.0):
+        with Search(few(stripes, epochs=10**9, time_limit=limit)) as search:
+            planned[limit] = search.oracle.epochs  # type: ignore[attr-defined]
+    assert 100 < planned[5.0] < 1_000 and planned[50.0] == pytest.approx(10 * planned[5.0], rel=0.01)
+    for limit in (None, 5.0):  # where they fit they are as they were asked for, though 30 such evaluations would take longer
+        with Search(few(stripes, epochs=100, time_limit=limit, budget=30)) as search:
+            assert search.oracle.epochs == 100  # type: ignore[attr-defined]
+    assert epochs_within(DATA, space, epochs=7, each=1e-9, total=1e-9) == 1
+
+
+def test_a_final_training_that_cannot_be_written_keeps_the_searchs_result(
+    stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, model: object, *, about: object) -> None:
+        raise UserError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr("diffnag.search_loop.finish.training.save_model", full)
+    assert call("--dataset", stripes, "--method", "random", "--budget", "2", "--epochs", "1", "--device", "cpu", "--out", tmp_path) == 2
+    assert capsys.readouterr().err == f"error: cannot write {tmp_path}/model.pt: No space left on device\n"
+    assert json.loads((tmp_path / "result.json").read_text())["labels_target"] == 2
+
+
+def test_a_network_that_fails_in_its_final_training_is_told_in_a_sentence(stripes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: object, **__: object) -> None:
+        raise IndexError("too few channels\nand a long story")
+
+    monkeypatch.setattr("diffnag.search_loop.finish.training.train", breaks)
+    with Search(few(stripes)) as search, pytest.raises(UserError, match="^the final training of .* failed: IndexError: too few channels$"):
+        train_fully(RESNET, search, on_progress=lambda done, of: None, on_note=lambda _: None)
 
 
 def test_loading_is_within_the_time_limit_but_one_evaluation_is_always_made(stripes: Path) -> None:

@@ -273,11 +273,11 @@ def test_a_space_that_breaks_its_contract_is_told_which_rule(cls: str, sentence:
     ("cls", "sentence"),
     [
         ("Pairs", "the size of the network of b,b, 8 channels, 1 cells a stage, on images .*: Pairs must say how a network is built"),
-        ("Unbuilt", "the size of the network of .* on images of 8 pixels a side cannot be told: KeyError: 'stem'"),
-        ("Nothing", "build of space 'pairs' must give a torch.nn.Module, it gives a NoneType"),
-        ("Flat", "the size of the network of .* cannot be told: mat1 and mat2 shapes cannot be multiplied"),
-        ("Headless", r"space 'pairs' builds a network that gives \(2, 192\) for 2 images, not \(2, 10\)"),
-        ("Unsized", "size of space 'pairs' must give a Size, it gives a int"),
+        ("Unbuilt", "the size of the network of .* on images of 8 pixels a side cannot be computed: KeyError: 'stem'"),
+        ("Nothing", "build of space 'pairs' must return a torch.nn.Module, it returned a NoneType"),
+        ("Flat", "the size of the network of .* cannot be computed: mat1 and mat2 shapes cannot be multiplied"),
+        ("Headless", r"space 'pairs' builds a network that returns \(2, 192\) for 2 images, not \(2, 10\)"),
+        ("Unsized", "size of space 'pairs' must return a Size, it returned a int"),
     ],
 )
 def test_networks_that_cannot_be_trained_are_told_before_the_first_training(cls: str, sentence: str, my_spaces: None) -> None:

@@ -239,6 +239,11 @@ class TestOracle:
         assert oracle.provenance() == {"table": "nasbench201", "version": "v1_1", "sha256": "0" * 64, "architectures": 4}
         assert oracle.kind == "table"
 
+    def test_columns_of_another_form(self) -> None:
+        replace(a_table(), values={"cifar10-val": np.zeros(4, np.float32)}).save(imported_file("nasbench201"))
+        with pytest.raises(UserError, match="the table has a column 'cifar10-val'; accepted are names dataset/split/epochs"):
+            oracle()
+
     def test_unknown_names(self, oracle: TableOracle) -> None:
         arch = ARCHS[0]
         with pytest.raises(UserError, match="unknown dataset 'mnist'; there are: cifar10, cifar100, ImageNet16-120"):

@@ -1,4 +1,4 @@
-"""The finished classifier as files: `model.pt` (weights and plain data, rebuilt by `load_model`) and `model.onnx`."""
+"""A classifier as files: `model.pt` (weights and plain data, which `load_model` reads) and `model.onnx`."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from diffnag.spaces.loading import load_space
 FORMAT = 1
 KIND = "diffnag image classifier"
 ONNX_TOLERANCE = 1e-4
-"""Largest difference between the logits of `model.onnx` and of torch that is accepted."""
+"""Largest accepted difference between the logits of `model.onnx` and of torch."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """All of a classifier but its weights, as plain data. `mean` and `std` `(3,)` are of pixels in [0, 1]."""
+    """A classifier without its weights, as plain data. `mean` and `std` are those of each channel, for pixels in [0, 1]."""
 
     space: str
     arch: str
@@ -44,7 +44,7 @@ class Description:
     std: tuple[float, float, float]
 
     def preprocessing(self) -> dict[str, Any]:
-        """What happens to an image, for the user of the ONNX file, and where."""
+        """The steps from an image to the logits, for the user of the ONNX file."""
         return {
             "input": f"float32 (batch, 3, {self.image_size}, {self.image_size}), RGB, pixels in [0, 1]; grey images with three equal channels",
             "before": f"shorter side resized to {self.image_size} (bilinear, antialiased), centre cropped: Classifier.preprocess",
@@ -55,9 +55,9 @@ class Description:
 
 
 class Classifier(nn.Module):
-    """A network with what belongs to it: `model(model.preprocess(images))` are its logits.
+    """A network with its preprocessing and class names: `model(model.preprocess(images))` returns logits.
 
-    `classes` are the names in the order of the logits, `description` says how it was built.
+    `classes` are the class names in the order of the logits; `description` says how the network is built.
     """
 
     mean: Tensor
@@ -74,23 +74,30 @@ class Classifier(nn.Module):
         logits: Tensor = self.network((images - self.mean) / self.std)
         return logits
 
-    def preprocess(self, images: np.ndarray | Tensor | Sequence[str | Path]) -> Tensor:
-        """Raw images of any side -> `(b, 3, size, size)` with pixels in [0, 1], as for training.
+    def preprocess(self, images: Any) -> Tensor:
+        """Raw images of any size -> `(b, 3, size, size)` with pixels in [0, 1], as for training.
 
-        Files, or an array `(b, h, w)`, `(b, h, w, 1)` or `(b, h, w, 3)`: uint8, or floats in [0, 1]. Raises `UserError`
-        for others.
+        `images` is one image or a sequence of images: files, Pillow images, arrays or tensors `(h, w)` or `(h, w, 3)`, uint8 or floats in
+        [0, 1]. Several of one size may be one array `(b, h, w)` or `(b, h, w, 3)`. Raises `UserError` for anything else.
         """
         from diffnag.datasets.images import fit_images
 
-        given = images.cpu().numpy() if isinstance(images, Tensor) else images
+        given = [_as_array(image) for image in images] if isinstance(images, list | tuple) else _as_array(images)
         fitted = torch.from_numpy(fit_images(given, size=self.description.image_size))
         return fitted.to(self.mean.device).permute(0, 3, 1, 2).float() / 255
 
     @torch.no_grad()
-    def predict(self, images: np.ndarray | Tensor | Sequence[str | Path]) -> list[str]:
-        """The class of each image; for what is accepted see `preprocess`."""
-        chosen = self(self.preprocess(images)).argmax(1)
-        return [self.classes[k] for k in chosen.tolist()]
+    def predict(self, images: Any) -> list[str]:
+        """The class of each image, a list also for a single one; `preprocess` says what is accepted."""
+        fitted = self.preprocess(images)
+        return [self.classes[k] for k in self(fitted).argmax(1).tolist()] if len(fitted) else []
+
+
+def _as_array(image: Any) -> Any:
+    """A tensor as an array; anything else as it is."""
+    if not isinstance(image, Tensor):
+        return image
+    return (image.float() if image.is_floating_point() else image).detach().cpu().numpy()
 
 
 def save_model(path: str | Path, model: Classifier, *, about: Mapping[str, Any]) -> None:
@@ -98,7 +105,10 @@ def save_model(path: str | Path, model: Classifier, *, about: Mapping[str, Any])
     if not all_finite(model.network):
         raise UserError(f"{path} is not written: the network has NaN or infinite weights")
     described = asdict(model.description)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
+    state = model.network.state_dict()
+    if odd := [name for name, tensor in state.items() if not isinstance(tensor, Tensor)]:
+        raise UserError(f"{path} is not written: {odd[0]} in the network's state is no tensor")
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     content = {"format": FORMAT, "kind": KIND, **described, "about": dict(about), "weights": weights}
     whole = io.BytesIO()
     torch.save(content, whole)  # to memory, as torch reports a full disk in many lines
@@ -225,10 +235,10 @@ def _short(error: Exception) -> str:
 
 
 def export_onnx(path: str | Path, model: Classifier) -> float:
-    """Write `model` as ONNX: input `images` as `Classifier.forward` takes them, output `logits`, any batch size.
+    """Write `model` as ONNX, for any batch size: input `images` as in `Classifier.forward`, output `logits`.
 
-    The file also holds class names and preprocessing, as its metadata. Returns the largest absolute difference from torch
-    that onnxruntime shows on random images; raises `RuntimeError` where it is above `ONNX_TOLERANCE`.
+    The file's metadata hold class names and preprocessing. Returns the largest absolute difference between the logits of onnxruntime
+    and of torch on random images; raises `RuntimeError` if it is above `ONNX_TOLERANCE`.
     """
     model = model.cpu().eval()
     size = model.description.image_size
@@ -262,7 +272,7 @@ def _difference(path: Path, model: Classifier, batches: Sequence[Tensor]) -> flo
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter warns of packages that are not there and of its own deprecated parts: none of it is the user's."""
+    """Context without the exporter's warnings of absent packages and of its own deprecated parts, which a user cannot change."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""How much of a space's network is trained on a user's images, and how long: a rule, so that the same data give the same."""
+"""The plan of a training on a user's images: which network, how many images, how many epochs. The same data give the same plan."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
 SPEED, STEP_SECONDS = 7e9, 3e-3
-"""Nominal cost of training on one core: multiply-adds of forward passes a second, and an optimiser step apart from them."""
+"""Nominal speed of training on one core: multiply-adds of forward passes in a second, and additional seconds for an optimiser step."""
 CELLS_SIDE = 16
-"""Pixels a side that the stem brings larger images to, about."""
+"""Pixels a side, about, to which the stem reduces larger images."""
 FEWEST_IMAGES = 1_000
-"""An evaluation leaves out no images where there are no more than so many."""
+"""An evaluation uses all training images if there are no more than these."""
 LEAST_STEPS = 300
-"""Optimiser steps that few images make up for in epochs."""
+"""Optimiser steps of a training, at least: few images are trained for more epochs."""
 DRAWS, HEAVY = 64, 90
-"""Random architectures, and the percentile of their multiply-adds that stands for one of the space."""
+"""The cost of a network of the space is the percentile `HEAVY` of the multiply-adds of so many random architectures."""
 
 
 LARGEST_IMAGE = 4_096
 """Most pixels a side of images that a network is built for."""
 MOST_CHANNELS, MOST_CELLS = 10_000, 1_000
-"""More than that is taken for a slip of the finger."""
+"""Larger numbers are refused: they are typing errors."""
 
 
 @dataclass(frozen=True)
 class Skeleton:
-    """The network around the cells: options of the space's `build`, or with `small` its `build_small`, which has none."""
+    """The network around the cells: options of the space's `build`. With `small` it is the space's `build_small`, which has no options."""
 
     channels: int
     cells: int
@@ -57,7 +57,7 @@ class Skeleton:
                 raise UserError(f"{name} is {value!r}; {low} to {high:,} are accepted")
 
     def build(self, arch: Arch, space: SearchSpace, *, num_classes: int, image_size: int) -> nn.Module:
-        """A fresh network; its weights are drawn from torch's global generator. Raises `UserError` where the space gives none."""
+        """An untrained network, its weights drawn from torch's global generator. Raises `UserError` if the space cannot build it."""
         import torch
 
         try:
@@ -70,14 +70,14 @@ class Skeleton:
                 )
         except (UserError, torch.OutOfMemoryError):
             raise
-        except Exception as error:  # a user's class may fail in any way
+        except (Exception, SystemExit) as error:  # a user's class may fail in any way
             raise UserError(f"the network of {space.to_str(arch)}, {self}, cannot be built: {in_a_line(error)}") from error
         if not isinstance(network, torch.nn.Module):
-            raise UserError(f"build of space {space.name!r} must give a torch.nn.Module, it gives a {type(network).__name__}")
+            raise UserError(f"build of space {space.name!r} must return a torch.nn.Module, it returned a {type(network).__name__}")
         return network
 
     def size(self, arch: Arch, space: SearchSpace, *, num_classes: int, image_size: int) -> Size:
-        """Of what `build` gives, as the space says; not of small ones. Raises `UserError` where it says nothing."""
+        """Size of the network that `build` returns, as the space states it; not for small ones. Raises `UserError` if the space fails."""
         try:
             found = space.size(
                 arch, channels=self.channels, cells=self.cells, num_classes=num_classes, image_size=image_size,
@@ -85,11 +85,11 @@ class Skeleton:
             )  # fmt: skip
         except UserError:
             raise
-        except Exception as error:  # a user's class may fail in any way
-            told = f"the size of the network of {space.to_str(arch)}, {self}, on images of {image_size} pixels a side cannot be told"
-            raise UserError(f"{told}: {in_a_line(error)}") from error
+        except (Exception, SystemExit) as error:
+            what = f"the size of the network of {space.to_str(arch)}, {self}, on images of {image_size} pixels a side"
+            raise UserError(f"{what} cannot be computed: {in_a_line(error)}") from error
         if not isinstance(found, Size):
-            raise UserError(f"size of space {space.name!r} must give a Size, it gives a {type(found).__name__}")
+            raise UserError(f"size of space {space.name!r} must return a Size, it returned a {type(found).__name__}")
         return found
 
     def __str__(self) -> str:
@@ -99,7 +99,7 @@ class Skeleton:
 
 @dataclass(frozen=True)
 class Plan:
-    """One training: of `skeleton`, on so many `images`, by `recipe`."""
+    """One training: `skeleton` is trained on `images` images by `recipe`."""
 
     skeleton: Skeleton
     images: int
@@ -112,19 +112,19 @@ class Plan:
         return tuple(sorted({-(-epochs // 3), -(-2 * epochs // 3), epochs}))
 
     def to_json(self) -> dict[str, int | float | bool]:
-        """Flat: skeleton, images and recipe."""
+        """Skeleton, number of images and recipe in one flat dictionary."""
         skeleton = {"small": True} if self.skeleton.small else {**asdict(self.skeleton)}
         return {**skeleton, "train_images": self.images, **asdict(self.recipe)}
 
 
 def plan_evaluation(images: ImageDataset, space: SearchSpace, *, seconds: float, epochs: int | None = None) -> Plan:
-    """How one architecture is evaluated in about `seconds` of one core.
+    """The plan of one evaluation that takes about `seconds` of one core.
 
-    The largest skeleton whose 30 epochs on all training images fit: the space's small network, where it has one, or the
-    narrowest of its `skeletons`; then the others but the largest. Where not even the smallest fits it trains fewer epochs,
-    down to 8, then on fewer images, down to 1,000 and 20 a class. Few images train more epochs, so that there are 300
-    optimiser steps. `epochs` replaces the number of epochs, and nothing else. Images of 24 pixels or more a side are
-    brought to about 16 by the stem.
+    It takes the largest skeleton that can train 30 epochs on all training images in this time. The candidates are the space's small
+    network, or the narrowest of its `skeletons` if it has none, and the other skeletons except the largest. If even the smallest
+    takes too long, it trains fewer epochs, at least 8, then on fewer images, at least 1,000 and 20 of each class. Few images are
+    trained for more epochs, so that there are 300 optimiser steps. `epochs` replaces the number of epochs and nothing else.
+    The stem reduces images of 24 or more pixels a side to about 16.
     """
     stride = _stem_stride(images.size)
     skeletons = [Skeleton(channels, cells, stride) for channels, cells in space.skeletons[:-1] or space.skeletons]
@@ -133,11 +133,21 @@ def plan_evaluation(images: ImageDataset, space: SearchSpace, *, seconds: float,
     return _plan(images, space, skeletons, n=len(images.train.y), seconds=seconds, epochs=epochs, enough=30, most=30, fewest=8, may_leave_out=True)
 
 
-def plan_final(images: ImageDataset, space: SearchSpace, *, seconds: float, epochs: int | None = None) -> Plan:
-    """How the best architecture is trained on the images of training and validation together, in about `seconds` of one core.
+def epochs_within(images: ImageDataset, space: SearchSpace, *, epochs: int, each: float, total: float) -> int:
+    """`epochs`, or as many as one evaluation can train in about `total` seconds of one core, at least one.
 
-    The largest of the space's `skeletons` whose 40 epochs fit, and then up to 80 of them; where not even the smallest fits it
-    trains fewer epochs. Few images, `epochs` and the stem are as in `plan_evaluation`.
+    `each` are the seconds that are planned for one evaluation.
+    """
+    plan = plan_evaluation(images, space, seconds=each, epochs=epochs)
+    affordable = total * _images_a_second(plan.skeleton, images, space, batch=plan.recipe.batch_size) / plan.images
+    return max(1, min(epochs, int(affordable)))
+
+
+def plan_final(images: ImageDataset, space: SearchSpace, *, seconds: float, epochs: int | None = None) -> Plan:
+    """The plan of the final training, on the images of training and validation, that takes about `seconds` of one core.
+
+    It takes the largest of the space's `skeletons` that can train 40 epochs in this time, and trains it for up to 80. If even the
+    smallest takes too long, it trains fewer epochs. Few images, `epochs` and the stem are treated as in `plan_evaluation`.
     """
     skeletons = [Skeleton(channels, cells, _stem_stride(images.size)) for channels, cells in space.skeletons]
     n = len(images.train.y) + len(images.val.y)
@@ -154,7 +164,7 @@ def _plan(
 ) -> Plan:  # fmt: skip
     batch = 32 if n < 4_000 else 64 if n < 16_000 else 128
     enough = max(enough, -(-LEAST_STEPS // max(n // batch, 1)))
-    passes = {skeleton: seconds / (_flops(skeleton, images, space) / SPEED + STEP_SECONDS / batch) for skeleton in skeletons}
+    passes = {skeleton: seconds * _images_a_second(skeleton, images, space, batch=batch) for skeleton in skeletons}
     fitting = [skeleton for skeleton in skeletons if passes[skeleton] >= enough * n]
     skeleton = fitting[-1] if fitting else skeletons[0]
     trained = epochs or int(np.clip(passes[skeleton] // n, fewest, max(enough, most)))
@@ -164,8 +174,13 @@ def _plan(
     return Plan(skeleton, used, recipe)
 
 
+def _images_a_second(skeleton: Skeleton, images: ImageDataset, space: SearchSpace, *, batch: int) -> float:
+    """Nominal speed of training on one core."""
+    return 1 / (_flops(skeleton, images, space) / SPEED + STEP_SECONDS / batch)
+
+
 def _flops(skeleton: Skeleton, images: ImageDataset, space: SearchSpace) -> float:
-    """Multiply-adds of one forward pass of a heavy architecture."""
+    """Multiply-adds of one forward pass of an expensive architecture."""
     rng = np.random.default_rng(0)
     shape = {"num_classes": len(images.classes), "image_size": images.size}
     if not skeleton.small:
@@ -175,14 +190,14 @@ def _flops(skeleton: Skeleton, images: ImageDataset, space: SearchSpace) -> floa
 
 
 def logits_of(network: Callable[[Tensor], Tensor], images: Tensor, arch: Arch, space: SearchSpace, *, num_classes: int) -> Tensor:
-    """Logits `(b, num_classes)` of `images (b, 3, h, h)`; raises `UserError` where the network of `arch` takes or gives others."""
+    """Logits `(b, num_classes)` of `images (b, 3, h, h)`; raises `UserError` if the network of `arch` fails or returns another shape."""
     try:
         logits = network(images)
-    except Exception as error:  # a user's class may fail in any way
-        told = f"the network of {space.to_str(arch)} cannot take images of {images.shape[-1]} pixels a side"
-        raise UserError(f"{told}: {in_a_line(error)}") from error
+    except (Exception, SystemExit) as error:  # a user's class may fail in any way
+        what = f"the network of {space.to_str(arch)} cannot take images of {images.shape[-1]} pixels a side"
+        raise UserError(f"{what}: {in_a_line(error)}") from error
     expected = (len(images), num_classes)
     if getattr(logits, "shape", None) != expected:
-        given = tuple(logits.shape) if hasattr(logits, "shape") else type(logits).__name__
-        raise UserError(f"space {space.name!r} builds a network that gives {given} for {len(images)} images, not {expected}")
+        found = tuple(logits.shape) if hasattr(logits, "shape") else type(logits).__name__
+        raise UserError(f"space {space.name!r} builds a network that returns {found} for {len(images)} images, not {expected}")
     return logits

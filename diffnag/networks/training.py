@@ -1,4 +1,4 @@
-"""Train a network on images that lie in memory as one tensor: no loader, no workers, weights averaged over the last steps."""
+"""Train a network on images in memory, as one tensor and without a data loader; the weights are averaged over the last steps."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Diverged(RuntimeError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained: SGD with Nesterov momentum, one cosine from `learning_rate` down after a short warm-up.
+    """How a network is trained: SGD with Nesterov momentum; the learning rate rises in a warm-up and falls as a cosine.
 
-    `average` is the share of the run over which the exponential moving average of the weights remembers; `shift` the
-    largest random translation in pixels, and `flip` says whether images may be mirrored.
+    `warm_up` is a share of the training, `average` the share over which the exponential moving average of the weights extends.
+    `shift` is the largest random translation in pixels; with `flip`, images are mirrored at random.
     """
 
     epochs: int = 10
@@ -43,7 +43,7 @@ def as_input(
 ) -> Tensor:
     """uint8 images `(n, h, w)` or `(n, h, w, 3)` -> float32 `(n, 3, h, w)` channels-last, each channel standardised.
 
-    `statistics` are the mean and deviation `(3,)` to do it by, as `channel_statistics` gives them; by default the set's own.
+    `statistics` are mean and standard deviation `(3,)` as `channel_statistics` returns them, by default those of the images.
     """
     x = _float_images(images, device=device)
     mean, std = (part.to(device) for part in statistics or _statistics(x))
@@ -51,7 +51,7 @@ def as_input(
 
 
 def channel_statistics(images: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation `(3,)` of each channel over a set of uint8 images, in their units of 0 to 255."""
+    """Mean and standard deviation `(3,)` of each channel over a set of uint8 images, in units of 0 to 255."""
     return _statistics(_float_images(images, device="cpu"))
 
 
@@ -74,9 +74,9 @@ def train(
     generator: torch.Generator,
     on_epoch: Callable[[int, nn.Module], object] = lambda epoch, averaged: None,
 ) -> nn.Module:
-    """Train `model` on images `x (n, 3, h, w)` and labels `y (n,)`; returns its average, in evaluation mode.
+    """Train `model` on images `x (n, 3, h, w)` and labels `y (n,)`; return the network of averaged weights, in evaluation mode.
 
-    `on_epoch(done, averaged)` is called after each epoch and may raise to end the training. Raises `Diverged`.
+    `on_epoch(done, averaged)` is called after each epoch; it may raise an error to end the training. Raises `Diverged`.
     """
     for done, averaged in enumerate(epochs(model, x, y, recipe, generator=generator), start=1):
         on_epoch(done, averaged)
@@ -84,7 +84,7 @@ def train(
 
 
 def epochs(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, *, generator: torch.Generator) -> Iterator[nn.Module]:
-    """`train` for those who look on: yields the average so far, in evaluation mode, after each epoch."""
+    """`train` as an iterator: yields the network of averaged weights, in evaluation mode, after each epoch."""
     from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
     batch = min(recipe.batch_size, len(x))
@@ -117,19 +117,19 @@ def epochs(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, *, generator:
 
 def all_finite(model: nn.Module) -> bool:
     """Whether no parameter or buffer has NaN or infinite entries."""
-    tensors = [tensor.detach().flatten() for tensor in model.state_dict().values() if tensor.is_floating_point()]
+    tensors = [tensor.detach().flatten() for tensor in model.state_dict().values() if isinstance(tensor, Tensor) and tensor.is_floating_point()]
     return not tensors or bool(torch.cat(tensors).isfinite().all())
 
 
 def one_cycle(progress: float, warm_up: float) -> float:
-    """Factor of the learning rate: linear from 0 to 1 over `warm_up`, then a cosine down to 0; `progress` in (0, 1]."""
+    """Factor of the learning rate at `progress` in (0, 1]: it rises linearly from 0 to 1 over `warm_up`, then falls as a cosine to 0."""
     if progress < warm_up:
         return progress / warm_up
     return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
 
 
 def augment(x: Tensor, *, shift: int, flip: bool, generator: torch.Generator) -> Tensor:
-    """Mirror half of the images and move each by up to `shift` pixels, edges repeated."""
+    """Mirror half of the images at random, and move each by up to `shift` pixels; pixels of the edge are repeated."""
     if not (shift or flip):
         return x
     n, _, h, w = x.shape
@@ -148,11 +148,11 @@ def augment(x: Tensor, *, shift: int, flip: bool, generator: torch.Generator) ->
 
 @torch.no_grad()
 def logits(model: nn.Module, x: Tensor) -> Tensor:
-    """`(n, classes)` of images `(n, 3, h, w)`, in evaluation mode."""
+    """Logits `(n, classes)` of images `(n, 3, h, w)`, in evaluation mode."""
     model.eval()
     return torch.cat([model(x[k : k + EVALUATION_BATCH]) for k in range(0, len(x), EVALUATION_BATCH)])
 
 
 def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
-    """Share of images `x` whose label is the network's first choice, in %."""
+    """Accuracy in %: the share of images `x` whose largest logit is at their label `y`."""
     return 100 * (logits(model, x).argmax(1) == y).float().mean().item()

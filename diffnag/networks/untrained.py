@@ -1,4 +1,4 @@
-"""The network of an architecture before any training, as a `Classifier` that can be saved and exported."""
+"""The untrained network of an architecture, as a `Classifier` that can be saved and exported."""
 
 from __future__ import annotations
 
@@ -12,29 +12,33 @@ from torch import nn
 from diffnag.errors import UserError
 from diffnag.networks.build import seeded
 from diffnag.networks.classifier_file import Classifier, Description
-from diffnag.networks.plan import Skeleton, logits_of
+from diffnag.networks.plan import LARGEST_IMAGE, MOST_CELLS, MOST_CHANNELS, Skeleton, logits_of
+from diffnag.spaces.counting import measured_size
 from diffnag.spaces.loading import load_space
 
 if TYPE_CHECKING:
+    from diffnag.arch import Arch
     from diffnag.protocols import SearchSpace
 
 NOISE, LARGE = 32, 64
-"""Images of noise by which normalisation is set: fewer leave it to chance where maps are single pixels; half as many of larger ones."""
+"""Images of noise that set the normalisation, of up to `LARGE` pixels a side; half as many of larger ones. Fewer would be too few for
+maps of single pixels."""
 PIXELS = 2**19
-"""Of all images of noise together, at most, or two images: of large ones a few are enough, and many would fill the memory."""
-MOST = {"num_classes": 1_000_000, "image_size": 4_096, "channels": 10_000, "cells": 1_000}
-"""What is a slip of the finger beyond."""
+"""Pixels of all images of noise together, at most, but two images at least: many large images would fill the memory."""
+MOST = {"num_classes": 1_000_000, "image_size": LARGEST_IMAGE, "channels": MOST_CHANNELS, "cells": MOST_CELLS}
+MOST_PARAMS, MOST_FLOPS = 500_000_000, 100_000_000_000
+"""Largest network: more would fill the memory of an ordinary machine, or take hours."""
 
 
 def untrained(
     space: str, arch: str, *, num_classes: int, image_size: int, channels: int | None = None, cells: int | None = None, seed: int = 0
 ) -> Classifier:
-    """The network that `space`, a name or dotted path, builds for `arch`, in evaluation mode; its classes are called 0, 1, ...
+    """The network that `space`, a name or dotted path, builds for `arch`, in evaluation mode. Its classes are called 0, 1, ...
 
-    `channels` and `cells` are the options of the space's `build`, by default those of the benchmark's own network. Weights are
-    drawn by `seed`. The statistics of normalisation layers are taken from images of noise: signals neither vanish nor grow on
-    their way, as they would in a deep network that has not seen an image. Images `(b, 3, image_size, image_size)` have pixels in
-    [0, 1]. Raises `UserError` where the architecture is none of the space or its network does not take such images.
+    `channels` and `cells` are options of the space's `build`, by default those of the benchmark's own network; `seed` decides the
+    weights. The statistics of normalisation layers come from images of noise. Without them, signals would vanish or grow in a deep
+    network. The network takes images `(b, 3, image_size, image_size)` with pixels in [0, 1]. Raises `UserError` if `arch` is not in
+    the space, if the network is too large, and if it cannot take such images.
     """
     for name, value in (("num_classes", num_classes), ("image_size", image_size), ("channels", channels), ("cells", cells)):
         if value is not None and not 1 <= value <= MOST[name]:
@@ -42,6 +46,7 @@ def untrained(
     loaded = load_space(space)
     built = loaded.from_str(arch)
     skeleton = skeleton_of(loaded, channels=channels, cells=cells)
+    _refuse_too_large(skeleton, built, loaded, num_classes=num_classes, image_size=image_size)
     classes = tuple(map(str, range(num_classes)))
     noise = NOISE if image_size <= LARGE else max(2, min(NOISE // 2, PIXELS // image_size**2))
     with seeded(seed):
@@ -52,14 +57,27 @@ def untrained(
     return Classifier(network, description).eval()
 
 
+def _refuse_too_large(skeleton: Skeleton, arch: Arch, space: SearchSpace, *, num_classes: int, image_size: int) -> None:
+    """Raise `UserError` if the network would exceed `MOST_PARAMS` or `MOST_FLOPS`, counted without memory for its weights."""
+    try:
+        with seeded(0), torch.device("meta"):
+            network = skeleton.build(arch, space, num_classes=num_classes, image_size=image_size)
+        size = measured_size(network, image_size=image_size)
+    except Exception:  # not every network can be built without memory; what is wrong with others is reported when they are built
+        return
+    for what, count, most in (("parameters", size.params, MOST_PARAMS), ("multiply-adds an image", size.flops, MOST_FLOPS)):
+        if count > most:
+            raise UserError(f"the network of {space.to_str(arch)}, {skeleton}, has {count:,} {what}; up to {most:,} are accepted")
+
+
 def skeleton_of(space: SearchSpace, *, channels: int | None = None, cells: int | None = None) -> Skeleton:
-    """The skeleton that the space's `build` has by default, with other `channels` or `cells` where they are given."""
+    """The default skeleton of the space's `build`, with `channels` and `cells` replaced if they are given."""
     parameters = inspect.signature(space.build).parameters
 
     def option(name: str, value: int | None) -> int:
         chosen = parameters[name].default if value is None and name in parameters else value
         if not isinstance(chosen, int):
-            raise UserError(f"build of space {space.name!r} has no default for {name}, which a search space must offer")
+            raise UserError(f"build of space {space.name!r} has no default for {name}; a search space must have one")
         return chosen
 
     return Skeleton(option("channels", channels), option("cells", cells), option("stem_stride", None))
@@ -67,9 +85,10 @@ def skeleton_of(space: SearchSpace, *, channels: int | None = None, cells: int |
 
 @torch.no_grad()
 def _set_normalisation(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Set the statistics of batch normalisation so that on `images` each channel comes out with mean square 1; the logits.
+    """Set the statistics of batch normalisation so that each channel has mean square 1 on `images`; return the logits.
 
-    Means stay in: without them deep untrained networks are chaotic (Yang et al., ICLR 2019), and rounding grows with each layer.
+    Means are not removed: without them deep untrained networks are chaotic (Yang et al., ICLR 2019), and rounding errors grow with
+    each layer.
     """
 
     def measure(norm: nn.modules.batchnorm._BatchNorm, inputs: tuple[torch.Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Columns of results, named `dataset/split/epochs`: what there is, and the one that a query means."""
+"""Columns of results, named `dataset/split/epochs`: which exist, and which one answers a query."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from diffnag.errors import UserError, unknown
 
 
 class Columns:
-    """The columns of a table or surrogate; `what` names it in errors."""
+    """The columns of a table or surrogate, which errors call `what`. Raises `UserError` for a name of another form."""
 
     def __init__(self, what: str, keys: Iterable[str]) -> None:
         self._what = what
         self._epochs: dict[str, dict[str, list[int]]] = {}
         for key in keys:
-            dataset, split, epochs = key.split("/")
-            self._epochs.setdefault(dataset, {}).setdefault(split, []).append(int(epochs))
+            try:
+                dataset, split, epochs = key.split("/")
+                trained = int(epochs)
+            except (AttributeError, ValueError) as error:
+                raise UserError(f"the {what} has a column {key!r}; accepted are names dataset/split/epochs, such as cifar10/val/200") from error
+            self._epochs.setdefault(dataset, {}).setdefault(split, []).append(trained)
 
     @property
     def available(self) -> Mapping[str, tuple[str, ...]]:
@@ -23,13 +27,13 @@ class Columns:
         return {dataset: tuple(splits) for dataset, splits in self._epochs.items()}
 
     def find(self, dataset: str, split: str, epochs: int | None) -> str:
-        """The column's name; `epochs` None is the longest training there is. `UserError` for what is not there."""
+        """Name of the column; `epochs=None` means the longest training. Raises `UserError` if there is no such column."""
         if dataset not in self._epochs:
             raise unknown("dataset", dataset, self._epochs)
         if split not in self._epochs[dataset]:
             raise unknown("split", split, self._epochs[dataset])
-        there = self._epochs[dataset][split]
-        epochs = max(there) if epochs is None else epochs
-        if epochs not in there:
-            raise UserError(f"the {self._what} has no results of {epochs} epochs; there are: {', '.join(map(str, sorted(there)))}")
+        known = self._epochs[dataset][split]
+        epochs = max(known) if epochs is None else epochs
+        if epochs not in known:
+            raise UserError(f"the {self._what} has no results of {epochs} epochs; there are: {', '.join(map(str, sorted(known)))}")
         return f"{dataset}/{split}/{epochs}"

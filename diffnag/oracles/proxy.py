@@ -1,4 +1,4 @@
-"""Oracles that train nothing: a training-free score of the network, for spaces without a table and to try out a search."""
+"""Oracles without training: they score the untrained network. For spaces without a table, and to try out a search."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ if TYPE_CHECKING:
 
 NOTE = "a training-free score of the untrained network, no accuracy"
 SEED = 0
-"""Of the weights and images that networks are scored with: an architecture has one score."""
+"""Seed of the weights and images of the scores: an architecture has one score."""
 
 
 class ProxyOracle:
-    """The scores of the predictor of the same name (`diffnag.predictors.proxies.predictor`), for the shape of each dataset that the space knows."""
+    """Scores of the predictor of the same name (`diffnag.predictors.proxies.predictor`), for each dataset whose shape the space knows."""
 
     kind = "proxy"
     proxy: str
 
     def setup(self, *, space: SearchSpace) -> None:
-        """Nothing is opened."""
+        """Remember the space; nothing is opened."""
         self._space = space
         self._columns = Columns(self.kind, [f"{dataset}/val/0" for dataset in space.datasets])
         self._scored: dict[str, Any] = {}
 
     @property
     def available(self) -> Mapping[str, tuple[str, ...]]:
-        """The space's datasets, each as `val` alone: no score is a test result."""
+        """The space's datasets, each with the split `val` only: a score is no test result."""
         return self._columns.available
 
     def query(self, arch: Arch, *, dataset: str, split: str, epochs: int | None = None) -> float:
-        """The score, higher being better; `epochs` are 0. `UserError` for what is not there."""
+        """The score, higher is better; `epochs` is 0 or None. Raises `UserError` for anything unknown."""
         self._columns.find(dataset, split, epochs)
         if dataset not in self._scored:
             self._scored[dataset] = make_predictor(self.proxy)
@@ -44,12 +44,12 @@ class ProxyOracle:
         return float(self._scored[dataset].scores([arch])[0])
 
     def provenance(self) -> Mapping[str, str | float]:
-        """Which score it is, and that it is one."""
+        """Name and seed of the score, and a note that it is no accuracy."""
         return {"proxy": self.proxy, "seed": SEED, "note": NOTE}
 
 
 class NaswotOracle(ProxyOracle):
-    """How well the untrained network's activations tell images of noise apart."""
+    """How well the untrained network's activations distinguish images of noise."""
 
     proxy = "naswot"
 

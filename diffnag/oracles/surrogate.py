@@ -1,6 +1,6 @@
-"""The oracle that estimates: a surrogate of measured accuracies, `kind = "surrogate"`, for machines without the table.
+"""The oracle `surrogate`: a model of measured accuracies, for machines without the table.
 
-What it answers is never a benchmark result. Its features know nothing of a space but the graph and the operators' names.
+Its answers are never benchmark results. It sees only the graph of an architecture and the names of the operators.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ NEEDS = {
 }  # fmt: skip
 """What the description in a checkpoint must have."""
 DEAD = frozenset({"none", "zero"})
-"""Operators that let nothing through."""
+"""Operators whose output is zero."""
 IDENTITY = frozenset({"skip_connect", "identity"})
-"""Operators that hand on what they get."""
+"""Operators whose output is their input."""
 
 
 def graph_features(arch: Arch, operators: Sequence[str]) -> Counter[str]:
-    """Counts over the live graph, which is what remains without dead branches and with identities dissolved.
+    """Counts over the live graph: the graph without dead branches, and with identities replaced by their inputs.
 
-    `path a>b`: paths from the first to the last node by their operators (the path encoding of White et al., AAAI 2021,
-    with multiplicity); `node a`: nodes on such paths; `a to b`: terms that b sums over and that are outputs of a;
-    `fan-in a`: most terms that an a sums over; `depth`: operators on the longest path; `paths`: number of paths.
+    `path a>b`: paths from the first to the last node, by their operators (the path encoding of White et al., AAAI 2021, with
+    multiplicity); `node a`: nodes on such paths; `a to b`: terms of the sums at nodes b that are outputs of nodes a; `fan-in a`: most
+    terms of a sum at a node a; `depth`: operators on the longest path; `paths`: number of paths.
     """
     names = [operators[op] for op in arch.ops]
     last = len(names) - 1
@@ -50,9 +50,9 @@ def graph_features(arch: Arch, operators: Sequence[str]) -> Counter[str]:
     for i, j in arch.edges:
         sources[j].append(i)
 
-    inputs: list[Counter[str]] = [Counter()]  # what a node sums over: operator -> terms
-    outputs = [Counter({names[0]: 1})]  # the terms it adds to a later sum; several where it is an identity
-    paths: list[Counter[tuple[str, ...]]] = [Counter({(): 1})]  # paths from node 0 to and with this one
+    inputs: list[Counter[str]] = [Counter()]  # terms of the sum at each node: operator -> count
+    outputs = [Counter({names[0]: 1})]  # terms that the node adds to a later sum; an identity may add several
+    paths: list[Counter[tuple[str, ...]]] = [Counter({(): 1})]  # paths from node 0 to this node, with its operator
     for j in range(1, last + 1):
         terms, arriving = Counter[str](), Counter[tuple[str, ...]]()
         for i in sources[j]:
@@ -82,29 +82,30 @@ def graph_features(arch: Arch, operators: Sequence[str]) -> Counter[str]:
 
 
 def design(counts: Sequence[Mapping[str, int]], features: Sequence[str]) -> np.ndarray:
-    """The matrix `(b, features)`, float32, of some architectures' counts."""
+    """Design matrix `(b, features)`, float32, of the counts of b architectures."""
     return np.array([[count.get(name, 0) for name in features] for count in counts], dtype=np.float32).reshape(-1, len(features))
 
 
 @dataclass(frozen=True)
 class Surrogate:
-    """An ensemble on `graph_features`. It predicts normal scores, which `quantiles` turn back into accuracies."""
+    """An ensemble of networks on `graph_features`. It predicts normal scores, which `quantiles` maps to accuracies."""
 
     features: tuple[str, ...]
     """The columns of the design matrix."""
     outputs: tuple[str, ...]
     """`dataset/split/epochs`, such as `cifar10/val/200`."""
     tensors: Mapping[str, Tensor]
-    """`centre (d,)`, `scale (d,)`; `levels (q,)` normal scores, `quantiles (outputs, q)` their accuracies in %; the layers'
-    `weight0`, `bias0`, ..."""
+    """`centre (d,)` and `scale (d,)` of the features; `levels (q,)`, normal scores, and `quantiles (outputs, q)`, their accuracies in %;
+    `weight0`, `bias0`, ... of the layers."""
 
     @property
     def layers(self) -> list[tuple[Tensor, Tensor]]:
+        """Weights and biases of each layer, as `ensemble` takes them."""
         depth = sum(name.startswith("weight") for name in self.tensors)
         return [(self.tensors[f"weight{k}"].float(), self.tensors[f"bias{k}"].float()) for k in range(depth)]
 
     def predict(self, counts: Sequence[Mapping[str, int]]) -> np.ndarray:
-        """Accuracies in %, `(b, outputs)`, of architectures given by their `graph_features`; within the measured range."""
+        """Accuracies in %, `(b, outputs)`, from the `graph_features` of b architectures; they are within the measured range."""
         import torch
 
         from diffnag.networks.ensemble import ensemble
@@ -128,7 +129,7 @@ class Surrogate:
 
     @classmethod
     def load(cls, path: str | Path) -> tuple[Surrogate, dict[str, Any]]:
-        """Read the file of `diffnag.train_surrogate` and its metadata; `UserError` where it is damaged or another kind."""
+        """The surrogate in a file of `diffnag.train_surrogate`, and its metadata. Raises `UserError` if it is damaged or of another kind."""
         from diffnag.io.checkpoint import load_checkpoint, rebuilding
 
         tensors, meta = load_checkpoint(path, kind="surrogate", needs=NEEDS)
@@ -141,16 +142,16 @@ class Surrogate:
 
 
 class SurrogateOracle:
-    """Answers from the surrogate that is shipped for the space."""
+    """Answers with the surrogate that the package has for the space."""
 
     kind = "surrogate"
 
     def setup(self, *, space: SearchSpace) -> None:
-        """Load the weights; raises `DataNotFound` for a space that has none."""
+        """Load the weights; raises `DataNotFound` if the package has none for the space."""
         path = PRETRAINED / space.name / FILE
         if not path.is_file():
-            there = sorted(found.parent.name for found in PRETRAINED.glob(f"*/{FILE}"))
-            raise DataNotFound(f"no surrogate is shipped for space {space.name!r}; there are: {', '.join(there) or 'none'}")
+            known = sorted(found.parent.name for found in PRETRAINED.glob(f"*/{FILE}"))
+            raise DataNotFound(f"no surrogate is shipped for space {space.name!r}; there are: {', '.join(known) or 'none'}")
         self.surrogate, self.meta = Surrogate.load(path)
         check_fingerprint(space, self.meta["space_fingerprint"], what=str(path))
         self._operators = space.operators
@@ -162,22 +163,22 @@ class SurrogateOracle:
         return self._columns.available
 
     def query(self, arch: Arch, *, dataset: str, split: str, epochs: int | None = None) -> float:
-        """Estimated accuracy in % after `epochs`, by default the longest training; `UserError` for what is not there."""
+        """Estimated accuracy in % after `epochs`, by default the longest training. Raises `UserError` for anything unknown."""
         return float(self.predict_many([arch], dataset=dataset, split=split, epochs=epochs)[0])
 
     def predict_many(self, archs: Sequence[Arch], *, dataset: str, split: str, epochs: int | None = None) -> np.ndarray:
-        """`query` of many architectures at once, `(b,)`."""
+        """Answers to `query`, `(b,)`, for many architectures at once."""
         column = self.surrogate.outputs.index(self._columns.find(dataset, split, epochs))
         return self.surrogate.predict([graph_features(arch, self._operators) for arch in archs])[:, column]
 
     def provenance(self) -> Mapping[str, str | float]:
-        """What the figures are, the table behind them, and their held-out rank correlation with it."""
-        said: dict[str, str | float] = {key: self.meta[key] for key in ("space", "table_version", "table_sha256", "labels")}
-        return {"kind": self.kind, "note": NOTE, **said, **_rank_correlations(self.meta)}
+        """A note on the figures, the table behind them, and their rank correlation with it on held-out architectures."""
+        about: dict[str, str | float] = {key: self.meta[key] for key in ("space", "table_version", "table_sha256", "labels")}
+        return {"kind": self.kind, "note": NOTE, **about, **_rank_correlations(self.meta)}
 
 
 def _rank_correlations(meta: Mapping[str, Any]) -> dict[str, float]:
-    """Kendall's tau of each output on the held-out sets, as the metadata of a surrogate have them."""
+    """Kendall's tau of each output on the held-out sets, from the metadata of a surrogate."""
     return {
         f"kendall_tau/{held_out}/{key}": float(figure["kendall_tau"])
         for held_out, figures in meta["held_out"].items()

@@ -1,4 +1,4 @@
-"""The oracle that looks up measured results of a benchmark, `kind = "table"`."""
+"""The oracle `table`: measured results of a benchmark."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class TableOracle:
-    """Answers from the benchmark's table."""
+    """Answers with the results in the benchmark's table."""
 
     kind = "table"
     table: BenchmarkTable
 
     def setup(self, *, space: SearchSpace) -> None:
-        """Load the table of `space`; see `load_table` for the errors."""
+        """Load the table of `space`; raises the errors of `load_table`."""
         self.table = load_table(space)
         self._space = space
         self._row = {text: row for row, text in enumerate(self.table.archs)}
@@ -40,9 +40,9 @@ class TableOracle:
         return self._columns.available
 
     def query(self, arch: Arch, *, dataset: str, split: str, epochs: int | None = None) -> float:
-        """Accuracy in %, or what the space `measures` instead, after `epochs`, by default the longest training there is.
+        """Accuracy in %, or what the space `measures` instead, after `epochs`, by default the longest training.
 
-        Raises `UserError` for what is not there.
+        Raises `UserError` if the table has no such result.
         """
         column = self._columns.find(dataset, split, epochs)
         text = self._space.to_str(arch)
@@ -50,12 +50,12 @@ class TableOracle:
             raise UserError(f"{text} is not among the {len(self._row)} architectures of the {self.table.space} table")
         value = self.table.values[column][self._row[text]]
         if np.isnan(value):
-            there = np.count_nonzero(~np.isnan(self.table.values[column]))
-            raise UserError(f"the {self.table.space} table has {column} for {there:,} of its {len(self._row):,} architectures, not for {text}")
-        return round(float(value), 4)  # as the benchmark prints it; float32 would add digits that nobody measured
+            count = np.count_nonzero(~np.isnan(self.table.values[column]))
+            raise UserError(f"the {self.table.space} table has {column} for {count:,} of its {len(self._row):,} architectures, not for {text}")
+        return round(float(value), 4)  # as the benchmark prints it; float32 would add digits that were not measured
 
     def provenance(self) -> Mapping[str, str | float]:
-        """Space, version, checksum and number of architectures of the table."""
+        """The table's space, version, checksum and number of architectures."""
         return {
             "table": self.table.space, "version": self.table.version,
             "sha256": self.table.sha256, "architectures": len(self.table.archs),

@@ -1,4 +1,4 @@
-"""The oracle that trains: accuracies measured on a user's own images, `kind = "training"`."""
+"""The oracle `training`: accuracies measured by training on a user's own images."""
 
 from __future__ import annotations
 
@@ -17,28 +17,27 @@ if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
 SECONDS = 4.0
-"""Of one core, about, for one full evaluation."""
+"""Seconds of one core, about, for one full evaluation."""
 
 
 class TrainingOracle:
     """Trains each architecture in a reduced skeleton on the training images and judges it on the validation images.
 
-    The test images are not there for it. Every evaluation has the same seed: it starts from the same state of the random
-    generators and sees the images in the same order.
+    It never sees the test images. Every evaluation has the same seed: initial weights and the order of the images repeat.
     """
 
     kind = "training"
     images: ImageDataset
 
     def setup(self, *, space: SearchSpace) -> None:
-        """Remember the space; `set_images` says what to train on."""
+        """Remember the space; `set_images` is called next."""
         self._space = space
         self._dataset: str | None = None
 
     def set_images(
         self, images: ImageDataset, *, dataset: str, seconds: float | None, epochs: int | None, seed: int, device: str
     ) -> None:
-        """See `diffnag.protocols.NeedsImages`; the plan is the one of `plan_evaluation`."""
+        """See `diffnag.protocols.NeedsImages`; evaluations follow `plan_evaluation`."""
         import torch
 
         from diffnag.io.device import resolve_device
@@ -55,21 +54,21 @@ class TrainingOracle:
         )
         self._y, self._y_val = (torch.from_numpy(y).to(self._device) for y in (images.train.y[train], images.val.y))
         arch = self._space.random(np.random.default_rng(0))
-        with torch.no_grad():  # a space that breaks its contract is found before the first training
+        with torch.no_grad():  # finds a space that breaks its contract before the first training
             logits_of(self._network(arch).eval(), self._x[:2], arch, self._space, num_classes=len(images.classes))
 
     @property
     def available(self) -> Mapping[str, tuple[str, ...]]:
-        """The user's dataset, and its validation split alone."""
+        """The user's dataset, with its validation split only."""
         return {} if self._dataset is None else {self._dataset: ("val",)}
 
     @property
     def epochs(self) -> int:
-        """Of an evaluation that is not stopped."""
+        """Epochs of an evaluation that is not stopped."""
         return self.plan.recipe.epochs
 
     def stages(self, arch: Arch, *, dataset: str, split: str) -> Iterator[tuple[int, float]]:
-        """Validation accuracy in % after a third, two thirds and all epochs of one training; may raise `Diverged`."""
+        """Validation accuracy in % after a third, two thirds and all epochs of one training. Raises `Diverged`."""
         import torch
 
         from diffnag.networks.training import accuracy, epochs
@@ -85,8 +84,8 @@ class TrainingOracle:
         """Validation accuracy in % after `epochs`, one of the plan's rungs, by default the last."""
         epochs = self.epochs if epochs is None else epochs
         if epochs not in self.plan.rungs:
-            there = ", ".join(map(str, self.plan.rungs))
-            raise UserError(f"an evaluation is not judged after {epochs} epochs; there are: {there}")
+            known = ", ".join(map(str, self.plan.rungs))
+            raise UserError(f"an evaluation is not judged after {epochs} epochs; there are: {known}")
         return next(value for done, value in self.stages(arch, dataset=dataset, split=split) if done == epochs)
 
     def provenance(self) -> Mapping[str, str | float]:
@@ -112,11 +111,11 @@ class TrainingOracle:
 
 
 def _share(images: Images, count: int) -> np.ndarray:
-    """Indices of `count` images, of each class as large a share as of the others; of all that are there in their order."""
+    """Sorted indices of `count` images with the same share of every class; of all images if there are no more."""
     if count >= len(images.y):
         return np.arange(len(images.y))
     rng = np.random.default_rng(0)
-    place = np.empty(len(images.y))  # of an image in its class, as a fraction
+    place = np.empty(len(images.y))  # place of each image in its class, as a fraction
     for label in np.unique(images.y):
         (members,) = np.nonzero(images.y == label)
         place[rng.permutation(members)] = np.arange(len(members)) / len(members)

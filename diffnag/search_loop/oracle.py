@@ -24,6 +24,7 @@ def is_own_images(options: SearchOptions, space: SearchSpace) -> bool:
 def oracle_on_images(options: SearchOptions, space: SearchSpace) -> tuple[Oracle, ImageDataset]:
     """An oracle that trains, set up with the images, of which it may take `SEARCH_SHARE` of the time."""
     from diffnag.datasets.images import load_images
+    from diffnag.networks.plan import epochs_within
 
     name = "training" if options.oracle == "auto" else options.oracle
     oracle = make_oracle(name)
@@ -34,9 +35,10 @@ def oracle_on_images(options: SearchOptions, space: SearchSpace) -> tuple[Oracle
     images = load_images(options.dataset, size=options.image_size)
     oracle.setup(space=space)
     seconds = None if options.time_limit is None else SEARCH_SHARE * options.time_limit / options.budget
-    oracle.set_images(
-        images, dataset=options.dataset, seconds=seconds, epochs=options.epochs, seed=options.seed, device=options.device
-    )
+    epochs = options.epochs
+    if epochs is not None and options.time_limit is not None and seconds is not None:
+        epochs = epochs_within(images, space, epochs=epochs, each=seconds, total=SEARCH_SHARE * options.time_limit)
+    oracle.set_images(images, dataset=options.dataset, seconds=seconds, epochs=epochs, seed=options.seed, device=options.device)
     return oracle, images
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from diffnag.datasets.images.arrays import as_channels_last
 from diffnag.datasets.images.dataset import ImageDataset, Images
 from diffnag.datasets.images.digits import read_digits
-from diffnag.datasets.images.files import decode
+from diffnag.datasets.images.files import decode, decode_picture
 from diffnag.datasets.images.folder import read_folder
 from diffnag.datasets.images.npz import read_npz
 from diffnag.datasets.images.splits import into_splits
@@ -21,6 +21,7 @@ from diffnag.errors import UserError
 __all__ = ["ImageDataset", "Images", "fit_images", "is_image_source", "load_images"]
 
 DIGITS = "digits"
+_IMAGES = "files, Pillow images, arrays (h, w[, 3]), sequences of these, and arrays (n, h, w[, 3])"
 _ACCEPTED = "digits, a folder with one sub-folder of images a class, or an .npz file with x_train and y_train"
 
 
@@ -60,21 +61,54 @@ def load_images(source: str | Path, *, seed: int = 0, size: int | None = None) -
     raise UserError(f"{path} {'is another kind of file' if there else 'does not exist'}; accepted are {_ACCEPTED}")
 
 
-def fit_images(images: np.ndarray | Sequence[str | Path], *, size: int) -> np.ndarray:
-    """Resize images to classify in the same way as `load_images` does: uint8 `(n, size, size, 3)`.
+def fit_images(images: Any, *, size: int) -> np.ndarray:
+    """Images to classify, brought to `size` as those of `load_images` are: uint8 `(n, size, size, 3)`.
 
-    `images` are paths of files, or an array `(n, h, w)`, `(n, h, w, 1)` or `(n, h, w, 3)` of uint8 or of floats in [0, 1].
-    Raises `UserError` for others.
+    `images` is one image or a sequence of images, of any sizes: files, Pillow images, or arrays `(h, w)`, `(h, w, 1)` or `(h, w, 3)`.
+    Several of one size may be one array `(n, h, w)`, `(n, h, w, 1)` or `(n, h, w, 3)`. Arrays are uint8, or floats in [0, 1].
+    Raises `UserError` for anything else.
     """
     if isinstance(images, np.ndarray):
-        x = as_channels_last("the array of images", images)
-        if x.dtype != np.uint8 and (x.dtype.kind != "f" or x.min() < 0 or x.max() > 1):
-            raise UserError(f"the images are {x.dtype} from {x.min():g} to {x.max():g}; accepted are uint8, or floats in [0, 1]")
-        return fit_part(x, slice(None), size=size, scale=1.0 if x.dtype == np.uint8 else 255.0).copy()  # a view cannot be written
-    fitted = np.empty((len(images), size, size, 3), np.uint8)
-    for k, path in enumerate(map(Path, images)):
-        decoded = decode(path, size)
-        if isinstance(decoded, str):
-            raise UserError(f"cannot read {path}: {decoded}")
-        fitted[k] = decoded[0]
+        single = images.ndim == 2 or (images.ndim == 3 and images.shape[2] in (1, 3))
+        return _fit_array(images[None] if single else images, size=size)
+    if _is_image(images):
+        images = [images]
+    try:
+        several = list(images)
+    except TypeError as error:
+        raise UserError(f"images of type {type(images).__name__} were given; accepted are {_IMAGES}") from error
+    fitted = np.empty((len(several), size, size, 3), np.uint8)
+    for k, image in enumerate(several):
+        fitted[k] = _fit_image(image, size=size)
     return fitted
+
+
+def _is_image(image: object) -> bool:
+    from PIL import Image
+
+    return isinstance(image, str | os.PathLike | Image.Image)
+
+
+def _fit_image(image: object, *, size: int) -> np.ndarray:
+    """A file, Pillow image or array -> uint8 `(size, size, 3)`."""
+    from PIL import Image
+
+    if isinstance(image, np.ndarray):
+        return _fit_array(image[None], size=size)[0]
+    if isinstance(image, Image.Image):
+        fitted = decode_picture(image, size)
+    elif isinstance(image, str | os.PathLike):
+        fitted = decode(Path(image), size)
+    else:
+        raise UserError(f"an image of type {type(image).__name__} was given; accepted are {_IMAGES}")
+    if isinstance(fitted, str):
+        raise UserError(f"cannot read {'the Pillow image' if isinstance(image, Image.Image) else image}: {fitted}")
+    return fitted[0]
+
+
+def _fit_array(images: np.ndarray, *, size: int) -> np.ndarray:
+    x = as_channels_last("the array of images", images)
+    if x.dtype != np.uint8 and (x.dtype.kind != "f" or x.min() < 0 or x.max() > 1):
+        low, high = float(x.min()), float(x.max())
+        raise UserError(f"the images are {x.dtype} from {low:g} to {high:g}; accepted are uint8, or floats in [0, 1]")
+    return fit_part(x, slice(None), size=size, scale=1.0 if x.dtype == np.uint8 else 255.0).copy()  # a view cannot be written

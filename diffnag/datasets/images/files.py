@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffnag.datasets.images.squares import square
+from diffnag.errors import in_a_line
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -31,15 +32,14 @@ def read_sides(path: Path) -> tuple[int, int] | str:
 
 def decode(path: Path, size: int) -> tuple[np.ndarray, list[str]] | str:
     """Pixels `(size, size, 3)` and remarks on what was converted, or the reason why the image cannot be read."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
         with Image.open(_regular(path), formats=_FORMATS) as image:
             several = ["held several pictures, and only the first is used"] if getattr(image, "is_animated", False) else []
             image.draft(None, (2 * size, 2 * size))  # a large JPEG is decoded at a fraction of its size
-            ImageOps.exif_transpose(image, in_place=True)
-            rgb, remarks = _as_rgb(image)
-            return square(rgb, size), remarks + several
+            pixels, remarks = _upright_square(image, size)
+            return pixels, remarks + several
     except Exception as error:  # a decoder fails in any way on a damaged file
         return _reason(path, error)
 
@@ -49,6 +49,22 @@ def _regular(path: Path) -> Path:
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("not a regular file")
     return path
+
+
+def decode_picture(image: Image.Image, size: int) -> tuple[np.ndarray, list[str]] | str:
+    """`decode` for a Pillow image, which is left as it is."""
+    try:
+        return _upright_square(image.copy(), size)
+    except Exception as error:  # a lazily opened file is decoded here
+        return in_a_line(error)
+
+
+def _upright_square(image: Image.Image, size: int) -> tuple[np.ndarray, list[str]]:
+    from PIL import ImageOps
+
+    ImageOps.exif_transpose(image, in_place=True)
+    rgb, remarks = _as_rgb(image)
+    return square(rgb, size), remarks
 
 
 def _as_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
