@@ -74,8 +74,9 @@ class Checkout:
         return cls(root, work, inputs)
 
     def environment(self, case: Case, out: Path) -> dict[str, str]:
-        """One thread, no accelerator, a cache of its own; only `$DIFFNAG_DATA` is passed on."""
-        left = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHASHSEED")}
+        """One thread, no accelerator, a cache of its own, and the user's data where the case needs them."""
+        dropped = {"PYTHONPATH", "PYTHONHASHSEED", *(() if case.needs_data else ("DIFFNAG_DATA",))}
+        left = {key: value for key, value in os.environ.items() if key not in dropped}
         cache = out / "cache" if case.own_cache else self.work / "cache"
         return {
             **left, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "80", "DIFFNAG_CACHE": str(cache),
@@ -123,7 +124,8 @@ class Kept:
         """The folder of `case`, whether it is there or not."""
         made_by = {
             "commands": case.commands, "outputs": [asdict(output) for output in case.outputs], "exit_code": case.exit_code,
-            "inputs": self.inputs if case.reads_inputs else None, "versions": dict(self.versions), "data": os.environ.get("DIFFNAG_DATA"),
+            "inputs": self.inputs if case.reads_inputs else None, "versions": dict(self.versions),
+            "data": os.environ.get("DIFFNAG_DATA") if case.needs_data else None,
         }  # fmt: skip
         key = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
         return self.folder / f"{case.name.replace(' ', '-')}-{key[:12]}"
