@@ -55,9 +55,9 @@ def uninterrupted() -> Iterator[None]:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         if arrived:
-            number, again = arrived[0]
+            first, again = arrived[0]
             again.due = False
-            signal.raise_signal(number)
+            signal.raise_signal(first)
 
 
 @contextmanager
