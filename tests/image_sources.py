@@ -1,4 +1,4 @@
-"""Image sources to read in tests, and what is said of them."""
+"""Image sources for tests, and checks of the notes and errors about them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def pixels(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def folder(root: Path, **counts: int) -> Path:
-    """A class folder with so many different colour images of 12 x 12 for each name."""
+    """A folder with one class folder for each name, with as many different colour images of 12 x 12 pixels as its count."""
     for k, (name, count) in enumerate(counts.items()):
         (root / name).mkdir(parents=True)
         for i in range(count):
@@ -39,7 +39,7 @@ def sizes(data: ImageDataset) -> list[int]:
 
 
 def refused(source: str | Path, *parts: str, size: int | None = None) -> None:
-    """One sentence that holds each of `parts`."""
+    """Check that the source is refused in one sentence with each of `parts`."""
     with pytest.raises(UserError) as caught:
         load_images(source, size=size)
     message = str(caught.value)

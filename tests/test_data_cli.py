@@ -1,4 +1,4 @@
-"""`python -m diffnag.data`: tables from a CSV and from the official pickle, and what is refused."""
+"""`python -m diffnag.data`: import of a CSV and of the official pickle, and files that are refused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ IMAGES = {
     "cifar100": ("x-valid", "x-test", "ori-test"),
     "ImageNet16-120": ("x-valid", "x-test", "ori-test"),
 }
-"""What the official file measures each run on."""
+"""Run -> the sets of images on which the official file measures it."""
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *args: str | Path) -> int:
 
 
 def trial(run: str, seed: int, *, epochs: int, rng: np.random.Generator, old: bool) -> ResultsCount:
-    """One training: random figures after every epoch, as v1_1 keeps them; `old` is v1_0's way, without times."""
+    """One training with random values after every epoch, in the form of v1_1; `old` is the form of v1_0, without times."""
 
     def figures(keys: Iterable[Any]) -> dict[Any, float]:
         return {key: rng.uniform(10, 90) for key in keys}
@@ -216,7 +216,7 @@ class TestCSV:
         assert not imported_file("nasbench201").exists()
 
     def test_reference(self, data_folder: Path) -> None:
-        """Row for row what the file says, the columns found by name."""
+        """Rows of the table equal those of the file; columns are found by name."""
         table = read(data_folder / "nas_bench_201.csv.gz", SPACE, trust_pickle=False)
         lines = gzip.decompress((data_folder / "nas_bench_201.csv.gz").read_bytes()).decode().split("\n")
         head = lines[0].split(",")

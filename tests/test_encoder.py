@@ -235,7 +235,7 @@ def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
 def test_training_from_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It repeats itself, and what the held-out class looks like makes no difference."""
+    """The same command gives the same weights, whatever the images of the held-out class are."""
     state = torch.get_rng_state()
     for name, held_out_seed in (("a", 1), ("b", 2)):
         write_images(tmp_path / name, held_out_seed=held_out_seed)

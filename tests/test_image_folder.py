@@ -1,4 +1,4 @@
-"""Folders of images: formats and kinds of pixels, sizes, damaged files, and how the folders may lie."""
+"""Folders of images: formats and kinds of pixels, sizes, damaged files, and arrangements of folders."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_each_format_is_read(tmp_path: Path, suffix: str) -> None:
 
 
 def one_odd_image(root: Path, save: Callable[[Path], object], name: str = "x.png") -> tuple[ImageDataset, list[np.ndarray]]:
-    """A data set in which `save` wrote one image, and the images that are not of the plain rest."""
+    """A dataset with plain images and one that `save` writes; returns the images that are not plain as well."""
     plain = {Image.open(path).convert("RGB").tobytes() for path in folder(root, a=5, b=5).rglob("*.png")}
     save(root / "a" / name)
     data = load_images(root)

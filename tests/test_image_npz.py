@@ -1,4 +1,4 @@
-"""`.npz` files of images: shapes, types, ranges and labels, and what is refused."""
+"""`.npz` files of images: shapes, types, ranges and labels, and files that are refused."""
 
 from __future__ import annotations
 

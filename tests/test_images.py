@@ -1,4 +1,4 @@
-"""A user's own images whatever their source: digits, the split, duplicates, the size; what counts as a source."""
+"""A user's own images from any source: digits, the split, duplicates, the size, and names of sources."""
 
 from __future__ import annotations
 

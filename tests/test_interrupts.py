@@ -1,4 +1,4 @@
-"""Ctrl-C that arrives at a wrong moment: in the midst of a step, or where Python would print and forget it."""
+"""Ctrl-C at a bad moment: during a step, or where Python would print and forget it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tests.worker_processes import labels, options, trials
 
 
 class Row:
-    """What SQLAlchemy loads: something with a weak reference that calls back."""
+    """Stands for a row of SQLAlchemy: an object with a weak reference and its callback."""
 
 
 def drop_one_at_which_arrives(number: signal.Signals) -> None:
-    """A row is let go of, and the signal comes in the midst of the callback."""
+    """A row is deleted, and the signal arrives during the callback."""
     row = Row()
     reference = weakref.ref(row, lambda _: signal.raise_signal(number))
     del row
@@ -34,7 +34,7 @@ def drop_one_at_which_arrives(number: signal.Signals) -> None:
 
 @pytest.fixture(params=[signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
 def number(request: pytest.FixtureRequest) -> Iterator[signal.Signals]:
-    """A signal that is taken as Ctrl-C, SIGTERM as a worker takes it."""
+    """A signal that is handled as Ctrl-C; workers handle SIGTERM in the same way."""
     before = signal.signal(request.param, signal.default_int_handler if request.param == signal.SIGINT else interrupt)
     yield request.param
     signal.signal(request.param, before)

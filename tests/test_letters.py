@@ -17,7 +17,7 @@ def test_letters_are_always_the_same_and_differ_within_a_class() -> None:
 
 
 def test_letters_can_be_told_apart() -> None:
-    """A, D, K, S and W, by the nearest of the other images."""
+    """Classify A, D, K, S and W by the nearest other image."""
     x, y = letter_images(16)
     chosen = np.isin(y, [ascii_letters.index(letter) for letter in "ADKSW"])
     x, y = x[chosen].reshape(chosen.sum(), -1).astype(float), y[chosen]

@@ -1,4 +1,4 @@
-"""Drawn tasks, the measurements on them, and the command that makes them."""
+"""Drawn tasks, measurements on them, and the command that makes them."""
 
 from __future__ import annotations
 
@@ -297,7 +297,7 @@ class TestCommand:
     def test_more_architectures_than_there_are(
         self, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """Known of the space: 5 ** 6 cells; here architectures count as equal if they have equal numbers of skips."""
+        """With 6 operations, and architectures that count as equal if they have equal numbers of skips, there are 7."""
         monkeypatch.setattr(type(SPACE), "canonical", lambda self, arch: str(self.to_str(arch).count("skip_connect")))
         monkeypatch.setattr(build_meta_dataset, "PATIENCE", 50)
         told = self._told(monkeypatch, capsys, *self.ARGS[:4], "--archs-per-task", "8", *self.ARGS[6:], out=tmp_path / "m.jsonl")

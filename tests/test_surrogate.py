@@ -1,4 +1,4 @@
-"""The shipped surrogate keeps its bars; the features count what they say; the training runs, repeats and refuses."""
+"""The shipped surrogate reaches its bars; features are correct counts; training runs, is reproducible and refuses bad input."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_provenance_calls_it_a_surrogate(oracle: SurrogateOracle) -> None:
 
 
 def test_features_of_a_chain(space: NASBench201) -> None:
-    """3x3 -> skip -> pool, beside a 1x1 whose way to the output is cut."""
+    """3x3 -> skip -> pool, beside a 1x1 without a path to the output."""
     arch = space.from_str("|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|")
     assert +graph_features(arch, space.operators) == {
         "path nor_conv_3x3>avg_pool_3x3": 1, "paths": 1, "depth": 2,
@@ -208,7 +208,7 @@ def test_held_out_sets_are_apart() -> None:
 
 
 def a_table(space: NASBench201, m: int = 400) -> BenchmarkTable:
-    """Accuracies that a graph decides: convolutions on the way from input to output help."""
+    """Accuracies that depend on the graph: convolutions on paths from input to output raise them."""
     archs = list(dict.fromkeys(space.random(np.random.default_rng(k)) for k in range(m)))
     worth = np.array([[graph_features(arch, space.operators)[name] for name in ("node nor_conv_3x3", "paths")] for arch in archs])
     value = (10 + 10 * worth[:, 0] + worth[:, 1]).astype(np.float32)

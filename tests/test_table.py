@@ -1,4 +1,4 @@
-"""The compact table file, where tables are looked for, and the oracle that answers from them."""
+"""The compact table file, the places where tables are searched, the checks of readers, and the table oracle."""
 
 from __future__ import annotations
 
