@@ -14,7 +14,6 @@ Two measurements, each without and with the group:
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence, Set
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,9 @@ import numpy as np
 from diffnag.arch import Arch
 from diffnag.protocols import Role
 from diffnag.spaces.categorical import CategoricalSpace
-from experiments.common import one_thread, optimum_found, use_reference_data, write_result
+from experiments.shared.common import begin, one_thread, parser
+from experiments.shared.results import made_by, write_result
+from experiments.shared.statistics import kendall_tau, optimum_found
 
 if TYPE_CHECKING:
     from diffnag.predictors.gaussian_process import GaussianProcessPredictor
@@ -84,15 +85,16 @@ CHAINS = ((Chain(), False), (Chain(), True), (DeclaredChain(), False))
 
 def main() -> None:
     """Measure both and write `results/plain_features.json`."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=20, help="draws of labels from each table")
-    parser.add_argument("--searches", type=int, default=10, help="searches in the chain")
-    args = parser.parse_args()
-    use_reference_data()
+    options = parser(__doc__)
+    options.add_argument("--seeds", type=int, default=20, help="draws of labels from each table")
+    options.add_argument("--searches", type=int, default=10, help="searches in the chain")
+    args = options.parse_args()
+    begin()
     one_thread()
     tables = [row for benchmark in TABLES for row in _table_rows(*benchmark, seeds=args.seeds)]
     chain = [_chain_row(space, plain=plain, searches=args.searches) for space, plain in CHAINS]
-    write_result("plain_features", seeds=args.seeds, searches=args.searches, good=GOOD, budget=BUDGET, tables=tables, chain=chain)
+    content = {"seeds": args.seeds, "searches": args.searches, "good": GOOD, "budget": BUDGET, "tables": tables, "chain": chain}
+    write_result("plain_features", {"made_by": made_by(), **content})
 
 
 def _table_rows(space_name: str, dataset: str, split: str, *, seeds: int) -> list[dict[str, Any]]:
@@ -119,8 +121,6 @@ def _table_rows(space_name: str, dataset: str, split: str, *, seeds: int) -> lis
 
 def _tau(features: Sequence[np.ndarray], y: np.ndarray, *, labels: int, seed: int) -> float:
     """Kendall's tau after `labels` labels that the seed draws."""
-    from scipy.stats import kendalltau
-
     from diffnag.predictors.adaptation import Adaptation
 
     order = np.random.default_rng(seed).permutation(len(y))
@@ -129,7 +129,7 @@ def _tau(features: Sequence[np.ndarray], y: np.ndarray, *, labels: int, seed: in
     process = Adaptation()
     process.fit(np.zeros(labels), [group[paid] for group in features], y[paid])
     mean, _ = process.predict(np.zeros(len(good)), [group[good] for group in features])
-    return float(kendalltau(mean, y[good]).statistic)
+    return kendall_tau(mean, y[good])
 
 
 def _chain_row(space: Chain, *, plain: bool, searches: int) -> dict[str, Any]:

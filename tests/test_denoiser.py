@@ -133,7 +133,7 @@ def test_loss_is_zero_only_for_the_clean_architecture(space, tiny):
 
 
 def test_cross_entropy_is_that_of_the_estimate(space, tiny):
-    """Of the operators' probabilities and the edges' in D, where none of them is rounded to 0 or 1."""
+    """The cross-entropy is that of the probabilities in D, where none of them is rounded to 0 or 1."""
     x0, x, t = noised(space, tiny, 1.0)
     with torch.no_grad():
         share, true = (((part.double() + 1) / 2) for part in (tiny(x, t), x0))

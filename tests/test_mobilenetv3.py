@@ -107,7 +107,7 @@ class TestMatrices:
 
 class TestMovingAbout:
     def test_number_of_neighbours(self) -> None:
-        """Of a stage of depth d: 8 d other layers, one without the last where d > 2, 9 with another where d < 4."""
+        """A stage of depth d has 8 d neighbours with another layer, one without the last where d > 2, 9 with one more where d < 4."""
         for arch in draws(SPACE, 20):
             depths = [len(stage) for stage in SPACE.stages(arch)]
             assert len(SPACE.neighbours(arch)) == sum(8 * d + (d > 2) + 9 * (d < 4) for d in depths)

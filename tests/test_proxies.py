@@ -42,7 +42,7 @@ def proxy(name: str, space: SearchSpace, dataset: str = "cifar10", *, seed: int 
 
 
 class TestContract(PredictorContract):
-    """Of the one that is measured fastest: beyond their scores they are the same."""
+    """The contract for the fastest proxy: beside their scores all proxies are the same code."""
 
     @pytest.fixture
     def predictor_class(self) -> type[Predictor]:

@@ -20,7 +20,7 @@ UNIQUE = {
     "nasbench201": 0.95, "transnasbench101-micro": 0.92, "transnasbench101-macro": 0.91,
     "nasbench101": 0.99, "mobilenetv3": 0.995, "darts": 0.995,
 }  # fmt: skip
-"""Of 256 samples; of the small spaces not even random draws are all distinct."""
+"""Least share of distinct ones among 256 samples; in the small spaces not even random draws are all distinct."""
 
 
 @pytest.mark.parametrize("name", UNIQUE)

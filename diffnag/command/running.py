@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import io
 import os
 import signal
 import sys
@@ -19,6 +20,9 @@ INTERRUPTED = 130
 
 def run_command(main: Callable[[], None]) -> None:
     """Call `main`; a user's mistake or a full disk prints one sentence and exits 2, Ctrl-C exits 130."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file name may hold bytes that are no characters
     try:
         with none_lost():
             main()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 REFERENCE_DRAWS = 1024
 LEAST_LACK, NORMAL = 0.02, 1e3
-"""Of what z lacks to the best: the least that is assumed, and from where on its law counts as normal."""
+"""Bounds of the distance from z to the best value: the least that is assumed, and the distance from which on its law counts as normal."""
 
 
 class Tilt:

@@ -1,4 +1,4 @@
-"""A search space told by its choices: what a plug-in inherits when every architecture is a tuple of categorical parameters."""
+"""A search space made of choices: what a plug-in inherits when every architecture is a tuple of categorical parameters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,10 +30,10 @@ class CategoricalSpace:
     different architectures. An architecture is written as its choices, separated by commas.
     """
 
-    name: ClassVar[str]
-    nodes: ClassVar[int]
-    operators: ClassVar[tuple[str, ...]]
-    parameters: ClassVar[Mapping[str, tuple[str, ...]]]
+    name: str
+    nodes: int
+    operators: tuple[str, ...]
+    parameters: Mapping[str, tuple[str, ...]]
     """Name -> choices; the first varies slowest where the space is enumerated."""
     attention: Attention = "causal"
     datasets: Mapping[str, tuple[int, int]] = {}
@@ -61,7 +61,7 @@ class CategoricalSpace:
             network = self.build(arch, channels=channels, cells=cells, num_classes=num_classes, stem_stride=stem_stride)
         return measured_size(network, image_size=image_size)
 
-    # -- what the choices tell
+    # -- what follows from the choices
 
     def to_str(self, arch: Arch) -> str:
         return ",".join(self.to_parameters(arch).values())

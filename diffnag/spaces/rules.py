@@ -65,7 +65,7 @@ def _rules(space: SearchSpace) -> Iterator[Rule]:
 
 
 def _rules_of(space: SearchSpace, arch: Arch, shapes: tuple[tuple[int, int], ...]) -> Iterator[Rule]:
-    """Of one architecture."""
+    """Rules that one architecture must meet."""
     yield f"encode must give arrays V {shapes[0]} and E {shapes[1]}", lambda: tuple(part.shape for part in space.encode(arch)) == shapes
     yield "encode must give numpy arrays", lambda: all(isinstance(part, np.ndarray) for part in space.encode(arch))
     V, E = space.encode(arch)

@@ -101,7 +101,8 @@ def _measure(measured: MeasuredSpace, variant: Variant) -> dict[str, Any]:
     from diffnag import load_space
 
     space = load_space(measured.name)
-    space.attention = variant.attention or space.attention
+    if variant.attention is not None:
+        vars(space)["attention"] = variant.attention  # an ablation: the space itself would attend otherwise
     training, config = shipped_options(measured.name)
     training = replace(training, steps=STEPS[measured.name])
     net, about = _trained(space, measured, variant, training, replace(config, sde=variant.sde, positional=variant.positional))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 INPUT, OUTPUT, FIRST_OPERATION = 0, 1, 2
 FIRST_NODE = (0, 10)
-"""Of each cell: its two inputs, then its eight operations."""
+"""First node of each cell: its two inputs stand there, then its eight operations."""
 LAST = 20
 FIXED: Mapping[int, int] = {0: INPUT, 1: INPUT, 10: OUTPUT, 11: OUTPUT, LAST: OUTPUT}
 """Nodes that are no operation."""
@@ -181,7 +181,7 @@ class DARTS:
 
     @property
     def parameters(self) -> Mapping[str, tuple[str, ...]]:
-        """Of each state the two that it reads, where there is a choice, and the operations on the earlier and on the later."""
+        """Choices for each state: the two states that it reads, where there is a choice, and the operation on each."""
         return {
             f"{cell} {state} {what}": choices
             for cell in CELLS

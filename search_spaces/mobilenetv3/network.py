@@ -19,7 +19,7 @@ Layers = Sequence[Sequence[tuple[int, int]]]
 WIDTHS = (16, 16, 24, 40, 80, 112, 160, 960, 1280)
 """At width 1.0: first convolution, first block, the stages, final expansion, mixing layer."""
 STRIDES = (2, 2, 2, 1, 2)
-"""Of the first layer of a stage."""
+"""Stride of the first layer of each stage."""
 SMALL_STRIDES = (1, 2, 1, 1, 2)
 SQUEEZE = (False, True, False, True, True)
 """Which stages have squeeze-and-excitation."""

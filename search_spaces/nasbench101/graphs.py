@@ -93,7 +93,7 @@ def _wiring_of(graphs: np.ndarray) -> np.ndarray:
 
 
 def _labellings(n: int, automorphisms: list[tuple[int, ...]]) -> np.ndarray:
-    """Of labellings that an automorphism turns into each other the smallest, `(m, n - 2)`, in ascending order."""
+    """Labellings `(m, n - 2)` in ascending order, the smallest of each set that automorphisms turn into each other."""
     interior = n - 2
     rows = np.indices((LABELS,) * interior, dtype=np.int8).reshape(interior, LABELS**interior).T
     weights = LABELS ** np.arange(interior)[::-1]

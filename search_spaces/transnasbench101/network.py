@@ -51,7 +51,7 @@ class Plan:
 
     @property
     def stem_strides(self) -> tuple[int, int]:
-        """Of the two convolutions; the second halves where the first is left a whole number."""
+        """Strides of the two convolutions of the stem; the second is 2 where that leaves the first a whole number."""
         second = 2 if self.stem_stride % 4 == 0 else 1
         return self.stem_stride // second, second
 

@@ -48,11 +48,11 @@ class EdgeGroups(NamedTuple):
         return cls(torch.from_numpy(patterns), torch.from_numpy(offset), torch.from_numpy(patterns.any((0, 1))))
 
     def energies(self, logits: Tensor) -> Tensor:
-        """Of edges' logits `(b, m)` the unnormalised log probabilities of the patterns, `(b, g, k)`."""
+        """Unnormalised log probabilities `(b, g, k)` of the patterns, from logits of the edges `(b, m)`."""
         return torch.einsum("bm,gkm->bgk", logits, self.patterns) + self.offset
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """That each edge is there `(b, m)`, given its logits `(b, m)`: those of a group are one of its patterns."""
+        """Probability that each edge is there `(b, m)`, from its logits `(b, m)`: the edges of a group form one of its patterns."""
         together = torch.einsum("bgk,gkm->bm", self.energies(logits).softmax(dim=2), self.patterns)
         return torch.where(self.grouped, together, logits.sigmoid())
 

@@ -1,0 +1,66 @@
+"""An oracle, and what an oracle may offer beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from diffnag.arch import Arch
+    from diffnag.datasets.images import ImageDataset
+    from diffnag.protocols.spaces import SearchSpace
+
+
+class Oracle(Protocol):
+    """Answers what an architecture is worth. Nothing else holds labels. The class is made without arguments."""
+
+    kind: str
+    """What the figures are, in one word: `table`, `surrogate`, ..."""
+
+    def setup(self, *, space: SearchSpace) -> None:
+        """Open the data; raises `DataNotFound` where it is not there."""
+        ...
+
+    @property
+    def available(self) -> Mapping[str, tuple[str, ...]]:
+        """Dataset -> its splits."""
+        ...
+
+    def query(self, arch: Arch, *, dataset: str, split: str, epochs: int | None = None) -> float:
+        """Accuracy in %, or what the space `measures` instead; `epochs=None` is the longest training there is.
+
+        Raises `UserError` for what is not there.
+        """
+        ...
+
+    def provenance(self) -> Mapping[str, str | float]:
+        """Version, checksum and whatever else stands beside the figures in every result."""
+        ...
+
+
+@runtime_checkable
+class MultiFidelity(Protocol):
+    """An oracle whose evaluation can be watched, and stopped early."""
+
+    epochs: int
+    """Length of an evaluation that is not stopped."""
+
+    def stages(self, arch: Arch, *, dataset: str, split: str) -> Iterator[tuple[int, float]]:
+        """`(epochs so far, accuracy in %)` at some points of one evaluation, the last of them after `epochs`.
+
+        Work is done when the next point is asked for; who asks no more stops the evaluation.
+        """
+        ...
+
+
+@runtime_checkable
+class NeedsImages(Protocol):
+    """An oracle that measures on a user's own images."""
+
+    def set_images(self, images: ImageDataset, *, dataset: str, seconds: float | None, epochs: int | None, seed: int, device: str) -> None:
+        """Call them `dataset` from now on; called once, after `setup`.
+
+        One full evaluation should cost about `seconds` of one core; `epochs` says how long it trains, None leaves both to
+        the oracle.
+        """
+        ...
