@@ -31,7 +31,7 @@ class CommandFailed(Exception):
 
 
 def versions() -> dict[str, str]:
-    """Of what decides figures beside the code."""
+    """Versions of what decides figures beside the code."""
     return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
 
 
