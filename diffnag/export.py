@@ -1,4 +1,4 @@
-"""`python -m diffnag.export`: build the network of one architecture and take it away as a file."""
+"""Write the network of one architecture, untrained, as a file: `python -m diffnag.export`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FORMATS = ("pt", "onnx")
 
 
 def main() -> None:
-    """Parse the command line, build, write the file."""
+    """Parse the command line, build the network, write the file."""
     args = _parser().parse_args()
     kind = _format(args.format, args.out)
 
@@ -51,25 +51,25 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: python -m diffnag.export 'conv3x3@0/maxpool3x3@0,1/output@1,2' --space nasbench101 --num-classes 10 "
         "--input-size 32 --out cell.onnx",
     )
-    p.add_argument("arch", metavar="ARCH", help="as its space writes it; in quotes, for shells have uses of their own for | and (")
+    p.add_argument("arch", metavar="ARCH", help="the architecture as its space writes it, in quotes because of characters such as | and (")
     p.add_argument("--space", default="nasbench201", help="search space, a name or package.module:Class (default: nasbench201)")
-    p.add_argument("--num-classes", type=arguments.positive_int, required=True, help="logits that the network gives")
-    p.add_argument("--input-size", type=arguments.positive_int, required=True, help="pixels a side of its images")
-    p.add_argument("--format", help="pt or onnx (default: as --out ends)")
-    p.add_argument("--out", type=Path, required=True, help="the file, .pt or .onnx")
-    p.add_argument("--channels", type=arguments.positive_int, help="width of the first stage (default: the benchmark's own)")
-    p.add_argument("--cells", type=arguments.positive_int, help="depth of a stage in cells (default: the benchmark's own)")
-    p.add_argument("--seed", type=arguments.seed, default=0, help="of the weights (default: 0)")
+    p.add_argument("--num-classes", type=arguments.positive_int, required=True, help="number of classes, one logit each")
+    p.add_argument("--input-size", type=arguments.positive_int, required=True, help="pixels a side of the images")
+    p.add_argument("--format", help="pt or onnx (default: the suffix of --out)")
+    p.add_argument("--out", type=Path, required=True, help="file to write, .pt or .onnx")
+    p.add_argument("--channels", type=arguments.positive_int, help="width of the first stage (default: that of the benchmark's network)")
+    p.add_argument("--cells", type=arguments.positive_int, help="cells in a stage (default: as in the benchmark's network)")
+    p.add_argument("--seed", type=arguments.seed, default=0, help="seed of the weights (default: 0)")
     return p
 
 
 def _format(given: str | None, out: Path) -> str:
-    """The format that is asked for, by name or by the suffix of `out`; the two must agree."""
+    """The format, by name or by the suffix of `out`. Raises `UserError` if the two do not agree."""
     suffix = out.suffix.removeprefix(".").lower()
     if given is not None and given not in FORMATS:
         raise unknown("format", given, FORMATS)
     if suffix not in ([given] if given else FORMATS):
-        raise UserError(f"{out} is no name of such a file; it has to end in {f'.{given}' if given else '.pt or .onnx'}")
+        raise UserError(f"--out is {out}; the name must end in {f'.{given}' if given else '.pt or .onnx'}")
     return suffix
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from diffnag.command.running import run_command
 from diffnag.errors import DataNotFound, UserError
 from diffnag.io.files import PRETRAINED
-from diffnag.plugins import load_class, names
+from diffnag.plugins import GROUPS, load_class, names
 
 if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
@@ -50,9 +50,11 @@ def _overview() -> Iterator[str]:
         for oracle, datasets in found.items():
             yield from _row(name, [f"{', '.join(datasets)}  ({oracle})"])
             name = ""
+        if not found:
+            yield from _row(name, ["none by name"])
     yield from _row("every space", [f"your own images: {OWN_IMAGES}  (training)"])
     yield ""
-    for kind in ("predictor", "oracle"):
+    for kind in [kind for kind in GROUPS if kind != "space"]:
         yield from _row(f"{kind}s", [*names(kind), DOTTED], indent=0)
     yield from _row("samplers", list(SAMPLERS), indent=0)
     yield ""

@@ -1,4 +1,4 @@
-"""Names to classes: `meta` (an entry point) or `package.module:Class` (a dotted path)."""
+"""Classes of plug-ins by name: `meta` (an entry point) or `package.module:Class` (a dotted path)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def names(kind: str) -> list[str]:
 def load_class(kind: str, name: str) -> type[Any]:
     """The class behind a registered name or a dotted path `package.module:Class`.
 
-    Raises `UserError` that names what there is, or what part of the path failed.
+    Raises `UserError` with the registered names, or with the part of the path that failed.
     """
     if ":" not in name:
         for point in entry_points(group=GROUPS[kind], name=name):

@@ -145,9 +145,9 @@ class Odd(NASBench201):
     [
         (["--space", "nasbench101"], "is no NAS-Bench-101 string"),
         (["--space", "nowhere"], "unknown space 'nowhere'; there are: "),
-        (["--out", "model.h5"], "model.h5 is no name of such a file; it has to end in .pt or .onnx"),
+        (["--out", "model.h5"], "--out is model.h5; the name must end in .pt or .onnx"),
         (["--format", "h5"], "unknown format 'h5'; there are: pt, onnx"),
-        (["--format", "onnx"], "model.pt is no name of such a file; it has to end in .onnx"),
+        (["--format", "onnx"], "--out is model.pt; the name must end in .onnx"),
         (["--out", "/proc/nowhere/model.pt"], "cannot write /proc/nowhere/model.pt"),
         (["--num-classes", "0"], "'0' is not a whole number of at least 1"),
         (["--num-classes", "1e12"], "num_classes is 1000000000000; 1 to 1,000,000 are accepted"),

@@ -60,6 +60,7 @@ def test_killed_at_random_moments(storage: str, tmp_path: Path, space: NASBench2
     assert sum("abandoned" in trial.user_attrs for trial in trials(place)) <= KILLS
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("storage", STORAGES.values(), ids=STORAGES)
 def test_killed_in_each_write(storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Die before the first, the second, ... write of a round: the next worker goes on at once."""
@@ -103,6 +104,7 @@ def test_killed_in_each_write(storage: str, tmp_path: Path, monkeypatch: pytest.
         assert [(trial.arch, trial.value, trial.state) for trial in again.trials] == [(t.arch, t.value, t.state) for t in unbroken.trials], at
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("storage", STORAGES.values(), ids=STORAGES)
 def test_a_waiting_trial_is_taken_by_one_process(storage: str, tmp_path: Path, space: NASBench201) -> None:
     """What the whole stands on; Optuna's own SQLite storage does not give it."""

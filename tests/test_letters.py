@@ -5,10 +5,12 @@ from __future__ import annotations
 from string import ascii_letters
 
 import numpy as np
+import pytest
 
 from diffnag.datasets.letters import OF_EACH, letter_images
 
 
+@pytest.mark.timeout(120)
 def test_letters_are_always_the_same_and_differ_within_a_class() -> None:
     x, y = letter_images(16)
     assert x.shape == (52 * OF_EACH, 16, 16) and x.dtype == np.uint8 and np.bincount(y).tolist() == [OF_EACH] * 52

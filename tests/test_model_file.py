@@ -109,6 +109,7 @@ def test_what_is_no_image_is_refused(wrong: Any, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.timeout(120)
 def test_the_onnx_file_says_the_same(tmp_path: Path) -> None:
     import onnxruntime
 

@@ -89,6 +89,7 @@ def place(server: str, request: pytest.FixtureRequest) -> str:
     return server.replace("postgresql:", "postgresql+psycopg:").replace("/postgres", f"/{name}")
 
 
+@pytest.mark.timeout(120)
 def test_four_workers_one_of_which_is_killed(place: str, tmp_path: Path, space: NASBench201) -> None:
     asked, log = options(budget=24), tmp_path / "log"
     workers = [start_worker(place, log, asked, seconds=0.2) for _ in range(4)]  # at once, on an empty database

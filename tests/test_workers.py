@@ -306,6 +306,7 @@ def test_a_dead_writers_journal_is_free_at_once_and_its_half_line_is_cut_off(tmp
 # -- whole searches
 
 
+@pytest.mark.timeout(120)
 def test_four_workers_evaluate_nothing_twice_and_spend_the_budget_exactly(place: str, tmp_path: Path, space: NASBench201) -> None:
     results: list[SearchResult] = []
     asked, log = options(budget=40, batch=3), tmp_path / "log"

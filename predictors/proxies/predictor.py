@@ -1,9 +1,10 @@
-"""`naswot`, `synflow`, `zen`, `params`, `flops`: predictors that look at the untrained network, so they need no label to begin.
+"""Predictors `naswot`, `synflow`, `zen`, `params`, `flops`: they score the untrained network, so that they need no label to start.
 
-A training-free score tells better from worse, not how good: so it is the prior, in units of its spread over the space, that labels
-sharpen by a Gaussian process or refute (`DoubtfulAdaptation`), as those of `meta`; with 5 labels that ranks better than the process
-alone, with 20 and more no better (experiments/proxy_quality.py). There is no gradient: they rank, and steer by particles, which asks for some
-twenty times as many architectures as come of it, at about 10 ms each (`darts` and `mobilenetv3` 30, sizes 0.1).
+A training-free score ranks architectures but is no accuracy. It is therefore a prior, in units of its standard deviation over the space.
+Labels correct it by a Gaussian process, or reject it (`DoubtfulAdaptation`), as for `meta`. With 5 labels this ranks better than the
+process alone, with 20 and more it ranks no better (experiments/proxy_quality.py). These predictors have no gradient: they rank architectures,
+and can steer a generator by particles. Particles need about twenty scored architectures for each one that they give; a score takes about
+10 ms (30 ms on `darts` and `mobilenetv3`, 0.1 ms for sizes).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from diffnag.predictors.adaptation import DoubtfulAdaptation
 from diffnag.predictors.path_features import PathFeatures
 from diffnag.predictors.proxies.scores import naswot, synflow, zen
 from diffnag.protocols import TrainsSmall
+from diffnag.spaces.draws import random_archs
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -33,23 +35,24 @@ if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace, Size
 
 SHAPE = (10, 32)
-"""Classes and image side where neither the space nor images tell them: those of CIFAR-10."""
+"""Classes and image side for a dataset of which neither is known: those of CIFAR-10."""
 SIDE, CELLS_SIDE = 16, 8
-"""Pixels a side of the images that networks are looked at with, and that the stem makes of them; larger ones rank hardly better."""
+"""Side in pixels of the images that networks get, and of the maps behind the stem; larger ones rank hardly better."""
 IMAGES, ZEN_IMAGES = 32, 8
+"""Number of these images, and of those for `zen`."""
 REFERENCE_DRAWS = 64
-"""Random architectures that scores are compared with."""
+"""Random architectures over which scores are standardised."""
 LOWEST = -4.0
-"""Scores further below the median, in robust standard deviations, count as being there: they are of networks without a signal."""
+"""Standardised scores are raised to at least this value; lower ones belong to networks that pass no signal."""
 PRIOR_STD = 1.0
-"""What a score leaves open before any label, in units of its spread: that of a rank correlation of 0.7."""
+"""Standard deviation before any label, in units of the score's: that of a rank correlation of 0.7."""
 
 
 class ProxyPredictor(ABC):
-    """A score as the prior of an adaptation to labels. Before any label its values are standardised scores."""
+    """A score as the prior of an adaptation to labels. Before any label the predicted values are standardised scores."""
 
     def setup(self, *, space: SearchSpace, task: Task, seed: int) -> None:
-        """Take the shape of the task's dataset: one that the space knows, a user's own images, or else `SHAPE`."""
+        """Keep space and seed, and the number of classes and image side of the task's dataset; unknown datasets get `SHAPE`."""
         self._space, self._seed = space, seed
         self._own: ImageDataset | None = task.images
         shape = space.datasets.get(task.name, SHAPE)
@@ -59,42 +62,42 @@ class ProxyPredictor(ABC):
 
     @property
     def labels_source(self) -> Mapping[str, int]:
-        """None: no training has anything to do with it."""
+        """Empty: no training is involved."""
         return {}
 
     def scores(self, archs: Sequence[Arch]) -> np.ndarray:
-        """The scores themselves, float64 `(b,)`, higher is better; measured once each.
+        """Raw scores, float64 `(b,)`, higher is better; each is computed once.
 
-        They are kept by architecture and not by canonical form: two that compute the same differ by the draw of their weights,
-        and what is said of either may not depend on which was asked for first.
+        They are kept for each architecture and not for each canonical form. Two architectures that compute the same differ by the draw
+        of their weights, and the score of one may not depend on which of them came first.
         """
-        names = [self._space.to_str(arch) for arch in archs]  # strings need less room than what they name
+        names = [self._space.to_str(arch) for arch in archs]  # strings need less memory than architectures
         for name, arch in zip(names, archs, strict=True):
             if name not in self._known:
                 self._known[name] = self._score(arch)
         return np.array([self._known[name] for name in names])
 
     def fit(self, archs: Sequence[Arch], y: np.ndarray) -> None:
-        """Adapt to labels `y (m,)`, m >= 1, all that there are."""
+        """Adapt to all labels `y (m,)` so far, m >= 1."""
         self._adaptation = DoubtfulAdaptation()
         self._adaptation.fit(self._prior(archs), self._features(archs), y)
 
     def predict(self, archs: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation `(b,)`: standardised scores before any label, then in the labels' units."""
+        """Mean and standard deviation `(b,)`: standardised scores before any label, in the labels' units afterwards."""
         prior = self._prior(archs)
         if self._adaptation is None:
             return prior, np.full(len(prior), PRIOR_STD)
         return self._adaptation.predict(prior, self._features(archs))
 
     def _prior(self, archs: Sequence[Arch]) -> np.ndarray:
+        """Standardised scores `(b,)`."""
         centre, spread = self._reference
         return np.maximum((self.scores(archs) - centre) / spread, LOWEST)
 
     @cached_property
     def _reference(self) -> tuple[float, float]:
-        """Median and robust standard deviation over the space."""
-        rng = np.random.default_rng(0)
-        scores = self.scores([self._space.random(rng) for _ in range(REFERENCE_DRAWS)])
+        """Median and robust standard deviation of the score over random architectures."""
+        scores = self.scores(random_archs(self._space, REFERENCE_DRAWS, seed=0))
         centre = float(np.median(scores))
         return centre, 1.4826 * float(np.median(np.abs(scores - centre))) or float(scores.std()) or 1.0
 
@@ -104,32 +107,32 @@ class ProxyPredictor(ABC):
 
     @abstractmethod
     def _score(self, arch: Arch) -> float:
-        """Finite, higher is better, the same whenever it is asked for."""
+        """The raw score of an architecture: finite, higher is better, the same at every call."""
 
 
 class _SizePredictor(ProxyPredictor):
-    """Of the network that the space's `build` gives by default; larger counts as better."""
+    """Score from the size of the network that the space builds by default; larger counts as better."""
 
     def _size(self, arch: Arch) -> Size:
         return self._space.size(arch, num_classes=self._num_classes, image_size=self._image_size)
 
 
 class ParamsPredictor(_SizePredictor):
-    """Logarithm of the number of parameters."""
+    """Score: logarithm of the number of parameters."""
 
     def _score(self, arch: Arch) -> float:
         return float(np.log(self._size(arch).params))
 
 
 class FlopsPredictor(_SizePredictor):
-    """Logarithm of the multiply-adds of one image."""
+    """Score: logarithm of the multiply-adds for one image."""
 
     def _score(self, arch: Arch) -> float:
         return float(np.log(self._size(arch).flops))
 
 
 class _NetworkPredictor(ProxyPredictor):
-    """Of a small network: the space's own small one, else its narrowest, on maps of `CELLS_SIDE` pixels a side."""
+    """Score of a small untrained network: the space's own small one, else its narrowest, with maps of side `CELLS_SIDE`."""
 
     def _score(self, arch: Arch) -> float:
         images = self._images
@@ -137,14 +140,14 @@ class _NetworkPredictor(ProxyPredictor):
         try:
             with seeded(self._seed):
                 network = self._skeleton.build(arch, self._space, num_classes=self._num_classes, image_size=side)
-                return self._of(network, images)
+                return self._score_of(network, images)
         except (RuntimeError, ValueError) as error:
-            told = f"the network of {self._space.to_str(arch)} cannot take images of {side} pixels a side"
-            raise UserError(f"{told}: {in_a_line(error)}") from error
+            what = f"the network of {self._space.to_str(arch)} cannot take images of {side} pixels a side"
+            raise UserError(f"{what}: {in_a_line(error)}") from error
 
     @abstractmethod
-    def _of(self, network: nn.Module, images: Tensor) -> float:
-        """The score of a fresh network; `images (b, 3, h, w)`."""
+    def _score_of(self, network: nn.Module, images: Tensor) -> float:
+        """Score of a fresh network on `images (b, 3, h, w)`; the network may be changed."""
 
     @cached_property
     def _skeleton(self) -> Skeleton:
@@ -154,7 +157,7 @@ class _NetworkPredictor(ProxyPredictor):
 
     @cached_property
     def _images(self) -> Tensor:
-        """`(IMAGES, 3, h, w)` of variance 1: training images where there are the user's, else noise."""
+        """Images `(IMAGES, 3, h, w)` of variance 1: training images of the user, else noise."""
         if self._own is None:
             return torch.randn(IMAGES, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(self._seed))
         x = self._own.train.x
@@ -166,22 +169,22 @@ class _NetworkPredictor(ProxyPredictor):
 
 
 class NaswotPredictor(_NetworkPredictor):
-    """How well the network's activations tell images apart; see `naswot`."""
+    """Score: how different the network's activations are for different images; see `naswot`."""
 
-    def _of(self, network: nn.Module, images: Tensor) -> float:
+    def _score_of(self, network: nn.Module, images: Tensor) -> float:
         return naswot(network, images)
 
 
 class SynflowPredictor(_NetworkPredictor):
-    """How much flows through the network's weights, as a logarithm; see `synflow`."""
+    """Score: logarithm of the flow through the network's weights; see `synflow`."""
 
-    def _of(self, network: nn.Module, images: Tensor) -> float:
+    def _score_of(self, network: nn.Module, images: Tensor) -> float:
         return synflow(network, image_size=images.shape[-1])
 
 
 class ZenPredictor(_NetworkPredictor):
-    """How strongly the network's features respond to its image; see `zen`."""
+    """Score: how strongly the network's features respond to a change of the image; see `zen`."""
 
-    def _of(self, network: nn.Module, images: Tensor) -> float:
+    def _score_of(self, network: nn.Module, images: Tensor) -> float:
         generator = torch.Generator().manual_seed(self._seed)
         return zen(network, batch=ZEN_IMAGES, image_size=images.shape[-1], generator=generator)

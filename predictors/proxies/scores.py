@@ -1,7 +1,7 @@
-"""What an untrained network tells of itself: training-free scores of an architecture, each of a network freshly built.
+"""Training-free scores of an architecture, computed on a freshly built, untrained network.
 
-The networks are theirs to change: weights, mode and statistics are other ones afterwards. A network without any signal (a dead
-cell) gets a finite score that no live one falls below.
+The scores change the network: its weights, its mode and its statistics. A network that passes no signal (a dead cell) gets a finite
+score, which no network with a signal falls below.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 ACTIVATIONS = {"relu", "relu6", "hardswish", "silu", "mish", "gelu", "elu", "celu", "selu", "leaky_relu", "prelu", "clamp_min"}
-"""Functions of torch, whoever calls them, that are on or off at an input of 0."""
+"""Names of torch functions that switch on at an input of 0, however they are called."""
 POOLINGS = {"mean", "amax", "avg_pool2d", "adaptive_avg_pool2d"}
+"""Names of torch functions that can pool a map to one pixel."""
 PERTURBATION = 0.01
-"""Of the images, whose pixels have variance 1, in `zen`."""
+"""Standard deviation of the change of the images in `zen`; their pixels have variance 1."""
 
 
 @torch.no_grad()
 def naswot(network: nn.Module, images: Tensor) -> float:
-    """log det K, where K (b, b) counts how many activations two images have in common, on or off (Mellor et al., ICML 2021, eq. 2).
+    """log det K, where K (b, b) counts the activations that are on, or off, for both of two images (Mellor et al., ICML 2021, eq. 2).
 
-    One more is added that each image shares with itself alone: else two images that nothing tells apart would make it -inf.
-    `images (b, 3, h, w)`, b >= 2; normalisation is by their own statistics.
+    The identity is added to K: otherwise two images with equal activations would give -inf. `images (b, 3, h, w)`, b >= 2; layers
+    normalise by the statistics of these images.
     """
     with _Codes(len(images)) as codes:
         _by_batch(network)(images)
@@ -32,10 +33,11 @@ def naswot(network: nn.Module, images: Tensor) -> float:
 
 
 def synflow(network: nn.Module, *, image_size: int) -> float:
-    """log of the sum of |w dR/dw| over the weights of convolutions and linear layers (Tanaka et al., NeurIPS 2020, eq. 4).
+    """Logarithm of the sum of |w dR/dw| over the weights of convolutions and linear layers (Tanaka et al., NeurIPS 2020, eq. 4).
 
-    R is the sum of the logits of one image of ones, by the absolute values of all weights, normalisation left out as in
-    Abdelfattah et al. (ICLR 2021), in float64: it reaches 1e67 in NAS-Bench-201. Beyond the range of float64 is its end.
+    R is the sum of the logits for one image of ones, with the absolute values of all weights and without normalisation, as in
+    Abdelfattah et al. (ICLR 2021). It is computed in float64, as it reaches 1e67 in NAS-Bench-201; larger values count as the largest
+    float64. `image_size` is the side of the image in pixels.
     """
     _reset_normalisation(network.double().eval())
     with torch.no_grad():
@@ -51,10 +53,10 @@ def synflow(network: nn.Module, *, image_size: int) -> float:
 
 @torch.no_grad()
 def zen(network: nn.Module, *, batch: int, image_size: int, generator: torch.Generator) -> float:
-    """log of how far the last feature map moves with the image, normalisation's share given back (Lin et al., ICCV 2021, algorithm 1).
+    """Logarithm of the change of the last feature map when the image changes (Lin et al., ICCV 2021, algorithm 1).
 
-    That is log E ||f(x) - f(x + 0.01 e)|| + sum over the normalisation layers of log sigma, sigma^2 the mean variance of
-    their channels; all weights, x and e `(batch, 3, image_size, image_size)` are standard normal.
+    It is log E ||f(x) - f(x + 0.01 e)|| plus the sum of log sigma over the normalisation layers, where sigma^2 is the mean variance of
+    the channels: normalisation has divided by it. All weights, x and e `(batch, 3, image_size, image_size)` are standard normal.
     """
     _reset_normalisation(_by_batch(network))
     for parameter in network.parameters():
@@ -70,13 +72,14 @@ def zen(network: nn.Module, *, batch: int, image_size: int, generator: torch.Gen
 
 
 def _last_map(network: nn.Module, images: Tensor) -> Tensor:
+    """The map `(b, c, h, w)` that the network pools to one pixel last, or its output if it pools none."""
     with _LastMap() as watched:
         output: Tensor = network(images)
     return output if watched.map is None else watched.map
 
 
 class _Codes(TorchFunctionMode):
-    """`common (b, b)`: the activations that are on, or off, for both of two images."""
+    """Context that counts activations: `common (b, b)` is the number of those that are on, or off, for both of two images."""
 
     def __init__(self, batch: int) -> None:
         super().__init__()
@@ -91,7 +94,7 @@ class _Codes(TorchFunctionMode):
 
 
 class _LastMap(TorchFunctionMode):
-    """`map (b, c, h, w)`: what is pooled to one pixel last; None where nothing is."""
+    """Context that keeps the `map (b, c, h, w)` that was pooled to one pixel last; None if there was none."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,7 +109,7 @@ class _LastMap(TorchFunctionMode):
 
 
 def _by_batch(network: nn.Module) -> nn.Module:
-    """Set to normalise by the images at hand, without dropout."""
+    """The network in a mode that normalises by the statistics of its batch, without dropout."""
     network.train()
     for module in network.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
@@ -115,15 +118,16 @@ def _by_batch(network: nn.Module) -> nn.Module:
 
 
 def _normalisation(network: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """The batch normalisation layers of a network."""
     return [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
 
 def _reset_normalisation(network: nn.Module) -> None:
-    """Mean 0, variance 1 and no scale of its own: the identity where batch statistics are not used."""
+    """Set all normalisation to mean 0, variance 1 and no scale: the identity in evaluation mode."""
     for norm in _normalisation(network):
         norm.reset_parameters()
 
 
 def _log(value: Tensor) -> float:
-    """Finite: of 0 it is that of the least positive number."""
+    """Finite logarithm: 0 counts as the smallest positive number."""
     return float(value.double().clamp(min=torch.finfo(torch.float64).tiny).log())

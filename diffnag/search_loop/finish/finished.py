@@ -1,4 +1,4 @@
-"""What comes of a final training, as values: an architecture trained fully and judged on the test images, and its rivals."""
+"""The results of final trainings: an architecture trained fully and judged on the test images, and its rivals."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Share:
-    """`hits` of `images` that were classified rightly, with the 95 % interval of Wilson (1927)."""
+    """An accuracy: `hits` of `images` are classified correctly."""
 
     hits: int
     images: int
 
     @property
     def value(self) -> float:
+        """The share, 0 to 1."""
         return self.hits / self.images
 
     @property
     def interval(self) -> tuple[float, float]:
+        """The 95 % interval of Wilson (1927)."""
         from scipy.stats import binomtest
 
         found = binomtest(self.hits, self.images).proportion_ci(0.95, method="wilson")
@@ -34,33 +36,36 @@ class Share:
 
     @classmethod
     def of_percent(cls, value: float | None, images: int) -> Share | None:
-        """From an accuracy in %."""
-        return None if value is None else cls(round(value / 100 * images), images)
+        """The share of an accuracy in %; None if `value` is none."""
+        return None if value is None or not 0 <= value <= 100 else cls(round(value / 100 * images), images)
 
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """A fully trained architecture. `validation` is of the search, in its smaller network; `confusion (c, c)` counts test
-    images, true class by chosen class."""
+    """A fully trained architecture, judged on the test images."""
 
     name: str
+    """Method that chose it, or the name of a rival."""
     arch: str
     model: Classifier
     size: Size
     labels: int
     """Evaluations that were paid for to choose it."""
     validation: Share | None
+    """Validation accuracy in the search, in the search's smaller network."""
     confusion: np.ndarray
+    """Counts `(classes, classes)` of test images by true class and by chosen class."""
     epochs: int
     learning_rate: float
     seconds: float
 
     @property
     def test(self) -> Share:
+        """Test accuracy."""
         return Share(int(self.confusion.trace()), int(self.confusion.sum()))
 
     def to_json(self) -> dict[str, Any]:
-        """A row of the comparison: accuracies as fractions."""
+        """A row of the comparison; accuracies are fractions."""
         return {
             "name": self.name, "arch": self.arch, "labels": self.labels, "params": self.size.params, "flops": self.size.flops,
             "validation_accuracy": None if self.validation is None else self.validation.value,
@@ -72,24 +77,24 @@ class Finished:
 
 @dataclass(frozen=True)
 class Finish:
-    """The best architecture finished, the others it is compared with, and how exact its ONNX file is."""
+    """The best architecture, the rivals that were trained for as many epochs, and the exactness of its ONNX file."""
 
     best: Finished
     others: tuple[Finished, ...]
     onnx_max_abs_difference: float | None
-    """None where there is no such file."""
+    """Largest absolute difference of logits from torch; None without an ONNX file."""
     images: ImageDataset
     plan: Plan
 
     def __post_init__(self) -> None:
         if odd := [other.name for other in self.others if other.epochs != self.best.epochs]:
-            raise ValueError(f"trained for another number of epochs than the best, thus not comparable: {', '.join(odd)}")
+            raise ValueError(f"trained for another number of epochs than the best, so not comparable: {', '.join(odd)}")
 
     def to_json(self) -> dict[str, Any]:
-        """What `result.json` holds beside the search's result; accuracies are fractions here."""
+        """The part of `result.json` beside the search's result; accuracies are fractions."""
         best, images = self.best, self.images
-        right, there = best.confusion.diagonal().tolist(), best.confusion.sum(1).tolist()
-        rates = (hits / count if count else None for hits, count in zip(right, there, strict=True))
+        hits, counts = best.confusion.diagonal().tolist(), best.confusion.sum(1).tolist()
+        rates = (hit / count if count else None for hit, count in zip(hits, counts, strict=True))
         return {
             "test_accuracy": best.test.value, "test_interval": best.test.interval, "test_images": best.test.images,
             "per_class_accuracy": dict(zip(images.classes, rates, strict=True)),

@@ -56,9 +56,10 @@ def finish_one(
     made_with = {"arch": arch, "space": options.space, "sha256": images.sha256, "seed": options.seed, "plan": plan.to_json()}
     found = _left_by_earlier_run(path, made_with, space=options.space)
     if found is None or epochs not in (None, found[1].epochs):
-        found = train_fully(
-            arch, search, epochs=epochs, on_progress=lambda done, of: on_progress(f"training {name}", done, of), on_note=on_note
-        )
+        def report(done: int, of: int) -> None:
+            on_progress(f"training {name}", done, of)
+
+        found = train_fully(arch, search, epochs=epochs, on_progress=report, on_note=on_note)
         save_model(path, found[0], about={"made_with": made_with, **found[1]._asdict()})
     model, trained = found
     device = resolve_device(options.device)
@@ -85,9 +86,9 @@ def train_fully(
 ) -> tuple[Classifier, Trained]:
     """Train `arch` by the search's final plan on its images of training and validation; the classifier and how it was trained.
 
-    It is trained for `epochs`. Without them it is trained for as many epochs of the plan as fit into what is left of the time limit, at
-    least one. A training that diverges is repeated with a smaller learning rate. Raises `UserError` if none is small enough, and if
-    the network fails otherwise.
+    It is trained for `epochs`. Without `epochs` it is trained for those of the plan, or for as many of them as fit into the time that
+    is left, at least one. A training that diverges is repeated with a smaller learning rate. Raises `UserError` if none is small
+    enough, and if the network fails otherwise.
     """
     images, plan, options = search.images, search.final_plan, search.options
     assert images and plan
@@ -98,14 +99,23 @@ def train_fully(
     device = resolve_device(options.device)
     x = as_input(pixels, device=device, statistics=statistics)
     y = torch.from_numpy(np.concatenate([images.train.y, images.val.y])).to(device)
+
+    def network() -> torch.nn.Module:
+        return seeded_build(
+            plan.skeleton, search.space.from_str(arch), search.space, num_classes=len(images.classes), image_size=images.size,
+            seed=options.seed, device=device,
+        )  # fmt: skip
+
     try:
-        recipe = replace(plan.recipe, epochs=epochs or _epochs_within_time(search, lambda: _network(search, arch, device), x, y, on_note=on_note))
-        network, trained = _train(search, lambda: _network(search, arch, device), x, y, recipe, on_progress=on_progress, on_note=on_note)
+        recipe = replace(plan.recipe, epochs=epochs or _epochs_within_time(search, network, x, y, on_note=on_note))
+        averaged, trained = _train(search, network, x, y, recipe, on_progress=on_progress, on_note=on_note)
     except UserError as error:
         raise UserError(f"the final training of {arch} failed: {error}") from error
-    except Exception as error:  # a network of someone else's space may fail in any way
+    except OSError:
+        raise  # of the progress, such as a closed terminal
+    except (Exception, SystemExit) as error:  # a network of someone else's space may fail in any way
         raise UserError(f"the final training of {arch} failed: {in_a_line(error)}") from error
-    return Classifier(network, description).eval(), trained
+    return Classifier(averaged, description).eval(), trained
 
 
 def _train(
@@ -124,15 +134,6 @@ def _train(
         trained = Trained(recipe.epochs, gentler.learning_rate, time.perf_counter() - begin)
         return averaged.to(memory_format=torch.contiguous_format), trained  # type: ignore[call-overload]
     raise UserError(f"it diverged with every learning rate down to {gentler.learning_rate:g}")
-
-
-def _network(search: Search, arch: str, device: torch.device) -> torch.nn.Module:
-    images, plan = search.images, search.final_plan
-    assert images and plan
-    return seeded_build(
-        plan.skeleton, search.space.from_str(arch), search.space, num_classes=len(images.classes), image_size=images.size,
-        seed=search.options.seed, device=device,
-    )  # fmt: skip
 
 
 def _epochs_within_time(
