@@ -1,4 +1,4 @@
-"""The one way to ask a plug-in predictor anything: every answer is checked, every failure names the predictor's class."""
+"""The wrapper around a plug-in predictor: every answer is checked, and every failure names the class of the predictor."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Guidance without a gradient: samples are carried over to the tilted law by resampling and moves.
+"""Guidance without a gradient: resampling and moves bring samples to the tilted law.
 
-Samples are tempered from S = 0 to S by resampling, with moves that noise an architecture and denoise it again between; as such a
-move leaves `p` in place, a Metropolis step makes the tilt its law (Del Moral et al. 2006, sequential Monte Carlo samplers).
+Resampling tempers the samples from S = 0 to S. Between two rises a move noises each architecture and denoises it again. Such a move
+leaves `p` in place, so that a Metropolis step makes the tilted law its own (Del Moral et al. 2006, sequential Monte Carlo samplers).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def particles(
     sweeps: int = 2,
     final_sweeps: int = 4,
 ) -> list[Arch]:
-    """Carry samples of `p` over to the law `p exp(S z)` without a gradient, or to what it is among those `wanted`.
+    """Bring samples of `p` to the law `p exp(S z)`, or to that law among the `wanted` architectures.
 
     Args:
         archs: samples of `p`, at least one. Where none is wanted they are returned as they are.

@@ -1,4 +1,4 @@
-"""Relaxed architectures as a denoiser's estimates look. A predictor trained on them as well may steer by `denoised` guidance."""
+"""Relaxed architectures that look like the estimates of a denoiser: a predictor that steers by `denoised` guidance trains on them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor
 from diffnag.protocols import SearchSpace
 
 NOISE = (0.2, 20.0)
-"""Range of sigma / alpha, that of the default diffusion: from nothing undecided to nothing known."""
+"""Range of sigma / alpha in the default diffusion: from everything decided to nothing known."""
 
 
 def relax(V: Tensor, E: Tensor, space: SearchSpace, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Noise clean `V (b, n, f)`, `E (b, n, n)` in {0, 1} and return the posterior mean of each entry, in [0, 1].
 
     Each item gets its own noise level, log-uniform in `NOISE`, and Bayes' rule for independent uniform entries, as in
-    `diffnag.generators.diffusion.denoiser.Denoiser`; what is constant in the space stays as it is. A regressor of a value on the result learns
-    the mean value of the architectures that an estimate may stand for.
+    `diffnag.generators.diffusion.denoiser.Denoiser`. Constant entries of the space stay as they are. A regressor that is fitted to the
+    result learns the mean value of the architectures that an estimate may stand for.
     """
     low, high = map(math.log, NOISE)
     level = torch.exp(low + (high - low) * torch.rand(len(V), 1, 1, generator=generator))

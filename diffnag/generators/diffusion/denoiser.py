@@ -28,27 +28,27 @@ if TYPE_CHECKING:
 
 KIND, FAMILY = "generator", "sde"
 LARGEST = 10.0
-"""Log odds beyond are told as this."""
+"""Bound of the log odds that the joint head reads."""
 
 
 class Denoiser(nn.Module):
     """Estimates the clean architecture, `D(x_t, t) = E[x_0 | x_t]`, and by Tweedie's formula the score.
 
-    Preconditioned for what x_0 is: a row of V is a vertex of a simplex, an entry of E one of two values. With
-    y = x_t / alpha and s = sigma / alpha, Bayes' rule gives, were all entries independent and uniform,
-    `E[V | x_t] = softmax(2 y / s^2)` and `E[E | x_t] = sigmoid(2 y / s^2)` (scaled to [-1, 1]). The network adds what it
-    knows to these logits, so that it has only the dependence between entries to learn, and D never leaves the cube.
-    The input is scaled as in Karras et al. (2022), table 1. Works on packed `x (b, d)`, see `diffnag.arch.Packing`.
+    The network is preconditioned for what x_0 is: a row of V is a vertex of a simplex, an entry of E one of two values. Let
+    y = x_t / alpha and s = sigma / alpha. If all entries were independent and uniform, Bayes' rule would give
+    `E[V | x_t] = softmax(2 y / s^2)` and `E[E | x_t] = sigmoid(2 y / s^2)`, scaled to [-1, 1]. The network adds a term to these
+    logits: it learns only how entries depend on each other, and D never leaves the cube. The input is scaled as in Karras et al.
+    (2022), table 1. States are packed, `x (b, d)`; see `diffnag.arch.Packing`.
 
-    A pair's edge is told from its two nodes, an operator from its node. With `config.joint` the tokens are also told the
-    estimate of each entry alone, and a head that sees all nodes and the estimate so far corrects that, in a few rounds: where
-    little noise is left estimates are what is decided already, and can be counted. NAS-Bench-101 needs it, where one edge too
-    many is invalid. Estimates may be told as log odds, in which the evidence of several entries for one thing adds up, as do
-    operators and edges for the depth of a stage of MobileNetV3.
+    An operator is predicted from the token of its node, an edge from the tokens of its two nodes. With `config.joint` the tokens also
+    hold the estimate of each entry alone, and a head that sees all nodes and the estimate so far corrects it in a few rounds. Where
+    little noise is left, the estimates are what is decided already, and the head can count it. NAS-Bench-101 needs this: there one
+    edge too many makes an architecture invalid. With `config.log_odds` the head reads estimates as log odds, in which the evidence of
+    several entries adds up. Operators and edges give such evidence for the depth of a stage of MobileNetV3.
 
-    With `config.edge_groups` not only operator rows are categorical: edges of which only some patterns occur, such as the two
-    that lead to a state of DARTS, are such a pattern, in Bayes' rule as in the estimate. `groups` are given where a checkpoint
-    has them, and otherwise read off the space.
+    With `config.edge_groups` some edges are categorical as well: of the edges of a group only some patterns occur, as of those that
+    lead to a state of DARTS. Bayes' rule and the estimate then go over the patterns. `groups` come from a checkpoint; None reads
+    them off the space.
     """
 
     patterns: Tensor
@@ -88,7 +88,7 @@ class Denoiser(nn.Module):
         return self._in_cube(self._logits(x, t, mask))
 
     def _logits(self, x: Tensor, t: Tensor, mask: Tensor | None) -> Tensor:
-        """`(b, d)`: of each operator row, up to a constant, and of each edge."""
+        """Logits `(b, d)`: those of an operator row up to a constant, and those of each edge."""
         alpha, sigma = self.sde.marginal(t)
         noise = sigma / alpha
         y = x / expand_like(alpha, x)
@@ -96,7 +96,7 @@ class Denoiser(nn.Module):
         alone = 2 * y / expand_like(noise, x) ** 2  # logits of Bayes' rule
         tokens = V
         if self.joint_head is not None:
-            decided_V, decided_E = self.packing.split(self._told(alone))
+            decided_V, decided_E = self.packing.split(self._head_input(alone))
             tokens = torch.cat([V, decided_V, decided_E, decided_E.transpose(1, 2)], dim=2)
         h = self.trunk(tokens, E, mask, self.time(noise_embedding(noise, self.config.width)))
         i, j = self.packing.upper(x.device)
@@ -106,11 +106,11 @@ class Denoiser(nn.Module):
         if self.joint_head is not None:
             context = self.joint_head.nodes(h.flatten(1))
             for _ in range(self.config.rounds):
-                logits = logits + self.joint_head(context, self._told(logits))
+                logits = logits + self.joint_head(context, self._head_input(logits))
         return logits
 
-    def _told(self, logits: Tensor) -> Tensor:
-        """What logits `(b, d)` say of each entry, as a joint head is told it: the estimate, or its log odds, a fifth of them."""
+    def _head_input(self, logits: Tensor) -> Tensor:
+        """Input `(b, d)` of the joint head from logits: the estimate of each entry, or a fifth of its log odds."""
         if not self.config.log_odds:
             return self._in_cube(logits)
         cut = self.packing.nodes * self.packing.operators
@@ -151,9 +151,9 @@ class Denoiser(nn.Module):
         return weight * (self(self.sde.diffuse(x0, t, noise), t, mask) - x0).square().mean(dim=1)
 
     def cross_entropy(self, x0: Tensor, t: Tensor, noise: Tensor, mask: Tensor | None = None) -> Tensor:
-        """As `loss`, with the same weights and the same minimum, by the cross-entropy of operators and edges (Dieleman et al., 2022).
+        """Cross-entropy of operators and edges `(b,)`, with the weights and the minimum of `loss` (Dieleman et al., 2022).
 
-        It goes on to tell apart what is unlikely and what is impossible, where squares have no slope left.
+        It still separates the unlikely from the impossible where squares have no slope left.
         """
         alpha, sigma = self.sde.marginal(t)
         logits = self._logits(self.sde.diffuse(x0, t, noise), t, mask)
@@ -176,7 +176,7 @@ class Denoiser(nn.Module):
 
 
 class _JointHead(nn.Module):
-    """All nodes and the estimate so far -> a term of every logit; at first none."""
+    """Correction of every logit from all nodes and the estimate so far; zero before training."""
 
     def __init__(self, inputs: int, hidden: int, entries: int) -> None:
         super().__init__()
@@ -188,7 +188,7 @@ class _JointHead(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, context: Tensor, estimate: Tensor) -> Tensor:
-        """`context (b, hidden)`, what `nodes` makes of all nodes, and `estimate (b, d)` -> `(b, d)`."""
+        """Correction `(b, d)` from `context (b, hidden)`, which `nodes` makes of all nodes, and `estimate (b, d)`."""
         z = nn.functional.silu(context + self.estimate(estimate))
         return self.last(z + nn.functional.silu(self.inner(z)))
 

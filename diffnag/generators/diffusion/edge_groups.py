@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
 DRAWS = 4000
-"""From which groups are read: what is possible and not among them is held to be impossible."""
+"""Random architectures from which groups are read: what none of them has counts as impossible."""
 MOST = 64
-"""Patterns of a group; edges that form more are left to themselves."""
+"""Most patterns of a group; edges that form more stay independent."""
 
 
 class EdgeGroups(NamedTuple):
@@ -30,7 +30,7 @@ class EdgeGroups(NamedTuple):
 
     @classmethod
     def of(cls, space: SearchSpace) -> EdgeGroups:
-        """Two edges belong together where one of the four ways in which they might be there and not there never occurs."""
+        """Read the groups off a space: two edges belong together where one of their four combinations (there or not) never occurs."""
         rng = np.random.default_rng(0)
         upper = np.triu_indices(space.nodes, 1)
         there = np.array([space.encode(space.random(rng))[1][upper] for _ in range(DRAWS)])

@@ -34,21 +34,17 @@ class SDEFamily:
 
     def build(self, space: SearchSpace, config: options.Config, *, seed: int) -> Denoiser:
         """A fresh network, its weights drawn by `seed`; `UserError` for a width that the heads do not divide."""
-        import torch
-
         from diffnag.generators.diffusion.denoiser import Denoiser
         from diffnag.generators.diffusion.sde import make_sde
+        from diffnag.networks.build import seeded
 
         if config.width % (2 * config.heads):
             raise UserError(f"--width {config.width} is not a multiple of twice --heads {config.heads}")
         sde = make_sde(config.sde)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)  # layers initialise from the global generator
+        with seeded(seed):
             return Denoiser(space, sde, config)
 
-    def loss(
-        self, net: Denoiser, batch: ArchBatch, condition: None = None, *, generator: torch.Generator, share: slice = slice(None)
-    ) -> Tensor:
+    def loss(self, net: Denoiser, batch: ArchBatch, condition: None = None, *, generator: torch.Generator, share: slice = slice(None)) -> Tensor:
         """Denoising loss at one random level for each row, times stratified over the whole batch."""
         import torch
 

@@ -1,11 +1,11 @@
-"""Guidance of a diffusion by gradients: a score goes in, the score of the tilted law comes out.
+"""Guidance of a diffusion by gradients: functions that turn the score of a law into the score of the tilted law.
 
-* `gradient`: with h(x_t, t) = log E[exp(S z) | x_t], the tilted score is exactly `score + grad h`. A noise-aware
-  predictor gives mean and variance of z given x_t; what z lacks to some best is taken as gamma distributed with these, and
-  the best is where the tilt of random architectures, of which nothing is known, comes out right. Were z taken as normal,
-  a predictor by which the best are little above the mean and the worst far below would steer towards what is in doubt.
-* `denoised`: h is taken as S z(D(x_t)), at the denoised estimate; for a differentiable predictor of clean architectures.
-  Biased (z of a mean is not the mean of z), hence second choice.
+* `gradient`: with h(x_t, t) = log E[exp(S z) | x_t], the tilted score is exactly `score + grad h`. A noise-aware predictor gives the
+  mean and variance of z given x_t. The distance `best - z` is taken as gamma distributed with these, and `best` is chosen so that the
+  tilt of random architectures, of which nothing is known, comes out right. A normal law would steer towards doubtful architectures
+  where the best lie little above the mean and the worst far below it.
+* `denoised`: h is taken as S z(D(x_t)), at the denoised estimate, for a differentiable predictor of clean architectures. It is biased,
+  as z of a mean is not the mean of z, and therefore the second choice.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def gradient_guided(score: Score, log_h: Callable[[Tensor, Tensor], Tensor], fre
 
 
 def denoised_guided(score: Score, sde: SDE, log_h: Callable[[Tensor], Tensor], free: Tensor) -> Score:
-    """`score + grad log_h(D(x))`, with `log_h(x0 (b, d)) -> (b,)` at the denoised estimate, clipped to the cube."""
+    """Return `score + grad log_h(D(x))`, with `log_h(x0 (b, d)) -> (b,)` at the denoised estimate, clipped to the cube."""
 
     def guided(x: Tensor, t: Tensor) -> Tensor:
         alpha, sigma = (expand_like(value, x) for value in sde.marginal(t))
@@ -60,10 +60,10 @@ def denoised_guided(score: Score, sde: SDE, log_h: Callable[[Tensor], Tensor], f
 
 
 def within_cube(score: Score, sde: SDE) -> Score:
-    """`score`, but where its denoised estimate has left the cube [-1, 1]^d, the score of the nearest estimate inside.
+    """Replace the score where its denoised estimate has left the cube [-1, 1]^d by that of the nearest estimate inside.
 
-    The tilted law has the same architectures as the untilted one, so its denoised estimate is in the cube as well; steps of
-    finite size push it out where guidance is strong. Where it is inside nothing changes, to the bit.
+    The tilted law has the same architectures as the untilted one, so that its denoised estimate lies in the cube as well. Steps of
+    finite size push it out where guidance is strong. Where it lies inside, the score stays the same to the bit.
     """
 
     def bounded(x: Tensor, t: Tensor) -> Tensor:

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from diffnag.generators.diffusion.sde import SDE
 
 FOCUS = (0.8, 0.55)
-"""Noise sigma / alpha around which most entries (-1 or 1) are decided, and the spread of its logarithm."""
+"""Centre and spread of the log-normal noise sigma / alpha: around the centre most entries, -1 or 1, are decided."""
 
 
 def training_times(sde: SDE, focus: float) -> Tensor:
-    """1,001 times, descending: a share `focus` log-normal in noise (`FOCUS`), the others equidistant in log noise as in sampling."""
+    """Return 1,001 descending times: a share `focus` log-normal in noise (`FOCUS`), the rest equidistant in log noise as in sampling."""
     grid = time_grid(sde, 1000)
     if not focus:
         return grid

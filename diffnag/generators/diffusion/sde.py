@@ -16,19 +16,19 @@ from diffnag.errors import unknown
 
 
 def expand_like(value: Tensor, x: Tensor) -> Tensor:
-    """`(b,)` -> `(b, 1, ..., 1)`, to multiply with `x (b, ...)`: the one place that knows of rank."""
+    """Reshape `value (b,)` to `(b, 1, ..., 1)`, so that it multiplies `x (b, ...)`."""
     return value.reshape(-1, *[1] * (x.ndim - 1))
 
 
 @dataclass(frozen=True)
 class SDE:
-    """What the samplers need of a forward process. All methods take `t (b,)` and return `(b,)` tensors."""
+    """A forward process, as samplers need it. All methods take `t (b,)` and return `(b,)` tensors."""
 
     name: ClassVar[str]
 
     @property
     def t_min(self) -> float:
-        """Where the reverse process stops: below, noise is far smaller than half the distance between two operators."""
+        """Time at which the reverse process stops: there the noise is far smaller than half the distance between two operators."""
         return 0.0
 
     def marginal(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,7 +50,7 @@ class SDE:
         return sigma / alpha
 
     def prior(self, shape: tuple[int, ...], *, generator: torch.Generator, device: torch.device) -> Tensor:
-        """A draw of x_1, taken as pure noise."""
+        """Draw x_1 as pure noise."""
         noise = torch.randn(shape, generator=generator, device=generator.device).to(device)
         return noise * self.marginal(torch.ones(1, device=device))[1]
 
@@ -59,8 +59,8 @@ class SDE:
 class VESDE(SDE):
     """Variance exploding: alpha = 1, sigma from `sigma_min` to `sigma_max` geometrically.
 
-    `sigma_max` is above the paper's 5: there x_1 still tells operators apart, and guidance, which starts from pure noise,
-    would miss what it tells. Below `sigma_min` nothing is undecided (entries are -1 and 1).
+    `sigma_max` is larger than the 5 of the paper. At 5, x_1 still depends on the operators, and guidance, which starts from pure
+    noise, would miss that. At `sigma_min` every entry, -1 or 1, is decided.
     """
 
     sigma_min: float = 0.2
@@ -128,7 +128,7 @@ def make_sde(name: str) -> SDE:
 
 
 def to_json(sde: SDE) -> dict[str, str | float]:
-    """`{"name": "ve", "sigma_min": 0.2, ...}`, for a checkpoint."""
+    """Entries for a checkpoint, such as `{"name": "ve", "sigma_min": 0.2, ...}`."""
     return {"name": sde.name, **asdict(sde)}
 
 
