@@ -52,10 +52,10 @@ def _regular(path: Path) -> Path:
 
 
 def decode_picture(image: Image.Image, size: int) -> tuple[np.ndarray, list[str]] | str:
-    """`decode` for a Pillow image, which is left as it is."""
+    """`decode` for a Pillow image; the image itself is not changed."""
     try:
         return _upright_square(image.copy(), size)
-    except Exception as error:  # a lazily opened file is decoded here
+    except Exception as error:  # Pillow decodes an opened file only here
         return in_a_line(error)
 
 
