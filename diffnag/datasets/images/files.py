@@ -46,8 +46,9 @@ def decode(path: Path, size: int) -> tuple[np.ndarray, list[str]] | str:
 
 def _regular(path: Path) -> Path:
     """Return the path of a regular file; raises `ValueError` for others, since reading a pipe may never end."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise ValueError("not a regular file")
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise ValueError("a directory, not a file" if stat.S_ISDIR(mode) else "not a regular file")
     return path
 
 
