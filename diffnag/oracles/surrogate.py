@@ -135,8 +135,8 @@ class Surrogate:
         tensors, meta = load_checkpoint(path, kind="surrogate", needs=NEEDS)
         with rebuilding(path):
             surrogate = cls(features=tuple(meta["features"]), outputs=tuple(meta["outputs"]), tensors=tensors)
+            Columns(f"surrogate {path}", surrogate.outputs)
             surrogate.check_shapes()
-            Columns("surrogate", surrogate.outputs)
             _rank_correlations(meta)
         return surrogate, meta
 

@@ -62,7 +62,7 @@ def load_images(source: str | Path, *, seed: int = 0, size: int | None = None) -
 
 
 def fit_images(images: Any, *, size: int) -> np.ndarray:
-    """Images to classify, brought to `size` as those of `load_images` are: uint8 `(n, size, size, 3)`.
+    """Resize images to classify in the same way as `load_images` does: uint8 `(n, size, size, 3)`.
 
     `images` is one image or a sequence of images, of any sizes: files, Pillow images, or arrays `(h, w)`, `(h, w, 1)` or `(h, w, 3)`.
     Several of one size may be one array `(n, h, w)`, `(n, h, w, 1)` or `(n, h, w, 3)`. Arrays are uint8, or floats in [0, 1].
@@ -90,7 +90,7 @@ def _is_image(image: object) -> bool:
 
 
 def _fit_image(image: object, *, size: int) -> np.ndarray:
-    """A file, Pillow image or array -> uint8 `(size, size, 3)`."""
+    """Resize a file, a Pillow image or an array to uint8 `(size, size, 3)`; raises `UserError` for others."""
     from PIL import Image
 
     if isinstance(image, np.ndarray):

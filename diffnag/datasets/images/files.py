@@ -46,16 +46,17 @@ def decode(path: Path, size: int) -> tuple[np.ndarray, list[str]] | str:
 
 def _regular(path: Path) -> Path:
     """Return the path of a regular file; raises `ValueError` for others, since reading a pipe may never end."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise ValueError("not a regular file")
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise ValueError("a directory, not a file" if stat.S_ISDIR(mode) else "not a regular file")
     return path
 
 
 def decode_picture(image: Image.Image, size: int) -> tuple[np.ndarray, list[str]] | str:
-    """`decode` for a Pillow image, which is left as it is."""
+    """`decode` for a Pillow image; the image itself is not changed."""
     try:
         return _upright_square(image.copy(), size)
-    except Exception as error:  # a lazily opened file is decoded here
+    except Exception as error:  # Pillow decodes an opened file only here
         return in_a_line(error)
 
 
