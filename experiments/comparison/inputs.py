@@ -32,12 +32,10 @@ def make_inputs(folder: Path) -> str:
 
 
 def readme_plug_ins(checkout: Path) -> str:
-    """The predictors of the README or the guide of a checkout; empty where no page shows them."""
-    for page in (checkout / "README.md", *sorted((checkout / "docs").rglob("*.md"))):
-        for block in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL):
-            if block.startswith(README_PLUG_INS):
-                return str(block)
-    return ""
+    """The predictors of README and guide of a checkout, one after the other; empty where no page shows any."""
+    pages = (checkout / "README.md", *sorted((checkout / "docs").rglob("*.md")))
+    blocks = (block for page in pages for block in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL))
+    return "\n".join(block for block in blocks if block.startswith(README_PLUG_INS))
 
 
 def images(classes: int, each: int, side: int, channels: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
