@@ -6,7 +6,7 @@
   random draws             random architectures of the space, whose distances are the smallest to expect
   independent entries      every operator and every edge drawn by itself, with its frequency in the training set
   SAMPLER, N evaluations   the shipped score network with each sampler and several numbers of evaluations
-  dpmpp, 20 evaluations, invalid ones drawn anew
+  dpmpp, 20 evaluations, invalid samples replaced
 Validity is raw, with nothing repaired, except in the last row. Wasserstein distances compare the valid samples with the whole space, or
 with 20,000 random draws if the space is too large.
 `ablations`: see `experiments/shared/score_ablations.py`.
@@ -90,7 +90,7 @@ def sample_rows(measured: MeasuredSpace) -> Iterator[tuple[str, Row]]:
     for sampler in SAMPLERS:
         for nfe in EVALUATIONS:
             yield f"{sampler}, {nfe} evaluations", partial(_sampled, measured, denoiser, sampler, nfe)
-    yield "dpmpp, 20 evaluations, invalid ones drawn anew", lambda: mean_over_seeds(_rejected(measured, denoiser), SEEDS)
+    yield "dpmpp, 20 evaluations, invalid samples replaced", lambda: mean_over_seeds(_rejected(measured, denoiser), SEEDS)
 
 
 def _independent(measured: MeasuredSpace) -> Callable[[int], dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The arena: what is kept of a search, rows and paired tests in closed form, and how its command goes on."""
+"""The arena: saved searches, rows and paired tests in closed form, and continuation of a stopped command."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def reference(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # -- one search
 
 
-def test_a_search_is_kept_as_the_labels_that_brought_a_new_best(reference: None) -> None:
+def test_a_search_saves_the_labels_that_brought_a_new_best(reference: None) -> None:
     run = arena_search.run(METHODS["random"], benchmark="nasbench201/cifar10", protocol="V", seed=0, budget=40)
     labels, values, tested = map(np.array, zip(*run["steps"], strict=True))
     assert labels[0] == 1 and (np.diff(labels) > 0).all() and (np.diff(values) > 0).all() and labels[-1] <= 40 == run["labels"]
@@ -79,7 +79,7 @@ def test_a_lesser_member_of_the_best_class_is_not_the_optimum() -> None:
     assert (row["class_hit_rate"], row["median_labels_to_class"]) == (2 / 3, 4)
 
 
-def test_validation_rows_have_the_test_value_of_the_best() -> None:
+def test_rows_of_protocol_v_have_the_test_value_of_the_best() -> None:
     found = entry("random", ([[1, 5.0, 4.0], [3, 7.0, 3.0]], None), ([[1, 6.0, None]], None), protocol="V")
     assert found.row()["mean_test_at"] == {"25": None} and found.curves(2)[0, :4].tolist() == [4, 4, 3, 3]
     assert entry("random", ([[1, 5.0, 4.0]], None), protocol="V").row()["mean_test_at"] == {"25": 4.0}
@@ -108,7 +108,7 @@ def test_a_table_and_a_picture(tmp_path: Path) -> None:
     assert arena_plots.draw(entries, "T", tmp_path / "t.png") and (tmp_path / "t.png").stat().st_size > 5000
 
 
-def test_variations_stand_beside_the_reference_part_by_part(tmp_path: Path) -> None:
+def test_variations_are_drawn_beside_the_reference(tmp_path: Path) -> None:
     names = ("reference", "acquisition ei", "acquisition pi", "surrogate mlp")
     entries = [entry(name, ([[1, 5.0], [3, 7.0]], None), ([[2, 9.0]], 2)) for name in names]
     panels = arena_plots.by_part(entries)
@@ -133,7 +133,7 @@ def test_a_picture_says_what_its_curves_are(tmp_path: Path, figures: list[Figure
 # -- files
 
 
-def test_files_are_read_back_and_refused_where_they_are_of_something_else(tmp_path: Path) -> None:
+def test_files_are_read_back_and_refused_if_their_identity_differs(tmp_path: Path) -> None:
     made = entry("random", ([[1, 5.0]], None))
     arena_results.save(tmp_path, made)
     assert arena_results.load(tmp_path, method="random", identity=made.identity) == made == arena_results.load_all(tmp_path)[0]
@@ -174,7 +174,7 @@ def test_bad_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_the_command_goes_on_where_it_was(reference: None, tmp_path: Path) -> None:
+def test_the_command_continues_where_it_stopped(reference: None, tmp_path: Path) -> None:
     out = tmp_path / "arena.json"
     command = [sys.executable, "-m", "experiments.arena", "--methods", "random", "gp-enumerate", "--protocol", "T", "--budget", "12"]
     command += ["--benchmarks", "nasbench101/cifar10", "transnasbench101-macro/jigsaw", "--workers", "1", "--out", str(out)]

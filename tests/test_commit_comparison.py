@@ -174,7 +174,7 @@ def test_missing_and_damaged_files_are_differences(sides: Sides) -> None:
 def test_cases_cover_every_command_and_can_be_compared() -> None:
     known = cases()
     commands = {command[0].partition(".")[2] for case in known for command in case.commands if command[0].startswith("diffnag.")}
-    parsers = {path.stem for path in (ROOT / "diffnag").glob("*.py") if "cli.run(main)" in path.read_text()}
+    parsers = {path.stem for path in (ROOT / "diffnag").glob("*.py") if "run_command(main)" in path.read_text()}
     assert commands == parsers
     assert {output.kind for case in known for output in case.outputs} == COMPARERS.keys()
 

@@ -16,7 +16,7 @@ def document() -> str:
     """The page."""
     sections: dict[str, Callable[[], Any]] = {
         "generation": _generation, "search": _search, "meta_search": _meta_search, "arena": _arena, "ablations": _arena_ablations,
-        "candidates": _candidates, "few_labels": _few_labels, "scale_features": _scale_features, "awareness": _awareness,
+        "candidates": _candidates, "few_labels": _few_labels, "scale_features": _scale_features, "plain": _plain_features, "awareness": _awareness,
         "own_images": _own_images, "networks": _networks, "wiring": _wiring, "samples": _samples, "parts": _parts, "onnx": _onnx,
         "accelerator": _accelerator, "proxies": _proxies, "encoder": _encoder,
     }  # fmt: skip
@@ -106,6 +106,12 @@ def _scale_features() -> Values:
         "good": found["good"], "seeds": found["seeds"], "labels": list(rows[0]["tau"]), "tasks": distinct(rows, "task"),
         "groups": distinct(rows, "groups"), "tau": {place: row["tau"] for place, row in by_keys(rows, "task", "groups").items()},
     }  # fmt: skip
+
+
+def _plain_features() -> Values:
+    """Empty before the first measurement."""
+    found = read_result("plain_features")
+    return found and {**found, "pairs": list(zip(found["tables"][::2], found["tables"][1::2], strict=True))}
 
 
 def _awareness() -> Values:
