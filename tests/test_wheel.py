@@ -134,7 +134,7 @@ def test_generate_from_a_wheel(python: Path, folder: Path) -> None:
     assert len(made) == 16 and sum(each["valid"] for each in made) > 8
 
     printed = run(python, "-m", "diffnag.list", cwd=folder)
-    for name in ("nasbench201", "random-forest", "meta", "surrogate", "nasbench201/denoiser.safetensors"):
+    for name in ("nasbench201", "random-forest", "meta", "surrogate", "nasbench201/surrogate.safetensors"):
         assert name in printed
 
     code = "import diffnag, diffnag.predictors.mlp, diffnag.search_spaces.nasbench201.space as space; print(diffnag.__file__, space.__file__)"
