@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import math
@@ -110,10 +109,8 @@ def save_model(path: str | Path, model: Classifier, *, about: Mapping[str, Any])
         raise UserError(f"{path} is not written: {odd[0]} in the network's state is no tensor")
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     content = {"format": FORMAT, "kind": KIND, **described, "about": dict(about), "weights": weights}
-    whole = io.BytesIO()
-    torch.save(content, whole)  # to memory, as torch reports a full disk in many lines
     with written_whole(path) as temporary:
-        temporary.write_bytes(whole.getbuffer())
+        torch.save(content, temporary)
 
 
 def load_model(path: str | Path, *, space: str | None = None) -> Classifier:
