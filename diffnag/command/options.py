@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import numbers
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator
@@ -101,8 +102,8 @@ def check_numbers(options: Any) -> None:
         value = getattr(options, field.name)
         if kind in (int, float) and value is not None:
             least = _least(kind, about)
-            wrong_type = isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and value != int(value))
-            if wrong_type or not least <= value <= about.most or not math.isfinite(value):
+            wrong_type = isinstance(value, bool) or not isinstance(value, numbers.Real) or (kind is int and value % 1 != 0)
+            if wrong_type or not (least <= value <= about.most and math.isfinite(value)):
                 raise UserError(f"{_flag(field.name)[2:]} is {value!r}; accepted is {_range(kind, least, about.most)}")
 
 
