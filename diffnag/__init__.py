@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from diffnag.guidance.tilt import Tilt
     from diffnag.networks.classifier_file import Classifier, load_model
     from diffnag.plugins import make_oracle
-    from diffnag.search_loop.loop import SearchOptions, SearchResult, run_search
+    from diffnag.search_loop.loop import run_search
+    from diffnag.search_loop.options import SearchOptions
+    from diffnag.search_loop.result import SearchResult
     from diffnag.spaces.categorical import CategoricalSpace
     from diffnag.spaces.loading import load_space
 
@@ -56,7 +58,9 @@ _HOMES = {
     "guidance.tilt": ("Tilt",),
     "networks.classifier_file": ("Classifier", "load_model"),
     "plugins": ("make_oracle",),
-    "search_loop.loop": ("SearchOptions", "SearchResult", "run_search"),
+    "search_loop.loop": ("run_search",),
+    "search_loop.options": ("SearchOptions",),
+    "search_loop.result": ("SearchResult",),
     "spaces.categorical": ("CategoricalSpace",),
     "spaces.loading": ("load_space",),
 }

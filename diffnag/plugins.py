@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import inspect
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from diffnag.errors import UserError, in_a_line, unknown
@@ -19,11 +23,13 @@ GROUPS = {
     "predictor": "diffnag.predictors",
     "oracle": "diffnag.oracles",
     "generator": "diffnag.generators",
+    "objective": "diffnag.objectives",
+    "method": "diffnag.methods",
 }
 
 
 def names(kind: str) -> list[str]:
-    """The registered names of a kind: `space`, `predictor` or `oracle`."""
+    """The registered names of a kind, one of `GROUPS`."""
     return sorted(point.name for point in entry_points(group=GROUPS[kind]))
 
 
@@ -72,6 +78,31 @@ def refuse_without(missing: Sequence[str], kind: str, name: str, members: Sequen
     """Raise `UserError` that names the `missing` members of a plug-in, where there are any."""
     if missing:
         raise UserError(f"{kind} {name!r} lacks {', '.join(missing)}; every {kind} must offer {', '.join(members)}")
+
+
+@contextmanager
+def named_errors(kind: str, name: str, method: str, cls: type) -> Iterator[None]:
+    """Turn what a plug-in of someone else raises into a `UserError` of one sentence that names it; a `UserError` passes.
+
+    Errors of this package's own classes pass as well: they are defects, and their traceback is wanted.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        if cls.__module__.startswith("diffnag."):
+            raise
+        raise UserError(f"{kind} {name!r}: {method} raised {type(error).__name__}: {in_a_line(error, typed=False)}") from error
+
+
+def source_checksum(cls: type) -> str | None:
+    """SHA-256 of the file in which a class is defined; None if it has no file."""
+    try:
+        path = inspect.getsourcefile(cls)
+        return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except (TypeError, OSError):
+        return None
 
 
 def make_predictor(name: str) -> Predictor:

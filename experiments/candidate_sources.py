@@ -83,7 +83,8 @@ def _search(place: str, name: str, seed: int, *, anew: bool) -> dict[str, Any]:
     from diffnag.generators.diffusion.denoiser import shipped_denoiser
     from diffnag.io.checkpoint import weights_checksum
     from diffnag.io.files import cache_folder, write_json
-    from diffnag.search_loop.loop import Search, find_oracle
+    from diffnag.search_loop.loop import Search
+    from diffnag.search_loop.oracle import find_oracle
 
     options: dict[str, Any] = {"space": place, "seed": seed, **SPACES[place]}
     weights = weights_checksum(shipped_denoiser(place))[:12] if name in DIFFUSION else "none"

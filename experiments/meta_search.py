@@ -62,7 +62,7 @@ def _searches(method: str, target: str, training_seed: int, searches: int) -> di
     """`curves (searches, BUDGET)`, the best test accuracy so far with the networks of one training seed, and `made_by`."""
     from diffnag import Generator, SearchOptions, load_denoiser, load_space, run_search
     from diffnag.io.files import cache_folder, write_json
-    from diffnag.search_loop.loop import find_oracle
+    from diffnag.search_loop.oracle import find_oracle
 
     kept = cache_folder() / "meta_search" / f"{method}-{target}-{training_seed}-{searches}-{_weights_name(method, target, training_seed)}.json"
     if kept.is_file():

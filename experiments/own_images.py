@@ -109,7 +109,8 @@ def stopping(source: str | Path, seed: int) -> dict[str, Any]:
     `tau` is Kendall's, between the values that a predictor gets and the accuracies after all epochs; `tau_as_seen` leaves out the
     expected gain of stopped trainings. `best_kept` is the share of orders that find the best architecture.
     """
-    from diffnag.search_loop.loop import Search, SearchOptions
+    from diffnag.search_loop.loop import Search
+    from diffnag.search_loop.options import SearchOptions
     from diffnag.search_loop.trial import expected_values
 
     with Search(SearchOptions(dataset=str(source), method="random", seed=seed)) as search:
@@ -149,7 +150,8 @@ def train_in_steps(search: Search, arch: Arch) -> list[tuple[int, float, float]]
 
 def replay(search: Search, order: Sequence[Arch], curves: Mapping[Arch, list[tuple[int, float, float]]]) -> tuple[Trial, ...]:
     """Trials of a study that gets the recorded trainings in this order and stops them as a search does."""
-    from diffnag.search_loop.study.study import Outcome, Study
+    from diffnag.search_loop.study.records import Outcome
+    from diffnag.search_loop.study.study import Study
     from diffnag.search_loop.trial import Batch, Proposal
 
     study = Study.open(storage=None, name="replay", space=search.space, options={})

@@ -48,7 +48,7 @@ def _searches(dataset: str, method: str) -> dict[str, Any]:
     """Row of one method on one target, from `SEARCH_SEEDS` searches."""
     from diffnag import Generator, SearchOptions, load_denoiser, load_space, run_search
     from diffnag.io.tables import load_table
-    from diffnag.search_loop.loop import find_oracle
+    from diffnag.search_loop.oracle import find_oracle
 
     space = load_space("nasbench201")
     table = load_table(space)

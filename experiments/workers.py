@@ -78,7 +78,8 @@ def _search(method: str, storage: str, workers: int, labels: int, seconds: float
 def _work(place: str, method: str, labels: int, seconds: float, ready: Any, times: Any) -> None:
     """Search as one worker, and report begin, end, labels and the number of evaluations."""
     from diffnag import load_space
-    from diffnag.search_loop.loop import Search, find_oracle
+    from diffnag.search_loop.loop import Search
+    from diffnag.search_loop.oracle import find_oracle
 
     one_thread()
     space = load_space(SPACE)
@@ -113,7 +114,8 @@ class _Slow:
 def _overhead(storage: str, labels: int) -> dict[str, Any]:
     """Milliseconds per label of one worker with random draws and an oracle that answers at once: the cost of the storage."""
     from diffnag import load_space
-    from diffnag.search_loop.loop import Search, find_oracle
+    from diffnag.search_loop.loop import Search
+    from diffnag.search_loop.oracle import find_oracle
 
     oracle = find_oracle("table", load_space(SPACE))
     with tempfile.TemporaryDirectory() as folder:

@@ -12,8 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from diffnag.arch import Arch
+from diffnag.datasets.tasks import Task
 from diffnag.networks.training import Diverged
+from diffnag.objectives.goal import Goal, load_objective, read_limits
 from diffnag.protocols import SearchSpace
+from diffnag.search_loop.domain import Domain
 from diffnag.search_spaces.nasbench201.space import NASBench201
 
 WEIGHTS = (0.0, 1.0, 4.0, 9.0, 2.0)
@@ -23,6 +26,12 @@ WEIGHTS = (0.0, 1.0, 4.0, 9.0, 2.0)
 def value(arch: Arch) -> float:
     """The toy accuracy in (0, 100); the all-3x3 cell is its one maximum."""
     return sum((i + 1) * WEIGHTS[op - 2] for i, op in enumerate(arch.ops[1:-1])) / 2 + 3
+
+
+def domain(space: SearchSpace, *limits: str, dataset: str = "cifar10") -> Domain:
+    """The architectures of `space` within `limits`, such as `params<=5e5`."""
+    task = Task(dataset)
+    return Domain(space, Goal(task, (), *read_limits(limits, lambda name: load_objective(name, space=space, task=task))))
 
 
 class ToyOracle:

@@ -10,13 +10,13 @@ from scipy import integrate, stats
 
 from diffnag.errors import UserError
 from diffnag.search_loop.acquisition import (
-    ACQUISITIONS,
     expected_improvement,
     probability_of_improvement,
     rank,
     thompson,
     upper_confidence_bound,
 )
+from diffnag.search_loop.options import ACQUISITIONS
 
 
 def test_values_by_hand() -> None:

@@ -7,15 +7,15 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from diffnag.command import interrupts
 from diffnag.command.interrupts import interrupt, none_lost, uninterrupted
 from diffnag.search_loop.loop import Search
+from diffnag.search_loop.study.records import Outcome
 from tests.search_fakes import ToyOracle
 from tests.worker_processes import labels, options, trials
 
@@ -143,13 +143,13 @@ def test_other_threads_change_no_handler() -> None:
 def test_an_interrupted_study_has_told_its_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = f"sqlite:///{tmp_path}/study.db"
     with Search(options(budget=5), storage=place, oracle=ToyOracle()) as search:
-        finish = search.study._finish
+        finish = search.study.claims.finish
 
-        def interrupted(trial_id: int, outcome: Mapping[str, Any]) -> None:
+        def interrupted(trial_id: int, outcome: Outcome) -> None:
             signal.raise_signal(signal.SIGINT)
             finish(trial_id, outcome)
 
-        monkeypatch.setattr(search.study, "_finish", interrupted)
+        monkeypatch.setattr(search.study.claims, "finish", interrupted)
         with pytest.raises(KeyboardInterrupt):
             search.work()
     assert len(labels(place)) == 1 and {trial.state.name for trial in trials(place)} == {"COMPLETE"}

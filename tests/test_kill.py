@@ -97,7 +97,7 @@ def test_killed_in_each_write(storage: str, tmp_path: Path, monkeypatch: pytest.
             for name in writes:
                 dying(name)
             # as the dead do: nothing is given back
-            patch.setattr("diffnag.search_loop.study.study.Study._let_go", lambda self: None)
+            patch.setattr("diffnag.search_loop.study.claims.Claims.give_back", lambda self: None)
             with pytest.raises(Died):
                 run_search(asked, storage=place, oracle=StagedOracle())
         again = run_search(asked, storage=place, oracle=StagedOracle())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,36 @@ from diffnag.errors import UserError
 from diffnag.guidance.checked import CheckedPredictor, load_predictor
 from diffnag.predictors import path_ensemble, path_features
 from diffnag.predictors.path_features import PathFeatures
+from diffnag.protocols import Method
 from diffnag.search_loop.acquisition import rank
 from diffnag.search_loop.domain import Domain
-from diffnag.search_loop.loop import SearchOptions, run_search
-from diffnag.search_loop.methods import model_based, tpe
-from diffnag.search_loop.methods.base import Method
-from diffnag.search_loop.methods.model_based import Enumerated, ModelBased, Mutations, bananas, gp_enumerate
+from diffnag.search_loop.loop import run_search
+from diffnag.search_loop.methods import bananas, tpe
+from diffnag.search_loop.methods.bananas import Bananas, Mutations
+from diffnag.search_loop.methods.base import Setting
+from diffnag.search_loop.methods.gp_enumerate import Enumerated, GPEnumerate
+from diffnag.search_loop.methods.model_based import ModelBased
 from diffnag.search_loop.methods.tpe import TPE
-from diffnag.search_loop.trial import Trial
+from diffnag.search_loop.options import SearchOptions
+from diffnag.search_loop.trial import Known, Trial
 from diffnag.search_spaces.nasbench201.space import NASBench201
-from tests.search_fakes import FlakyStagedOracle, KilledOracle, Nearest, Prior, ToyOracle, value
+from tests.search_fakes import FlakyStagedOracle, KilledOracle, Nearest, Prior, RandomGenerator, ToyOracle, domain, value
 
-MAKERS: dict[str, Callable[[Domain, int], Method]] = {"bananas": bananas, "tpe": TPE, "gp-enumerate": gp_enumerate}
 SPACE = NASBench201()
+EVERYWHERE = domain(SPACE)
 SMALL = 90_000
 """Parameters on CIFAR-10 that leave a domain of a few classes."""
+
+
+def made(cls: type[Method], where: Domain, seed: int) -> Method:
+    """A method with its defaults."""
+    options = SearchOptions(dataset="cifar10", method=NAMES[cls], seed=seed).resolved()
+    load = partial(load_predictor, space=where.space, dataset="cifar10", seed=seed)
+    return cls.of(Setting(where, seed, options, load, lambda: RandomGenerator(where.space)))  # type: ignore[arg-type, return-value]
+
+
+NAMES: dict[type[Method], str] = {Bananas: "bananas", TPE: "tpe", GPEnumerate: "gp-enumerate"}
+MAKERS: dict[str, Callable[[Domain, int], Method]] = {name: partial(made, cls) for cls, name in NAMES.items()}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +59,7 @@ def paid_for(archs: list[Arch]) -> tuple[Trial, ...]:
 
 
 def drawn(count: int, *, seed: int = 0) -> tuple[Trial, ...]:
-    return paid_for(list(itertools.islice(Domain(SPACE, "cifar10").random(np.random.default_rng(seed), set()), count)))
+    return paid_for(list(itertools.islice(EVERYWHERE.random(np.random.default_rng(seed), set()), count)))
 
 
 def keys(archs: list[Arch]) -> list[str]:
@@ -52,22 +68,22 @@ def keys(archs: list[Arch]) -> list[str]:
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_proposal_is_a_function_of_the_history(name: str) -> None:
-    domain, history = Domain(SPACE, "cifar10"), drawn(30)
-    used = MAKERS[name](domain, 5)
-    used.propose(history[:20], 2)
-    assert used.propose(history, 2) == MAKERS[name](domain, 5).propose(history, 2)
+    history = Known(drawn(30))
+    used = MAKERS[name](EVERYWHERE, 5)
+    used.propose(Known(history.history[:20]), 2)
+    assert used.propose(history, 2) == MAKERS[name](EVERYWHERE, 5).propose(history, 2)
     if name != "gp-enumerate":  # whose seed only tells copies apart
-        assert used.propose(history, 2) != MAKERS[name](domain, 6).propose(history, 2)
+        assert used.propose(history, 2) != MAKERS[name](EVERYWHERE, 6).propose(history, 2)
 
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_begins_with_random_draws_also_where_all_is_pending_or_has_failed(name: str) -> None:
-    method = MAKERS[name](Domain(SPACE, "cifar10"), 0)
+    method = MAKERS[name](EVERYWHERE, 0)
     trials = drawn(12)
-    assert len(method.propose((), 30).proposals) == 10
-    assert len(method.propose(trials[:7], 30).proposals) == 3
+    assert len(method.propose(Known(), 30).proposals) == 10
+    assert len(method.propose(Known(trials[:7]), 30).proposals) == 3
     failed = tuple(Trial(t.number, 0, t.arch, None, "broke", None, None, 0.0) for t in trials)
-    for batch in (method.propose((), 2, pending=[t.arch for t in trials]), method.propose(failed, 2)):
+    for batch in (method.propose(Known(pending=tuple(t.arch for t in trials)), 2), method.propose(Known(failed), 2)):
         assert batch.proposals and not set(keys([p.arch for p in batch.proposals])) & set(keys([t.arch for t in trials]))
 
 
@@ -77,11 +93,11 @@ def test_what_is_paid_for_or_pending_is_not_proposed_and_all_is_in_the_end(
 ) -> None:
     monkeypatch.setattr(path_ensemble, "STEPS", 5)
     monkeypatch.setattr(tpe, "ASKS", 20)
-    domain = Domain(SPACE, "cifar10", max_params=SMALL)
-    allowed = set(keys([arch for arch in archs if domain.allows(arch)]))
+    where = domain(SPACE, f"params<={SMALL}")
+    allowed = set(keys([arch for arch in archs if where.allows(arch)]))
     assert 20 < len(allowed) < 80
-    method, history, pending = MAKERS[name](domain, 0), (), []
-    while proposals := method.propose(history, 12, pending=pending).proposals:
+    method, history, pending = MAKERS[name](where, 0), (), []
+    while proposals := method.propose(Known(history, tuple(pending)), 12).proposals:
         assert len(proposals) <= 12
         history = paid_for([*(trial.arch for trial in history), *pending])
         pending = [proposal.arch for proposal in proposals]
@@ -118,9 +134,9 @@ def test_a_killed_search_goes_on_as_the_unbroken_one(name: str, tmp_path: Path) 
 
 
 def test_enumerated_takes_the_largest_acquisition_value_of_the_whole_space(archs: list[Arch]) -> None:
-    domain, history = Domain(SPACE, "cifar10"), drawn(25)
-    method = ModelBased(domain, 3, CheckedPredictor("nearest", Nearest()), "ei", Enumerated(domain, 3))
-    (chosen,) = method.propose(history, 1).proposals
+    history = drawn(25)
+    method = ModelBased(EVERYWHERE, 3, CheckedPredictor("nearest", Nearest()), "ei", Enumerated(EVERYWHERE, 3))
+    (chosen,) = method.propose(Known(history), 1).proposals
     model = Nearest()
     model.fit([trial.arch for trial in history], np.array([trial.value for trial in history]))
     left = [arch for arch, key in zip(archs, keys(archs), strict=True) if key not in set(keys([trial.arch for trial in history]))]
@@ -131,15 +147,13 @@ def test_enumerated_takes_the_largest_acquisition_value_of_the_whole_space(archs
 
 
 def test_a_model_that_knows_leads_to_the_optimum() -> None:
-    domain = Domain(SPACE, "cifar10")
-    method = ModelBased(domain, 0, CheckedPredictor("prior", Prior()), "ei", Enumerated(domain, 0))
-    (chosen,) = method.propose(drawn(10), 1).proposals
+    method = ModelBased(EVERYWHERE, 0, CheckedPredictor("prior", Prior()), "ei", Enumerated(EVERYWHERE, 0))
+    (chosen,) = method.propose(Known(drawn(10)), 1).proposals
     assert chosen.arch == SPACE.of_operations((3,) * 6)
 
 
 def test_enumerated_has_one_of_each_class_and_the_seed_tells_which() -> None:
-    domain = Domain(SPACE, "cifar10")
-    pools = [Enumerated(domain, seed)((), set(), np.random.default_rng(0)) for seed in (0, 1)]
+    pools = [Enumerated(EVERYWHERE, seed)(Known(), set(), np.random.default_rng(0)) for seed in (0, 1)]
     assert [len(pool) for pool in pools] == [4930, 4930] and set(keys(pools[0])) == set(keys(pools[1]))
     assert set(pools[0]) != set(pools[1])
 
@@ -147,27 +161,27 @@ def test_enumerated_has_one_of_each_class_and_the_seed_tells_which() -> None:
 @pytest.mark.parametrize("space", ["nasbench101", "darts", "mobilenetv3"])
 def test_spaces_too_large_to_enumerate_are_refused(space: str) -> None:
     dataset = "cifar10" if space != "mobilenetv3" else "imagenet"
-    with pytest.raises(UserError, match=rf"'gp-enumerate' scores every architecture .* {space} has more than 20,000; leave it to"):
-        gp_enumerate(Domain(load_space(space), dataset), 0)
+    with pytest.raises(UserError, match=rf"'gp-enumerate' scores every architecture .* {space} has more than 20,000; use --method"):
+        MAKERS["gp-enumerate"](domain(load_space(space), dataset=dataset), 0)
 
 
 def test_mutations_are_neighbours_of_the_best_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    domain, history = Domain(SPACE, "cifar10"), drawn(10)
+    history = drawn(10)
     best, second = sorted(history, key=lambda trial: -(trial.value or 0.0))[:2]
     seen = set(keys([trial.arch for trial in history]))
-    monkeypatch.setattr(model_based, "MUTATIONS", 30)
-    pool = Mutations(domain)(history, set(seen), np.random.default_rng(0))
+    monkeypatch.setattr(bananas, "MUTATIONS", 30)
+    pool = Mutations(EVERYWHERE)(Known(history), set(seen), np.random.default_rng(0))
     near = set(keys(SPACE.neighbours(best.arch))) - seen
     assert len(pool) == 30 and set(keys(pool)) >= near
     assert set(keys(pool)) - near <= set(keys(SPACE.neighbours(second.arch)))
 
 
 def test_mutations_go_on_with_random_draws() -> None:
-    domain = Domain(SPACE, "cifar10", max_params=SMALL)
-    (start,) = itertools.islice(domain.random(np.random.default_rng(0), set()), 1)
-    pool = Mutations(domain)(paid_for([start]), {SPACE.canonical(start)}, np.random.default_rng(0))
+    where = domain(SPACE, f"params<={SMALL}")
+    (start,) = itertools.islice(where.random(np.random.default_rng(0), set()), 1)
+    pool = Mutations(where)(Known(paid_for([start])), {SPACE.canonical(start)}, np.random.default_rng(0))
     assert set(keys(pool)) > {key for arch, key in zip(SPACE.neighbours(start), keys(SPACE.neighbours(start)), strict=True)
-                              if domain.allows(arch)} - {SPACE.canonical(start)}  # fmt: skip
+                              if where.allows(arch)} - {SPACE.canonical(start)}  # fmt: skip
 
 
 def test_path_ensemble_tells_what_it_has_seen_from_what_it_has_not(archs: list[Arch]) -> None:
@@ -194,16 +208,16 @@ def test_tpe_learns_which_choice_is_good() -> None:
     """A trial is good if and only if its first connection is a 3x3 convolution: that is what is suggested next."""
     trials = drawn(40)
     good = [Trial(t.number, 0, t.arch, float(t.arch.ops[1] == 5), None, None, None, 0.0) for t in trials]
-    proposed = [TPE(Domain(SPACE, "cifar10"), seed).propose(tuple(good), 1).proposals[0].arch for seed in range(20)]
+    proposed = [TPE(EVERYWHERE, seed).propose(Known(tuple(good)), 1).proposals[0].arch for seed in range(20)]
     assert SPACE.names(proposed[0])[0] in SPACE.operation_names
     assert np.mean([arch.ops[1] == 5 for arch in proposed]) > 0.6  # a fifth of random draws
 
 
 def test_tpe_where_most_choices_make_no_architecture() -> None:
     space = load_space("transnasbench101-macro")
-    domain, history = Domain(space, "jigsaw"), ()
+    where, history = domain(space, dataset="jigsaw"), ()
     for _ in range(15):
-        batch = TPE(domain, 0).propose(history, 2)
+        batch = TPE(where, 0).propose(Known(history), 2)
         archs = [*(trial.arch for trial in history), *(proposal.arch for proposal in batch.proposals)]
         history = tuple(Trial(i, 0, arch, float(len(space.modules(arch))), None, None, None, 0.0) for i, arch in enumerate(archs))
     assert len({space.canonical(trial.arch) for trial in history}) == len(history) == 30
@@ -215,7 +229,7 @@ def test_tpe_asks_no_longer_than_it_makes_sense(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(NASBench201, "from_parameters", refuse)
     monkeypatch.setattr(tpe, "ASKS", 5)
-    assert len(TPE(Domain(SPACE, "cifar10"), 0).propose(drawn(12), 2).proposals) == 2
+    assert len(TPE(EVERYWHERE, 0).propose(Known(drawn(12)), 2).proposals) == 2
 
 
 # -- options

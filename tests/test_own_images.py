@@ -28,7 +28,8 @@ from diffnag.search import main
 from diffnag.search_loop.finish.finished import Finish, Share
 from diffnag.search_loop.finish.finishing import finish
 from diffnag.search_loop.finish.training import confusion, train_fully
-from diffnag.search_loop.loop import Search, SearchOptions
+from diffnag.search_loop.loop import Search
+from diffnag.search_loop.options import SearchOptions
 from diffnag.search_spaces.nasbench201.space import NASBench201
 from tests.test_model_file import classifier
 from tests.test_training import images
@@ -215,10 +216,9 @@ def test_limits_on_the_size_are_those_of_the_final_network(stripes: Path, space:
         result = search.run()
         assert result.labels_target == 4
         for trial in result.trials:
-            size = search.final_size(trial.arch)
             network = search.final_plan.skeleton.build(trial.arch, space, num_classes=3, image_size=8)  # type: ignore[union-attr]
-            assert size.params == sum(p.numel() for p in network.parameters()) <= 90_000
-    with pytest.raises(UserError, match="no architecture of nasbench201 meets --max-params 10 \\(the least is [0-9,]+\\) on"):
+            assert trial.values["params"] == sum(p.numel() for p in network.parameters()) <= 90_000
+    with pytest.raises(UserError, match="no architecture of nasbench201 meets params<=10 \\(the least is [0-9,]+\\) on"):
         Search(few(stripes, max_params=10))
 
 

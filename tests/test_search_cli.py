@@ -16,9 +16,9 @@ import pytest
 from matplotlib.image import imread
 
 from diffnag.command.running import run_command
+from diffnag.plugins import names
 from diffnag.search import main
-from diffnag.search_loop.acquisition import ACQUISITIONS
-from diffnag.search_loop.methods.base import METHODS
+from diffnag.search_loop.options import ACQUISITIONS
 from diffnag.search_spaces.nasbench201.space import NASBench201
 from tests.search_fakes import Nearest, RandomGenerator, ToyOracle, value
 
@@ -109,7 +109,7 @@ def test_the_default_folder_names_the_search(monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_guided_by_a_plug_in_predictor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("diffnag.search_loop.loop.Search._load_generator", lambda self: RandomGenerator(self.space))
+    monkeypatch.setattr("diffnag.search_loop.assembly.load_generator", lambda options, space: RandomGenerator(space))
     toy = ("--dataset", "cifar10", "--oracle", "tests.search_fakes:ToyOracle", "--budget", "10", "--out", tmp_path)
     assert call(monkeypatch, *toy, "--predictor", "tests.search_fakes:Nearest", "--scale", "1.5") == 0
     assert "predictor tests.search_fakes:Nearest, 0 source labels" in capsys.readouterr().out
@@ -121,7 +121,7 @@ def test_guided_by_a_plug_in_predictor(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_a_predictor_that_breaks_ends_the_run_by_name(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("diffnag.search_loop.loop.Search._load_generator", lambda self: RandomGenerator(self.space))
+    monkeypatch.setattr("diffnag.search_loop.assembly.load_generator", lambda options, space: RandomGenerator(space))
     monkeypatch.setattr(Nearest, "predict", lambda self, archs: self.y)
     toy = ("--dataset", "cifar10", "--oracle", "tests.search_fakes:ToyOracle", "--budget", "10", "--out", tmp_path)
     assert call(monkeypatch, *toy, "--predictor", "tests.search_fakes:Nearest") == 2
@@ -138,9 +138,9 @@ def test_a_predictor_that_breaks_ends_the_run_by_name(
         (("--predictor", "meta"), "makes no use of --predictor"),
         (("--method", "diffnag", "--predictor", "fortune"), "unknown predictor 'fortune'; there are: "),
         (("--method", "diffnag", "--predictor", "tests.search_fakes:Made"), "lacks fit, predict"),
-        (("--max-params", "10"), "no architecture of nasbench201 meets --max-params 10"),
-        (("--budget", "0"), "'0' is not a whole number of at least 1"),
-        (("--batch", "-2"), "'-2' is not a whole number of at least 1"),
+        (("--max-params", "10"), "no architecture of nasbench201 meets params<=10 (the least is 73,306) on cifar10"),
+        (("--budget", "0"), "'0' is not a whole number from 1 to 1,000,000"),
+        (("--batch", "-2"), "'-2' is not a whole number from 1 to 10,000"),
         (("--out", "/dev/null"), "cannot write /dev/null: Not a directory"),
         (("--out", "/dev/null/run"), "cannot write /dev/null/run"),
         (("--space", "mobilenetv3", "--oracle", "auto"), "space 'mobilenetv3' has no benchmark table; nor is a surrogate shipped"),
@@ -160,7 +160,7 @@ def test_bad_input(
 def test_help_names_all_choices_and_loads_nothing_heavy(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(monkeypatch, "--help") == 0
     said = capsys.readouterr().out
-    assert all(name in said for name in (*METHODS, *ACQUISITIONS, "surrogate"))
+    assert all(name in said for name in (*names("method"), *ACQUISITIONS, "surrogate"))
     heavy = "{'torch', 'numpy', 'optuna', 'matplotlib', 'rich'}"
     code = f"import sys, diffnag.search; diffnag.search._parser(); sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -15,12 +15,13 @@ import pytest
 from diffnag.arch import Arch
 from diffnag.errors import PredictorError, UserError
 from diffnag.guidance.checked import CheckedPredictor
-from diffnag.search_loop.domain import Domain
-from diffnag.search_loop.loop import Search, SearchOptions, SearchResult, run_search
-from diffnag.search_loop.methods.base import METHODS
-from diffnag.search_loop.methods.baselines import LocalSearch
+from diffnag.plugins import names
+from diffnag.search_loop.loop import Search, run_search
 from diffnag.search_loop.methods.guided import Diffnag
-from diffnag.search_loop.trial import Trial, expected_values
+from diffnag.search_loop.methods.local_search import LocalSearch
+from diffnag.search_loop.options import SearchOptions
+from diffnag.search_loop.result import SearchResult
+from diffnag.search_loop.trial import Known, Trial, expected_values
 from diffnag.search_spaces.nasbench201.space import NASBench201
 from tests.search_fakes import (
     BreaksLater,
@@ -33,8 +34,11 @@ from tests.search_fakes import (
     RandomGenerator,
     StagedOracle,
     ToyOracle,
+    domain,
     value,
 )
+
+METHODS = names("method")
 
 BEST = NASBench201().of_operations((3,) * 6)
 """All 3x3: the one maximum of the toy oracle."""
@@ -131,10 +135,10 @@ def test_beats_random_draws(method: str) -> None:
 
 
 def test_local_search_moves_on_at_the_first_improvement(space: NASBench201) -> None:
-    method = LocalSearch(Domain(space, "cifar10"), seed=3)
+    method = LocalSearch(domain(space), seed=3)
     history: tuple[Trial, ...] = ()
     while not history or history[-1].arch != BEST:
-        (proposal,) = method.propose(history, 1).proposals
+        (proposal,) = method.propose(Known(history), 1).proposals
         best = max(history, key=lambda trial: trial.value or 0.0, default=None)
         if best is not None:
             assert proposal.arch in space.neighbours(best.arch)
@@ -143,11 +147,11 @@ def test_local_search_moves_on_at_the_first_improvement(space: NASBench201) -> N
 
 
 def test_local_search_proposes_more_of_the_same_neighbourhood(space: NASBench201) -> None:
-    method = LocalSearch(Domain(space, "cifar10"), seed=3)
-    (start,) = method.propose((), 5).proposals
+    method = LocalSearch(domain(space), seed=3)
+    (start,) = method.propose(Known(), 5).proposals
     history = (Trial(0, 0, start.arch, value(start.arch), None, None, None, 0.0),)
-    first = [proposal.arch for proposal in method.propose(history, 5).proposals]
-    then = [proposal.arch for proposal in method.propose(history, 5, pending=first).proposals]
+    first = tuple(proposal.arch for proposal in method.propose(Known(history), 5).proposals)
+    then = tuple(proposal.arch for proposal in method.propose(Known(history, first), 5).proposals)
     assert len({space.canonical(arch) for arch in [start.arch, *first, *then]}) == 11
     assert set(first + then) <= set(space.neighbours(start.arch))
 
@@ -189,7 +193,7 @@ def test_what_is_generated_is_to_be_within_the_limits_and_not_paid_for(space: NA
 
     first: list[Arch] = []
     paid = {space.canonical(trial.arch) for trial in search(options("diffnag", **limits), generator=Listens(space)).trials[:5]}
-    within = [Domain(space, "cifar10", **limits).allows(arch) for arch in first]
+    within = [domain(space, "params<=600k").allows(arch) for arch in first]
     assert told[1] == [allowed and space.canonical(arch) not in paid for arch, allowed in zip(first, within, strict=True)]
     assert sum(within) - sum(told[1]) >= 5 and not all(within)
 
@@ -217,17 +221,17 @@ def test_a_prior_that_is_good_for_two_labels_is_followed_by_unguided_samples() -
 
 
 def test_what_is_pending_is_no_label_that_a_predictor_could_learn_from(space: NASBench201) -> None:
-    method = Diffnag(Domain(space, "cifar10"), 0, RandomGenerator(space), CheckedPredictor("nearest", Nearest()), "ucb", 64, 6.0)
-    archs = list(itertools.islice(Domain(space, "cifar10").random(np.random.default_rng(0), set()), 9))
+    method = Diffnag(domain(space), 0, RandomGenerator(space), CheckedPredictor("nearest", Nearest()), "ucb", 64, 6.0)
+    archs = list(itertools.islice(domain(space).random(np.random.default_rng(0), set()), 9))
     history = tuple(Trial(i, i, arch, value(arch), None, None, None, 0.0) for i, arch in enumerate(archs[:5]))
-    few, enough = (method.propose(history[:n], 1, pending=archs[5:]) for n in (4, 5))
+    few, enough = (method.propose(Known(history[:n], tuple(archs[5:])), 1) for n in (4, 5))
     assert few.generated and enough.generated and (few.generated.labels, enough.generated.labels) == (0, 5)
     assert [batch.proposals[0].predicted_mean is None for batch in (few, enough)] == [True, False]
 
 
 def test_too_few_candidates_are_topped_up_with_a_note(space: NASBench201) -> None:
     rng = np.random.default_rng(0)
-    few = list(itertools.islice(Domain(space, "cifar10").random(rng, set()), 7))
+    few = list(itertools.islice(domain(space).random(rng, set()), 7))
     generator, notes = RandomGenerator(space, only=few), []
     parts: dict[str, Any] = {"oracle": ToyOracle(), "predictor": CheckedPredictor("nearest", Nearest()), "generator": generator}
     with Search(options("diffnag", budget=10), **parts) as ready:
@@ -264,7 +268,7 @@ def test_size_limits_hold_for_every_evaluation(method: str, space: NASBench201) 
 
 def test_limits_that_nothing_meets() -> None:
     oracle = ToyOracle()
-    with pytest.raises(UserError, match="no architecture of nasbench201 meets --max-params 1,000 \\(the least is 73,306\\) on cifar10"):
+    with pytest.raises(UserError, match="no architecture of nasbench201 meets params<=1,000 \\(the least is 73,306\\) on cifar10"):
         search(options(max_params=1000), oracle=oracle)
     assert oracle.asked == []
 
@@ -455,14 +459,14 @@ def test_a_predictor_that_breaks_is_named_and_no_label_is_lost(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "annealing"}, "unknown method 'annealing'; there are: diffnag, random, evolution, local-search"),
+        ({"method": "annealing"}, "unknown method 'annealing'; there are: bananas, diffnag, evolution, .*, or a dotted path package.module:Class"),
         ({"reward": "train"}, "unknown reward 'train'; there are: val, test"),
         ({"dataset": "svhn"}, "unknown dataset 'svhn'; there are: cifar10, no-test"),
         ({"dataset": "no-test", "reward": "test"}, "unknown split 'test'; there are: val"),
         ({"space": "nowhere"}, "unknown space 'nowhere'; there are: .*nasbench201"),
-        ({"budget": 0}, "budget is 0; at least 1"),
-        ({"batch": -1}, "batch is -1; at least 1"),
-        ({"time_limit": 0.0}, "time-limit is 0.0; more than 0 seconds"),
+        ({"budget": 0}, "budget is 0; accepted is a whole number from 1 to 1,000,000"),
+        ({"batch": -1}, "batch is -1; accepted is a whole number from 1 to 10,000"),
+        ({"time_limit": 0.0}, "time-limit is 0.0; accepted are more than 0 seconds"),
         ({"predictor": "meta", "scale": 2.0}, "method 'random' makes no use of --predictor, --scale"),
         ({"method": "diffnag", "predictor": None}, "method 'diffnag' needs --predictor; there are: .*meta"),
         ({"method": "diffnag", "acquisition": "kg"}, "unknown acquisition 'kg'; there are: ei, ucb, pi, ts"),

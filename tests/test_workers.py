@@ -14,10 +14,13 @@ import optuna
 import pytest
 
 from diffnag.errors import UserError
-from diffnag.search_loop.loop import Search, SearchResult, run_search
+from diffnag.search_loop.loop import Search, run_search
+from diffnag.search_loop.result import SearchResult
 from diffnag.search_loop.study import leases, storage
+from diffnag.search_loop.study.claims import Claim
 from diffnag.search_loop.study.ledger import Planned
-from diffnag.search_loop.study.study import Claim, Outcome, Study
+from diffnag.search_loop.study.records import Outcome
+from diffnag.search_loop.study.study import Study
 from diffnag.search_loop.trial import Batch, Generated, Proposal
 from diffnag.search_spaces.nasbench201.space import NASBench201
 from tests.search_fakes import FlakyOracle, LoggedOracle, ToyOracle, value
@@ -52,15 +55,14 @@ def batch(space: NASBench201, *operations: int) -> Batch:
 
 def die(study: Study) -> None:
     """As a kill does: the lock of the process is released, and nothing else happens."""
-    study._worker.close(forgotten=False)
-    study._let_go = lambda: None  # type: ignore[method-assign]
-    assert study._renewal
-    study._renewal.close()
+    study.claims.worker.close(forgotten=False)
+    study.claims.give_back = lambda: None  # type: ignore[method-assign]
+    study.claims.close()
 
 
 def on_another_machine(study: Study) -> None:
     """Whoever looks for its lock finds none."""
-    leases._file_of(study._worker.id).unlink()
+    leases._file_of(study.claims.worker.id).unlink()
 
 
 def begun(study: Study, space: NASBench201, *operations: int) -> Claim:
@@ -86,12 +88,12 @@ def test_each_place_is_given_to_one_worker(worker: Open, space: NASBench201) -> 
     third.refresh()
     claims = [first, other.take(), third.take(), one.take()]
     assert [claim and claim.planned.number for claim in claims] == [0, 1, 2, None]
-    assert not other.begin_round() if other.planned < 3 else other.pending == third.pending == one.pending
+    assert not other.begin_round() if other.planned < 3 else other.known.pending == third.known.pending == one.known.pending
     for study, claim in zip((one, other, third), claims, strict=False):
         assert claim and study.tell(claim, Outcome(float(claim.planned.number), None, 0.1))
     for study in (one, other, third):
         study.refresh()
-        assert [trial.value for trial in study.history] == [0.0, 1.0, 2.0] and study.pending == () and study.others_at_work == 0
+        assert [trial.value for trial in study.history] == [0.0, 1.0, 2.0] and study.known.pending == () and study.others_at_work == 0
 
 
 def test_a_waiting_trial_that_two_want_goes_to_one(worker: Open, space: NASBench201) -> None:
@@ -132,7 +134,7 @@ def test_the_next_round_waits_for_whoever_comes_first(worker: Open, space: NASBe
 def test_a_round_put_down_twice_is_the_earlier_ones(worker: Open, space: NASBench201) -> None:
     one, other = worker(), worker()
     for _ in range(2):
-        one._storage.create_new_trial(one._study_id, optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING, user_attrs={"round": 0}))
+        one.claims.prepare(0)
     other.refresh()
     assert not other._ledger.superseded and begun(other, space, 1).planned.number == 0
     one.refresh()
@@ -143,15 +145,15 @@ def test_a_place_that_two_have_put_down_is_evaluated_once_and_leaves_nothing(
     worker: Open, space: NASBench201, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planner, quick = worker(), worker()
-    enqueue = planner._enqueue
+    enqueue = planner.claims.enqueue
 
-    def late(place: Planned) -> None:
+    def late(place: Planned, text: str) -> None:
         quick.refresh()
         claim = quick.take()
         assert claim and claim.planned == place and quick.tell(claim, Outcome(2.0, None, 0.0))
-        enqueue(place)
+        enqueue(place, text)
 
-    monkeypatch.setattr(planner, "_enqueue", late)
+    monkeypatch.setattr(planner.claims, "enqueue", late)
     assert planner.tell(begun(planner, space, 1, 2), Outcome(1.0, None, 0.0))
     planner.refresh()
     assert [trial.value for trial in planner.history] == [1.0, 2.0]
@@ -161,10 +163,10 @@ def test_a_place_that_two_have_put_down_is_evaluated_once_and_leaves_nothing(
 def test_pending_is_what_has_no_label(worker: Open, space: NASBench201) -> None:
     one = worker()
     claim = begun(one, space, 1, 2)
-    assert one.pending == tuple(p.arch for p in batch(space, 1, 2).proposals)
+    assert one.known.pending == tuple(p.arch for p in batch(space, 1, 2).proposals)
     one.tell(claim, Outcome(1.0, None, 0.0))
     one.refresh()
-    assert one.pending == (batch(space, 2).proposals[0].arch,) and one.planned == 2
+    assert one.known.pending == (batch(space, 2).proposals[0].arch,) and one.planned == 2
 
 
 def test_what_was_generated_is_there_for_all_until_more_is(worker: Open, space: NASBench201) -> None:
@@ -198,7 +200,7 @@ def test_a_dead_planners_round_is_planned_by_another(worker: Open, space: NASBen
 
 def test_a_dead_workers_place_and_the_rest_of_its_plan_come_back(worker: Open, space: NASBench201, monkeypatch: pytest.MonkeyPatch) -> None:
     dead, living = worker(), worker()
-    monkeypatch.setattr(dead, "_enqueue", lambda place: None)  # it dies before the other places have trials
+    monkeypatch.setattr(dead.claims, "enqueue", lambda place, text: None)  # it dies before the other places have trials
     begun(dead, space, 1, 2, 3)
     die(dead)
     living.refresh()
@@ -214,7 +216,7 @@ def test_a_dead_workers_place_and_the_rest_of_its_plan_come_back(worker: Open, s
 def test_an_outcome_that_was_written_is_a_label(worker: Open, space: NASBench201, monkeypatch: pytest.MonkeyPatch) -> None:
     dead, living = worker(), worker()
     claim = begun(dead, space, 1)
-    monkeypatch.setattr(dead, "_finish", lambda trial, outcome: die(dead))
+    monkeypatch.setattr(dead.claims, "finish", lambda trial, outcome: die(dead))
     dead.tell(claim, Outcome(3.0, None, 0.0))
     living.refresh()
     assert [trial.value for trial in living.history] == [3.0] and living.take() is None
@@ -273,7 +275,7 @@ def test_a_planner_that_comes_too_late_plans_nothing(worker: Open, space: NASBen
     begun(other, space, 1)
     assert late.plan(batch(space, 2, 3)) is None
     late.refresh()
-    assert late.planned == 1 and late.pending == other.pending
+    assert late.planned == 1 and late.known.pending == other.known.pending
 
 
 def test_who_ends_gives_back_at_once(place: str, space: NASBench201) -> None:
@@ -289,7 +291,7 @@ def test_a_dead_writers_journal_is_free_at_once_and_its_half_line_is_cut_off(tmp
     place, path = f"journal:{tmp_path}/study.log", tmp_path / "study.log"
     dead, living = (Study.open(storage=place, name="search", space=space, options={}) for _ in range(2))
     begun(dead, space, 1, 2)
-    (tmp_path / "study.log.lock").symlink_to(dead._worker.id)
+    (tmp_path / "study.log.lock").symlink_to(dead.claims.worker.id)
     with path.open("ab") as file:
         file.write(b'{"op_code":8,"worker_id":"')
     die(dead)
@@ -385,7 +387,7 @@ def test_a_user_error_of_the_oracle_ends_the_search_and_gives_the_trial_back(pla
 
 def test_two_sets_of_options_on_one_study(place: str, space: NASBench201, monkeypatch: pytest.MonkeyPatch) -> None:
     one = Study.open(storage=place, name="search", space=space, options={"seed": 0})
-    with pytest.raises(UserError, match=r"was made with seed 0, not 1: it goes on with the options it was made with"):
+    with pytest.raises(UserError, match=r"was made with seed 0, not 1: it goes on only with the options it was made with"):
         Study.open(storage=place, name="search", space=space, options={"seed": 1})
     one._study.set_user_attr("options", {**one._made, "seed": 1})  # of one that began in the very same moment
     with pytest.raises(UserError, match=r"was made with seed 1, not 0"):
@@ -437,9 +439,10 @@ def test_a_locked_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     ("name", "content", "reason"),
     [
         ("study.db", b"this is no database, and it is long enough to be read as one" * 20, "file is not a database"),
-        ("study.log", b'{"trial": 1}\n', "what is there is no study of this Optuna"),
-        ("study.log", b'{"op_code": 99, "worker_id": "x"}\n', "what is there is no study of this Optuna"),
-        ("study.log", b"hello\nworld\n", "Expecting value"),
+        ("study.log", b'{"trial": 1}\n', "no journal of Optuna, and is left as it is"),
+        ("study.log", b'{"op_code":99,"worker_id":"x"}\n', "what is there is no study of this Optuna"),
+        ("study.log", b"hello\nworld\n", "no journal of Optuna, and is left as it is"),
+        ("study.log", b"one line without an end", "no journal of Optuna, and is left as it is"),
     ],
 )
 def test_files_that_are_something_else(name: str, content: bytes, reason: str, tmp_path: Path) -> None:

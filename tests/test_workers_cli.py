@@ -150,17 +150,18 @@ def test_a_worker_without_the_plug_in_is_refused_and_the_study_untouched(tmp_pat
     place = f"sqlite:///{tmp_path}/study.db"
     run_search(options(budget=3), storage=place, oracle=ToyOracle())
     before = (tmp_path / "study.db").read_bytes()
-    with start(*TOY, "--storage", place, "--budget", "5", "--out", "run", seconds=0, cwd=tmp_path) as process:
+    elsewhere = (*TOY, "--oracle", "plugins_of_another_machine:ToyOracle")
+    with start(*elsewhere, "--storage", place, "--budget", "5", "--out", "run", seconds=0, cwd=tmp_path) as process:
         _, errors = process.communicate()
     assert process.returncode == 2 and errors.count("\n") == 1
-    assert "tests.search_fakes" in errors and "No module named 'tests'" in errors
+    assert "'plugins_of_another_machine:ToyOracle'" in errors and "No module named 'plugins_of_another_machine'" in errors
     assert (tmp_path / "study.db").read_bytes() == before
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--workers", "0"), "'0' is not a whole number of at least 1"),
+        (("--workers", "0"), "'0' is not a whole number from 1 to 1,024"),
         (("--storage", "sqlite:////no/such/folder/x.db"), "cannot open storage 'sqlite:////no/such/folder/x.db', expected is sqlite:///FILE"),
         (("--storage", "nonsense"), "cannot open storage 'nonsense', expected is sqlite:///FILE, journal:FILE or postgresql+psycopg://"),
     ],

@@ -11,7 +11,8 @@ from typing import Any
 
 import optuna
 
-from diffnag.search_loop.loop import Search, SearchOptions
+from diffnag.search_loop.loop import Search
+from diffnag.search_loop.options import SearchOptions
 from diffnag.search_loop.study.storage import close_storage, open_storage
 from tests.search_fakes import LoggedOracle
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import numbers
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator
@@ -62,26 +63,26 @@ def option(
         least: The smallest number accepted, by default 1 for `int` and 0 for `float`.
         most: The largest number accepted.
     """
-    told = _Option(help, metavar, parse, math.nan if least is None else least, most)
-    return dataclasses.field(default=default, metadata={_KEY: told})
+    about = _Option(help, metavar, parse, math.nan if least is None else least, most)
+    return dataclasses.field(default=default, metadata={_KEY: about})
 
 
 def add_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup, cls: type, *, without: Collection[str] = ()) -> None:
     """Add an argument to `parser` for every option of the dataclass `cls`, except for the fields `without`."""
-    for field, kind, told in _options(cls):
+    for field, kind, about in _options(cls):
         if field.name in without:
             continue
-        text = told.help.replace("%", "%%")
+        text = about.help.replace("%", "%%")
         if field.default is not MISSING and field.default is not None and field.default is not False and field.default != ():
             text += f" (default: {field.default})".replace("%", "%%")
-        about: dict[str, Any] = {"help": text, "default": argparse.SUPPRESS}
+        argument: dict[str, Any] = {"help": text, "default": argparse.SUPPRESS}
         if kind is bool:
-            about["action"] = "store_true"
+            argument["action"] = "store_true"
         else:
-            about |= {"metavar": told.metavar, "type": told.parse or _reader(kind, told), "required": field.default is MISSING}
+            argument |= {"metavar": about.metavar, "type": about.parse or _reader(kind, about), "required": field.default is MISSING}
         if typing.get_origin(kind) is tuple:
-            about["action"] = "append"
-        parser.add_argument(_flag(field.name), **about)
+            argument["action"] = "append"
+        parser.add_argument(_flag(field.name), **argument)
 
 
 def options_from(args: argparse.Namespace, cls: type[T]) -> T:
@@ -97,27 +98,27 @@ def given(args: argparse.Namespace, cls: type) -> dict[str, Any]:
 
 def check_numbers(options: Any) -> None:
     """Raise `UserError` for the first number of a dataclass that its option does not accept; None is always accepted."""
-    for field, kind, told in _options(type(options)):
+    for field, kind, about in _options(type(options)):
         value = getattr(options, field.name)
         if kind in (int, float) and value is not None:
-            least = _least(kind, told)
-            wrong_type = isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and value != int(value))
-            if wrong_type or not least <= value <= told.most or not math.isfinite(value):
-                raise UserError(f"{_flag(field.name)[2:]} is {value!r}; accepted is {_range(kind, least, told.most)}")
+            least = _least(kind, about)
+            wrong_type = isinstance(value, bool) or not isinstance(value, numbers.Real) or (kind is int and value % 1 != 0)
+            if wrong_type or not (least <= value <= about.most and math.isfinite(value)):
+                raise UserError(f"{_flag(field.name)[2:]} is {value!r}; accepted is {_range(kind, least, about.most)}")
 
 
 def _options(cls: type) -> Iterator[tuple[dataclasses.Field[Any], Any, _Option]]:
     """Each field made by `option`, its type without `| None`, and what was said of it."""
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
-        if (told := field.metadata.get(_KEY)) is not None:
+        if (about := field.metadata.get(_KEY)) is not None:
             kind = hints[field.name]
             if isinstance(kind, types.UnionType):
                 (kind,) = (part for part in typing.get_args(kind) if part is not types.NoneType)
-            yield field, kind, told
+            yield field, kind, about
 
 
-def _reader(kind: Any, told: _Option) -> Callable[[str], Any]:
+def _reader(kind: Any, about: _Option) -> Callable[[str], Any]:
     """The argparse type for values of the type `kind`."""
     if typing.get_origin(kind) is tuple:
         (kind, _) = typing.get_args(kind)
@@ -125,24 +126,22 @@ def _reader(kind: Any, told: _Option) -> Callable[[str], Any]:
         return typing.cast("Callable[[str], Any]", kind)
     if kind not in (int, float):
         raise TypeError(f"an option of type {kind!r} needs `parse`")
-    least = _least(kind, told)
+    least = _least(kind, about)
 
     def read(text: str) -> int | float:
         try:
-            value = float(text)
+            value = int(text) if text.isdecimal() else float(text)  # large whole numbers are exact
         except ValueError:
             value = math.nan
-        if not (least <= value <= told.most and math.isfinite(value) and (kind is float or value == int(value))):
-            raise argparse.ArgumentTypeError(f"{text!r} is not {_range(kind, least, told.most)}")
-        if kind is float:
-            return value
-        return int(text) if text.isdecimal() else int(value)
+        if not (least <= value <= about.most and math.isfinite(value) and (kind is float or value == int(value))):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {_range(kind, least, about.most)}")
+        return kind(value)
 
     return read
 
 
-def _least(kind: Any, told: _Option) -> float:
-    return told.least if not math.isnan(told.least) else 1 if kind is int else 0
+def _least(kind: Any, about: _Option) -> float:
+    return about.least if not math.isnan(about.least) else 1 if kind is int else 0
 
 
 def _range(kind: Any, least: float, most: float) -> str:

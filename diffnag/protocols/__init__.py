@@ -1,6 +1,8 @@
 """What a plug-in must offer. Anything with these members fits; nothing has to be subclassed."""
 
 from diffnag.protocols.generators import Family, Generator, HasLikelihood, LogProb, TrainableFamily
+from diffnag.protocols.methods import Method
+from diffnag.protocols.objectives import NeedsNetwork, Objective
 from diffnag.protocols.oracles import MultiFidelity, NeedsImages, Oracle
 from diffnag.protocols.predictors import HasPrior, NeedsSetup, NoisyPredictor, Predictor, RelaxedPredictor
 from diffnag.protocols.spaces import (
@@ -32,11 +34,14 @@ __all__ = [
     "HasResNetLike",
     "HasRoles",
     "LogProb",
+    "Method",
     "MultiFidelity",
     "NamesMeasures",
     "NeedsImages",
+    "NeedsNetwork",
     "NeedsSetup",
     "NoisyPredictor",
+    "Objective",
     "Oracle",
     "Picture",
     "Pictured",

@@ -1,4 +1,4 @@
-"""Acquisition functions: how much an evaluation is worth, from the predictor's mean and deviation. All maximise."""
+"""Acquisition functions: the worth of an evaluation by the mean and deviation that a predictor gives. All are for maximising."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import math
 import numpy as np
 
 from diffnag.errors import unknown
+from diffnag.search_loop.options import ACQUISITIONS
 
-ACQUISITIONS = ("ei", "ucb", "pi", "ts")
 UCB_BETA = 1.5
-"""Deviations that `ucb` adds to the mean."""
+"""Number of deviations that `ucb` adds to the mean."""
 
 
 def _cdf(u: np.ndarray) -> np.ndarray:
@@ -49,8 +49,8 @@ def thompson(mean: np.ndarray, std: np.ndarray, rng: np.random.Generator) -> np.
 def rank(name: str, mean: np.ndarray, std: np.ndarray, *, best: float | None, rng: np.random.Generator) -> np.ndarray:
     """Indices `(b,)` of the candidates, the one most worth its evaluation first; ties go to the larger mean.
 
-    `best` is the largest value observed, None before there is one: then `ei` and `pi`, which have nothing to
-    improve on, rank by the mean. Raises `UserError` for an unknown `name`.
+    `best` is the largest value so far. If it is None, `ei` and `pi` have nothing to improve on and rank by the mean.
+    Raises `UserError` for an unknown `name`.
     """
     if name not in ACQUISITIONS:
         raise unknown("acquisition", name, ACQUISITIONS)

@@ -1,4 +1,4 @@
-"""The predictor as a search uses it: fitted to what is known and what is pending, asked which candidate to pay for."""
+"""A predictor in a search: fitted to what is known and pending, it chooses the next evaluation by an acquisition function."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffnag.search_loop.acquisition import rank
-from diffnag.search_loop.trial import Proposal, best_of, expected_values
+from diffnag.search_loop.trial import Proposal, Trial, best_of, expected_values
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
     from diffnag.guidance.checked import CheckedPredictor
-    from diffnag.search_loop.methods.base import History
 
 
 @dataclass(frozen=True)
@@ -24,8 +23,8 @@ class Model:
     predictor: CheckedPredictor
     acquisition: str
 
-    def fit(self, history: History, pending: Sequence[Arch] = ()) -> CheckedPredictor | None:
-        """The predictor, fitted, then made to `believe` in what is pending; None where it knows nothing: no label, and no prior."""
+    def fit(self, history: Sequence[Trial], pending: Sequence[Arch] = ()) -> CheckedPredictor | None:
+        """Fit the predictor, `believe` in what is pending, and return it; None if it has neither a label nor a prior."""
         if any(trial.value is not None for trial in history):
             self._learn(history)
         if not self.predictor.knows_something:
@@ -33,28 +32,28 @@ class Model:
         self.believe(history, pending)
         return self.predictor
 
-    def believe(self, history: History, pending: Sequence[Arch]) -> None:
-        """Fitted to the history, count what is `pending` as labelled with its predicted mean.
+    def believe(self, history: Sequence[Trial], pending: Sequence[Arch]) -> None:
+        """Count `pending` as labelled with its predicted mean. The predictor must be fitted to the history.
 
-        So it is not worth asking for again nor are those just like it ("kriging believer"; Ginsbourger, Le Riche & Carraro 2010,
-        section 4.2.1).
+        So neither these architectures nor similar ones are worth asking for again ("kriging believer"; Ginsbourger, Le Riche &
+        Carraro 2010, section 4.2.1).
         """
         if pending:
             self._learn(history, pending, self.predictor.predict(list(pending))[0])
 
-    def _learn(self, history: History, archs: Sequence[Arch] = (), values: Sequence[float] | np.ndarray = ()) -> None:
-        """Fit to the labels of `history`, and to `archs` as if `values` were theirs."""
+    def _learn(self, history: Sequence[Trial], archs: Sequence[Arch] = (), values: Sequence[float] | np.ndarray = ()) -> None:
+        """Fit to the labels of `history`, and to `archs` as if `values` were their labels."""
         labelled = [trial for trial in history if trial.value is not None]
         self.predictor.fit([*(trial.arch for trial in labelled), *archs], np.array([*expected_values(labelled), *values]))
 
-    def order(self, archs: Sequence[Arch], history: History, rng: np.random.Generator) -> np.ndarray:
-        """Indices of `archs`, the one most worth its evaluation first; by the predictor as it was last fitted."""
+    def order(self, archs: Sequence[Arch], history: Sequence[Trial], rng: np.random.Generator) -> np.ndarray:
+        """Indices of `archs`, the one most worth its evaluation first. The predictor must be fitted."""
         return self._ranked(archs, history, rng)[0]
 
     def choose(
-        self, pool: Sequence[Arch], q: int, history: History, rng: np.random.Generator, *, pending: Sequence[Arch] = ()
+        self, pool: Sequence[Arch], q: int, history: Sequence[Trial], rng: np.random.Generator, *, pending: Sequence[Arch] = ()
     ) -> tuple[Proposal, ...]:
-        """At most `q` of `pool`, one after the other, each as if those before it were pending too.
+        """At most `q` architectures of `pool`, chosen one after the other, each as if the earlier ones were pending too.
 
         Independent Thompson sampling keeps them apart by itself: `ts` takes all from one draw (White et al., AAAI 2021).
         """
@@ -68,7 +67,9 @@ class Model:
             left = [arch for i, arch in enumerate(left) if i not in best]
         return tuple(chosen)
 
-    def _ranked(self, archs: Sequence[Arch], history: History, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _ranked(
+        self, archs: Sequence[Arch], history: Sequence[Trial], rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         mean, std = self.predictor.predict(archs)
         best = best_of(history)
         return rank(self.acquisition, mean, std, best=best.value if best else None, rng=rng), mean, std

@@ -1,77 +1,105 @@
-"""What is searched for, and how."""
+"""The options of a search: a frozen dataclass, from which the command line of `diffnag.search` derives. Imports nothing heavy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from diffnag.command import arguments
+from diffnag.command.options import check_numbers, option
 from diffnag.errors import UserError, unknown
-from diffnag.plugins import names
-from diffnag.search_loop.acquisition import ACQUISITIONS
-from diffnag.search_loop.methods.base import BASELINES, METHODS
+from diffnag.plugins import load_class, names, refuse_without
+
+if TYPE_CHECKING:
+    from diffnag.protocols import Method
 
 REWARDS = ("val", "test")
-CANDIDATES = 128
-"""Architectures generated a round."""
-SCALE = 6.0
-"""Of the guidance: twice that of generation, as a search wants the best more than variety."""
+ACQUISITIONS = ("ei", "ucb", "pi", "ts")
+METHOD_OPTIONS = ("predictor", "acquisition", "candidates", "scale", "checkpoint")
+"""Options that belong to some methods only: None stands for a method's own default. Others are refused by `resolved`."""
+METHOD_MEMBERS = ("uses", "defaults", "of", "propose")
 SEARCH_SHARE = 0.6
-"""Of the time limit, where the best architecture is trained on one's own images afterwards."""
+"""Part of the time limit for the search, if the best architecture is trained on a user's own images afterwards."""
 
 
 @dataclass(frozen=True)
 class SearchOptions:
     """What is searched for, and how.
 
-    `predictor`, `acquisition`, `candidates`, `scale` and `checkpoint` belong to method `diffnag` and are refused with
-    a baseline, but for the `acquisition` of `gp-enumerate`. `reward` is the split whose accuracy is maximised: `val` is
-    protocol V, `test` protocol T.
-
-    `dataset` is one that the oracle knows, or a user's own images (see `diffnag.datasets.images`); `image_size` (pixels a
-    side) and `epochs` (of a whole evaluation) belong to these. `time_limit` is in seconds.
+    `reward` is the split whose accuracy is maximised: `val` is protocol V, `test` protocol T. `dataset` is one that the oracle
+    knows, or a user's own images (see `diffnag.datasets.images`), to which `image_size` and `epochs` belong. `time_limit` is in
+    seconds. `max_params` and `max_flops` are short forms of `limit`.
     """
 
-    dataset: str
-    predictor: str | None = None
-    space: str = "nasbench201"
-    oracle: str = "auto"
-    reward: str = "val"
-    budget: int = 30
-    batch: int = 1
-    method: str = "diffnag"
-    acquisition: str | None = None
-    candidates: int | None = None
-    scale: float | None = None
-    checkpoint: Path | None = None
-    max_params: int | None = None
-    max_flops: int | None = None
-    image_size: int | None = None
-    epochs: int | None = None
-    time_limit: float | None = None
-    seed: int = 0
-    device: str = "auto"
+    dataset: str = option(
+        metavar="NAME|PATH", help="what the architecture is for: a dataset of a benchmark, such as cifar10; or your own images: a "
+        "folder with one sub-folder for each class, an .npz file with x_train and y_train, or digits (of scikit-learn). With images, "
+        "architectures are really trained, and the best one is saved as model.pt and model.onnx",
+    )  # fmt: skip
+    predictor: str | None = option(None, help="meta, another registered predictor, or package.module:Class (method diffnag only)")
+    space: str = option("nasbench201", help="search space, a name or package.module:Class")
+    oracle: str = option(
+        "auto", help="table, surrogate, training, a training-free score (naswot, synflow, zen), package.module:Class, or auto: "
+        "training for your own images; otherwise the table if it is there, else the surrogate",
+    )  # fmt: skip
+    reward: str = option("val", help="what is maximised: val (the best is tested once at the end) or test")
+    budget: int = option(30, most=1_000_000, help="number of evaluations, all included")
+    batch: int = option(1, most=10_000, help="number of evaluations that are planned at once, for all workers")
+    method: str = option(
+        "diffnag", help="diffnag, random, evolution, local-search, bananas, tpe, gp-enumerate, or package.module:Class"
+    )  # fmt: skip
+    acquisition: str | None = option(None, help=f"{', '.join(ACQUISITIONS[:-1])} or {ACQUISITIONS[-1]} (default: ucb)")
+    candidates: int | None = option(None, most=100_000, help="number of architectures that are generated a round (default: 128)")
+    scale: float | None = option(None, most=1e6, help="strength of the guidance (default: 6)")
+    checkpoint: Path | None = option(None, metavar="FILE", help="score network (default: the shipped one)")
+    limit: tuple[str, ...] = option(
+        (), metavar="LIMIT", help="what every evaluated architecture must meet: an objective (params, flops, or "
+        "package.module:Class), <= or >=, and a number, such as 'params<=5e5' or 'flops<=50M'; may be repeated",
+    )  # fmt: skip
+    max_params: int | None = option(None, metavar="N", help="short for --limit 'params<=N': trainable parameters")
+    max_flops: int | None = option(None, metavar="N", help="short for --limit 'flops<=N': multiply-adds of one image")
+    image_size: int | None = option(None, most=4_096, metavar="PIXELS", help="side of your own images (default: chosen from the images)")
+    epochs: int | None = option(
+        None, most=10_000, help="epochs of a whole evaluation on your own images; the final training has 3 times as many (default: "
+        "chosen from the images and the time)",
+    )  # fmt: skip
+    time_limit: float | None = option(
+        None, metavar="10m", parse=arguments.duration, help="time in seconds, or with s, m or h, for search and final training together, "
+        "but for one evaluation at least; your own images are evaluated more thoroughly in more time (default: none; 30 evaluations of "
+        "about 4 s and a final training of about 45 s on one core)",
+    )  # fmt: skip
+    seed: int = option(0, least=0, most=2**63 - 1, help="seed of all random draws")
+    device: str = option("auto", help="auto, cpu, cuda, ...")
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """All limits as texts, the short forms first."""
+        short = {"params": self.max_params, "flops": self.max_flops}
+        return (*(f"{name}<={value}" for name, value in short.items() if value is not None), *self.limit)
+
+    def method_class(self) -> type[Method]:
+        """The class of the method; raises `UserError` for an unknown name or a class that is no method."""
+        cls = load_class("method", self.method)
+        refuse_without([member for member in METHOD_MEMBERS if not hasattr(cls, member)], "method", self.method, METHOD_MEMBERS)
+        return cls
 
     def resolved(self) -> SearchOptions:
-        """With the defaults of `diffnag` filled in; raises `UserError` for what does not fit together."""
-        for kind, name, known in (("method", self.method, METHODS), ("reward", self.reward, REWARDS)):
-            if name not in known:
-                raise unknown(kind, name, known)
-        counts = {"budget": self.budget, "batch": self.batch, "candidates": self.candidates}
-        counts |= {"max-params": self.max_params, "max-flops": self.max_flops, "epochs": self.epochs}
-        for key, value in counts.items():
-            if value is not None and value < 1:
-                raise UserError(f"{key} is {value}; at least 1 is accepted")
+        """These options with the defaults of the method; raises `UserError` for options that do not fit together."""
+        method = self.method_class()
+        if self.reward not in REWARDS:
+            raise unknown("reward", self.reward, REWARDS)
+        check_numbers(self)
         if self.time_limit is not None and not self.time_limit > 0:
-            raise UserError(f"time-limit is {self.time_limit}; more than 0 seconds are accepted")
+            raise UserError(f"time-limit is {self.time_limit}; accepted are more than 0 seconds")
         if self.acquisition not in (None, *ACQUISITIONS):
             raise unknown("acquisition", str(self.acquisition), ACQUISITIONS)
-        own = {key: getattr(self, key) for key in ("predictor", "acquisition", "candidates", "scale", "checkpoint")}
-        if self.method in BASELINES:
-            used = ("acquisition",) if self.method == "gp-enumerate" else ()
-            if given := [f"--{key}" for key, value in own.items() if value is not None and key not in used]:
-                raise UserError(f"method {self.method!r} makes no use of {', '.join(given)}; leave it out, or use --method diffnag")
-            return self
-        if self.predictor is None:
-            raise UserError(f"method 'diffnag' needs --predictor; there are: {', '.join(names('predictor'))}, or a dotted path")
-        scale = SCALE if self.scale is None else self.scale
-        return replace(self, acquisition=self.acquisition or "ucb", candidates=self.candidates or CANDIDATES, scale=scale)
+        own = {key: getattr(self, key) for key in METHOD_OPTIONS}
+        if useless := [f"--{key}" for key, value in own.items() if value is not None and key not in method.uses]:
+            raise UserError(f"method {self.method!r} makes no use of {', '.join(useless)}; leave it out, or use --method diffnag")
+        filled: dict[str, Any] = {key: method.defaults.get(key) if own[key] is None else own[key] for key in METHOD_OPTIONS if key in method.uses}
+        for key, value in filled.items():
+            if value is None and key not in method.defaults:
+                known = f"; there are: {', '.join(names(key))}, or a dotted path" if key == "predictor" else ""
+                raise UserError(f"method {self.method!r} needs --{key}{known}")
+        return replace(self, **filled)

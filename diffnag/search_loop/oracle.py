@@ -1,37 +1,38 @@
-"""Who answers for an architecture: a benchmark's table, its surrogate, or training on a user's own images."""
+"""Which oracle answers a search: a table, its surrogate, a class of the user, or training on a user's own images."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from diffnag.errors import DataNotFound, UserError
+from diffnag.errors import DataNotFound, UserError, unknown
+from diffnag.oracles.checked import CheckedOracle, checked_oracle, load_oracle
 from diffnag.plugins import make_oracle
 from diffnag.protocols import NeedsImages
 from diffnag.search_loop.options import SEARCH_SHARE, SearchOptions
 
 if TYPE_CHECKING:
     from diffnag.datasets.images import ImageDataset
-    from diffnag.protocols import Oracle, SearchSpace
+    from diffnag.protocols import SearchSpace
 
 
 def is_own_images(options: SearchOptions, space: SearchSpace) -> bool:
-    """Whether the dataset is a user's own images; the names that the space knows come first."""
+    """Whether the dataset is a user's own images; names that the space knows come first."""
     from diffnag.datasets.images import is_image_source
 
     return options.dataset not in space.datasets and is_image_source(options.dataset)
 
 
-def oracle_on_images(options: SearchOptions, space: SearchSpace) -> tuple[Oracle, ImageDataset]:
-    """An oracle that trains, set up with the images, of which it may take `SEARCH_SHARE` of the time."""
+def oracle_on_images(options: SearchOptions, space: SearchSpace) -> tuple[CheckedOracle, ImageDataset]:
+    """An oracle that trains on a user's own images, set up, and the images; it may use `SEARCH_SHARE` of the time limit."""
     from diffnag.datasets.images import load_images
     from diffnag.networks.plan import epochs_within
 
     name = "training" if options.oracle == "auto" else options.oracle
-    oracle = make_oracle(name)
+    oracle = checked_oracle(name, make_oracle(name))
     if not isinstance(oracle, NeedsImages):
-        raise UserError(f"oracle {name!r} knows no images of one's own such as {options.dataset}; accepted is --oracle training")
+        raise UserError(f"oracle {name!r} cannot use your own images, such as {options.dataset}; accepted is --oracle training")
     if options.reward != "val":
-        raise UserError(f"--reward {options.reward} would choose by the images that judge in the end; accepted with one's own images is val")
+        raise UserError(f"--reward {options.reward} would choose by the images of the final test; accepted with your own images is val")
     images = load_images(options.dataset, size=options.image_size)
     oracle.setup(space=space)
     seconds = None if options.time_limit is None else SEARCH_SHARE * options.time_limit / options.budget
@@ -42,33 +43,42 @@ def oracle_on_images(options: SearchOptions, space: SearchSpace) -> tuple[Oracle
     return oracle, images
 
 
-def refuse_image_options(options: SearchOptions, oracle: Oracle) -> None:
+def refuse_image_options(options: SearchOptions, oracle: CheckedOracle) -> None:
+    """Raise `UserError` for an oracle or options that need a user's own images, which the dataset is not."""
     if isinstance(oracle, NeedsImages):
         raise UserError(
-            f"oracle {oracle.kind!r} trains on one's own images, and {options.dataset!r} names none; accepted as --dataset "
-            f"are digits, a folder with one sub-folder of images a class, or an .npz file"
+            f"oracle {oracle.kind!r} trains on your own images, and {options.dataset!r} is none; accepted as --dataset "
+            f"are digits, a folder with one sub-folder of images for each class, or an .npz file"
         )
-    given = {"--image-size": options.image_size, "--epochs": options.epochs}
-    if told := [name for name, value in given.items() if value is not None]:
-        raise UserError(f"{' and '.join(told)} is for one's own images, and {options.dataset!r} names none; leave it out")
+    values = {"--image-size": options.image_size, "--epochs": options.epochs}
+    if given := [name for name, value in values.items() if value is not None]:
+        raise UserError(f"{' and '.join(given)} is for your own images, and {options.dataset!r} is none; leave it out")
 
 
-def find_oracle(name: str, space: SearchSpace) -> Oracle:
-    """The oracle called `name`, set up for `space`; `auto` is the table where it is here, else the surrogate."""
-    oracle = make_oracle("table" if name == "auto" else name)
+def find_oracle(name: str, space: SearchSpace) -> CheckedOracle:
+    """The oracle called `name`, set up for `space`; `auto` is the table if it is there and complete, else the surrogate."""
+    if name != "auto":
+        return load_oracle(name, space=space)
     try:
-        oracle.setup(space=space)
-        if name == "auto" and not getattr(oracle, "complete", True):
-            raise DataNotFound(f"the {space.name} table that is here has a part of the architectures only; --oracle table uses it")
-    except DataNotFound as missing:
-        if name != "auto":
-            raise
-        oracle = make_oracle("surrogate")
-        try:
-            oracle.setup(space=space)
-        except DataNotFound:
-            raise DataNotFound(
-                f"{missing}; nor is a surrogate shipped for {space.name}; accepted are also one's own images as --dataset (digits, a folder, "
-                f"an .npz file), or another --oracle, such as naswot, synflow or zen, which train nothing"
-            ) from missing
-    return oracle
+        table = load_oracle("table", space=space)
+        if getattr(table.plugin, "complete", True):
+            return table
+        missing = DataNotFound(f"the {space.name} table that is here has a part of the architectures only; --oracle table uses it")
+    except DataNotFound as error:
+        missing = error
+    try:
+        return load_oracle("surrogate", space=space)
+    except DataNotFound:
+        raise DataNotFound(
+            f"{missing}; nor is a surrogate shipped for {space.name}; accepted are also your own images as --dataset (digits, a folder, "
+            f"an .npz file), or another --oracle, such as naswot, synflow or zen, which train nothing"
+        ) from missing
+
+
+def refuse_unavailable(options: SearchOptions, oracle: CheckedOracle) -> None:
+    """Raise `UserError` if the oracle has not the dataset, or not the split that is maximised."""
+    available = oracle.available
+    if options.dataset not in available:
+        raise unknown("dataset", options.dataset, available)
+    if options.reward not in available[options.dataset]:
+        raise unknown("split", options.reward, available[options.dataset])

@@ -1,9 +1,9 @@
-"""What a search found and what it has used."""
+"""What a search found and what it used."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from diffnag.search_loop.trial import Trial
@@ -11,7 +11,7 @@ from diffnag.search_loop.trial import Trial
 
 @dataclass(frozen=True)
 class Best:
-    """The architecture of the largest observed reward; `test` is its test value, None where there is none."""
+    """The architecture with the largest reward; `test` is its test value, None if there is none."""
 
     arch: str
     predicted: float | None
@@ -21,25 +21,25 @@ class Best:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found and what it has used; values as the oracle gives them: accuracies in %, or what the space `measures`."""
+    """What a search found and what it used. Values are those of the oracle: accuracies in %, or what the space `measures`."""
 
     space: str
     dataset: str
     oracle: Mapping[str, Any]
-    """Its `kind` and what else `provenance` tells."""
+    """Its `kind` and its `provenance`."""
     reward: str
     method: str
     predictor: str
     best: Best | None
-    """None where every evaluation failed."""
+    """None if every evaluation failed."""
     incumbent_curve: tuple[float | None, ...]
     """The best value after each label."""
     labels_target: int
-    """Oracle queries, failures and the first round included."""
+    """Number of oracle queries, failures and the first round included."""
     epochs_target: int | None
-    """Epochs trained for them; None where the oracle does not tell."""
+    """Epochs that were trained for them; None if the oracle does not report epochs."""
     seconds_target: float
-    """Seconds they took."""
+    """Seconds that they took."""
     labels_source: Mapping[str, int]
     guidance: str
     wall_s: float
@@ -49,7 +49,10 @@ class SearchResult:
     seed: int
     budget: int
     trials: tuple[Trial, ...]
+    code: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Plug-in given by dotted path -> checksums of its source file, in the order of the labels; several if it has changed."""
 
     def to_json(self) -> dict[str, Any]:
-        """What `result.json` holds: all but the trials."""
-        return {key: value for key, value in asdict(replace(self, trials=())).items() if key != "trials"}
+        """The content of `result.json`: everything but the trials, and `code` only if there is some."""
+        left_out = {"trials"} if self.code else {"trials", "code"}
+        return {key: value for key, value in asdict(replace(self, trials=())).items() if key not in left_out}

@@ -1,10 +1,10 @@
-"""The values that the parts of a search exchange: what is proposed, and what came of it."""
+"""The values that the parts of a search exchange: proposals, trials, and what a method knows."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from diffnag.arch import Arch
@@ -12,7 +12,7 @@ from diffnag.arch import Arch
 
 @dataclass(frozen=True)
 class Proposal:
-    """An architecture worth its evaluation, with what the predictor expected of it, if anything."""
+    """An architecture to evaluate, with the predictor's mean and deviation when it was chosen, if there was a predictor."""
 
     arch: Arch
     predicted_mean: float | None = None
@@ -21,7 +21,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Generated:
-    """Architectures that were generated after so many `labels`, for this choice and those that follow."""
+    """Candidates that were generated when there were `labels` labels. All workers choose from them until more are generated."""
 
     labels: int
     archs: tuple[Arch, ...]
@@ -30,50 +30,64 @@ class Generated:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a method proposes at once, and what it cost to find: counted network evaluations."""
+    """What a method proposes at once, and the network evaluations that it took, counted."""
 
     proposals: tuple[Proposal, ...]
     guidance: str = "none"
     nfe: int = 0
     predictor_nfe: int = 0
     generated: Generated | None = None
-    """What was generated for it, where that serves later batches, too."""
+    """New candidates, for later batches as well; None if none were generated."""
     notes: tuple[str, ...] = ()
-    """What the user should know of how the proposals came about."""
+    """Sentences for the user."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One label: the `number`-th evaluation that was paid for, counted from 0 in the order of proposing."""
+    """One label: the evaluation `number`, counted from 0 in the order of proposing."""
 
     number: int
     round: int
     arch: Arch
     value: float | None
-    """What is maximised; None where the evaluation failed, the last value seen where it was stopped early."""
+    """The label of the task, which is maximised: None if the evaluation failed, the last value seen if it was stopped early."""
     error: str | None
-    """Why it failed."""
+    """Why it failed, in one line."""
     predicted_mean: float | None
     predicted_std: float | None
     cost_s: float
     """Seconds of the evaluation."""
     epochs: int | None = None
-    """Epochs that were trained, where the oracle tells."""
+    """Epochs that were trained, if the oracle reports them."""
     pruned: bool = False
-    """Whether the evaluation was stopped early: its value is then no rival to those of whole ones."""
+    """Whether the evaluation was stopped early; its value is then not compared with those of whole evaluations."""
     curve: tuple[tuple[int, float], ...] = ()
-    """Epochs and value at each point where it might have been stopped, the last included."""
+    """Epochs and value at each point at which it could have been stopped, and at its end."""
+    values: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """Value by objective: the label under the name of the task's own objective, and the objectives that the goal names."""
 
     @property
     def state(self) -> Literal["done", "pruned", "failed"]:
         return "failed" if self.error is not None else "pruned" if self.pruned else "done"
 
 
-def expected_values(history: Sequence[Trial]) -> list[float]:
-    """What the labels of `history` say of whole evaluations; those that failed say nothing and are left out.
+@dataclass(frozen=True)
+class Known:
+    """What a method may know when it proposes."""
 
-    Of one that was stopped early its value and the median gain of the whole ones from that point on: else an architecture
-    would seem poor because its training was short.
+    history: tuple[Trial, ...] = ()
+    """All labels, in the order of proposing."""
+    pending: tuple[Arch, ...] = ()
+    """Architectures that are planned and have no label yet. One worker alone has none."""
+    generated: Generated | None = None
+    """The candidates that were generated last, by whichever worker."""
+
+
+def expected_values(history: Sequence[Trial]) -> list[float]:
+    """The values of whole evaluations that the labels of `history` suggest; failed ones are left out.
+
+    An evaluation that was stopped early counts as its value plus the median gain of the whole ones from that point on. Otherwise
+    an architecture would seem poor because its training was short.
     """
     whole = [(dict(trial.curve), trial.value) for trial in history if trial.value is not None and not trial.pruned]
 
@@ -85,11 +99,11 @@ def expected_values(history: Sequence[Trial]) -> list[float]:
 
 
 def best_first(history: Sequence[Trial]) -> list[Trial]:
-    """Those that have a value, the largest first."""
+    """The trials that have a value, the largest value first."""
     return sorted((trial for trial in history if trial.value is not None), key=lambda trial: -(trial.value or 0.0))
 
 
-def best_of(history: tuple[Trial, ...]) -> Trial | None:
-    """The whole evaluation of the largest value, the earliest of equals; None where there is none."""
+def best_of(history: Sequence[Trial]) -> Trial | None:
+    """The whole evaluation with the largest value, the earliest of equal ones; None if there is none."""
     done = [trial for trial in history if trial.value is not None and not trial.pruned]
     return max(done, key=lambda trial: (trial.value, -trial.number), default=None)

@@ -1,4 +1,4 @@
-"""More workers on this machine: processes that work on the study of the one that starts them, and end with it."""
+"""More workers on this machine: processes that work on the same study as the process that starts them, and end with it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,20 @@ from diffnag.errors import UserError
 from diffnag.search_loop.options import SearchOptions
 
 STOP_S = 1.0
-"""Seconds that a worker which is told to stop has to give back what it evaluates."""
+"""Seconds that a worker has to give back what it evaluates after it was asked to stop."""
 
 
 class Helpers:
-    """`count` processes which search by `options` in the study `name` of `storage`. Use it in a `with` statement.
+    """Processes that work on one study. Use it in a `with` statement, at whose end those that are left are stopped.
 
-    They say nothing; their labels are in the study. At the end of the block those that are left are stopped.
+    They print nothing; their labels are in the study.
+
+    Args:
+        count: Number of processes.
+        options: What is searched for, and how.
+        storage: Where the study is kept.
+        name: The name of the study.
+        threads: Threads of each process.
     """
 
     def __init__(self, count: int, options: SearchOptions, *, storage: str, name: str, threads: int) -> None:
@@ -36,41 +43,41 @@ class Helpers:
         context = multiprocessing.get_context("spawn")
         with _deaf_to_ctrl_c():
             for _ in range(self._count):
-                told, telling = context.Pipe(duplex=False)
-                process = context.Process(target=_work, args=(*self._about, telling), daemon=True)
-                self._processes.append((process, told))
+                receiver, sender = context.Pipe(duplex=False)
+                process = context.Process(target=_work, args=(*self._about, sender), daemon=True)
+                self._processes.append((process, receiver))
                 process.start()
-                telling.close()
+                sender.close()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for process, _ in self._processes:
-            process.terminate()  # which those at work take as Ctrl-C, and others as their end
-        for process, told in self._processes:
+            process.terminate()  # for those at work it is Ctrl-C, for others the end
+        for process, receiver in self._processes:
             process.join(STOP_S)
             process.kill()
             process.join()
-            told.close()
+            receiver.close()
 
     def wait(self, *, at_work: bool, on_note: Callable[[str], object]) -> None:
-        """Until those that are `at_work` have found that nothing is left to do; `on_note` is told of those that failed.
+        """Wait until the processes have found that nothing is left to do; `on_note` is called for each that failed.
 
-        Where nobody is, nobody is waited for: one that has just started would load all there is to find that it came too late.
+        If nobody is `at_work`, nobody is waited for: a process that has just started would load everything only to find that it is too late.
         """
-        for process, told in self._processes:
+        for process, receiver in self._processes:
             if at_work:
                 process.join()
             if process.exitcode is None:
                 continue
             try:
-                on_note(f"a worker has ended: {told.recv()}")
-            except EOFError:  # it has said nothing
+                on_note(f"a worker has ended: {receiver.recv()}")
+            except EOFError:  # it has sent nothing
                 if process.exitcode:
                     on_note(f"a worker has ended with exit code {process.exitcode}; what it evaluated was given to another")
 
 
 def threads_each(workers: int) -> int:
-    """Threads of each of so many workers, which share the cores of this machine, or those that the user left to one."""
+    """Threads of each worker if so many share the cores of this machine, or the threads that the user has allowed."""
     import torch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -78,7 +85,7 @@ def threads_each(workers: int) -> int:
 
 
 def use_threads(threads: int) -> None:
-    """Of this process, for networks and linear algebra."""
+    """Set the threads of this process, for networks and linear algebra."""
     import torch
     from threadpoolctl import threadpool_limits
 
@@ -88,11 +95,11 @@ def use_threads(threads: int) -> None:
 
 @contextmanager
 def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Processes started in here never hear of it: a terminal tells all at once, and it is for the first to stop its workers.
+    """Block Ctrl-C for the processes that are started within: a terminal sends it to all, and the first process stops its workers.
 
-    They inherit that it is blocked. Here it waits until the end of the block.
+    They inherit that it is blocked. In this process it waits until the end of the block.
     """
-    resource_tracker.ensure_running()  # which the first process would start, and that unblocks
+    resource_tracker.ensure_running()  # the start of the first process would start it, and unblock
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -100,8 +107,8 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(options: SearchOptions, storage: str, name: str, threads: int, told: Connection) -> None:
-    """The life of one worker. Before it has loaded what it needs and when all is done it holds nothing, and a signal just ends it."""
+def _work(options: SearchOptions, storage: str, name: str, threads: int, sender: Connection) -> None:
+    """The life of one worker. A signal ends it at once before everything is loaded and after all is done, when it holds nothing."""
     threading.Thread(target=end_with_parent, daemon=True).start()
     try:
         from diffnag.search_loop.loop import Search
@@ -114,13 +121,13 @@ def _work(options: SearchOptions, storage: str, name: str, threads: int, told: C
     except KeyboardInterrupt:
         pass
     except UserError as error:
-        told.send(str(error))
+        sender.send(str(error))
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def end_with_parent() -> None:
-    """In a thread of a worker: who is killed cannot tell its workers to stop."""
+    """Wait, in a thread of a worker, for the end of the parent, and end the worker: a killed parent cannot stop its workers."""
     parent = multiprocessing.parent_process()
     assert parent
     parent.join()

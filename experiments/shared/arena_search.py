@@ -95,7 +95,8 @@ def run(contender: Contender, *, benchmark: str, protocol: str, seed: int, budge
     The search stops at the best value of the table, because none of its figures can change after that.
     `seconds` is processor time of one core.
     """
-    from diffnag.search_loop.loop import Search, SearchOptions
+    from diffnag.search_loop.loop import Search
+    from diffnag.search_loop.options import SearchOptions
 
     name, dataset = benchmark.split("/")
     space, oracle = _space_and_oracle(name)
@@ -141,7 +142,7 @@ def identity(contender: Contender, *, benchmark: str, protocol: str, budget: int
     """Everything that searches in one row must have in common, ready for JSON."""
     from diffnag.generators.diffusion.denoiser import shipped_denoiser
     from diffnag.io.checkpoint import weights_checksum
-    from diffnag.search_loop.options import CANDIDATES
+    from diffnag.search_loop.methods.guided import CANDIDATES
 
     name, _ = benchmark.split("/")
     _, oracle = _space_and_oracle(name)

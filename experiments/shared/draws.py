@@ -28,7 +28,7 @@ class Draws:
     search: Search
 
     def __init__(self, space: SearchSpace, *, mutated: float) -> None:
-        self._space, self._mutated = space, mutated
+        self.space, self._mutated = space, mutated
         self._around: dict[Arch, list[Arch]] = {}
 
     def generate(self, n: int, *, seed: int, predictor: object, scale: float, wanted: object) -> Generation:
@@ -45,12 +45,12 @@ class Draws:
         rng = np.random.default_rng(seed)
         near = round(self._mutated * n) if archs else 0
         drawn = [self._neighbour(archs[k % len(archs)], rng) for k in range(near)]
-        drawn += [self._space.random(rng) for _ in range(n - near)]
+        drawn += [self.space.random(rng) for _ in range(n - near)]
         decoded = tuple(Decoded(arch, None) for arch in drawn)
         return Generation(decoded=decoded, by_threshold=decoded, guidance="none", nfe=0, predictor_nfe=0, wall_s=0.0)
 
     def _neighbour(self, arch: Arch, rng: np.random.Generator) -> Arch:
         if arch not in self._around:  # many draws start at the same architecture
-            self._around[arch] = self._space.neighbours(arch)
+            self._around[arch] = self.space.neighbours(arch)
         around = self._around[arch]
         return around[rng.integers(len(around))]

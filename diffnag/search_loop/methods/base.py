@@ -1,47 +1,46 @@
-"""What a search method is. Each proposes from the history alone, so a resumed search goes on as the unbroken one would."""
+"""What search methods share: the setting that they are made from, and small helpers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from diffnag.search_loop.domain import Domain
-from diffnag.search_loop.trial import Batch, Generated, Proposal, Trial
+from diffnag.search_loop.options import SearchOptions
+from diffnag.search_loop.trial import Batch, Known, Proposal
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
-
-BASELINES = ("random", "evolution", "local-search", "bananas", "tpe", "gp-enumerate")
-METHODS = ("diffnag", *BASELINES)
-
-History = tuple[Trial, ...]
+    from diffnag.generators.diffusion.generator import Generator
+    from diffnag.guidance.checked import CheckedPredictor
 
 
-class Method(Protocol):
-    """A way to search."""
+@dataclass(frozen=True)
+class Setting:
+    """What a method is made from. Predictor and generator are loaded only if the method asks for them."""
 
-    def propose(self, history: History, q: int, *, pending: Sequence[Arch] = (), generated: Generated | None = None) -> Batch:
-        """At most `q` architectures of the domain, none a canonical copy of another or of one in `history` or `pending`.
+    domain: Domain
+    seed: int
+    options: SearchOptions
+    """With the defaults of the method filled in."""
+    load_predictor: Callable[[str], CheckedPredictor]
+    """A fresh predictor by its name or dotted path, set up for the task."""
+    load_generator: Callable[[], Generator]
 
-        `pending` are planned and not yet evaluated, or other workers evaluate them now; one worker alone has none.
-        `generated` is what the last of the batches, whoever asked for it, that told of such has told. Fewer than `q` where
-        that is the method's way; none only where the domain is exhausted.
-        """
-        ...
 
-
-def paid(domain: Domain, history: History, pending: Sequence[Arch] = ()) -> set[str]:
-    """Canonical forms of what was evaluated, or is going to be."""
-    return {domain.space.canonical(arch) for arch in (*(trial.arch for trial in history), *pending)}
+def taken(domain: Domain, known: Known) -> set[str]:
+    """Canonical forms of what is labelled or pending."""
+    return {domain.space.canonical(arch) for arch in (*(trial.arch for trial in known.history), *known.pending)}
 
 
 def shuffled(archs: list[Arch], rng: np.random.Generator) -> list[Arch]:
-    """In random order."""
+    """The architectures in random order."""
     return [archs[i] for i in rng.permutation(len(archs))]
 
 
 def batch_of(archs: Iterable[Arch]) -> Batch:
-    """Proposals of which nothing is predicted."""
+    """A batch of proposals without predictions."""
     return Batch(tuple(map(Proposal, archs)))

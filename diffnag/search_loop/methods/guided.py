@@ -1,35 +1,41 @@
-"""The search this package is for: candidates generated with guidance by a predictor that learns from every label."""
+"""The search that this package is for: a generator makes candidates, guided by a predictor that learns from every label."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from diffnag.search_loop.domain import Domain
-from diffnag.search_loop.methods.base import History, paid
+from diffnag.search_loop.methods.base import Setting, taken
 from diffnag.search_loop.model import Model
-from diffnag.search_loop.trial import Batch, Generated, Proposal, best_first
+from diffnag.search_loop.trial import Batch, Generated, Known, Proposal, Trial, best_first
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
     from diffnag.generators.diffusion.generator import Generator
     from diffnag.guidance.checked import CheckedPredictor
 
+CANDIDATES = 128
+"""Architectures that are generated a round."""
+SCALE = 6.0
+"""Strength of the guidance: twice the default of generation, as a search wants the best more than variety."""
+
 
 @dataclass(frozen=True)
 class Diffnag:
-    """Ours: generate with guidance by the predictor, then pay for the candidate of the largest acquisition value.
+    """Generates candidates with guidance by the predictor, then proposes those with the largest acquisition values.
 
-    Guided samples follow a law; who pays wants its best. So before every choice the most promising candidates and the best
-    trials are noised part of the way and denoised, `refinements` times, `variations` each, and what that gives joins the
-    candidates. These are generated anew every `every` labels: between them one label changes the law little. Guided by particles,
-    none is paid for or beyond the limits: a law that peaks where labels are would give little else in a small space. Whoever generates
-    does so for all workers: the batch tells them, and they come back as `generated`.
+    Guided samples follow a law, but a search wants its best architectures. So before every choice the most promising candidates and
+    the best trials are noised part of the way and denoised, `refinements` times, `variations` each, and the results join the
+    candidates. New candidates are generated every `every` labels: between them one label changes the law little. Guidance by
+    particles keeps to architectures that are not labelled yet and meet the limits: in a small space, a law that peaks where
+    labels are would give little else. Workers share one pool of candidates: a batch reports new ones, and `Known.generated`
+    returns them.
     """
 
     domain: Domain
@@ -40,19 +46,34 @@ class Diffnag:
     candidates: int
     scale: float
     initial: int = 5
-    """Labels before a predictor without a prior, or with one that is good for fewer, is asked; they are of unguided samples."""
+    """Labels of unguided samples before the predictor is asked, if it has no prior or one that is good for fewer labels."""
     every: int = 10
     tries: int = 4
-    """Generations, each of `candidates`, until there is a new one for each of the next labels."""
+    """Most generations in a row, each of `candidates`, until there is a new candidate for each of the next labels."""
     refinements: int = 2
     variations: int = 128
     roots: tuple[int, int] = (16, 4)
     """Candidates and trials that a refinement starts from."""
+    uses: ClassVar[frozenset[str]] = frozenset({"predictor", "acquisition", "candidates", "scale", "checkpoint"})
+    defaults: ClassVar[Mapping[str, Any]] = {"acquisition": "ucb", "candidates": CANDIDATES, "scale": SCALE, "checkpoint": None}
 
-    def propose(self, history: History, q: int, *, pending: Sequence[Arch] = (), generated: Generated | None = None) -> Batch:
+    @classmethod
+    def of(cls, setting: Setting) -> Self:
+        """See `Method`."""
+        options = setting.options
+        assert options.predictor and options.acquisition and options.candidates and options.scale is not None, "by their defaults"
+        predictor = setting.load_predictor(options.predictor)
+        return cls(
+            setting.domain, setting.seed, setting.load_generator(), predictor,
+            acquisition=options.acquisition, candidates=options.candidates, scale=options.scale,
+        )  # fmt: skip
+
+    def propose(self, known: Known, q: int) -> Batch:
+        """See `Method`."""
+        history, pending, generated = known.history, known.pending, known.generated
         count = len(history) + len(pending)
         rng = np.random.default_rng([self.seed, count])
-        seen = paid(self.domain, history, pending)
+        seen = taken(self.domain, known)
         begin, asked = self._phase(len(history))
         guide = self.model.fit(history) if asked else None
         due = count - (count - begin) % self.every
@@ -62,7 +83,7 @@ class Diffnag:
             new = generated
         pool = list(self.domain.fresh(generated.archs, seen))
         if guide is not None:
-            self.model.believe(history, pending)  # what few labels say of what is pending would narrow what is generated
+            self.model.believe(history, pending)  # only now: what few labels suggest of it would narrow what is generated
             nfe += self._refine(pool, history, seen, rng)
         pool, notes = self._topped_up(pool, q, history, seen, rng)
         chosen = self.model.choose(pool, q, history, rng, pending=pending) if guide else tuple(map(Proposal, pool[:q]))
@@ -70,14 +91,14 @@ class Diffnag:
 
     @property
     def model(self) -> Model:
-        """What judges the candidates."""
+        """What chooses among the candidates."""
         return Model(self.predictor, self.acquisition)
 
     def _phase(self, labels: int) -> tuple[int, bool]:
-        """Labels at which the phase of so many began, and whether the predictor is asked in it.
+        """The number of labels at which the present phase began, and whether the predictor is asked in it.
 
-        A prior comes first, then, up to `initial` labels, unguided samples; from there on the labels speak. What is pending does
-        not count: of two labels a predictor only learns to be sure of too much.
+        First comes the prior, then, up to `initial` labels, unguided samples; after that the labels decide. What is pending does not
+        count: from two labels a predictor only learns to be too sure.
         """
         worth = self.predictor.prior_labels
         if labels < worth or worth >= self.initial:
@@ -100,8 +121,8 @@ class Diffnag:
                 break
         return Generated(due, tuple(archs), guidance), nfe, predictor_nfe
 
-    def _refine(self, pool: list[Arch], history: History, seen: set[str], rng: np.random.Generator) -> int:
-        """Add to `pool` what lies around its most promising and the best trials; evaluations of the score network that it took."""
+    def _refine(self, pool: list[Arch], history: Sequence[Trial], seen: set[str], rng: np.random.Generator) -> int:
+        """Add to `pool` what lies near its most promising candidates and the best trials; return the score network's evaluations."""
         elite, nfe = [trial.arch for trial in best_first(history)[: self.roots[1]]], 0
         for _ in range(self.refinements):
             if roots := [*(pool[i] for i in self.model.order(pool, history, rng)[: self.roots[0]]), *elite]:
@@ -111,9 +132,9 @@ class Diffnag:
         return nfe
 
     def _topped_up(
-        self, pool: list[Arch], q: int, history: History, seen: set[str], rng: np.random.Generator
+        self, pool: list[Arch], q: int, history: Sequence[Trial], seen: set[str], rng: np.random.Generator
     ) -> tuple[list[Arch], tuple[str, ...]]:
-        """With neighbours of the best trials, best first, where `pool` has less than `q`; random draws where these do not suffice."""
+        """Fill a `pool` of fewer than `q` with neighbours of the best trials, best first, then with random draws; and a note of it."""
         if (missing := q - len(pool)) <= 0:
             return pool, ()
         found: list[Arch] = []
@@ -122,8 +143,8 @@ class Diffnag:
                 break
             found += self.domain.fresh(self.domain.space.neighbours(trial.arch), seen)
         found += islice(self.domain.random(rng, seen), max(missing - len(found), 0))
-        told = (
+        note = (
             f"{self.tries} generations gave {len(pool)} new candidates for {q} places; {len(found)} others, neighbours of the best or "
-            f"else random draws, were added to choose from"
+            f"random draws, were added"
         )
-        return pool + found, (told,)
+        return pool + found, (note,)

@@ -1,18 +1,18 @@
-"""The tree-structured Parzen estimator, Optuna's, on the categorical parameters of a space."""
+"""The tree-structured Parzen estimator of Optuna, on the categorical parameters of a space."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from diffnag.errors import UserError
 from diffnag.search_loop.domain import Domain
-from diffnag.search_loop.methods.base import History, batch_of, paid
-from diffnag.search_loop.trial import Batch, Generated
+from diffnag.search_loop.methods.base import Setting, batch_of, taken
+from diffnag.search_loop.trial import Batch, Known
 
 if TYPE_CHECKING:
     import optuna
@@ -22,30 +22,39 @@ if TYPE_CHECKING:
     from diffnag.search_loop.trial import Trial
 
 INITIAL = 10
-"""Random draws before the estimator, Optuna's own default."""
+"""Random draws before the estimator is asked, as is Optuna's default."""
 ASKS = 200
-"""Suggestions in a row that are no use before random draws take their place."""
+"""Useless suggestions in a row after which random draws take their place."""
 
 
 @dataclass(frozen=True)
 class TPE:
-    """Optuna's `TPESampler` with its defaults (Bergstra et al., NeurIPS 2011; Watanabe, arXiv 2304.11127), told all labels anew each time.
+    """Optuna's `TPESampler` with its defaults (Bergstra et al., NeurIPS 2011; Watanabe, arXiv 2304.11127), fitted anew to all labels.
 
-    A suggestion that makes no architecture of the domain is told as failed, which the estimator leaves out; one that was paid
-    for stays running, like what is proposed or pending, and its constant liar leads the next elsewhere.
+    A suggestion that is no architecture of the domain is reported as failed, and the estimator leaves it out. One that is labelled
+    already stays running, as do those that are proposed or pending: the constant liar leads the next suggestions elsewhere.
     """
 
     domain: Domain
     seed: int
+    uses: ClassVar[frozenset[str]] = frozenset()
+    defaults: ClassVar[Mapping[str, Any]] = {}
 
-    def propose(self, history: History, q: int, *, pending: Sequence[Arch] = (), generated: Generated | None = None) -> Batch:
+    @classmethod
+    def of(cls, setting: Setting) -> Self:
+        """See `Method`."""
+        return cls(setting.domain, setting.seed)
+
+    def propose(self, known: Known, q: int) -> Batch:
+        """See `Method`."""
         from optuna.trial import TrialState
 
-        rng = np.random.default_rng([self.seed, len(history) + len(pending)])
-        seen = paid(self.domain, history, pending)
-        if (missing := INITIAL - len(history) - len(pending)) > 0:
+        count = len(known.history) + len(known.pending)
+        rng = np.random.default_rng([self.seed, count])
+        seen = taken(self.domain, known)
+        if (missing := INITIAL - count) > 0:
             return batch_of(islice(self.domain.random(rng, seen), min(missing, q)))
-        study, distributions = self._told(history, pending, seed=int(rng.integers(2**32)))
+        study, distributions = self._fitted(known, seed=int(rng.integers(2**32)))
         found: list[Arch] = []
         misses = 0
         while len(found) < q and misses < ASKS:
@@ -58,19 +67,19 @@ class TPE:
         return batch_of([*found, *islice(self.domain.random(rng, seen), q - len(found))])
 
     def _decoded(self, parameters: Mapping[str, str]) -> list[Arch]:
-        """The architecture, or nothing where the choices make none or the limits forbid it."""
+        """The architecture, or nothing if the choices make none or the limits forbid it."""
         try:
             arch = self.domain.space.from_parameters(parameters)
         except UserError:
             return []
         return [arch] if self.domain.allows(arch) else []
 
-    def _told(self, history: History, pending: Sequence[Arch], *, seed: int) -> tuple[optuna.Study, dict[str, BaseDistribution]]:
-        """A private study that knows the history, and what to ask it for."""
+    def _fitted(self, known: Known, *, seed: int) -> tuple[optuna.Study, dict[str, BaseDistribution]]:
+        """A private study that holds all that is known, and the distributions to ask it for."""
         import optuna
         from optuna.trial import TrialState, create_trial
 
-        from diffnag.search_loop.study.study import quiet
+        from diffnag.search_loop.study.storage import quiet
 
         space = self.domain.space
         distributions: dict[str, BaseDistribution] = {
@@ -79,7 +88,7 @@ class TPE:
         with quiet():
             study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=1, constant_liar=True))
 
-        def told(arch: Arch, state: TrialState, trial: Trial | None = None) -> optuna.trial.FrozenTrial:
+        def frozen(arch: Arch, state: TrialState, trial: Trial | None = None) -> optuna.trial.FrozenTrial:
             return create_trial(
                 state=state, params=space.to_parameters(arch), distributions=distributions,
                 value=trial.value if trial and state == TrialState.COMPLETE else None,
@@ -87,6 +96,6 @@ class TPE:
             )  # fmt: skip
 
         states = {"done": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
-        study.add_trials([told(trial.arch, states[trial.state], trial) for trial in history])
-        study.add_trials([told(arch, TrialState.RUNNING) for arch in pending])
+        study.add_trials([frozen(trial.arch, states[trial.state], trial) for trial in known.history])
+        study.add_trials([frozen(arch, TrialState.RUNNING) for arch in known.pending])
         return study, distributions

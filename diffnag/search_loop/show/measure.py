@@ -5,21 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from diffnag.protocols import NamesMeasures
+from diffnag.objectives.accuracy import ACCURACY, PROXY, SCORE, label_name, unit_of
 
 if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
 MEASURED = ("table", "training")
 """Kinds of oracle whose values are measured; all others are named with their values."""
-ACCURACY, SCORE = "accuracy", "score"
-PROXY = "proxy"
-"""The kind of oracle that trains nothing, so that its values belong to no split."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """The quantity `what` that an oracle of this `kind` returns for one dataset."""
+    """The quantity `what`, the name of a label, that an oracle of this `kind` returns for one dataset."""
 
     kind: str
     what: str = ACCURACY
@@ -27,14 +24,12 @@ class Measure:
     @classmethod
     def of(cls, space: SearchSpace, *, dataset: str, kind: str) -> Measure:
         """A score for a proxy; else the quantity that the space names for the dataset; else accuracy."""
-        if kind == PROXY:
-            return cls(kind, SCORE)
-        return cls(kind, space.measures.get(dataset, ACCURACY) if isinstance(space, NamesMeasures) else ACCURACY)
+        return cls(kind, label_name(space, dataset=dataset, kind=kind))
 
     @property
     def unit(self) -> str:
         """`%` for accuracies, empty for all else."""
-        return "%" if self.what == ACCURACY else ""
+        return unit_of(self.what)
 
     def name(self, split: str) -> str:
         """The name of the values of a split; it says so if they come from a surrogate or another oracle that measures nothing."""

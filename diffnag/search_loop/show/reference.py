@@ -50,7 +50,7 @@ def reference_of(search: Search) -> Reference | None:
     Limits exclude architectures, and the table does not say which.
     """
     table, options = getattr(search.oracle, "table", None), search.options
-    if not isinstance(table, BenchmarkTable) or options.max_params is not None or options.max_flops is not None:
+    if not isinstance(table, BenchmarkTable) or search.parts.goal.limits:
         return None
     column = Columns("table", table.values).find(options.dataset, options.reward, None)
     return Reference.of_values(table.values[column], budget=options.budget)

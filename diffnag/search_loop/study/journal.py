@@ -1,4 +1,4 @@
-"""Optuna's journal file, safe from workers that die while they write."""
+"""The journal file of Optuna, made safe from workers that die while they write."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ from optuna.storages.journal import JournalFileBackend
 from diffnag.search_loop.study.leases import buried
 
 STALE_S = 30.0
-"""Seconds after which a lock that did not change is taken to be a dead worker's, on whatever machine."""
+"""Seconds without a change after which a lock counts as that of a dead worker, on whatever machine."""
 
 
 class JournalFile(JournalFileBackend):
-    """A journal whose lock names its holder, so that a dead one's is released at once.
+    """A journal whose lock names its holder, so that the lock of a dead worker is released at once.
 
-    Optuna's own lock makes everyone wait 30 s for it. A line that a dying worker has left unfinished is cut off before the
-    next is written: Optuna would write on behind it and read neither. As there, the lock is a symbolic link, which file
-    systems that machines share have, too.
+    With Optuna's own lock every worker would wait 30 s. A line that a dying worker has left unfinished is cut off before the next
+    is written: Optuna would write on behind it, and could read neither. As in Optuna, the lock is a symbolic link, which exists
+    on file systems that machines share.
+
+    Args:
+        path: The file; it must be a journal or new, see `open_storage`.
+        worker: The id of this worker.
     """
 
     def __init__(self, path: str, *, worker: str) -> None:
@@ -55,7 +59,7 @@ class JournalFile(JournalFileBackend):
             except FileExistsError:
                 holder = self._holder()
             if holder == self._worker:
-                break  # kept from the release by an interrupt
+                break  # an interrupt has kept this worker from releasing it
             if holder != seen:
                 seen, since = holder, time.monotonic()
             with buried(holder) as dead:
@@ -80,7 +84,7 @@ class JournalFile(JournalFileBackend):
 
 
 def _whole(file: BinaryIO) -> int:
-    """Where the last whole line ends."""
+    """The position behind the last whole line."""
     end = file.seek(0, os.SEEK_END)
     while end > 0:
         begin = max(end - 4096, 0)
@@ -93,7 +97,7 @@ def _whole(file: BinaryIO) -> int:
 
 @contextmanager
 def _answering() -> Iterator[None]:
-    """A file that cannot be read or written fails as a database does."""
+    """Raise what a database raises where a file cannot be read or written."""
     try:
         yield
     except OSError as error:

@@ -1,10 +1,10 @@
-"""Who works on a study, and whether it still does.
+"""Which workers are alive.
 
-Optuna's heartbeat covers neither ask and tell nor journal files, so a trial under evaluation carries leases of our own, in
-attributes: a worker that wants the trial bids for it by one, and while it holds it counts the lease up every `RENEWED`
-seconds. The others compare nothing but what they have seen: leases that none of them saw change for `PATIENCE` seconds of
-its own monotonic clock are those of a dead worker. So machines' clocks need not agree; what is assumed is that a living
-worker reaches the storage once in `PATIENCE`. One that does not loses its trial and is told so when it is back.
+Optuna's heartbeat covers neither ask and tell nor journal files. So an attempt carries leases of our own, in attributes. A worker that
+wants an attempt bids for it by a lease, and while it holds the attempt it counts the lease up every `RENEWED` seconds. Other workers only
+compare what they have seen: leases that did not change for `PATIENCE` seconds of their own monotonic clock are those of a dead
+worker. So the clocks of machines need not agree. The assumption is that a living worker reaches the storage once in `PATIENCE`
+seconds. A worker that does not loses its attempt, and learns so when it is back.
 
 On one machine nobody waits: every worker holds a lock on a file, and the kernel releases it whatever the worker dies of.
 """
@@ -23,14 +23,17 @@ from pathlib import Path
 from typing import Any
 
 RENEWED = 10.0
+"""Seconds between two renewals of a lease."""
 PATIENCE = 60.0
+"""Seconds without a change after which a lease counts as that of a dead worker."""
 SWEPT = 24 * 3600.0
-"""Age in seconds at which the file of a dead worker is cleared away."""
+"""Age in seconds at which the file of a dead worker is deleted."""
 PREFIX = "lease "
+"""Begins the attribute that holds a worker's lease."""
 
 
 class Worker:
-    """This process among those that work on a study, `known` to the others of this machine; `close` it at the end."""
+    """This process as a worker; `close` it at the end. With `known`, other processes of this machine can see whether it lives."""
 
     def __init__(self, *, known: bool) -> None:
         self.id = uuid.uuid4().hex
@@ -38,11 +41,11 @@ class Worker:
 
     @property
     def lease(self) -> str:
-        """The attribute of a trial in which this worker's lease stands."""
+        """The attribute of an attempt that holds this worker's lease."""
         return PREFIX + self.id
 
     def close(self, *, forgotten: bool = True) -> None:
-        """Let the others know that this worker has ended; `forgotten` where it has left no trial of which they must know."""
+        """Show the others that this worker has ended; `forgotten`: it has left no attempt that they must find abandoned."""
         if self._handle is not None:
             if forgotten:
                 _file_of(self.id).unlink(missing_ok=True)
@@ -52,14 +55,14 @@ class Worker:
 
 @contextmanager
 def buried(worker: str) -> Iterator[bool]:
-    """Whether the worker of this id ran on this machine and has died; False where that cannot be known.
+    """Yield whether the worker with this id ran on this machine and has died; False if that cannot be known.
 
-    In the block that may be acted upon: no other process finds it dead at the same time.
+    Within the block no other process finds it dead.
     """
     try:
         handle = os.open(_file_of(worker), os.O_RDWR)
     except OSError:
-        yield False  # of another machine, or long gone
+        yield False  # it is of another machine, or ended long ago
         return
     try:
         yield _locked(handle)
@@ -68,24 +71,24 @@ def buried(worker: str) -> Iterator[bool]:
 
 
 def is_dead(worker: str) -> bool:
-    """As `buried`, to be told only."""
+    """Whether the worker with this id ran on this machine and has died."""
     with buried(worker) as dead:
         return dead
 
 
 def leases(attributes: Mapping[str, Any]) -> dict[str, int]:
-    """Count by worker id; a bid that was withdrawn is none."""
+    """Worker id -> count of its lease; a bid that was withdrawn is left out."""
     return {key.removeprefix(PREFIX): count for key, count in attributes.items() if key.startswith(PREFIX) and count is not None}
 
 
 class Watch:
-    """What this worker has seen of the others' leases."""
+    """What this worker has seen of other workers' leases."""
 
     def __init__(self) -> None:
         self._seen: dict[int, tuple[dict[str, int], float]] = {}
 
     def abandoned(self, trial: int, held: dict[str, int]) -> bool:
-        """Whether nobody who has a lease on the trial lives."""
+        """Whether no worker that holds a lease on the trial is alive."""
         now = time.monotonic()
         before, since = self._seen.get(trial, (None, now))
         if before != held:
@@ -95,7 +98,7 @@ class Watch:
 
 
 class Renewal:
-    """A thread that counts up the lease on the trial which is held, by `renew(trial, count)`."""
+    """A thread that renews the lease on the attempt that is held, by `renew(trial, count)`."""
 
     def __init__(self, renew: Callable[[int, int], object]) -> None:
         self._renew = renew
@@ -104,18 +107,18 @@ class Renewal:
         self._thread: threading.Thread | None = None
 
     def hold(self, trial: int) -> None:
-        """Renew the lease on this trial from now on."""
+        """Renew the lease on this attempt from now on."""
         self._trial = trial
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
             self._thread.start()
 
     def release(self) -> None:
-        """Renew nothing."""
+        """Renew no lease."""
         self._trial = None
 
     def close(self) -> None:
-        """End the thread, without waiting for a storage that does not answer."""
+        """End the thread. A storage that does not answer is not waited for."""
         self._over.set()
         if self._thread is not None:
             self._thread.join(timeout=1.0)
@@ -127,17 +130,18 @@ class Renewal:
                 count += 1
                 try:
                     self._renew(trial, count)
-                except Exception:  # finished meanwhile, taken away, or out of reach for now: whoever tells the outcome learns of it
+                except Exception:  # finished meanwhile, taken away, or out of reach for now: `tell` will find out
                     continue
 
 
 def _file_of(worker: str) -> Path:
-    """Of this machine and user: on a disk that machines share, a lock may not reach from one to the other."""
-    return Path(tempfile.gettempdir()) / f"diffnag-{getpass.getuser()}" / f"{worker}.lock"
+    """The worker's file, in a folder of this machine and user: on a disk that machines share, a lock may not reach from one to another."""
+    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()  # a container's user may have a number and no name
+    return Path(tempfile.gettempdir()) / f"diffnag-{user}" / f"{worker}.lock"
 
 
 def _hold(path: Path) -> int | None:
-    """Make the file and lock it; None where this machine offers no such thing."""
+    """Make the file and lock it; None if this machine has no such locks."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _sweep(path.parent)
@@ -152,7 +156,7 @@ def _hold(path: Path) -> int | None:
 
 
 def _sweep(folder: Path) -> None:
-    """Clear away the old files of the dead."""
+    """Delete the old files of dead workers."""
     for file in folder.glob("*.lock"):
         with suppress(FileNotFoundError):  # its worker has ended meanwhile
             if time.time() - file.stat().st_mtime > SWEPT and is_dead(file.stem):
@@ -160,7 +164,7 @@ def _sweep(folder: Path) -> None:
 
 
 def _locked(handle: int) -> bool:
-    """Take the lock of a file, without waiting."""
+    """Take the lock of a file without waiting; returns whether that worked."""
     try:
         import fcntl
 

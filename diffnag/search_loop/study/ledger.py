@@ -1,33 +1,27 @@
-"""What the trials of a storage amount to: rounds, places and labels. It reads trials and writes none.
+"""What the attempts of a study amount to: rounds, places and labels. It reads trials of the storage and writes none.
 
-A study is a list of rounds; the plan of a round gives the next places among the labels an architecture each. Every trial of the
-storage is an attempt at one place. All workers read the trials in the order of their numbers, so they agree on what stands.
+All workers read the trials in the order of their numbers, so they agree on what stands. The nouns are explained in the glossary of
+`diffnag.search_loop.study`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from diffnag.search_loop.trial import Generated, Proposal, Trial
+from diffnag.search_loop.study.records import ABANDONED, ARCH, NUMBER, OUTCOME, PLAN, ROUND, read_outcome, read_plan, undamaged
+from diffnag.search_loop.trial import Batch, Generated, Proposal, Trial
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from diffnag.protocols import SearchSpace
 
-# Attributes of a trial. `round` is there from the start. One that was made to begin a round gets its `plan` and is the attempt
-# at the first place of it, the earliest of them if there are more; the others have `number` and `arch`. `outcome` is there
-# shortly before the trial is finished.
-ROUND, PLAN, NUMBER, ARCH, OUTCOME = "round", "plan", "number", "arch", "outcome"
-ABANDONED = "abandoned"
-"""Of a trial that is no label, as its worker has died, ended or come too late; the value tells whether its plan stands."""
-
 
 @dataclass(frozen=True)
 class Planned:
-    """A proposal with its place among the labels, counted from 0."""
+    """A place: its number, counted from 0, the round that planned it, and the proposal."""
 
     number: int
     round: int
@@ -36,7 +30,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Round:
-    """What was planned at once: the number of its first place, and what it took to choose."""
+    """A planned round: its first place, its number of places, and what it took to choose them."""
 
     first: int
     size: int
@@ -46,32 +40,34 @@ class Round:
 
 
 class Ledger:
-    """The state of a study as far as it was read."""
+    """The state of a study as far as it was read. `study` is what error messages call it."""
 
-    def __init__(self, space: SearchSpace) -> None:
-        self._space = space
+    def __init__(self, space: SearchSpace, *, study: str) -> None:
+        self._space, self._study = space, study
         self.rounds: list[Round] = []
         self.places: list[Planned] = []
         self.texts: list[str] = []
-        """The architectures of the places, as the plans have them."""
+        """The architectures of the places as the plans write them."""
         self.generated: Generated | None = None
-        """By the last round that has told of some."""
+        """What was generated last."""
         self.labels: dict[int, Trial] = {}
         self.open: dict[int, FrozenTrial] = {}
-        """Of each place without a label the trial that is there for it, waiting or running."""
+        """The attempt at each place without a label that is waiting or running."""
         self.superseded: list[FrozenTrial] = []
-        """Waiting trials of places that have another."""
+        """Waiting attempts at places that have another."""
         self.next_round: FrozenTrial | None = None
-        """The trial that is to get the next round's plan: running where a worker plans, waiting for one to take it, or none yet."""
+        """The attempt that will get the plan of the next round: running while a worker plans it, waiting if nobody does yet."""
         self.prepared: set[int] = set()
-        """Rounds for which there is such a trial."""
+        """Rounds for which there is such an attempt."""
         self.wall_s = 0.0
-        """Seconds in the loop when the last label was told."""
+        """Seconds in the loop when the last label was written."""
+        self.code: dict[str, list[str]] = {}
+        """Plug-in given by dotted path -> checksums of its source file, in the order of the labels."""
         self._settled: set[int] = set()
 
     @property
     def missing(self) -> Iterator[Planned]:
-        """Places for which there is no trial, as a worker died before it had made it or while it evaluated."""
+        """Places without label and attempt: a worker died before it made the attempt, or while it evaluated."""
         return (place for place in self.places if place.number not in self.labels and place.number not in self.open)
 
     @property
@@ -80,32 +76,33 @@ class Ledger:
         return bool(self.rounds) and not self.rounds[-1].size
 
     def unsettled(self, trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-        """Those of this package of which not everything was read."""
+        """The attempts that may still change the state."""
         return [trial for trial in trials if trial.number not in self._settled and ROUND in trial.user_attrs]
 
     def read(self, trials: Iterable[FrozenTrial]) -> None:
-        """Take up what is new in the trials, given in the order of their numbers."""
+        """Take up what is new in the trials, which are in the order of their numbers; raises `UserError` for a damaged attribute."""
         trials = self.unsettled(trials)
-        plans: dict[int, Mapping[str, Any]] = {}
+        plans: dict[int, FrozenTrial] = {}
         for trial in trials:
+            with undamaged(ROUND, trial.number, study=self._study):
+                if not isinstance(trial.user_attrs[ROUND], int):
+                    raise ValueError("it is no whole number")
             if PLAN in trial.user_attrs and trial.user_attrs.get(ABANDONED, True):
-                plans.setdefault(trial.user_attrs[ROUND], trial.user_attrs[PLAN])
-        while (plan := plans.get(len(self.rounds))) is not None:
-            self._add_round(plan)
+                plans.setdefault(trial.user_attrs[ROUND], trial)
+        while (planned := plans.get(len(self.rounds))) is not None:
+            with undamaged(PLAN, planned.number, study=self._study):
+                self._add_round(read_plan(planned.user_attrs[PLAN], self._space), planned.user_attrs[PLAN])
         self.open, self.superseded, self.next_round, self.prepared = {}, [], None, set()
         for trial in trials:
             self._place(trial)
 
-    def _add_round(self, plan: Mapping[str, Any]) -> None:
-        about = {key: plan[key] for key in ("guidance", "nfe", "predictor_nfe")}
+    def _add_round(self, batch: Batch, written: Any) -> None:
         number = len(self.rounds)
-        self.rounds.append(Round(first=len(self.places), size=len(plan["proposals"]), **about))
-        for text, mean, std in plan["proposals"]:
-            self.places.append(Planned(len(self.places), number, Proposal(self._space.from_str(text), mean, std)))
+        self.rounds.append(Round(len(self.places), len(batch.proposals), batch.guidance, batch.nfe, batch.predictor_nfe))
+        for proposal, (text, *_) in zip(batch.proposals, written["proposals"], strict=True):
+            self.places.append(Planned(len(self.places), number, proposal))
             self.texts.append(text)
-        if made := plan["generated"]:
-            archs = tuple(map(self._space.from_str, made["archs"]))
-            self.generated = Generated(labels=made["labels"], archs=archs, guidance=made["guidance"])
+        self.generated = batch.generated or self.generated
 
     def _place(self, trial: FrozenTrial) -> None:
         from optuna.trial import TrialState
@@ -115,8 +112,8 @@ class Ledger:
         if trial.state.is_finished():
             self._settled.add(trial.number)
             if number is not None and wanted and OUTCOME in attributes:
-                self.labels[number] = self._label(self.places[number], trial)
-                self.wall_s = max(self.wall_s, attributes[OUTCOME]["wall_s"])
+                with undamaged(OUTCOME, trial.number, study=self._study):
+                    self._add_label(self.places[number], trial)
         elif number is not None and wanted and number not in self.open:
             self.open[number] = trial
         elif not {PLAN, NUMBER, ABANDONED} & attributes.keys() and attributes[ROUND] >= len(self.rounds):
@@ -127,23 +124,31 @@ class Ledger:
             self.superseded.append(trial)
 
     def _number(self, trial: FrozenTrial) -> int | None:
-        """Of the place that a trial is an attempt at; None where it is none, or the plan gave the place to something else."""
+        """The place of an attempt; None if it has none, or the plan gave the place to another architecture."""
         attributes = trial.user_attrs
         if ABANDONED in attributes:
             return None
         if PLAN not in attributes:
             number, text = attributes.get(NUMBER), attributes.get(ARCH)
-        elif attributes[ROUND] < len(self.rounds) and attributes[PLAN]["proposals"]:
-            number, text = self.rounds[attributes[ROUND]].first, attributes[PLAN]["proposals"][0][0]
+        elif attributes[ROUND] < len(self.rounds):
+            with undamaged(PLAN, trial.number, study=self._study):
+                if not (proposals := attributes[PLAN]["proposals"]):
+                    return None
+                number, text = self.rounds[attributes[ROUND]].first, proposals[0][0]
         else:
             return None
-        return number if number is not None and number < len(self.texts) and self.texts[number] == text else None
+        with undamaged(NUMBER, trial.number, study=self._study):
+            return number if number is not None and number < len(self.texts) and self.texts[number] == text else None
 
-    def _label(self, place: Planned, trial: FrozenTrial) -> Trial:
-        outcome = trial.user_attrs[OUTCOME]
-        return Trial(
+    def _add_label(self, place: Planned, trial: FrozenTrial) -> None:
+        outcome = read_outcome(trial.user_attrs[OUTCOME])
+        self.labels[place.number] = Trial(
             number=place.number, round=place.round, arch=place.proposal.arch,
-            value=outcome["value"], error=outcome["error"], cost_s=outcome["cost_s"],
+            value=outcome.value, error=outcome.error, cost_s=outcome.cost_s,
             predicted_mean=place.proposal.predicted_mean, predicted_std=place.proposal.predicted_std,
-            epochs=outcome["epochs"], pruned=outcome["pruned"], curve=tuple(sorted(trial.intermediate_values.items())),
+            epochs=outcome.epochs, pruned=outcome.pruned, curve=tuple(sorted(trial.intermediate_values.items())), values=outcome.values,
         )  # fmt: skip
+        self.wall_s = max(self.wall_s, outcome.wall_s)
+        for name, checksum in outcome.code.items():
+            if checksum not in (seen := self.code.setdefault(name, [])):
+                seen.append(checksum)

@@ -1,4 +1,4 @@
-"""Optuna's SQLite storage, with which many processes may take and finish trials."""
+"""The SQLite storage of Optuna, made safe for many processes that take and finish trials."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sqlalchemy import Connection, event
 
 
 class SQLiteStorage(RDBStorage):
-    """Holds the database from the look at a trial's state to the change of it.
+    """Locks the database from reading a trial's state until the change of it.
 
-    SQLite knows no `SELECT ... FOR UPDATE`, by which Optuna does so elsewhere: two processes would both find a trial waiting
-    and both take it. All else reads without a lock, as every process would wait for every other's reading.
+    SQLite has no `SELECT ... FOR UPDATE`, which Optuna uses elsewhere: two processes would both find a trial waiting and both take
+    it. Everything else reads without a lock; otherwise every process would wait for the reading of every other.
     """
 
     def __init__(self, url: str, *, engine_kwargs: dict[str, Any]) -> None:

@@ -1,16 +1,21 @@
-"""Where a study is kept: SQLite, a journal file, a database server, or memory; opened so that many processes can write.
+"""Where studies are kept: SQLite, a journal file, a database server, or memory; opened so that many processes can write.
 
-What the rest relies on is that taking a waiting trial, and finishing one, is one step that a single process wins. Optuna's
-PostgreSQL and journal storages see to that; with SQLite it reads first and writes then, which `sqlite` mends.
+The rest relies on this: to take a waiting trial, and to finish one, is one step that a single process wins. Optuna's PostgreSQL and
+journal storages provide that. Its SQLite storage reads first and writes then, which `sqlite` mends.
 """
 
 from __future__ import annotations
 
+import json
 import re
+import sqlite3
+import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from diffnag.errors import UserError
 
@@ -19,6 +24,8 @@ if TYPE_CHECKING:
 
 JOURNAL = "journal:"
 EXPECTED = "sqlite:///FILE, journal:FILE or postgresql+psycopg://USER@HOST/DATABASE"
+ENTRY = b'{"op_code":'
+"""How every entry of Optuna's journal begins."""
 BUSY_S = 20.0
 """Seconds that one write waits for others before the storage counts as locked."""
 CONNECT_S = 10
@@ -26,16 +33,20 @@ CONNECT_S = 10
 
 
 def open_storage(storage: str | None, *, worker: str) -> optuna.storages.BaseStorage:
-    """The storage; None is memory. Raises `UserError` where it cannot be opened."""
+    """Open the storage; None is memory. Raises `UserError` if it cannot be opened, or if a file there is something else."""
     import optuna
 
     if storage is None:
         return optuna.storages.InMemoryStorage()
+    if not storage.strip():
+        raise UserError(f"the name of the storage is empty; expected is {EXPECTED}")
     with opening(storage):
         if storage.startswith(JOURNAL) or storage.endswith(".log"):
             from diffnag.search_loop.study.journal import JournalFile
 
-            return optuna.storages.JournalStorage(JournalFile(storage.removeprefix(JOURNAL), worker=worker))
+            path = storage.removeprefix(JOURNAL)
+            _refuse_other_file(path)
+            return optuna.storages.JournalStorage(JournalFile(path, worker=worker))
         until = time.monotonic() + BUSY_S
         while True:
             try:
@@ -46,37 +57,81 @@ def open_storage(storage: str | None, *, worker: str) -> optuna.storages.BaseSto
                 time.sleep(0.1)
 
 
+def sqlite_url(path: Path) -> str:
+    """The URL of a SQLite file, whatever characters its path has."""
+    from sqlalchemy.engine import URL, make_url
+
+    plain, quoted = f"sqlite:///{path}", URL.create("sqlite", database=str(path)).render_as_string()
+    for url in (plain, quoted):
+        if make_url(url).database == str(path) and not make_url(url).query:
+            return url
+    return f"sqlite:///file:{quote(str(path))}?uri=true"  # SQLAlchemy before 2.1 quotes no path
+
+
 def _open_database(storage: str) -> optuna.storages.BaseStorage:
     import optuna
 
+    url = storage.replace("{", "{{").replace("}", "}}")  # Optuna takes the URL for a template
     if not storage.startswith("sqlite:"):
         # a database without an encoding, as the locale C makes it, would answer in bytes
         asked = {"connect_timeout": CONNECT_S, "client_encoding": "utf8"} if storage.startswith("postgresql") else {}
-        return optuna.storages.RDBStorage(storage, engine_kwargs={"pool_pre_ping": True, "connect_args": asked})
+        return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": asked})
+    _refuse_other_database(storage)
     settings = {"pool_events": [(_write_ahead, "connect")], "connect_args": {"timeout": BUSY_S}}
     from diffnag.search_loop.study.sqlite import SQLiteStorage
 
-    return SQLiteStorage(storage, engine_kwargs=settings)
+    return SQLiteStorage(url, engine_kwargs=settings)
+
+
+def _refuse_other_file(path: str) -> None:
+    """Raise `ValueError` if a file is there that is no journal: it would be appended to."""
+    try:
+        with open(path, "rb") as file:
+            begin = file.read(len(ENTRY)) if stat.S_ISREG(Path(path).stat().st_mode) else None
+    except FileNotFoundError:
+        return
+    if begin is None:
+        raise ValueError("it is no regular file")
+    if begin and begin != ENTRY:
+        raise ValueError("the file that is there is no journal of Optuna, and is left as it is")
+
+
+def _refuse_other_database(storage: str) -> None:
+    """Raise `ValueError` if a SQLite file is there with tables of something else: Optuna would add its own."""
+    from optuna.storages._rdb.models import BaseModel
+    from sqlalchemy.engine import make_url
+
+    url = make_url(storage)
+    path = url.database
+    if not path or path == ":memory:" or path.startswith("file:") or not Path(path).exists():
+        return
+    if not Path(path).is_file():
+        raise ValueError("it is no regular file")
+    with closing(sqlite3.connect(f"file:{quote(str(Path(path).absolute()))}?mode=ro", uri=True, timeout=BUSY_S)) as database:
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    ours = {*BaseModel.metadata.tables, "alembic_version"}
+    if "version_info" not in tables and not tables <= ours:
+        raise ValueError("the database that is there is none of Optuna, and is left as it is")
 
 
 def _write_ahead(connection: Any, _: Any) -> None:
-    """A commit of SQLite as such waits for the disk several times; with a write-ahead log it is as safe and quick."""
+    """Use a write-ahead log: a commit of SQLite waits for the disk several times without it, and is as safe with it."""
     if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-        connection.execute("PRAGMA journal_mode=WAL")  # a process that does so fails at once where another does, too
+        connection.execute("PRAGMA journal_mode=WAL")  # fails at once if another process does the same
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def _others_make_it(failure: Exception) -> bool:
-    """Whether other workers make the database in the same moment, so that a second look finds it there."""
+    """Whether other workers make the database at the same moment, so that a second look will find it."""
     from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-    told = [str(cause) for cause in (failure, failure.__cause__) if isinstance(cause, SQLAlchemyError)]
-    clash = any(text in cause for cause in told for text in ("already exists", "database is locked"))
+    causes = [str(cause) for cause in (failure, failure.__cause__) if isinstance(cause, SQLAlchemyError)]
+    clash = any(text in cause for cause in causes for text in ("already exists", "database is locked"))
     return clash or any(isinstance(cause, IntegrityError) for cause in (failure, failure.__cause__))
 
 
 def close_storage(storage: optuna.storages.BaseStorage) -> None:
-    """Let go of its connections."""
+    """Close its connections."""
     import optuna
 
     storage.remove_session()
@@ -91,32 +146,34 @@ def shown(storage: str | None) -> str:
 
 @contextmanager
 def opening(storage: str) -> Iterator[None]:
-    """Whatever keeps a storage from opening, in one sentence."""
+    """Turn whatever keeps a storage from opening into one sentence."""
     from optuna.exceptions import OptunaError
     from sqlalchemy.exc import SQLAlchemyError
 
-    broken = (AssertionError, KeyError, RuntimeError, TypeError, ValueError)  # so a file that is no journal, or another version's, ends
+    broken = (AssertionError, KeyError, RuntimeError, TypeError, ValueError)  # what a file that is no journal, or another version's, raises
     try:
         yield
-    except (SQLAlchemyError, OptunaError, OSError, ImportError, *broken) as error:
+    except (SQLAlchemyError, OptunaError, OSError, ImportError, sqlite3.Error, *broken) as error:
         raise UserError(f"cannot open storage {shown(storage)!r}, expected is {EXPECTED}: {_reason(error)}") from error
 
 
 @contextmanager
 def answering(storage: str | None) -> Iterator[None]:
-    """A storage that fails in the midst of the work, in one sentence."""
+    """Turn the failure of a storage in the midst of the work into one sentence."""
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
+    except json.JSONDecodeError as error:
+        raise UserError(f"storage {shown(storage)!r} is damaged: what it has cannot be read ({error}); give another --study") from error
     except (SQLAlchemyError, StorageInternalError) as error:
-        told = f"storage {shown(storage)!r} does not answer: {_reason(error)}"
-        raise UserError(f"{told}; what was told to it is kept, and the same command goes on when it is back") from error
+        said = f"storage {shown(storage)!r} does not answer: {_reason(error)}"
+        raise UserError(f"{said}; what was written to it is kept, and the same command goes on when it is back") from error
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of what lies beneath; Optuna's own words for a failed database tell nothing."""
+    """The first line of the cause; Optuna's own message for a failed database says nothing."""
     from optuna.exceptions import StorageInternalError
 
     if isinstance(error, StorageInternalError) and error.__cause__ is not None:
@@ -130,7 +187,7 @@ def _reason(error: BaseException) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Optuna says what it does; nobody asked."""
+    """Silence Optuna, which reports everything that it does."""
     import optuna
 
     before = optuna.logging.get_verbosity()

@@ -1,0 +1,63 @@
+"""What the network of an architecture costs, counted without building it: parameters and multiply-adds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
+
+from diffnag.errors import UserError
+
+if TYPE_CHECKING:
+    from diffnag.arch import Arch
+    from diffnag.datasets.tasks import Task
+    from diffnag.networks.plan import Skeleton
+    from diffnag.protocols import SearchSpace, Size
+
+
+class _Count:
+    """A field of `Size`, minimised."""
+
+    name: ClassVar[str]
+    unit: ClassVar[str] = ""
+    maximise: ClassVar[bool] = False
+    paid: ClassVar[bool] = False
+    _size: Callable[[Arch], Size]
+
+    def setup(self, *, space: SearchSpace, task: Task, skeleton: Skeleton | None) -> None:
+        """Count the network that `skeleton` makes of an architecture for `task`; see `NeedsNetwork`."""
+        self._size = size_for(space, task, skeleton=skeleton)
+
+    def measure(self, arch: Arch, *, task: Task) -> float:
+        """The count, exact."""
+        return float(getattr(self._size(arch), self.name))
+
+
+class Params(_Count):
+    """Trainable parameters of the network."""
+
+    name = "params"
+
+
+class Flops(_Count):
+    """Multiply-adds of one forward pass on one image."""
+
+    name = "flops"
+
+
+def size_for(space: SearchSpace, task: Task, *, skeleton: Skeleton | None = None) -> Callable[[Arch], Size]:
+    """A function that returns the size of an architecture's network for `task`.
+
+    With a user's own images that is the network that `skeleton` makes for them. For a dataset that the space knows it is the
+    network of the space's default width and depth, unless a `skeleton` is given. Raises `UserError` for other datasets, whose
+    images have no known shape.
+    """
+    if task.images is not None:
+        classes, side = len(task.images.classes), task.images.size
+    elif task.name in space.datasets:
+        classes, side = space.datasets[task.name]
+    else:
+        known = ", ".join(space.datasets)
+        raise UserError(f"limits on the size need the shape of the dataset, known for {known}, not for {task.name!r}")
+    if skeleton is None:
+        return lambda arch: space.size(arch, num_classes=classes, image_size=side)
+    return lambda arch: skeleton.size(arch, space, num_classes=classes, image_size=side)

@@ -1,0 +1,161 @@
+"""Makes a search ready: loads and checks everything that it needs, and evaluates nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from diffnag.datasets.tasks import Task
+from diffnag.errors import UserError
+from diffnag.objectives.accuracy import Label, label_name
+from diffnag.objectives.goal import Goal, load_objective, read_limits
+from diffnag.oracles.checked import CheckedOracle, checked_oracle
+from diffnag.plugins import named_errors
+from diffnag.search_loop.domain import Domain
+from diffnag.search_loop.methods.base import Setting
+from diffnag.search_loop.options import SEARCH_SHARE, SearchOptions
+from diffnag.search_loop.oracle import find_oracle, is_own_images, oracle_on_images, refuse_image_options, refuse_unavailable
+from diffnag.spaces.loading import load_space
+
+if TYPE_CHECKING:
+    from diffnag.datasets.images import ImageDataset
+    from diffnag.generators.diffusion.generator import Generator
+    from diffnag.guidance.checked import CheckedPredictor
+    from diffnag.networks.plan import Plan
+    from diffnag.protocols import Method, Oracle, SearchSpace
+
+FINAL_SECONDS = 45.0
+"""Seconds of one core, about, for the final training, if there is no time limit."""
+FINAL_EPOCHS = 3
+"""The final training has so many times the epochs that are asked for an evaluation."""
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The parts of a search, ready for use."""
+
+    options: SearchOptions
+    """With all defaults filled in."""
+    space: SearchSpace
+    task: Task
+    oracle: CheckedOracle
+    images: ImageDataset | None
+    """A user's own images; None if the oracle knows the dataset."""
+    final_plan: Plan | None
+    """How the best architecture is trained at the end, if there are images."""
+    label: Label
+    goal: Goal
+    domain: Domain
+    method: Method
+    labels_source: Mapping[str, int]
+    """Origin -> number of source labels behind the predictor."""
+
+    @property
+    def oracle_name(self) -> str:
+        """The oracle that was asked for, or the one that `auto` has chosen."""
+        return self.oracle.kind if self.options.oracle == "auto" else self.options.oracle
+
+
+def assemble(
+    options: SearchOptions,
+    *,
+    oracle: Oracle | None = None,
+    images: ImageDataset | None = None,
+    generator: Generator | None = None,
+    predictor: CheckedPredictor | None = None,
+) -> Assembly:
+    """Load and check the parts of a search.
+
+    Args:
+        options: What is searched for, and how.
+        oracle: Used in place of the one that `options` names; it must be set up.
+        images: The user's own images, if `oracle` was set up with some.
+        generator: Used in place of the one that `options` names.
+        predictor: Used in place of the one that `options` names; it must be fresh.
+
+    Raises:
+        UserError: Whatever is wrong with the input.
+    """
+    options = options.resolved()
+    space = load_space(options.space)
+    if oracle is not None:
+        checked = checked_oracle(options.oracle, oracle)
+    elif is_own_images(options, space):
+        checked, images = oracle_on_images(options, space)
+    else:
+        checked = find_oracle(options.oracle, space)
+        refuse_image_options(options, checked)
+    final_plan = None if images is None else _plan_final(options, images, space)
+    refuse_unavailable(options, checked)
+    task = Task(options.dataset, images=images)
+    label = Label(checked, options.reward, label_name(space, dataset=options.dataset, kind=checked.kind))
+    skeleton = final_plan.skeleton if final_plan else None
+    limits, others = read_limits(options.limits, partial(load_objective, space=space, task=task, skeleton=skeleton))
+    goal = Goal(task, (label,), limits, others)
+    domain = Domain(space, goal)
+    loader = _Loader(options, space, images, generator, predictor)
+    method = loader.method(domain)
+    return Assembly(options, space, task, checked, images, final_plan, label, goal, domain, method, loader.labels_source)
+
+
+def load_generator(options: SearchOptions, space: SearchSpace) -> Generator:
+    """The generator that `options` names."""
+    from diffnag.generators.diffusion.denoiser import load_denoiser
+    from diffnag.generators.diffusion.generator import Generator
+    from diffnag.io.device import resolve_device
+
+    device = resolve_device(options.device)
+    return Generator(space, load_denoiser(space, options.checkpoint, device=device))
+
+
+class _Loader:
+    """Makes the method and what it asks for: a predictor and a generator, or the objects that the caller gave instead."""
+
+    def __init__(
+        self, options: SearchOptions, space: SearchSpace, images: ImageDataset | None, generator: Generator | None,
+        predictor: CheckedPredictor | None,
+    ) -> None:  # fmt: skip
+        self._options, self._space, self._images = options, space, images
+        self._given = {"generator": generator, "predictor": predictor}
+        self._generator, self._predictor = generator, predictor
+        self.labels_source: dict[str, int] = {}
+        if predictor is not None:
+            predictor.check_for(space, options.dataset)
+        if generator is not None and generator.space.name != space.name:
+            raise UserError(f"the generator is for space {generator.space.name!r}, not for {space.name!r}; load it again")
+
+    def method(self, domain: Domain) -> Method:
+        """The method, made; raises `UserError` if it makes no use of an object that was given."""
+        options = self._options
+        setting = Setting(domain, options.seed, options, self._load_predictor, self._load_generator)
+        cls = options.method_class()
+        with named_errors("method", options.method, "of", cls):
+            method = cls.of(setting)
+        if useless := [f"a {kind}" for kind, unused in self._given.items() if unused is not None]:
+            raise UserError(f"method {options.method!r} makes no use of {' and '.join(useless)}; leave it out")
+        return method
+
+    def _load_predictor(self, name: str) -> CheckedPredictor:
+        from diffnag.guidance.checked import load_predictor
+
+        options = self._options
+        if self._predictor is not None and name == options.predictor:
+            found, self._given["predictor"] = self._predictor, None
+        else:
+            found = load_predictor(name, space=self._space, dataset=options.dataset, seed=options.seed, images=self._images)
+        self.labels_source |= found.labels_source
+        return found
+
+    def _load_generator(self) -> Generator:
+        self._given["generator"] = None
+        return self._generator or load_generator(self._options, self._space)
+
+
+def _plan_final(options: SearchOptions, images: ImageDataset, space: SearchSpace) -> Plan:
+    from diffnag.networks.plan import plan_final
+
+    seconds = FINAL_SECONDS if options.time_limit is None else (1 - SEARCH_SHARE) * options.time_limit
+    epochs = None if options.epochs is None else FINAL_EPOCHS * options.epochs
+    return plan_final(images, space, seconds=seconds, epochs=epochs)

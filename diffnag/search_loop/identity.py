@@ -1,0 +1,50 @@
+"""What identifies a study: a search that is resumed must agree with it, or is refused."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from diffnag.objectives.goal import LimitText
+from diffnag.plugins import load_class, source_checksum
+from diffnag.spaces.fingerprint import space_fingerprint
+
+if TYPE_CHECKING:
+    from diffnag.protocols import SearchSpace
+    from diffnag.search_loop.assembly import Assembly
+    from diffnag.search_loop.options import SearchOptions
+
+FREE = ("budget", "device", "oracle", "checkpoint", "time_limit", "image_size", "epochs", "limit", "max_params", "max_flops")
+"""Options that a resumed search may change, or that `identity` stores in another form."""
+
+
+def identity(parts: Assembly) -> dict[str, Any]:
+    """The options in which a resumed search must agree with the one that began the study."""
+    options = parts.options
+    found = {key: value for key, value in asdict(options).items() if key not in FREE}
+    found["space fingerprint"] = space_fingerprint(parts.space)
+    found["oracle"] = parts.oracle_name
+    found["limits"] = sorted({str(limit) for limit in parts.goal.limits})
+    if parts.images:
+        found["dataset"] = parts.images.name  # wherever it lies: the oracle reports the checksum of the images and the plan
+    found |= {f"oracle {key}": value for key, value in parts.oracle.provenance().items()}
+    if "checkpoint" in parts.method.uses:
+        found["checkpoint"] = _checkpoint_checksum(options, parts.space)
+    return found
+
+
+def code_checksums(options: SearchOptions) -> dict[str, str]:
+    """Checksum of the source file of each plug-in that was given by a dotted path. Code may change between two runs of a search."""
+    given: list[tuple[str, str | None]] = [(kind, getattr(options, kind)) for kind in ("space", "oracle", "predictor", "method")]
+    given += [("objective", LimitText.split(text).objective) for text in options.limits]
+    found = {name: source_checksum(load_class(kind, name)) for kind, name in given if name is not None and ":" in name}
+    return {name: checksum for name, checksum in found.items() if checksum is not None}
+
+
+def _checkpoint_checksum(options: SearchOptions, space: SearchSpace) -> str | None:
+    """Checksum of the score network's weights; None if a generator without a file was given."""
+    from diffnag.generators.diffusion.denoiser import shipped_denoiser
+    from diffnag.io.checkpoint import weights_checksum
+
+    path = options.checkpoint or shipped_denoiser(space.name)
+    return weights_checksum(path) if path.is_file() else None
