@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from diffnag.arch import Arch
 from diffnag.datasets.tasks import Task
+from diffnag.generators.base import Steer
 from diffnag.networks.training import Diverged
 from diffnag.objectives.goal import Goal, load_objective, read_limits
 from diffnag.protocols import SearchSpace
@@ -196,11 +197,10 @@ class RandomGenerator:
     def __init__(self, space: SearchSpace, *, only: Sequence[Arch] = ()) -> None:
         self.space, self.only, self.calls = space, only, 0
 
-    def generate(
-        self, n: int, *, seed: int, predictor: Nearest | None = None, scale: float = 1.0, guidance: str = "auto",
-        wanted: Callable[[Arch], bool] = lambda _: True,
-    ) -> Made:  # fmt: skip
+    def sample(self, n: int, *, seed: int, steer: Steer = Steer(), sampling: object = None) -> Made:  # noqa: B008 - frozen
+        del sampling
         self.calls += 1
+        predictor = None if steer.tilt is None else steer.tilt.predictor
         rng = np.random.default_rng(seed)
         if self.only:
             return Made([self.only[i] for i in rng.integers(len(self.only), size=n)], "none", 20, 0)
@@ -208,6 +208,9 @@ class RandomGenerator:
         if predictor is not None:
             archs = [archs[i] for i in np.argsort(-predictor.predict(archs)[0])[:n]]
         return Made(archs, "none" if predictor is None else "particles", 20, 0 if predictor is None else 10)
+
+    def provenance(self) -> Mapping[str, str]:
+        return {"generator": "random"}
 
     def vary(self, archs: Sequence[Arch], n: int, *, seed: int) -> Made:
         rng = np.random.default_rng(seed)

@@ -20,7 +20,7 @@ from diffnag.plugins import names
 from diffnag.search import main
 from diffnag.search_loop.options import ACQUISITIONS
 from diffnag.search_spaces.nasbench201.space import NASBench201
-from tests.search_fakes import Nearest, RandomGenerator, ToyOracle, value
+from tests.search_fakes import Nearest, ToyOracle, value
 
 TOY = ("--dataset", "cifar10", "--oracle", "tests.search_fakes:ToyOracle", "--method", "evolution")
 ROOT = Path(__file__).parents[1]
@@ -109,21 +109,23 @@ def test_the_default_folder_names_the_search(monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_guided_by_a_plug_in_predictor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("diffnag.search_loop.assembly.load_generator", lambda options, space: RandomGenerator(space))
     toy = ("--dataset", "cifar10", "--oracle", "tests.search_fakes:ToyOracle", "--budget", "10", "--out", tmp_path)
-    assert call(monkeypatch, *toy, "--predictor", "tests.search_fakes:Nearest", "--scale", "1.5") == 0
+    guided = (*toy, "--predictor", "tests.search_fakes:Nearest", "--scale", "1.5")
+    assert call(monkeypatch, *guided, "--generator", "uniform") == 0
     assert "predictor tests.search_fakes:Nearest, 0 source labels" in capsys.readouterr().out
     result = json.loads((tmp_path / "result.json").read_text())
     assert (result["predictor"], result["guidance"]) == ("tests.search_fakes:Nearest", "particles")
-    assert json.loads((tmp_path / "options.json").read_text())["acquisition"] == "ucb"
+    used = json.loads((tmp_path / "options.json").read_text())
+    assert (used["acquisition"], used["generator"], used["checkpoint"]) == ("ucb", "uniform", None)
+    assert call(monkeypatch, *guided, "--generator", "mutation") == 2
+    assert "was made with generator 'uniform', not 'mutation'" in capsys.readouterr().err
 
 
 def test_a_predictor_that_breaks_ends_the_run_by_name(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("diffnag.search_loop.assembly.load_generator", lambda options, space: RandomGenerator(space))
     monkeypatch.setattr(Nearest, "predict", lambda self, archs: self.y)
-    toy = ("--dataset", "cifar10", "--oracle", "tests.search_fakes:ToyOracle", "--budget", "10", "--out", tmp_path)
+    toy = ("--dataset", "cifar10", "--oracle", "tests.search_fakes:ToyOracle", "--generator", "uniform", "--budget", "10", "--out", tmp_path)
     assert call(monkeypatch, *toy, "--predictor", "tests.search_fakes:Nearest") == 2
     assert "Nearest" in capsys.readouterr().err
     assert (tmp_path / "study.db").is_file()

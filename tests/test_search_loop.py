@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,9 @@ import pytest
 
 from diffnag.arch import Arch
 from diffnag.errors import PredictorError, UserError
+from diffnag.generators.base import Steer
 from diffnag.guidance.checked import CheckedPredictor
+from diffnag.guidance.tilt import Tilt
 from diffnag.plugins import names
 from diffnag.search_loop.loop import Search, run_search
 from diffnag.search_loop.methods.guided import Diffnag
@@ -182,25 +183,26 @@ def test_diffnag_first_round_is_unguided_where_the_predictor_knows_nothing() -> 
 
 def test_what_is_generated_is_to_be_within_the_limits_and_not_paid_for(space: NASBench201) -> None:
     """The first generation's own candidates are asked about in the second, when five of them are paid for."""
-    limits, told = {"max_params": 600_000}, []
+    limits, asked = {"max_params": 600_000}, []
 
     class Listens(RandomGenerator):
-        def generate(self, *arguments: Any, wanted: Callable[[Arch], bool], **more: Any) -> Made:
-            told.append([wanted(arch) for arch in first])
-            made = super().generate(*arguments, **more)
+        def sample(self, n: int, *, seed: int, steer: Steer = Steer(), sampling: object = None) -> Made:  # noqa: B008 - frozen
+            asked.append([steer.wanted(arch) for arch in first])
+            made = super().sample(n, seed=seed, steer=steer, sampling=sampling)
             first[:] = first or made.archs
             return made
 
     first: list[Arch] = []
     paid = {space.canonical(trial.arch) for trial in search(options("diffnag", **limits), generator=Listens(space)).trials[:5]}
     within = [domain(space, "params<=600k").allows(arch) for arch in first]
-    assert told[1] == [allowed and space.canonical(arch) not in paid for arch, allowed in zip(first, within, strict=True)]
-    assert sum(within) - sum(told[1]) >= 5 and not all(within)
+    assert asked[1] == [allowed and space.canonical(arch) not in paid for arch, allowed in zip(first, within, strict=True)]
+    assert sum(within) - sum(asked[1]) >= 5 and not all(within)
 
 
 def test_diffnag_with_a_prior_is_guided_from_the_start_and_ranks_by_its_mean(space: NASBench201) -> None:
     result = search(options("diffnag", budget=5, candidates=256), predictor=Prior())
-    drawn = RandomGenerator(space).generate(256, seed=int(np.random.default_rng([0, 0]).integers(2**63)), predictor=Prior())
+    prior = Steer(tilt=Tilt(CheckedPredictor("prior", Prior()), space, 1.0))
+    drawn = RandomGenerator(space).sample(256, seed=int(np.random.default_rng([0, 0]).integers(2**63)), steer=prior)
     distinct = {space.canonical(arch): arch for arch in reversed(drawn.archs)}
     values = [trial.value for trial in result.trials]
     assert values == sorted(values, reverse=True)

@@ -21,10 +21,9 @@ from diffnag.spaces.loading import load_space
 
 if TYPE_CHECKING:
     from diffnag.datasets.images import ImageDataset
-    from diffnag.generators.diffusion.generator import Generator
     from diffnag.guidance.checked import CheckedPredictor
     from diffnag.networks.plan import Plan
-    from diffnag.protocols import Method, Oracle, SearchSpace
+    from diffnag.protocols import Generator, Method, Oracle, SearchSpace
 
 FINAL_SECONDS = 45.0
 """Seconds of one core, about, for the final training, if there is no time limit."""
@@ -49,6 +48,8 @@ class Assembly:
     goal: Goal
     domain: Domain
     method: Method
+    generator: Generator | None
+    """None if the method uses none."""
     labels_source: Mapping[str, int]
     """Origin -> number of source labels behind the predictor."""
 
@@ -97,17 +98,7 @@ def assemble(
     domain = Domain(space, goal)
     loader = _Loader(options, space, images, generator, predictor)
     method = loader.method(domain)
-    return Assembly(options, space, task, checked, images, final_plan, label, goal, domain, method, loader.labels_source)
-
-
-def load_generator(options: SearchOptions, space: SearchSpace) -> Generator:
-    """The generator that `options` names."""
-    from diffnag.generators.diffusion.denoiser import load_denoiser
-    from diffnag.generators.diffusion.generator import Generator
-    from diffnag.io.device import resolve_device
-
-    device = resolve_device(options.device)
-    return Generator(space, load_denoiser(space, options.checkpoint, device=device))
+    return Assembly(options, space, task, checked, images, final_plan, label, goal, domain, method, loader.generator, loader.labels_source)
 
 
 class _Loader:
@@ -119,7 +110,7 @@ class _Loader:
     ) -> None:  # fmt: skip
         self._options, self._space, self._images = options, space, images
         self._given = {"generator": generator, "predictor": predictor}
-        self._generator, self._predictor = generator, predictor
+        self.generator, self._predictor = generator, predictor
         self.labels_source: dict[str, int] = {}
         if predictor is not None:
             predictor.check_for(space, options.dataset)
@@ -149,8 +140,15 @@ class _Loader:
         return found
 
     def _load_generator(self) -> Generator:
+        from diffnag.generators.loading import load_generator
+        from diffnag.io.device import resolve_device
+
+        options = self._options
         self._given["generator"] = None
-        return self._generator or load_generator(self._options, self._space)
+        if self.generator is None:
+            device = resolve_device(options.device)
+            self.generator = load_generator(self._space, options.generator, checkpoint=options.checkpoint, device=device)
+        return self.generator
 
 
 def _plan_final(options: SearchOptions, images: ImageDataset, space: SearchSpace) -> Plan:

@@ -10,11 +10,10 @@ from diffnag.plugins import load_class, source_checksum
 from diffnag.spaces.fingerprint import space_fingerprint
 
 if TYPE_CHECKING:
-    from diffnag.protocols import SearchSpace
     from diffnag.search_loop.assembly import Assembly
     from diffnag.search_loop.options import SearchOptions
 
-FREE = ("budget", "device", "oracle", "checkpoint", "time_limit", "image_size", "epochs", "limit", "max_params", "max_flops")
+FREE = ("budget", "device", "oracle", "generator", "checkpoint", "time_limit", "image_size", "epochs", "limit", "max_params", "max_flops")
 """Options that a resumed search may change, or that `identity` stores in another form."""
 
 
@@ -28,23 +27,15 @@ def identity(parts: Assembly) -> dict[str, Any]:
     if parts.images:
         found["dataset"] = parts.images.name  # wherever it lies: the oracle reports the checksum of the images and the plan
     found |= {f"oracle {key}": value for key, value in parts.oracle.provenance().items()}
-    if "checkpoint" in parts.method.uses:
-        found["checkpoint"] = _checkpoint_checksum(options, parts.space)
+    if parts.generator is not None:
+        origin = parts.generator.provenance()
+        found |= {"generator": origin.get("generator"), "checkpoint": origin.get("checkpoint")}
     return found
 
 
 def code_checksums(options: SearchOptions) -> dict[str, str]:
     """Checksum of the source file of each plug-in that was given by a dotted path. Code may change between two runs of a search."""
-    given: list[tuple[str, str | None]] = [(kind, getattr(options, kind)) for kind in ("space", "oracle", "predictor", "method")]
+    given: list[tuple[str, str | None]] = [(kind, getattr(options, kind)) for kind in ("space", "oracle", "predictor", "generator", "method")]
     given += [("objective", LimitText.split(text).objective) for text in options.limits]
     found = {name: source_checksum(load_class(kind, name)) for kind, name in given if name is not None and ":" in name}
     return {name: checksum for name, checksum in found.items() if checksum is not None}
-
-
-def _checkpoint_checksum(options: SearchOptions, space: SearchSpace) -> str | None:
-    """Checksum of the score network's weights; None if a generator without a file was given."""
-    from diffnag.generators.diffusion.denoiser import shipped_denoiser
-    from diffnag.io.checkpoint import weights_checksum
-
-    path = options.checkpoint or shipped_denoiser(space.name)
-    return weights_checksum(path) if path.is_file() else None

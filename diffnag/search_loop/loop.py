@@ -21,9 +21,8 @@ from diffnag.search_loop.trial import Batch, Known, Trial, best_of
 
 if TYPE_CHECKING:
     from diffnag.datasets.images import ImageDataset
-    from diffnag.generators.diffusion.generator import Generator
     from diffnag.guidance.checked import CheckedPredictor
-    from diffnag.protocols import Oracle
+    from diffnag.protocols import Generator, Oracle
     from diffnag.search_loop.study.claims import Claim
 
 Note = Callable[[str], object]

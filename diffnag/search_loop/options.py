@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 REWARDS = ("val", "test")
 ACQUISITIONS = ("ei", "ucb", "pi", "ts")
-METHOD_OPTIONS = ("predictor", "acquisition", "candidates", "scale", "checkpoint")
+METHOD_OPTIONS = ("predictor", "acquisition", "candidates", "scale", "generator", "checkpoint")
 """Options that belong to some methods only: None stands for a method's own default. Others are refused by `resolved`."""
 METHOD_MEMBERS = ("uses", "defaults", "of", "propose")
 SEARCH_SHARE = 0.6
@@ -52,7 +52,10 @@ class SearchOptions:
     acquisition: str | None = option(None, help=f"{', '.join(ACQUISITIONS[:-1])} or {ACQUISITIONS[-1]} (default: ucb)")
     candidates: int | None = option(None, most=100_000, help="number of architectures that are generated a round (default: 128)")
     scale: float | None = option(None, most=1e6, help="strength of the guidance (default: 6)")
-    checkpoint: Path | None = option(None, metavar="FILE", help="score network (default: the shipped one)")
+    generator: str | None = option(
+        None, help="generator family: sde, uniform, mutation, or package.module:Class (default: the one that the space prefers)"
+    )  # fmt: skip
+    checkpoint: Path | None = option(None, metavar="FILE", help="the generator's network (default: the shipped one)")
     limit: tuple[str, ...] = option(
         (), metavar="LIMIT", help="what every evaluated architecture must meet: an objective (params, flops, or "
         "package.module:Class), <= or >=, and a number, such as 'params<=5e5' or 'flops<=50M'; may be repeated",

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from diffnag.arch import Arch
-    from diffnag.generators.diffusion.generator import Generation
+    from diffnag.generators.base import Generation
     from diffnag.protocols import SearchSpace
     from diffnag.search_loop.loop import Search
 
@@ -31,15 +31,16 @@ class Draws:
         self.space, self._mutated = space, mutated
         self._around: dict[Arch, list[Arch]] = {}
 
-    def generate(self, n: int, *, seed: int, predictor: object, scale: float, wanted: object) -> Generation:
+    def sample(self, n: int, *, seed: int, steer: object = None, sampling: object = None) -> Generation:
         """Draw neighbours of the `PARENTS` best labelled architectures; uniform samples before the first label."""
         from diffnag.search_loop.trial import best_first
 
+        del steer, sampling
         return self.vary([trial.arch for trial in best_first(self.search.study.history)[:PARENTS]], n, seed=seed)
 
     def vary(self, archs: Sequence[Arch], n: int, *, seed: int) -> Generation:
         """Draw neighbours of `archs`, which take turns, and uniform samples for the rest of `n`."""
-        from diffnag.generators.diffusion.generator import Generation
+        from diffnag.generators.base import Generation
         from diffnag.protocols import Decoded
 
         rng = np.random.default_rng(seed)
@@ -48,6 +49,10 @@ class Draws:
         drawn += [self.space.random(rng) for _ in range(n - near)]
         decoded = tuple(Decoded(arch, None) for arch in drawn)
         return Generation(decoded=decoded, by_threshold=decoded, guidance="none", nfe=0, predictor_nfe=0, wall_s=0.0)
+
+    def provenance(self) -> Mapping[str, str]:
+        """Its share of mutations."""
+        return {"generator": f"draws, {self._mutated:.0%} mutated"}
 
     def _neighbour(self, arch: Arch, rng: np.random.Generator) -> Arch:
         if arch not in self._around:  # many draws start at the same architecture

@@ -14,8 +14,8 @@ from diffnag.search_loop.trial import Batch, Known, Proposal
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
-    from diffnag.generators.diffusion.generator import Generator
     from diffnag.guidance.checked import CheckedPredictor
+    from diffnag.protocols import Generator
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from diffnag.generators.base import Steer
+from diffnag.guidance.tilt import Tilt
 from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.methods.base import Setting, taken
 from diffnag.search_loop.model import Model
@@ -17,8 +19,8 @@ from diffnag.search_loop.trial import Batch, Generated, Known, Proposal, Trial, 
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
-    from diffnag.generators.diffusion.generator import Generator
     from diffnag.guidance.checked import CheckedPredictor
+    from diffnag.protocols import Generator
 
 CANDIDATES = 128
 """Architectures that are generated a round."""
@@ -54,8 +56,10 @@ class Diffnag:
     variations: int = 128
     roots: tuple[int, int] = (16, 4)
     """Candidates and trials that a refinement starts from."""
-    uses: ClassVar[frozenset[str]] = frozenset({"predictor", "acquisition", "candidates", "scale", "checkpoint"})
-    defaults: ClassVar[Mapping[str, Any]] = {"acquisition": "ucb", "candidates": CANDIDATES, "scale": SCALE, "checkpoint": None}
+    uses: ClassVar[frozenset[str]] = frozenset({"predictor", "acquisition", "candidates", "scale", "generator", "checkpoint"})
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "acquisition": "ucb", "candidates": CANDIDATES, "scale": SCALE, "generator": None, "checkpoint": None,
+    }  # fmt: skip
 
     @classmethod
     def of(cls, setting: Setting) -> Self:
@@ -106,15 +110,14 @@ class Diffnag:
         return (self.initial, True) if labels >= self.initial else (ceil(worth), False)
 
     def _generate(self, guide: CheckedPredictor | None, due: int, seen: set[str]) -> tuple[Generated, int, int]:
-        """Candidates that are not in `seen`, with the evaluations of the score network and of the predictor that they took."""
+        """Candidates that are not in `seen`, with the evaluations of the generator's network and of the predictor that they took."""
         rng = np.random.default_rng([self.seed, due, 1])
         archs: list[Arch] = []
         guidance, nfe, predictor_nfe = "none", 0, 0
         for _ in range(self.tries):
-            made = self.generator.generate(
-                self.candidates, seed=int(rng.integers(2**63)), predictor=guide, scale=self.scale,
-                wanted=lambda arch: self.domain.fresh_key(arch, seen) is not None,
-            )  # fmt: skip
+            tilt = None if guide is None else Tilt(guide, self.domain.space, self.scale)
+            steer = Steer(tilt=tilt, wanted=lambda arch: self.domain.fresh_key(arch, seen) is not None)
+            made = self.generator.sample(self.candidates, seed=int(rng.integers(2**63)), steer=steer)
             archs += self.domain.fresh(made.archs, seen)
             guidance, nfe, predictor_nfe = made.guidance, nfe + made.nfe, predictor_nfe + made.predictor_nfe
             if len(archs) >= (self.initial if guide is None else self.every):
@@ -122,7 +125,7 @@ class Diffnag:
         return Generated(due, tuple(archs), guidance), nfe, predictor_nfe
 
     def _refine(self, pool: list[Arch], history: Sequence[Trial], seen: set[str], rng: np.random.Generator) -> int:
-        """Add to `pool` what lies near its most promising candidates and the best trials; return the score network's evaluations."""
+        """Add to `pool` what lies near its most promising candidates and the best trials; return the evaluations of the generator's network."""
         elite, nfe = [trial.arch for trial in best_first(history)[: self.roots[1]]], 0
         for _ in range(self.refinements):
             if roots := [*(pool[i] for i in self.model.order(pool, history, rng)[: self.roots[0]]), *elite]:

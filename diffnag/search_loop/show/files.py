@@ -31,8 +31,10 @@ def write_options(folder: Path, search: Search, *, storage: str) -> None:
     """Write options.json before the work begins: every option with its default filled in, and the versions of the packages."""
     options: dict[str, Any] = asdict(search.options)
     options |= {"oracle": search.oracle_name, "storage": shown(storage)}
-    if "checkpoint" in search.parts.method.uses:
-        options["checkpoint"] = str(search.options.checkpoint or "shipped")
+    if (generator := search.parts.generator) is not None:
+        origin = generator.provenance()
+        options["generator"] = origin.get("generator")
+        options["checkpoint"] = str(search.options.checkpoint or "shipped") if "checkpoint" in origin else None
     versions = {package: version(package) for package in PACKAGES}
     about = {"diffnag": _version.__version__, "commit": _commit(), "packages": versions}
     write_json(folder / "options.json", {**options, **about})
