@@ -171,7 +171,7 @@ import runpy, sys
 for line in sys.stdin.read().splitlines():
     sys.argv = line.split()
     try:
-        runpy.run_module(f"diffnag.{sys.argv[0]}", run_name="__main__")
+        runpy.run_module(f"diffnag.{sys.argv[0]}", run_name="__main__", alter_sys=True)
     except SystemExit as end:
         if end.code:
             raise
