@@ -45,42 +45,12 @@ LAYERS = (
 
 LONGEST_FILE, LONGEST_FUNCTION, FULLEST_FOLDER = 400, 60, 16
 
-KNOWN_UPWARD: frozenset[str] = frozenset(
-    {
-        "search_loop/options -> search_loop/methods/base",
-    }
-)
+KNOWN_UPWARD: frozenset[str] = frozenset()
 KNOWN_CIRCLES: frozenset[str] = frozenset()
-KNOWN_LONG_FILES: frozenset[str] = frozenset(
-    {
-        "diffnag/search_loop/study/study.py",
-        "tests/test_own_images.py",
-        "tests/test_search_loop.py",
-        "tests/test_workers.py",
-    }
-)
+KNOWN_LONG_FILES: frozenset[str] = frozenset({"tests/test_own_images.py"})
 KNOWN_LONG_FUNCTIONS: frozenset[str] = frozenset()
 KNOWN_FULL_FOLDERS: frozenset[str] = frozenset()
-KNOWN_DOCSTRINGS: frozenset[str] = frozenset(
-    {
-        "search _alone_in",
-        "search _dataset_name",
-        "search_loop/loop",
-        "search_loop/loop Search._checkpoint_checksum",
-        "search_loop/loop Search.final_size",
-        "search_loop/loop Search.seconds_left",
-        "search_loop/options",
-        "search_loop/study/leases _file_of",
-        "search_loop/study/ledger",
-        "search_loop/study/ledger Ledger.__init__",
-        "search_loop/study/ledger Ledger._number",
-        "search_loop/study/study",
-        "search_loop/study/study Study._let_go",
-        "search_loop/workers use_threads",
-        "tests/test_kill",
-        "tests/worker_processes options",
-    }
-)
+KNOWN_DOCSTRINGS: frozenset[str] = frozenset()
 
 
 def compare(found: Iterable[str], known: frozenset[str], rule: str) -> None:

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 class Oracle(Protocol):
     """Answers what an architecture is worth. Nothing else holds labels. The class is made without arguments."""
 
-    kind: str
-    """What the figures are, in one word: `table`, `surrogate`, ..."""
+    @property
+    def kind(self) -> str:
+        """What the figures are, in one word: `table`, `surrogate`, ..."""
+        ...
 
     def setup(self, *, space: SearchSpace) -> None:
         """Open the data; raises `DataNotFound` where it is not there."""
