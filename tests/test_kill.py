@@ -1,4 +1,4 @@
-"""A search killed at random moments: nothing that was finished is lost or repeated, and the study stays whole."""
+"""Searches that are killed at random moments: nothing that was finished is lost or repeated, and the study stays intact."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tests.worker_processes import labels, logged, options, start_worker, trials
 
 KILLS, BUDGET = 20, 100
 EVALUATION, LIVES = 0.05, 0.15
-"""Seconds: with these, 20 lives are too short for the budget, however fast the machine is."""
+"""Seconds of one evaluation, and the longest life of a worker after its first: 20 lives are too short for the budget on any machine."""
 WRITES = 24
-"""Of a round of two, and more."""
+"""More than the writes of a round of two evaluations."""
 STORAGES = {"sqlite": "sqlite:///{}/study.db", "journal": "journal:{}/study.log"}
 
 
@@ -96,7 +96,7 @@ def test_killed_in_each_write(storage: str, tmp_path: Path, monkeypatch: pytest.
 
             for name in writes:
                 dying(name)
-            # as the dead do: nothing is given back
+            # a dead worker gives nothing back
             patch.setattr("diffnag.search_loop.study.claims.Claims.give_back", lambda self: None)
             with pytest.raises(Died):
                 run_search(asked, storage=place, oracle=StagedOracle())
@@ -107,7 +107,7 @@ def test_killed_in_each_write(storage: str, tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("storage", STORAGES.values(), ids=STORAGES)
 def test_a_waiting_trial_is_taken_by_one_process(storage: str, tmp_path: Path, space: NASBench201) -> None:
-    """What the whole stands on; Optuna's own SQLite storage does not give it."""
+    """Everything relies on this; Optuna's own SQLite storage does not provide it."""
     place, waiting = storage.format(tmp_path), 30
 
     def take_all(study: Study) -> int:

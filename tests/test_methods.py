@@ -1,12 +1,13 @@
-"""The rivals of the guided search: what they propose and why, on closed forms and spaces that can be counted."""
+"""Search methods: what they propose and why, on closed forms and spaces that can be counted, and their contract."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -17,19 +18,24 @@ from diffnag.errors import UserError
 from diffnag.guidance.checked import CheckedPredictor, load_predictor
 from diffnag.predictors import path_ensemble, path_features
 from diffnag.predictors.path_features import PathFeatures
-from diffnag.protocols import Method
+from diffnag.protocols import Method, SearchSpace
 from diffnag.search_loop.acquisition import rank
 from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.loop import run_search
 from diffnag.search_loop.methods import bananas, tpe
 from diffnag.search_loop.methods.bananas import Bananas, Mutations
-from diffnag.search_loop.methods.base import Setting
+from diffnag.search_loop.methods.base import Setting, batch_of
+from diffnag.search_loop.methods.evolution import Evolution
 from diffnag.search_loop.methods.gp_enumerate import Enumerated, GPEnumerate
+from diffnag.search_loop.methods.guided import Diffnag
+from diffnag.search_loop.methods.local_search import LocalSearch
 from diffnag.search_loop.methods.model_based import ModelBased
+from diffnag.search_loop.methods.random_search import Random
 from diffnag.search_loop.methods.tpe import TPE
 from diffnag.search_loop.options import SearchOptions
-from diffnag.search_loop.trial import Known, Trial
+from diffnag.search_loop.trial import Batch, Known, Proposal, Trial
 from diffnag.search_spaces.nasbench201.space import NASBench201
+from diffnag.testing import MethodContract
 from tests.search_fakes import FlakyStagedOracle, KilledOracle, Nearest, Prior, RandomGenerator, ToyOracle, domain, value
 
 SPACE = NASBench201()
@@ -230,6 +236,81 @@ def test_tpe_asks_no_longer_than_it_makes_sense(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(NASBench201, "from_parameters", refuse)
     monkeypatch.setattr(tpe, "ASKS", 5)
     assert len(TPE(EVERYWHERE, 0).propose(Known(drawn(12)), 2).proposals) == 2
+
+
+# -- the contract
+
+
+@pytest.mark.parametrize("method_class", [Random, Evolution, LocalSearch, Bananas, TPE, GPEnumerate], ids=lambda cls: cls.__name__)
+class TestContract(MethodContract):
+    def predictor(self, name: str, space: SearchSpace, seed: int) -> CheckedPredictor:
+        return CheckedPredictor(name, Nearest())
+
+
+class TestDiffnagContract(MethodContract):
+    options: Mapping[str, Any] = {"predictor": "nearest", "candidates": 32}
+
+    @pytest.fixture
+    def method_class(self) -> type[Method]:
+        return Diffnag
+
+    def predictor(self, name: str, space: SearchSpace, seed: int) -> CheckedPredictor:
+        return CheckedPredictor(name, Nearest())
+
+    def generator(self, space: SearchSpace) -> RandomGenerator:
+        return RandomGenerator(space)
+
+
+@dataclass(frozen=True)
+class Stubborn:
+    """Proposes the same architecture again and again."""
+
+    domain: Domain
+    uses: ClassVar[frozenset[str]] = frozenset()
+    defaults: ClassVar[Mapping[str, Any]] = {}
+
+    @classmethod
+    def of(cls, setting: Setting) -> Stubborn:
+        return cls(setting.domain)
+
+    def propose(self, known: Known, q: int) -> Batch:
+        return Batch((Proposal(SPACE.of_operations((3,) * 6)),))
+
+
+class Greedy(Stubborn):
+    """Proposes more than it was asked for."""
+
+    def propose(self, known: Known, q: int) -> Batch:
+        return batch_of(itertools.islice(self.domain.random(np.random.default_rng(0), set()), q + 1))
+
+
+class Broken(Stubborn):
+    def propose(self, known: Known, q: int) -> Batch:
+        raise IndexError("off\nby one")
+
+
+class Unmade(Stubborn):
+    @classmethod
+    def of(cls, setting: Setting) -> Stubborn:
+        raise KeyError("width")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Stubborn", "proposed 1 architectures, 0 of them new and within the limits; accepted are at most 1, all of them so"),
+        ("Greedy", "proposed 2 architectures, 2 of them new and within the limits; accepted are at most 1"),
+        ("Broken", "method 'tests.test_methods:Broken': propose raised IndexError: off$"),
+        ("Unmade", "method 'tests.test_methods:Unmade': of raised KeyError: 'width'"),
+        ("SPACE", "tests.test_methods has no class 'SPACE'"),
+        ("Domain", "method 'tests.test_methods:Domain' lacks uses, defaults, of, propose; every method must offer"),
+    ],
+)
+def test_methods_that_break_the_contract_are_named(name: str, message: str) -> None:
+    oracle = ToyOracle()
+    with pytest.raises(UserError, match=message):
+        run_search(SearchOptions(dataset="cifar10", method=f"tests.test_methods:{name}", budget=3), oracle=oracle)
+    assert len(oracle.asked) == (name == "Stubborn")
 
 
 # -- options

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import pytest
 
 from diffnag.arch import Arch
@@ -16,11 +15,9 @@ from diffnag.errors import PredictorError, UserError
 from diffnag.generators.base import Steer
 from diffnag.guidance.checked import CheckedPredictor
 from diffnag.guidance.tilt import Tilt
-from diffnag.plugins import names
-from diffnag.search_loop.loop import Search, run_search
+from diffnag.search_loop.loop import Search
 from diffnag.search_loop.methods.guided import Diffnag
 from diffnag.search_loop.methods.local_search import LocalSearch
-from diffnag.search_loop.options import SearchOptions
 from diffnag.search_loop.result import SearchResult
 from diffnag.search_loop.trial import Known, Trial, expected_values
 from diffnag.search_spaces.nasbench201.space import NASBench201
@@ -28,7 +25,6 @@ from tests.search_fakes import (
     BreaksLater,
     FlakyOracle,
     FlakyStagedOracle,
-    KilledOracle,
     Made,
     Nearest,
     Prior,
@@ -38,29 +34,10 @@ from tests.search_fakes import (
     domain,
     value,
 )
-
-METHODS = names("method")
+from tests.toy_search import METHODS, options, outcome, search
 
 BEST = NASBench201().of_operations((3,) * 6)
 """All 3x3: the one maximum of the toy oracle."""
-
-
-def options(method: str = "random", **changes: Any) -> SearchOptions:
-    own = {"predictor": "nearest", "candidates": 64} if method == "diffnag" else {}
-    return SearchOptions(**{"dataset": "cifar10", "method": method, "budget": 17, "batch": 5, **own, **changes})
-
-
-def search(asked: SearchOptions, *, oracle: ToyOracle | None = None, predictor: object = None, **places: Any) -> SearchResult:
-    parts: dict[str, Any] = {"oracle": oracle or ToyOracle()}
-    if asked.method == "diffnag":
-        parts["predictor"] = CheckedPredictor("nearest", predictor or Nearest())  # type: ignore[arg-type]
-        parts["generator"] = RandomGenerator(NASBench201())
-    return run_search(asked, **{**parts, **places})
-
-
-def outcome(result: SearchResult) -> list[Any]:
-    """All of the trials but how long they took."""
-    return [dataclasses.replace(trial, cost_s=0.0) for trial in result.trials]
 
 
 # -- accounting, the same for every method
@@ -368,82 +345,6 @@ def test_the_time_limit_ends_the_search_and_is_kept_over_a_resume(tmp_path: Path
 def test_one_evaluation_is_made_whole_however_little_time_there_is() -> None:
     result = search(options(time_limit=0.01), oracle=StagedOracle(seconds=0.05))
     assert result.trials[0].state == "done" and result.best is not None and result.labels_target == 1
-
-
-# -- storage
-
-
-STORAGES = {"sqlite": "sqlite:///{}/study.db", "journal": "journal:{}/study.log"}
-
-
-@pytest.mark.parametrize("storage", STORAGES.values(), ids=STORAGES)
-@pytest.mark.parametrize("method", ["evolution", "local-search", "diffnag"])
-def test_a_killed_search_goes_on_as_the_unbroken_one(method: str, storage: str, tmp_path: Path) -> None:
-    unbroken = search(options(method))
-    place = storage.format(tmp_path)
-    for at in (8, 3):  # in the middle of a round, twice
-        with pytest.raises(KeyboardInterrupt):
-            search(options(method), oracle=KilledOracle(at), storage=place)
-    oracle = ToyOracle()
-    resumed = search(options(method), oracle=oracle, storage=place)
-    assert outcome(resumed) == outcome(unbroken)
-    assert len(oracle.asked) == 17 - 7 - 2 + 1  # nothing finished is paid for again; one more for the test value
-    assert (resumed.nfe, resumed.predictor_nfe, resumed.guidance) == (unbroken.nfe, unbroken.predictor_nfe, unbroken.guidance)
-    again = search(options(method), oracle=KilledOracle(99), storage=place)
-    assert outcome(again) == outcome(unbroken)
-
-
-def test_the_storage_is_an_ordinary_optuna_study(tmp_path: Path, space: NASBench201) -> None:
-    place = f"sqlite:///{tmp_path}/study.db"
-    with pytest.raises(KeyboardInterrupt):
-        search(options(), oracle=KilledOracle(4), storage=place)
-    result = search(options(), storage=place)
-    study = optuna.load_study(study_name="search", storage=optuna.storages.RDBStorage(place))
-    states = [trial.state.name for trial in study.trials]
-    assert states.count("COMPLETE") == 17 and states.count("FAIL") == 1 and len(states) == 18
-    assert [t.number for t in study.trials if "abandoned" in t.user_attrs] == [3]
-    assert result.best and study.best_value == result.best.value
-    assert space.to_str(space.from_parameters(study.best_params)) == result.best.arch
-
-
-def test_the_budget_may_grow_and_nothing_else_change(tmp_path: Path) -> None:
-    place = f"journal:{tmp_path}/study.log"
-    short = search(options("evolution", budget=10), storage=place)
-    longer = search(options("evolution", budget=20), storage=place)
-    assert outcome(longer)[:10] == outcome(short) and outcome(longer) == outcome(search(options("evolution", budget=20)))
-    assert longer.wall_s > short.wall_s
-    with pytest.raises(UserError, match=r"was made with batch 5, not 4; seed 0, not 1:"):
-        search(options("evolution", batch=4, seed=1), storage=place)
-    with pytest.raises(UserError, match=r"was made with method 'evolution', not 'random':"):
-        search(options("random"), storage=place)
-    oracle = ToyOracle()
-    oracle.provenance = lambda: {"version": "2"}  # type: ignore[method-assign]
-    with pytest.raises(UserError, match=r"was made with oracle version '1', not '2':"):
-        search(options("evolution"), oracle=oracle, storage=place)
-
-
-def test_a_spent_budget_reports_again(tmp_path: Path) -> None:
-    place = f"sqlite:///{tmp_path}/study.db"
-    first, oracle = search(options(), storage=place), ToyOracle()
-    second = search(options(budget=3), oracle=oracle, storage=place)
-    assert outcome(second) == outcome(first) and [split for _, split in oracle.asked] == ["test"]
-
-
-def test_two_studies_in_one_storage(tmp_path: Path) -> None:
-    place = f"sqlite:///{tmp_path}/study.db"
-    assert outcome(search(options(seed=1), storage=place, name="b")) != outcome(search(options(), storage=place, name="a"))
-
-
-@pytest.mark.parametrize("storage", ["sqlite:////no/such/folder/x.db", "journal:/no/such/folder/x", "nonsense"])
-def test_storage_that_cannot_be_opened(storage: str) -> None:
-    with pytest.raises(UserError, match="cannot open storage"):
-        search(options(), storage=storage)
-
-
-def test_a_password_is_not_shown() -> None:
-    with pytest.raises(UserError, match=r"postgresql\+psycopg://me:\*\*\*@host/db") as caught:
-        search(options(), storage="postgresql+psycopg://me:secret@host/db")
-    assert "secret" not in str(caught.value)
 
 
 # -- bad input

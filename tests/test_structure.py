@@ -47,21 +47,10 @@ LONGEST_FILE, LONGEST_FUNCTION, FULLEST_FOLDER = 400, 60, 16
 
 KNOWN_UPWARD: frozenset[str] = frozenset()
 KNOWN_CIRCLES: frozenset[str] = frozenset()
-KNOWN_LONG_FILES: frozenset[str] = frozenset(
-    {
-        "tests/test_own_images.py",
-        "tests/test_search_loop.py",
-        "tests/test_workers.py",
-    }
-)
+KNOWN_LONG_FILES: frozenset[str] = frozenset()
 KNOWN_LONG_FUNCTIONS: frozenset[str] = frozenset()
 KNOWN_FULL_FOLDERS: frozenset[str] = frozenset()
-KNOWN_DOCSTRINGS: frozenset[str] = frozenset(
-    {
-        "tests/test_kill",
-        "tests/worker_processes options",
-    }
-)
+KNOWN_DOCSTRINGS: frozenset[str] = frozenset()
 
 
 def compare(found: Iterable[str], known: frozenset[str], rule: str) -> None:

@@ -10,20 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 
-from diffnag.errors import UserError
 from diffnag.search_loop.loop import Search, run_search
 from diffnag.search_loop.result import SearchResult
-from diffnag.search_loop.study import leases, storage
+from diffnag.search_loop.study import leases
 from diffnag.search_loop.study.claims import Claim
 from diffnag.search_loop.study.ledger import Planned
 from diffnag.search_loop.study.records import Outcome
 from diffnag.search_loop.study.study import Study
 from diffnag.search_loop.trial import Batch, Generated, Proposal
 from diffnag.search_spaces.nasbench201.space import NASBench201
-from tests.search_fakes import FlakyOracle, LoggedOracle, ToyOracle, value
+from tests.search_fakes import LoggedOracle, ToyOracle, value
 from tests.worker_processes import labels, logged, options, start_worker, trials, wait_for
 
 STORAGES = {"sqlite": "sqlite:///{}/study.db", "journal": "journal:{}/study.log"}
@@ -356,111 +354,3 @@ def test_one_worker_alone_does_what_it_did(place: str) -> None:
         asked = options(method=method, budget=20)
         in_memory = run_search(asked, oracle=ToyOracle())
         assert told(run_search(asked, storage=place, name=method, oracle=ToyOracle())) == told(in_memory)
-
-
-# -- bad input
-
-
-def test_an_oracle_that_fails_leaves_the_study_whole(place: str) -> None:
-    class Infinite(FlakyOracle):
-        def query(self, *arguments: Any, **more: Any) -> float:
-            found = super().query(*arguments, **more)
-            return float("inf") if len(self.asked) % 7 == 0 else found
-
-    result = run_search(options(budget=14), storage=place, oracle=Infinite())
-    assert result.labels_target == 14 and result.trials[6].error == "the oracle returned inf"
-    assert [t.state.name for t in trials(place)] == ["COMPLETE" if trial.error is None else "FAIL" for trial in result.trials]
-    assert run_search(options(budget=14), storage=place, oracle=ToyOracle()).trials == result.trials
-
-
-def test_a_user_error_of_the_oracle_ends_the_search_and_gives_the_trial_back(place: str) -> None:
-    class Refuses(ToyOracle):
-        def query(self, *arguments: Any, **more: Any) -> float:
-            if len(self.asked) == 3:
-                raise UserError("the disk is full")
-            return super().query(*arguments, **more)
-
-    with pytest.raises(UserError, match="the disk is full"):
-        run_search(options(budget=6), storage=place, oracle=Refuses())
-    assert run_search(options(budget=6), storage=place, oracle=ToyOracle()).labels_target == 6
-
-
-def test_two_sets_of_options_on_one_study(place: str, space: NASBench201, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = Study.open(storage=place, name="search", space=space, options={"seed": 0})
-    with pytest.raises(UserError, match=r"was made with seed 0, not 1: it goes on only with the options it was made with"):
-        Study.open(storage=place, name="search", space=space, options={"seed": 1})
-    one._study.set_user_attr("options", {**one._made, "seed": 1})  # of one that began in the very same moment
-    with pytest.raises(UserError, match=r"was made with seed 1, not 0"):
-        one.begin_round()
-    one.close()
-
-
-def test_a_study_of_another_version_or_of_something_else(place: str, space: NASBench201) -> None:
-    opened = storage.open_storage(place, worker="test")
-    studies = [optuna.create_study(storage=opened, study_name=name, direction="maximize") for name in ("old", "foreign")]
-    studies[0].set_user_attr("options", {"seed": 0})
-    studies[1].ask()
-    storage.close_storage(opened)
-    with pytest.raises(UserError, match="'old' in .* was made by another version of diffnag"):
-        Study.open(storage=place, name="old", space=space, options={"seed": 0})
-    with pytest.raises(UserError, match=r"'foreign' in .* was not made by diffnag.search; give another --study"):
-        Study.open(storage=place, name="foreign", space=space, options={"seed": 0})
-
-
-def test_a_locked_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sqlite3
-
-    monkeypatch.setattr(storage, "BUSY_S", 0.1)
-    place = f"sqlite:///{tmp_path}/study.db"
-    run_search(options(budget=3), storage=place, oracle=ToyOracle())
-    other = sqlite3.connect(tmp_path / "study.db")
-    other.execute("BEGIN EXCLUSIVE")
-    with pytest.raises(UserError, match=r"cannot open storage '.*study.db', .*: \(sqlite3.OperationalError\) database is locked$"):
-        run_search(options(budget=3), storage=place, oracle=ToyOracle())
-    other.close()
-
-    class Locks(ToyOracle):
-        """Another program locks the database in the midst of the search."""
-
-        def query(self, *arguments: Any, **more: Any) -> float:
-            if len(self.asked) == 2:
-                self.other = sqlite3.connect(tmp_path / "study.db")
-                self.other.execute("BEGIN EXCLUSIVE")
-            return super().query(*arguments, **more)
-
-    oracle = Locks()
-    with pytest.raises(UserError, match=r"storage '.*study.db' does not answer: \(sqlite3.OperationalError\) database is locked; .* goes on"):
-        run_search(options(budget=9), storage=place, oracle=oracle)
-    oracle.other.close()
-    assert run_search(options(budget=9), storage=place, oracle=ToyOracle()).labels_target == 9
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "reason"),
-    [
-        ("study.db", b"this is no database, and it is long enough to be read as one" * 20, "file is not a database"),
-        ("study.log", b'{"trial": 1}\n', "no journal of Optuna, and is left as it is"),
-        ("study.log", b'{"op_code":99,"worker_id":"x"}\n', "what is there is no study of this Optuna"),
-        ("study.log", b"hello\nworld\n", "no journal of Optuna, and is left as it is"),
-        ("study.log", b"one line without an end", "no journal of Optuna, and is left as it is"),
-    ],
-)
-def test_files_that_are_something_else(name: str, content: bytes, reason: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(content)
-    place = f"sqlite:///{tmp_path}/{name}" if name.endswith("db") else f"journal:{tmp_path}/{name}"
-    with pytest.raises(UserError, match=f"cannot open storage .*{reason}"):
-        run_search(options(), storage=place, oracle=ToyOracle())
-    assert (tmp_path / name).read_bytes() == content
-
-
-def test_a_database_of_another_optuna(tmp_path: Path) -> None:
-    import sqlite3
-
-    place = f"sqlite:///{tmp_path}/study.db"
-    run_search(options(budget=1), storage=place, oracle=ToyOracle())
-    database = sqlite3.connect(tmp_path / "study.db")
-    database.execute("UPDATE alembic_version SET version_num = 'v9.9.9.a'")
-    database.commit()
-    database.close()
-    with pytest.raises(UserError, match="cannot open storage .*no longer compatible with the table schema"):
-        run_search(options(budget=1), storage=place, oracle=ToyOracle())

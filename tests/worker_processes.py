@@ -1,4 +1,4 @@
-"""Workers in processes of their own, at once and without a start-up: forks of the test's process."""
+"""Workers in processes of their own. They are forks of the test's process, so they start at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.search_fakes import LoggedOracle
 
 
 def options(**changes: Any) -> SearchOptions:
-    """Of a search for the toy oracle's best, by random draws if nothing else is asked for."""
+    """Options of a search for the best of the toy oracle, by default with random draws."""
     return SearchOptions(**{"dataset": "cifar10", "method": "random", "budget": 40, **changes})
 
 
@@ -30,7 +30,7 @@ def start_worker(place: str, log: Path, asked: SearchOptions, *, seconds: float 
 
 
 def wait_for(evaluations: int, log: Path, workers: Sequence[Any]) -> None:
-    """Until the workers have made so many evaluations; all of them are to be alive then."""
+    """Wait until the workers have made so many evaluations; all of them must be alive until then."""
     while sum(name.startswith("end") for name in logged(log)) < evaluations:
         assert all(worker.is_alive() for worker in workers), "a worker has failed; its error is above"
         time.sleep(0.01)
