@@ -54,7 +54,6 @@ KNOWN_CIRCLES: frozenset[str] = frozenset()
 KNOWN_LONG_FILES: frozenset[str] = frozenset(
     {
         "diffnag/search_loop/study/study.py",
-        "tests/test_own_images.py",
         "tests/test_search_loop.py",
         "tests/test_workers.py",
     }
