@@ -132,7 +132,7 @@ def stopping(source: str | Path, seed: int) -> dict[str, Any]:
         })  # fmt: skip
     means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
     kept = float(np.mean([row["best_lost"] < 1e-9 for row in rows]))
-    return {**means, "best_kept": kept, "architectures": len(curves), "orders": ORDERS, "epochs": search.oracle.epochs}  # type: ignore[attr-defined]
+    return {**means, "best_kept": kept, "architectures": len(curves), "orders": ORDERS, "epochs": search.oracle.epochs}
 
 
 def drawn(search: Search, seed: int) -> list[Arch]:
@@ -144,7 +144,7 @@ def drawn(search: Search, seed: int) -> list[Arch]:
 def train_in_steps(search: Search, arch: Arch) -> list[tuple[int, float, float]]:
     """`(epochs, validation accuracy in %, CPU seconds so far)` at each point where a search might stop the training."""
     start = time.process_time()
-    stages = search.oracle.stages(arch, dataset=search.options.dataset, split="val")  # type: ignore[attr-defined]
+    stages = search.oracle.stages(arch, dataset=search.options.dataset, split="val")
     return [(epochs, value, time.process_time() - start) for epochs, value in stages]
 
 

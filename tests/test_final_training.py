@@ -54,7 +54,7 @@ def test_the_time_limit_shortens_the_final_training(stripes: Path, monkeypatch: 
 def test_epochs_that_were_asked_for_are_within_the_time_limit(stripes: Path, space: NASBench201) -> None:
     planned = {}
     for limit in (5.0, 50.0):
-        with Search(few(stripes, epochs=10**9, time_limit=limit)) as search:
+        with Search(few(stripes, epochs=10_000, time_limit=limit)) as search:
             planned[limit] = search.oracle.epochs  # type: ignore[attr-defined]
     assert 100 < planned[5.0] < 1_000 and planned[50.0] == pytest.approx(10 * planned[5.0], rel=0.01)
     for limit in (None, 5.0):  # where they fit they are as they were asked for, though 30 such evaluations would take longer

@@ -1,4 +1,4 @@
-"""A search on one's own images, from the command line to the files it leaves; on stripes that train in a moment."""
+"""A search on a user's own images, from the command line to the files it leaves; the images are stripes, which train in a moment."""
 
 from __future__ import annotations
 
@@ -206,14 +206,14 @@ def test_other_images_or_another_plan_are_another_search(stripes: Path, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--dataset", "digits", "--oracle", "table"), "oracle 'table' knows no images of one's own such as digits"),
-        (("--dataset", "digits", "--oracle", "surrogate"), "oracle 'surrogate' knows no images"),
-        (("--dataset", "digits", "--reward", "test"), "--reward test would choose by the images that judge in the end"),
+        (("--dataset", "digits", "--oracle", "table"), "oracle 'table' cannot use your own images, such as digits; accepted is --oracle training"),
+        (("--dataset", "digits", "--oracle", "surrogate"), "oracle 'surrogate' cannot use your own images"),
+        (("--dataset", "digits", "--reward", "test"), "--reward test would choose by the images of the final test"),
         (("--dataset", "digits", "--image-size", "3"), "an image size of 3 pixels was asked for"),
         (("--dataset", "./no/such/folder"), "does not exist"),
-        (("--dataset", "cifar10", "--oracle", "training"), "oracle 'training' trains on one's own images, and 'cifar10' names none"),
-        (("--dataset", "cifar10", "--oracle", "tests.search_fakes:ToyOracle", "--epochs", "3"), "--epochs is for one's own images"),
-        (("--dataset", "cifar10", "--oracle", "tests.search_fakes:ToyOracle", "--compare"), "--compare is for one's own images"),
+        (("--dataset", "cifar10", "--oracle", "training"), "oracle 'training' trains on your own images, and 'cifar10' is none"),
+        (("--dataset", "cifar10", "--oracle", "tests.search_fakes:ToyOracle", "--epochs", "3"), "--epochs is for your own images"),
+        (("--dataset", "cifar10", "--oracle", "tests.search_fakes:ToyOracle", "--compare"), "--compare is for your own images"),
         (("--dataset", "digits", "--time-limit", "soon"), "'soon' is no time above 0"),
         (("--dataset", "digits", "--time-limit", "0m"), "'0m' is no time above 0"),
     ],
