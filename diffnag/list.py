@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,34 +87,18 @@ def _shape(shape: tuple[int, int]) -> str:
 def search_datasets(space: SearchSpace) -> dict[str, tuple[str, ...]]:
     """The datasets that `search --dataset` accepts by name in `space`, by the oracle that answers for them.
 
-    The first oracle is the one that `--oracle auto` takes; training-free oracles know those of the rest whose shape the space knows.
+    The first oracle is the one that `--oracle auto` takes, if there is one. Training-free oracles answer for the other datasets.
     """
-    found: dict[str, tuple[str, ...]] = {}
-    for oracle, datasets in (("table", _table_datasets(space)), ("surrogate", _surrogate_datasets(space))):
-        if datasets and not found:
-            found[oracle] = datasets
-    others = tuple(dataset for dataset in space.datasets if dataset not in {*next(iter(found.values()), ())})
-    if others:
-        found[f"--oracle {', '.join(_training_free())}"] = others
-    return found
-
-
-def _table_datasets(space: SearchSpace) -> tuple[str, ...]:
-    from diffnag.io.tables import load_table
-    from diffnag.oracles.columns import Columns
+    from diffnag.search_loop.oracle import find_oracle
 
     try:
-        return tuple(Columns("table", load_table(space).values).available)
+        oracle = find_oracle("auto", space)
+        found = {oracle.kind: tuple(oracle.available)}
     except DataNotFound:
-        return ()
-
-
-def _surrogate_datasets(space: SearchSpace) -> tuple[str, ...]:
-    from diffnag.oracles.columns import Columns
-    from diffnag.oracles.surrogate import FILE
-
-    path = PRETRAINED / space.name / FILE
-    return tuple(Columns("surrogate", _header(path)["outputs"]).available) if path.is_file() else ()
+        found = {}
+    if others := tuple(dataset for dataset in space.datasets if dataset not in next(iter(found.values()), ())):
+        found[f"--oracle {', '.join(_training_free())}"] = others
+    return found
 
 
 def _training_free() -> Sequence[str]:
@@ -142,21 +126,15 @@ def _row(title: str, entries: Sequence[str], *, indent: int = 2) -> Iterator[str
 
 def _described(path: Path) -> str:
     """Kind, size and figures of a checkpoint (numbers in metadata entries named `figures...`), from its header alone."""
-    meta = _header(path)
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as file:
+        meta = json.loads((file.metadata() or {}).get("diffnag", "{}"))
     parts = [str(meta.get("kind", "of unknown kind")), f"{path.stat().st_size / 1e6:.2f} MB"]
     for key, figures in meta.items():
         if key.startswith("figures"):
             parts += [f"{name} {value:.4g}" for name, value in figures.items() if isinstance(value, int | float)]
     return ", ".join(parts)
-
-
-def _header(path: Path) -> Mapping[str, dict[str, object]]:
-    """The metadata of a checkpoint."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="np") as file:
-        meta: dict[str, dict[str, object]] = json.loads((file.metadata() or {}).get("diffnag", "{}"))
-    return meta
 
 
 if __name__ == "__main__":

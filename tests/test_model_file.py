@@ -95,7 +95,7 @@ def test_one_image_or_several_of_any_kind_are_taken(tmp_path: Path) -> None:
         (np.array(["a.png"]), "has the shape"),
         (["no.png"], "cannot read no.png: .*No such file"),
         ("no.png", "cannot read no.png: .*No such file"),
-        (".", "cannot read .: not a regular file"),
+        (".", "cannot read .: .*(directory|regular file)"),
         (None, r"images of type NoneType were given; accepted are files, Pillow images, arrays \(h, w\[, 3\]\)"),
         (3, "images of type int were given"),
         ([3], "an image of type int was given"),

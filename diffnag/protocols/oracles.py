@@ -20,7 +20,7 @@ class Oracle(Protocol):
         ...
 
     def setup(self, *, space: SearchSpace) -> None:
-        """Open the data; raises `DataNotFound` where it is not there."""
+        """Open the data; raises `DataNotFound` if it is not there."""
         ...
 
     @property
@@ -29,14 +29,14 @@ class Oracle(Protocol):
         ...
 
     def query(self, arch: Arch, *, dataset: str, split: str, epochs: int | None = None) -> float:
-        """Accuracy in %, or what the space `measures` instead; `epochs=None` is the longest training there is.
+        """Accuracy in %, or what the space `measures` instead; `epochs=None` means the longest training.
 
-        Raises `UserError` for what is not there.
+        Raises `UserError` for an unknown dataset, split or number of epochs. Any other error is a failed evaluation.
         """
         ...
 
     def provenance(self) -> Mapping[str, str | float]:
-        """Version, checksum and whatever else stands beside the figures in every result."""
+        """Version, checksum and other facts that stand beside the figures in every result: texts and finite numbers."""
         ...
 
 
