@@ -13,7 +13,7 @@ from diffnag.arch import Arch
 from diffnag.datasets.tasks import Task
 from diffnag.guidance.checked import CheckedPredictor, load_predictor
 from diffnag.objectives.goal import Goal, load_objective, read_limits
-from diffnag.protocols import Method, SearchSpace
+from diffnag.protocols import Generator, Method, SearchSpace
 from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.trial import Known, Trial
 
@@ -29,12 +29,11 @@ class MethodContract:
     dataset = "cifar10"
     labels = 24
 
-    def generator(self, space: SearchSpace) -> Any:
+    def generator(self, space: SearchSpace) -> Generator:
         """The generator that the method may load."""
-        from diffnag.search_loop.assembly import load_generator
-        from diffnag.search_loop.options import SearchOptions
+        from diffnag.generators.loading import load_generator
 
-        return load_generator(SearchOptions(dataset=self.dataset, space=space.name), space)
+        return load_generator(space)
 
     def predictor(self, name: str, space: SearchSpace, seed: int) -> CheckedPredictor:
         """The predictor that the method may load by its name."""
