@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +15,14 @@ import optuna
 import pytest
 
 from diffnag.errors import UserError
+from diffnag.guidance.checked import load_predictor
+from diffnag.search_loop.loop import Search, run_search
+from diffnag.search_loop.result import SearchResult
 from diffnag.search_loop.study import storage as storages
 from diffnag.search_loop.study.study import Study
 from diffnag.search_spaces.nasbench201.space import NASBench201
-from tests.search_fakes import FlakyOracle, KilledOracle, ToyOracle
+from diffnag.spaces.loading import load_space
+from tests.search_fakes import FlakyOracle, KilledOracle, RandomGenerator, ToyOracle, value
 from tests.toy_search import options, outcome, search
 from tests.worker_processes import options as random_draws
 from tests.worker_processes import trials
@@ -199,3 +209,185 @@ def test_a_database_of_another_optuna(tmp_path: Path) -> None:
     database.close()
     with pytest.raises(UserError, match="cannot open storage .*no longer compatible with the table schema"):
         search(random_draws(budget=1), storage=place, oracle=ToyOracle())
+
+
+@pytest.mark.parametrize("content", [b"notes of mine", b"notes\nof mine\n", b'{"op_code', b"\n", bytes(range(256)), b"[]"])
+@pytest.mark.parametrize("place", ["{}", "journal:{}"])
+def test_a_users_file_is_left_as_it_is(content: bytes, place: str, tmp_path: Path) -> None:
+    (file := tmp_path / "notes.log").write_bytes(content)
+    with pytest.raises(UserError, match=r"cannot open storage '.*notes.log', .* no journal of Optuna, and is left as it is$"):
+        search(options(), storage=place.format(file))
+    assert file.read_bytes() == content and [each.name for each in tmp_path.iterdir()] == ["notes.log"]
+
+
+def test_an_empty_file_becomes_a_journal(tmp_path: Path) -> None:
+    (tmp_path / "study.log").touch()
+    assert search(options(budget=2), storage=f"{tmp_path}/study.log").labels_target == 2
+
+
+def test_what_is_no_regular_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.log")
+    (tmp_path / "folder.log").mkdir()
+    for place in ("pipe.log", "folder.log"):
+        for scheme in ("", "journal:", "sqlite:///"):
+            with pytest.raises(UserError, match=r"cannot open storage .*what is there is no regular file"):
+                search(options(), storage=f"{scheme}{tmp_path}/{place}")
+    with pytest.raises(UserError, match=r"cannot open storage 'journal:/dev/null', .*what is there is no regular file"):
+        search(options(), storage="journal:/dev/null")
+
+
+def test_a_database_of_something_else_is_left_as_it_is(tmp_path: Path) -> None:
+    import sqlite3
+
+    file = tmp_path / "mail.db"
+    with sqlite3.connect(file) as database:
+        database.execute("CREATE TABLE messages (id INTEGER)")
+    database.close()
+    before = file.read_bytes()
+    with pytest.raises(UserError, match=r"cannot open storage .*: the database that is there is none of Optuna, and is left as it is"):
+        search(options(), storage=f"sqlite:///{file}")
+    assert file.read_bytes() == before and [each.name for each in tmp_path.iterdir()] == ["mail.db"]
+
+
+@pytest.mark.parametrize("name", ["what?x=1", "50% {SCHEMA_VERSION}", "a b#c&d", "Ünï/dö"])
+def test_the_url_of_any_path(name: str, tmp_path: Path) -> None:
+    (folder := tmp_path / name).mkdir(parents=True)
+    place = storages.sqlite_url(folder / "study.db")
+    assert search(options(budget=2), storage=place).labels_target == 2
+    assert (folder / "study.db").is_file() and {*tmp_path.rglob("*.db")} == {folder / "study.db"}
+
+
+def test_ordinary_paths_are_written_as_they_are(tmp_path: Path) -> None:
+    assert storages.sqlite_url(tmp_path / "a-b_c.d" / "study.db") == f"sqlite:///{tmp_path}/a-b_c.d/study.db"
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_a_storage_without_a_name(name: str) -> None:
+    with pytest.raises(UserError, match="the name of the storage is empty; expected is sqlite:///FILE, journal:FILE or postgresql"):
+        search(options(), storage=name)
+
+
+DAMAGES: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "options are a list": ("options", lambda value: [1, 2]),
+    "options are a text": ("options", lambda value: "seed 0"),
+    "the plan is a number": ("plan", lambda value: 7),
+    "the plan has no proposals": ("plan", lambda value: {key: value[key] for key in value if key != "proposals"}),
+    "a proposal is no architecture": ("plan", lambda value: {**value, "proposals": [["|x|", None, None]]}),
+    "a proposal is a number": ("plan", lambda value: {**value, "proposals": [3]}),
+    "a prediction is a text": ("plan", lambda value: {**value, "proposals": [[value["proposals"][0][0], "good", None]]}),
+    "evaluations are a text": ("plan", lambda value: {**value, "nfe": "many"}),
+    "what is generated is a list": ("plan", lambda value: {**value, "generated": [1]}),
+    "what is generated has no architectures": ("plan", lambda value: {**value, "generated": {"labels": 0, "guidance": "none"}}),
+    "the outcome is empty": ("outcome", lambda value: {}),
+    "the outcome is null": ("outcome", lambda value: None),
+    "the value is a text": ("outcome", lambda value: {**value, "value": "91.5"}),
+    "neither value nor error": ("outcome", lambda value: {**value, "value": None}),
+    "the time is a list": ("outcome", lambda value: {**value, "wall_s": []}),
+    "values are a number": ("outcome", lambda value: {**value, "values": 3}),
+    "epochs are negative": ("outcome", lambda value: {**value, "epochs": -1}),
+    "the round is a text": ("round", lambda value: "first"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_attributes_are_one_sentence(damage: str, tmp_path: Path) -> None:
+    place, (key, change) = f"sqlite:///{tmp_path}/study.db", DAMAGES[damage]
+    search(options(budget=2, batch=1), storage=place)
+    table = "study_user_attributes" if key == "options" else "trial_user_attributes"
+    rewrite(tmp_path / "study.db", table, key, lambda text: json.dumps(change(json.loads(text))))
+    with pytest.raises(UserError, match=r"^study 'search' in sqlite:.* is damaged: .*; give another --study$") as caught:
+        search(options(budget=4, batch=1), storage=place)
+    assert f"attribute {key!r}" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["options", "plan", "outcome", "round"])
+def test_attributes_that_are_not_json(key: str, tmp_path: Path) -> None:
+    place = f"sqlite:///{tmp_path}/study.db"
+    search(options(budget=2, batch=1), storage=place)
+    table = "study_user_attributes" if key == "options" else "trial_user_attributes"
+    rewrite(tmp_path / "study.db", table, key, lambda text: text[:-2] + "{")
+    with pytest.raises(UserError, match=r"^cannot open storage 'sqlite:.*\(char \d+\)|^storage .* is damaged") as caught:
+        search(options(budget=4, batch=1), storage=place)
+    assert "\n" not in str(caught.value)
+
+
+def rewrite(file: Path, table: str, key: str, change: Callable[[str], str]) -> None:
+    """Change the first attribute called `key` in the database itself."""
+    import sqlite3
+
+    with sqlite3.connect(file) as database:
+        number, text = database.execute(f"SELECT rowid, value_json FROM {table} WHERE key = ?", (key,)).fetchone()
+        database.execute(f"UPDATE {table} SET value_json = ? WHERE rowid = ?", (change(text), number))
+    database.close()
+
+
+# -- what made the labels
+
+
+PLUGIN = """
+from tests.search_fakes import ToyOracle
+
+class Oracle(ToyOracle):
+    def query(self, arch, *, dataset, split, epochs=None):
+        return super().query(arch, dataset=dataset, split=split) - {less}
+"""
+
+
+def test_code_of_a_plug_in_that_has_changed_is_reported_and_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, file = f"sqlite:///{tmp_path}/study.db", tmp_path / "changing_plugin.py"
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def searched(budget: int, less: int) -> tuple[SearchResult, list[str]]:
+        file.write_text(PLUGIN.format(less=less))
+        monkeypatch.delitem(sys.modules, "changing_plugin", raising=False)
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)
+        importlib.invalidate_caches()
+        notes: list[str] = []
+        with Search(random_draws(oracle="changing_plugin:Oracle", budget=budget), storage=place) as ready:
+            return ready.run(on_note=notes.append), notes
+
+    first, notes = searched(3, 0)
+    again, more = searched(4, 0)
+    assert notes == more == [] and first.code == again.code and len(first.code["changing_plugin:Oracle"]) == 1
+    changed, notes = searched(6, 1)
+    assert notes == ["the code of plug-in 'changing_plugin:Oracle' has changed since the last label; result.json lists the checksums of both"]
+    before, after = changed.code["changing_plugin:Oracle"]
+    assert (before,) == first.code["changing_plugin:Oracle"] and after == sha256(file.read_bytes()).hexdigest()
+    assert changed.to_json()["code"] == {"changing_plugin:Oracle": (before, after)} and "code" not in search(options(budget=1)).to_json()
+    assert [trial.value for trial in changed.trials] == [value(trial.arch) - (i > 3) for i, trial in enumerate(changed.trials)]
+
+
+def test_a_study_of_another_space_of_the_same_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = f"sqlite:///{tmp_path}/study.db"
+    search(options(budget=2), storage=place)
+    monkeypatch.setattr(NASBench201, "operators", NASBench201.operators[::-1])
+    with pytest.raises(UserError, match="was made with space fingerprint '"):
+        search(options(budget=4), storage=place)
+
+
+def test_objects_for_another_space_or_dataset_are_refused() -> None:
+    space, other = NASBench201(), load_space("nasbench101")
+    oracle, asked = ToyOracle(), options("diffnag")
+    elsewhere = load_predictor("random-forest", space=other, dataset="cifar10", seed=0)
+    later = load_predictor("random-forest", space=space, dataset="cifar100", seed=0)
+    fine = load_predictor("random-forest", space=space, dataset="cifar10", seed=0)
+    for predictor, message in (
+        (elsewhere, "predictor 'random-forest' was set up in space 'nasbench101', not in 'nasbench201'; load it again"),
+        (later, "predictor 'random-forest' was set up for dataset 'cifar100', not for 'cifar10'; load it again"),
+    ):
+        with pytest.raises(UserError, match=message):
+            run_search(asked, oracle=oracle, generator=RandomGenerator(space), predictor=predictor)
+    with pytest.raises(UserError, match="the generator is for space 'nasbench101', not for 'nasbench201'; load it again"):
+        run_search(asked, oracle=oracle, generator=RandomGenerator(other), predictor=fine)
+    with pytest.raises(UserError, match="method 'random' makes no use of a generator and a predictor; leave it out"):
+        run_search(options(), oracle=oracle, generator=RandomGenerator(space), predictor=fine)
+    assert oracle.asked == []
+
+
+def test_a_user_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers run as a number that no list of users has: `getpass` then raises."""
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    assert search(options(budget=2), storage=f"sqlite:///{tmp_path}/study.db").labels_target == 2

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -41,7 +40,7 @@ def open_storage(storage: str | None, *, worker: str) -> optuna.storages.BaseSto
     if not storage.strip():
         raise UserError(f"the name of the storage is empty; expected is {EXPECTED}")
     with opening(storage):
-        if storage.startswith(JOURNAL) or storage.endswith(".log"):
+        if storage.startswith(JOURNAL) or (storage.endswith(".log") and "://" not in storage):
             from diffnag.search_loop.study.journal import JournalFile
 
             path = storage.removeprefix(JOURNAL)
@@ -84,20 +83,20 @@ def _open_database(storage: str) -> optuna.storages.BaseStorage:
 
 
 def _refuse_other_file(path: str) -> None:
-    """Raise `ValueError` if a file is there that is no journal: it would be appended to."""
-    try:
-        with open(path, "rb") as file:
-            begin = file.read(len(ENTRY)) if stat.S_ISREG(Path(path).stat().st_mode) else None
-    except FileNotFoundError:
+    """Raise `ValueError` if there is something else than a journal: Optuna would append to it."""
+    file = Path(path)
+    if not file.exists():
         return
-    if begin is None:
-        raise ValueError("it is no regular file")
+    if not file.is_file():
+        raise ValueError("what is there is no regular file")
+    with file.open("rb") as opened:
+        begin = opened.read(len(ENTRY))
     if begin and begin != ENTRY:
         raise ValueError("the file that is there is no journal of Optuna, and is left as it is")
 
 
 def _refuse_other_database(storage: str) -> None:
-    """Raise `ValueError` if a SQLite file is there with tables of something else: Optuna would add its own."""
+    """Raise `ValueError` if there is something else than a database of Optuna: it would add its tables."""
     from optuna.storages._rdb.models import BaseModel
     from sqlalchemy.engine import make_url
 
@@ -106,7 +105,7 @@ def _refuse_other_database(storage: str) -> None:
     if not path or path == ":memory:" or path.startswith("file:") or not Path(path).exists():
         return
     if not Path(path).is_file():
-        raise ValueError("it is no regular file")
+        raise ValueError("what is there is no regular file")
     with closing(sqlite3.connect(f"file:{quote(str(Path(path).absolute()))}?mode=ro", uri=True, timeout=BUSY_S)) as database:
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     ours = {*BaseModel.metadata.tables, "alembic_version"}
