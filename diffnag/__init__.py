@@ -1,11 +1,11 @@
 """diffnag: generate neural architectures for a task.
 
-    from diffnag import Generator, load_denoiser, load_predictor, load_space
+    from diffnag import Steer, load_generator, load_predictor, load_space
 
     space = load_space("nasbench201")
-    generator = Generator(space, load_denoiser(space))
+    generator = load_generator(space)
     predictor = load_predictor("meta", space=space, dataset="cifar10", seed=0)
-    made = generator.generate(256, seed=0, predictor=predictor, scale=3.0)
+    made = generator.sample(256, seed=0, steer=Steer.by(predictor, space, scale=3.0))
     print(space.to_str(made.archs[0]), made.guidance)
 
     from diffnag import SearchOptions, run_search

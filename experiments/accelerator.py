@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from diffnag import Generator, load_denoiser, load_predictor, load_space
+from diffnag import Steer, load_generator, load_predictor, load_space
 from diffnag.arch import ArchBatch
 from diffnag.command.running import run_command
 from diffnag.generators.diffusion.family import SDEFamily
@@ -70,8 +70,9 @@ def _generation(name: str, devices: dict[str, torch.device]) -> list[dict[str, A
         made: dict[str, Any] = {}
         row: dict[str, Any] = {"space": name, "guidance": guidance, "n": N}
         for where, device in devices.items():
-            generator = Generator(space, load_denoiser(space, device=device))
-            runs = [generator.generate(N, seed=seed, predictor=predictor) for seed in range(RUNS + 1)]
+            generator = load_generator(space, device=device)
+            steer = Steer() if predictor is None else Steer.by(predictor, space)
+            runs = [generator.sample(N, seed=seed, steer=steer) for seed in range(RUNS + 1)]
             made[where] = [run.decoded for run in runs]
             row[f"{where}_archs_per_s"] = N / float(np.median([run.wall_s for run in runs[1:]]))
             row[f"{where}_validity"] = float(np.mean([item.arch is not None for run in runs for item in run.decoded]))

@@ -119,7 +119,7 @@ def _sampled(measured: MeasuredSpace, denoiser: Any, sampler: str, nfe: int) -> 
 
     def figures(seed: int) -> dict[str, Any]:
         def generate(space: Any) -> None:
-            spent.add(Generator(space, denoiser, sampling).generate(N, seed=seed).nfe)
+            spent.add(Generator(space, denoiser, sampling).sample(N, seed=seed).nfe)
 
         return measured.figures_of_matrices(*measured.matrices(generate))
 
@@ -139,7 +139,7 @@ def _rejected(measured: MeasuredSpace, denoiser: Any) -> Callable[[int], dict[st
         spent, rounds = 0, 0
         while len(archs) < N:
             missing = N - len(archs)
-            made = generator.generate(missing, seed=seed + SEEDS * rounds)
+            made = generator.sample(missing, seed=seed + SEEDS * rounds)
             archs, spent, rounds = archs + made.archs, spent + missing * made.nfe, rounds + 1
         return {"nfe": spent / N, **measured.figures(archs)}
 
@@ -148,14 +148,13 @@ def _rejected(measured: MeasuredSpace, denoiser: Any) -> Callable[[int], dict[st
 
 def _law() -> list[dict[str, Any]]:
     """A row for each dataset and scale."""
-    from diffnag import Generator, load_denoiser, load_predictor, load_space
+    from diffnag import Steer, load_generator, load_predictor, load_space
     from diffnag.generators.diffusion.options import Sampling
 
     space = load_space("nasbench201")
-    denoiser = load_denoiser(space)
     archs = list(space.enumerate() or ())
     index = {arch: i for i, arch in enumerate(archs)}
-    generator = Generator(space, denoiser)
+    generator = load_generator(space)
     rows = []
     for dataset in DATASETS:
         predictor = load_predictor("meta", space=space, dataset=dataset, seed=0)
@@ -166,7 +165,7 @@ def _law() -> list[dict[str, Any]]:
             row: dict[str, Any] = {"dataset": dataset, "scale": scale, "exact_mean_z": float(weights @ z / weights.sum())}
             for guidance in ("gradient", "particles"):
                 asked = Sampling(guidance=guidance)
-                made = [generator.generate(N, seed=seed, predictor=predictor, scale=scale, sampling=asked) for seed in range(SEEDS)]
+                made = [generator.sample(N, seed=seed, steer=Steer.by(predictor, space, scale), sampling=asked) for seed in range(SEEDS)]
                 means = [float(z[[index[arch] for arch in item.archs]].mean()) for item in made]
                 row |= {
                     f"{guidance}_mean_z": float(np.mean(means)),

@@ -60,7 +60,7 @@ def main() -> None:
 
 def _searches(method: str, target: str, training_seed: int, searches: int) -> dict[str, Any]:
     """`curves (searches, BUDGET)`, the best test accuracy so far with the networks of one training seed, and `made_by`."""
-    from diffnag import Generator, SearchOptions, load_denoiser, load_space, run_search
+    from diffnag import SearchOptions, load_generator, load_space, run_search
     from diffnag.io.files import cache_folder, write_json
     from diffnag.search_loop.oracle import find_oracle
 
@@ -68,7 +68,7 @@ def _searches(method: str, target: str, training_seed: int, searches: int) -> di
     if kept.is_file():
         return json.loads(kept.read_text())
     space = load_space("nasbench201")
-    generator, oracle = Generator(space, load_denoiser(space)), find_oracle("table", space)
+    generator, oracle = load_generator(space), find_oracle("table", space)
     curves = []
     for k in range(searches):
         options = SearchOptions(

@@ -53,17 +53,17 @@ def main() -> None:
 
 def _generation() -> list[dict[str, Any]]:
     """Architectures per second, unguided and with each kind of guidance."""
-    from diffnag import Generator, load_denoiser, load_predictor, load_space
+    from diffnag import Steer, load_generator, load_predictor, load_space
     from diffnag.generators.diffusion.options import Sampling
 
     space = load_space("nasbench201")
-    generator = Generator(space, load_denoiser(space))
+    generator = load_generator(space)
     predictor = load_predictor("meta", space=space, dataset="cifar10", seed=0)
     rows = []
     for guidance in ("none", "gradient", "particles"):
-        given = None if guidance == "none" else predictor
-        sampling = Sampling(guidance="auto" if given is None else guidance)
-        made = [generator.generate(N, seed=seed, predictor=given, sampling=sampling) for seed in range(RUNS + 1)][1:]
+        steer = Steer() if guidance == "none" else Steer.by(predictor, space)
+        sampling = Sampling(guidance="auto" if guidance == "none" else guidance)
+        made = [generator.sample(N, seed=seed, steer=steer, sampling=sampling) for seed in range(RUNS + 1)][1:]
         seconds = float(np.median([item.wall_s for item in made]))
         row = {"guidance": guidance, "n": N, "nfe": made[0].nfe, "predictor_nfe": made[0].predictor_nfe}
         rows.append({**row, "median_s": seconds, "archs_per_s": N / seconds})

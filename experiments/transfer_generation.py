@@ -25,11 +25,11 @@ SCALES = (0.0, 1.0, 2.0, 3.0, 4.0)
 def main() -> None:
     parser(__doc__).parse_args()
     begin()
-    from diffnag import Generator, load_denoiser, load_predictor, load_space
+    from diffnag import Steer, load_generator, load_predictor, load_space
     from diffnag.io.tables import load_table
 
     space = load_space("nasbench201")
-    generator = Generator(space, load_denoiser(space))
+    generator = load_generator(space)
     table = load_table(space)
     archs = [space.from_str(text) for text in table.archs]
     index = {arch: i for i, arch in enumerate(archs)}
@@ -39,7 +39,7 @@ def main() -> None:
         for name in ("meta", "meta-only"):
             predictor = load_predictor(name, space=space, dataset=dataset, seed=0)
             scores, _ = predictor.predict(archs)
-            generator.generate(N, seed=0, predictor=predictor)  # a warm-up
+            generator.sample(N, seed=0, steer=Steer.by(predictor, space))  # a warm-up
             for scale in SCALES:
                 parts = [_guided_and_ranked(generator, predictor, scale, seed, index, test) for seed in range(SEEDS)]
                 row: dict[str, Any] = {
@@ -56,13 +56,15 @@ def main() -> None:
 
 def _guided_and_ranked(generator: Any, predictor: Any, scale: float, seed: int, index: Any, test: np.ndarray) -> dict[str, float]:
     """Figures of one guided run, and of ranking unguided samples that are made in the same time."""
-    made = generator.generate(N, seed=seed, predictor=predictor, scale=scale)
+    from diffnag import Steer
+
+    made = generator.sample(N, seed=seed, steer=Steer.by(predictor, generator.space, scale))
     guided = [index[arch] for arch in dict.fromkeys(made.archs)]
     start = time.perf_counter()
     ranked: dict[Any, float] = {}
     pool: list[Any] = []
     while (time.perf_counter() - start) < made.wall_s or len(ranked) < len(guided):
-        pool += generator.generate(N, seed=10_000 * (seed + 1) + len(pool)).archs
+        pool += generator.sample(N, seed=10_000 * (seed + 1) + len(pool)).archs
         fresh = list(dict.fromkeys(pool))
         ranked = dict(zip(fresh, predictor.predict(fresh)[0], strict=True))
     kept = [index[arch] for arch in sorted(ranked, key=ranked.__getitem__, reverse=True)[: len(guided)]]

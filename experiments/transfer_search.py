@@ -46,7 +46,7 @@ def main() -> None:
 
 def _searches(dataset: str, method: str) -> dict[str, Any]:
     """Row of one method on one target, from `SEARCH_SEEDS` searches."""
-    from diffnag import Generator, SearchOptions, load_denoiser, load_space, run_search
+    from diffnag import SearchOptions, load_generator, load_space, run_search
     from diffnag.io.tables import load_table
     from diffnag.search_loop.oracle import find_oracle
 
@@ -56,7 +56,7 @@ def _searches(dataset: str, method: str) -> dict[str, Any]:
     if method == "copy-rank":
         return _row(dataset, method, copied_ranks(dataset, BUDGET)[None], optimum, labels_source=2 * len(table.archs))
     baseline = method in BASELINES
-    generator, oracle = Generator(space, load_denoiser(space)), find_oracle("table", space)
+    generator, oracle = load_generator(space), find_oracle("table", space)
     start, curves, sources = time.perf_counter(), [], 0
     for seed in range(SEARCH_SEEDS):
         options = SearchOptions(

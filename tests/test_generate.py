@@ -16,6 +16,7 @@ from diffnag.arch import Packing
 from diffnag.command.running import run_command
 from diffnag.drawing.strip import save_trace
 from diffnag.errors import UserError
+from diffnag.generators.base import Steer
 from diffnag.generators.diffusion.denoiser import load_denoiser, shipped_denoiser
 from diffnag.generators.diffusion.generator import Generator
 from diffnag.generators.diffusion.options import Sampling
@@ -99,7 +100,7 @@ def test_guided_by_meta(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_draws_valid_architectures(space, denoiser, sampler):
-    made = Generator(space, denoiser, Sampling(sampler=sampler, steps=20)).generate(100, seed=0)
+    made = Generator(space, denoiser, Sampling(sampler=sampler, steps=20)).sample(100, seed=0)
     assert len(made.archs) >= 97 and made.nfe == (40 if sampler in ("heun", "pc") else 20)
 
 
@@ -107,9 +108,7 @@ def test_every_sampler_draws_valid_architectures(space, denoiser, sampler):
 def test_every_kind_of_guidance_raises_the_mean(space, denoiser, cls, kind):
     predictor = CheckedPredictor(cls.__name__, cls(space))
     generator = Generator(space, denoiser)
-    free, bent = (
-        generator.generate(200, seed=0, predictor=given, scale=1.0) for given in (None, predictor)
-    )
+    free, bent = (generator.sample(200, seed=0, steer=steer) for steer in (Steer(), Steer.by(predictor, space, 1.0)))
     means = [predictor.predict(made.archs)[0].mean() for made in (free, bent)]
     assert bent.guidance == kind and free.guidance == "none" and bent.predictor_nfe > 0
     assert means[1] > means[0] + 0.5  # in units of the predictor; its spread over the space is about 7
@@ -119,8 +118,8 @@ def test_particles_keep_to_what_is_wanted(space, denoiser):
     """Cells of at most two convolutions, a quarter of the space, of which the predictor likes those with many."""
     few = lambda arch: sum(op in (4, 5) for op in arch.ops) <= 2  # noqa: E731
     predictor = CheckedPredictor("table", Table(space))
-    made = Generator(space, denoiser).generate(200, seed=0, predictor=predictor, scale=3.0, wanted=few)
-    free = [arch for arch in Generator(space, denoiser).generate(200, seed=0).archs if few(arch)]
+    made = Generator(space, denoiser).sample(200, seed=0, steer=Steer.by(predictor, space, 3.0, wanted=few))
+    free = [arch for arch in Generator(space, denoiser).sample(200, seed=0).archs if few(arch)]
     assert all(map(few, made.archs)) and len(made.archs) >= 194
     assert predictor.predict(made.archs)[0].mean() > predictor.predict(free)[0].mean() + 0.5
 
@@ -128,7 +127,7 @@ def test_particles_keep_to_what_is_wanted(space, denoiser):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_trace_leads_from_noise_to_the_sample(space, denoiser, sampler):
     generator = Generator(space, denoiser, Sampling(sampler=sampler, steps=8))
-    made, untraced = generator.generate(5, seed=2, sampling=replace(generator.sampling, trace=9)), generator.generate(5, seed=2)
+    made, untraced = generator.sample(5, seed=2, sampling=replace(generator.sampling, trace=9)), generator.sample(5, seed=2)
     assert made.decoded == untraced.decoded and made.nfe == untraced.nfe and untraced.trace is None
     trace = made.trace
     assert trace.sample == next(k for k, item in enumerate(made.decoded) if item.arch is not None)
@@ -154,12 +153,12 @@ def test_a_trace_leads_from_noise_to_the_sample(space, denoiser, sampler):
 
 def test_a_guided_trace_shows_guided_estimates(space, denoiser):
     generator = Generator(space, denoiser)
-    given, traced = (None, CheckedPredictor("noisy", Noisy(space))), Sampling(trace=21)
-    free, bent = (generator.generate(1, seed=0, predictor=p, sampling=traced).trace for p in given)
+    given, traced = (Steer(), Steer.by(CheckedPredictor("noisy", Noisy(space)), space)), Sampling(trace=21)
+    free, bent = (generator.sample(1, seed=0, steer=steer, sampling=traced).trace for steer in given)
     assert (free.moments[0].state[0] == bent.moments[0].state[0]).all()
     assert np.abs(free.moments[0].estimate[0] - bent.moments[0].estimate[0]).max() > 0.01
     with pytest.raises(UserError, match="guidance by particles replaces samples afterwards"):
-        generator.generate(1, seed=0, predictor=CheckedPredictor("table", Table(space)), sampling=Sampling(trace=21))
+        generator.sample(1, seed=0, steer=Steer.by(CheckedPredictor("table", Table(space)), space), sampling=Sampling(trace=21))
 
 
 def test_the_command_draws_a_strip(tmp_path, monkeypatch, capsys):
@@ -173,7 +172,7 @@ def test_the_command_draws_a_strip(tmp_path, monkeypatch, capsys):
 
 
 def test_a_strip_without_an_architecture_says_why(tmp_path, space, denoiser):
-    made = Generator(space, denoiser, Sampling(steps=2, trace=3)).generate(1, seed=0)
+    made = Generator(space, denoiser, Sampling(steps=2, trace=3)).sample(1, seed=0)
     drawn = []
     for reason in ("node 1 has 2 operators", "edge 0->1 is missing"):
         save_trace(tmp_path / "a.png", made.trace, 2, result=Decoded(None, reason), space=space)
@@ -194,7 +193,7 @@ def test_a_strip_that_fails_costs_the_strip_alone(tmp_path, monkeypatch, capsys)
 @pytest.mark.parametrize("name", names("space"))
 def test_a_strip_names_nodes_operators_and_colours(name, tmp_path, figures):
     space = load_space(name)
-    made = Generator(space, load_denoiser(space), Sampling(steps=8, trace=5)).generate(1, seed=0)
+    made = Generator(space, load_denoiser(space), Sampling(steps=8, trace=5)).sample(1, seed=0)
     save_trace(tmp_path / "a.png", made.trace, 5, result=made.decoded[0], space=space)
     (figure,) = figures
     rows = [[text.get_text() for text in axes.get_yticklabels()] for axes in figure.axes]
@@ -226,20 +225,20 @@ def test_metrics_are_by_threshold_whatever_the_rule(space, denoiser, tmp_path, m
 
 
 def test_evaluations_are_told_a_sample(space, denoiser):
-    made = Generator(space, denoiser, Sampling(steps=5)).generate(1500, seed=0)  # in three chunks
+    made = Generator(space, denoiser, Sampling(steps=5)).sample(1500, seed=0)  # in three chunks
     assert made.nfe == 5
 
 
 def test_scale_zero_changes_nothing(space, denoiser):
     generator = Generator(space, denoiser)
-    free = generator.generate(32, seed=0).decoded
+    free = generator.sample(32, seed=0).decoded
     for cls in (Table, Relaxed, Noisy):
-        assert generator.generate(32, seed=0, predictor=CheckedPredictor("p", cls(space)), scale=0.0).decoded == free
+        assert generator.sample(32, seed=0, steer=Steer.by(CheckedPredictor("p", cls(space)), space, 0.0)).decoded == free
 
 
 def test_invalid_samples_name_their_reason(space, denoiser):
     """One step is too few, and shows it; nothing is repaired or left out."""
-    made = Generator(space, denoiser, Sampling(sampler="euler-maruyama", steps=2)).generate(64, seed=0)
+    made = Generator(space, denoiser, Sampling(sampler="euler-maruyama", steps=2)).sample(64, seed=0)
     assert len(made.decoded) == 64 > len(made.archs)
     assert all((item.arch is None) == (item.reason is not None) for item in made.decoded)
 

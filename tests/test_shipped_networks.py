@@ -39,7 +39,7 @@ def test_it_is_small_and_says_how_it_was_made(name):
 def test_its_samples_are_valid_distinct_and_as_in_the_space(name):
     """Raw, by the paper's rule. Graphs are compared with the space by what a random sample of the same size is off."""
     space = load_space(name)
-    made = Generator(space, load_denoiser(space)).generate(256, seed=0)
+    made = Generator(space, load_denoiser(space)).sample(256, seed=0)
     assert len(made.archs) >= 0.98 * 256 and len(set(made.archs)) >= UNIQUE[name] * len(made.archs)
     rng = np.random.default_rng(0)
     whole, *same_size = (GraphStatistics.of([space.random(rng) for _ in range(n)], space) for n in (4096, *[256] * 5))

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from diffnag.errors import UserError
 from diffnag.guidance.particles import particles
+from diffnag.guidance.tilt import Tilt
 from diffnag.protocols import Decoded
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
     from diffnag.generators.diffusion.trace import Trace
-    from diffnag.guidance.tilt import Tilt
-    from diffnag.protocols import Generator
+    from diffnag.guidance.checked import CheckedPredictor
+    from diffnag.protocols import Generator, SearchSpace
 
 DEFAULT_SCALE = 3.0
 """S of the target law where none is given."""
@@ -43,6 +44,13 @@ class Steer:
     condition: Mapping[str, float | str] = field(default_factory=dict)
     weight: float = 1.0
     wanted: Callable[[Arch], bool] = anything
+
+    @classmethod
+    def by(
+        cls, predictor: CheckedPredictor, space: SearchSpace, scale: float = DEFAULT_SCALE, *, wanted: Callable[[Arch], bool] = anything
+    ) -> Self:
+        """Steer by a predictor: towards the law `p(A) exp(scale z(A))`, among the architectures that are `wanted`."""
+        return cls(tilt=Tilt(predictor, space, scale), wanted=wanted)
 
 
 @dataclass(frozen=True)

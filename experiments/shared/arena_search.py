@@ -16,9 +16,8 @@ from experiments.shared.common import DATASETS
 from experiments.shared.draws import MUTATED, Draws
 
 if TYPE_CHECKING:
-    from diffnag.generators.diffusion.generator import Generator
     from diffnag.oracles.table import TableOracle
-    from diffnag.protocols import SearchSpace
+    from diffnag.protocols import Generator, SearchSpace
     from diffnag.search_loop.trial import Trial
 
 TASKS = ("class_object", "class_scene", "jigsaw", "room_layout")
@@ -178,7 +177,7 @@ def _goal(benchmark: str, split: str) -> Goal:
 
 @cache
 def _generator(name: str) -> Generator:
-    from diffnag import Generator, load_denoiser
+    from diffnag import load_generator
 
     space, _ = _space_and_oracle(name)
-    return Generator(space, load_denoiser(space))
+    return load_generator(space)

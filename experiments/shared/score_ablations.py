@@ -128,14 +128,14 @@ def _generate(space: Any, net: Denoiser, measured: MeasuredSpace, seed: int) -> 
 
     generator = Generator(space, net)
     if not isinstance(net, WiringGiven):
-        generator.generate(N, seed=seed)
+        generator.sample(N, seed=seed)
         return
     batch = _training_set(measured)
     x0 = Packing.of(measured.space).pack(batch.V, batch.E)
     chosen = x0[torch.randint(len(x0), (N,), generator=torch.Generator().manual_seed(seed))]
     for k, part in enumerate(chosen.split(CHUNK)):
         net.give_wiring(part)
-        generator.generate(len(part), seed=seed + SEEDS * k)
+        generator.sample(len(part), seed=seed + SEEDS * k)
 
 
 def _trained(

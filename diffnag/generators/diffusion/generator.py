@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,13 +14,12 @@ from torch import Tensor
 from diffnag.arch import ArchBatch
 from diffnag.command.options import check_numbers
 from diffnag.errors import UserError, unknown
-from diffnag.generators.base import DEFAULT_SCALE, Generation, Steer, anything, by_particles, refuse_conditions
+from diffnag.generators.base import Generation, Steer, by_particles, refuse_conditions
 from diffnag.generators.diffusion.denoiser import Denoiser
 from diffnag.generators.diffusion.guided import denoised_guided, gradient_guided, in_data_scale, within_cube
 from diffnag.generators.diffusion.options import Sampling
 from diffnag.generators.diffusion.samplers import SAMPLERS, CountCalls, RecordCalls, Score, euler_maruyama, time_grid
 from diffnag.generators.diffusion.trace import Trace
-from diffnag.guidance.checked import CheckedPredictor
 from diffnag.guidance.choice import KINDS, choose
 from diffnag.guidance.tilt import Tilt
 from diffnag.protocols import Decoded, Prunes
@@ -66,20 +65,6 @@ class Generator:
     def provenance(self) -> Mapping[str, str]:
         """Family, split, checksum of the file and the command that made it; empty texts where they are not known."""
         return {"generator": "sde", "split": self.split, **self.denoiser.origin}
-
-    def generate(
-        self,
-        n: int,
-        *,
-        seed: int,
-        predictor: CheckedPredictor | None = None,
-        scale: float = DEFAULT_SCALE,
-        wanted: Callable[[Arch], bool] = anything,
-        sampling: Sampling | None = None,
-    ) -> Generation:
-        """Draw `n` architectures; with a `predictor`, from the law `p(A) exp(scale z(A))`. Shorthand for `sample` with a tilt."""
-        tilt = None if predictor is None else Tilt(predictor, self.space, scale)
-        return self.sample(n, seed=seed, steer=Steer(tilt=tilt, wanted=wanted), sampling=sampling)
 
     def sample(self, n: int, *, seed: int, steer: Steer = Steer(), sampling: Sampling | None = None) -> Generation:  # noqa: B008 - frozen
         """Draw `n` architectures, with a tilt from the law `p(A) exp(S z(A))`; see `diffnag.guidance`.

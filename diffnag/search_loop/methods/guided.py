@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from diffnag.generators.base import Steer
-from diffnag.guidance.tilt import Tilt
 from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.methods.base import Setting, taken
 from diffnag.search_loop.model import Model
@@ -114,9 +113,12 @@ class Diffnag:
         rng = np.random.default_rng([self.seed, due, 1])
         archs: list[Arch] = []
         guidance, nfe, predictor_nfe = "none", 0, 0
+
+        def wanted(arch: Arch) -> bool:
+            return self.domain.fresh_key(arch, seen) is not None
+
         for _ in range(self.tries):
-            tilt = None if guide is None else Tilt(guide, self.domain.space, self.scale)
-            steer = Steer(tilt=tilt, wanted=lambda arch: self.domain.fresh_key(arch, seen) is not None)
+            steer = Steer() if guide is None else Steer.by(guide, self.domain.space, self.scale, wanted=wanted)
             made = self.generator.sample(self.candidates, seed=int(rng.integers(2**63)), steer=steer)
             archs += self.domain.fresh(made.archs, seen)
             guidance, nfe, predictor_nfe = made.guidance, nfe + made.nfe, predictor_nfe + made.predictor_nfe
