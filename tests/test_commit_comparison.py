@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from experiments.comparison.cases import Case, Output, cases
 from experiments.comparison.outputs import COMPARERS, Findings, Made, compare
-from experiments.comparison.runs import Kept
+from experiments.comparison.runs import Checkout, Kept
 
 Sides = tuple[Made, Made]
 ROOT = Path(__file__).parents[1]
@@ -177,6 +177,25 @@ def test_cases_cover_every_command_and_can_be_compared() -> None:
     parsers = {path.stem for path in (ROOT / "diffnag").glob("*.py") if "run_command(main)" in path.read_text()}
     assert commands == parsers
     assert {output.kind for case in known for output in case.outputs} == COMPARERS.keys()
+
+
+class Instant(Checkout):
+    """A checkout whose commands make one file at once."""
+
+    def run(self, case: Case, out: Path) -> Made:
+        out.mkdir(parents=True)
+        for name in ("cell.svg", "more.txt"):
+            (out / name).write_text(f"{out}")
+        return Made(out, {f"{out}": "$OUT"})
+
+
+def test_what_is_compared_is_kept(tmp_path: Path) -> None:
+    kept, case = Kept(tmp_path, "inputs", {}), Case("draw", (("diffnag.draw",),), (Output("bytes", "*.svg"),))
+    checkout = Instant(tmp_path, work=tmp_path, inputs=tmp_path)
+    for made in (kept.run(case, checkout), kept.load(case), kept.run(case, checkout)):  # the last as if two comparisons ran at once
+        assert made and made.text(made.folder / "cell.svg") == "$OUT"
+        assert sorted(path.name for path in made.folder.iterdir()) == ["cell.svg", "record.json"]
+    assert [path.name for path in tmp_path.iterdir()] == [kept.place(case).name]
 
 
 def test_what_is_kept_belongs_to_the_commands(tmp_path: Path) -> None:
