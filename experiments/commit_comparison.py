@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -170,4 +171,8 @@ def _write(path: Path, rows: Sequence[Row], commit: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the temporary checkout is removed then, too
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

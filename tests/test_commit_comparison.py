@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from experiments.comparison.cases import Case, Output, cases
 from experiments.comparison.outputs import COMPARERS, Findings, Made, compare
-from experiments.comparison.runs import Kept
+from experiments.comparison.runs import Checkout, Kept
 
 Sides = tuple[Made, Made]
 ROOT = Path(__file__).parents[1]
@@ -112,13 +112,14 @@ def test_changed_tensor_is_found_to_the_bit(sides: Sides) -> None:
         save_file({"weight": weight, "bias": torch.zeros(2)}, side.folder / "d.safetensors", metadata={"diffnag": json.dumps(about)})
 
     weight = torch.tensor([1.0, torch.nan, 0.0])
-    save(sides[0], weight, trained_seed=0, train_seconds=3.0, command="a", kind="denoiser")
-    save(sides[1], weight, trained_seed=0, train_seconds=9.0, command="b", kind="score")
+    save(sides[0], weight, trained_seed=0, trained_width=16, train_seconds=3.0, command="a", kind="denoiser", split="half")
+    save(sides[1], weight, training={"seed": 0}, config={"width": 16}, train_seconds=9.0, command="b", kind="score", family="sde")
     same = found(sides, "tensors", "d.safetensors")
-    assert not same.differences and same.notes == ["metadata/kind 'denoiser' -> 'score'"]
-    save(sides[1], torch.tensor([1.0, torch.nan, -0.0]), trained_seed=1)
+    assert not same.differences
+    assert same.notes == ["metadata/kind 'denoiser' -> 'score'", "metadata without split", "metadata with family"]
+    save(sides[1], torch.tensor([1.0, torch.nan, -0.0]), training={"seed": 1})
     changed = found(sides, "tensors", "d.safetensors").differences
-    assert changed == ["d.safetensors: weight: 1 of 3 values differ, by at most nan", "d.safetensors: metadata/trained_seed 0 -> 1"]
+    assert changed == ["d.safetensors: weight: 1 of 3 values differ, by at most nan", "d.safetensors: metadata/seed 0 -> 1"]
     save(sides[1], weight.double(), trained_seed=0)
     assert "float32 (3,) before, float64 (3,) now" in found(sides, "tensors", "d.safetensors").differences[0]
 
@@ -163,6 +164,18 @@ def test_numbers_of_a_text(sides: Sides) -> None:
     assert len(found(sides, "numbers", "stdout.txt").differences) == 1
 
 
+def test_changed_table_is_found(sides: Sides) -> None:
+    def save(side: Made, rows: list[float], **head: Any) -> None:
+        np.savez(side.folder / "t.npz", rows=np.array(rows), head=np.frombuffer(json.dumps(head).encode(), np.uint8))
+
+    save(sides[0], [1.0, 2.0], format=1, version="v1")
+    save(sides[1], [1.0, 2.0], format=2, version="v1", complete=True)
+    same = found(sides, "arrays", "*.npz")
+    assert not same.differences and same.notes == ["t.npz: another format", "new entry head/complete"]
+    save(sides[1], [1.0, 2.5], format=1, version="v2")
+    assert found(sides, "arrays", "*.npz").differences == ["t.npz: rows: 1 of 2 values differ, by at most 0.5", "t.npz: head/version 'v1' -> 'v2'"]
+
+
 def test_missing_and_damaged_files_are_differences(sides: Sides) -> None:
     (sides[0].folder / "cell.svg").write_bytes(b"<svg/>")
     assert found(sides, "bytes", "*.svg").differences == ["*.svg: cell.svg before, none now"]
@@ -177,6 +190,25 @@ def test_cases_cover_every_command_and_can_be_compared() -> None:
     parsers = {path.stem for path in (ROOT / "diffnag").glob("*.py") if "run_command(main)" in path.read_text()}
     assert commands == parsers
     assert {output.kind for case in known for output in case.outputs} == COMPARERS.keys()
+
+
+class Instant(Checkout):
+    """A checkout whose commands make one file at once."""
+
+    def run(self, case: Case, out: Path) -> Made:
+        out.mkdir(parents=True)
+        for name in ("cell.svg", "more.txt"):
+            (out / name).write_text(f"{out}")
+        return Made(out, {f"{out}": "$OUT"})
+
+
+def test_what_is_compared_is_kept(tmp_path: Path) -> None:
+    kept, case = Kept(tmp_path, "inputs", {}), Case("draw", (("diffnag.draw",),), (Output("bytes", "*.svg"),))
+    checkout = Instant(tmp_path, work=tmp_path, inputs=tmp_path)
+    for made in (kept.run(case, checkout), kept.load(case), kept.run(case, checkout)):  # the last as if two comparisons ran at once
+        assert made and made.text(made.folder / "cell.svg") == "$OUT"
+        assert sorted(path.name for path in made.folder.iterdir()) == ["cell.svg", "record.json"]
+    assert [path.name for path in tmp_path.iterdir()] == [kept.place(case).name]
 
 
 def test_what_is_kept_belongs_to_the_commands(tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ def _searches() -> Iterator[Case]:
     gp = ("--predictor", "gp")
     for predictor in ("gp", "random-forest", "mlp", "path-ensemble", "params", "flops"):
         yield _search(predictor, "--predictor", predictor)
-    for predictor in ("naswot", "synflow", "zen"):  # they build a network for every candidate
+    for predictor in ("naswot", "synflow"):  # they build a network for every candidate
         yield _search(predictor, "--predictor", predictor, "--candidates", "8", budget=3)
     yield _search("gp batch 3", *gp, "--batch", "3", "--seed", "3", dataset="ImageNet16-120")
     for acquisition in ("ei", "pi", "ts"):
@@ -279,7 +279,6 @@ def _image_searches() -> Iterator[Case]:
             within=float(options.get("within", 0.0)), images=True, compared="--compare" in arguments,
         )  # fmt: skip
 
-    yield search("digits gp", "--predictor", "gp")
     yield search("digits gp compare", "--predictor", "gp", "--compare", "--seed", "1")
     yield search("digits meta", "--predictor", "meta", within=NOISE_AWARE)
     yield search("npz meta-only", "--predictor", "meta-only", dataset="$INPUTS/shapes.npz", within=NOISE_AWARE)

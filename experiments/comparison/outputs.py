@@ -18,8 +18,6 @@ from experiments.comparison.cases import Kind, Output
 UNCOMPARED = re.compile(r"seconds|_s$|^command$|^threads$|^commit$")
 """Keys whose values differ between two runs of the same code."""
 CHECKSUM = re.compile(r"sha256|checksum")
-WEIGHT_DECIDING = re.compile(r"^trained_|seed|^sde$|^split$|config|network|figures|held_out|accuracy|recipe")
-"""Keys of a checkpoint's metadata that are compared; changes of all others are noted."""
 SHOWN = 3
 """Differences of one file that are listed one by one."""
 NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?", re.IGNORECASE)
@@ -223,13 +221,35 @@ def _tensors(old: Made, new: Made, name: str, found: Findings) -> None:
 
     (before, about_before), (now, about_now) = (read(made.folder / name) for made in (old, new))
     found.add(name, compare_arrays(before, now, found))
-    for deciding in (True, False):
-        parts = [{key: about[key] for key in about if bool(WEIGHT_DECIDING.search(key)) is deciding} for about in (about_before, about_now)]
-        differences = compare_json(parts[0], parts[1], found, at="metadata", missing=False)
-        if deciding:
-            found.add(name, differences)
-        else:
-            found.notes += differences
+    _compare_metadata(_leaves(about_before), _leaves(about_now), name, found)
+
+
+def _leaves(value: Any, key: str = "") -> dict[str, set[str]]:
+    """The values of each key of nested data, wherever it stands: entries may move to another place in the metadata."""
+    if not isinstance(value, Mapping | list):
+        return {key: {repr(value)}}
+    inner = value.items() if isinstance(value, Mapping) else ((key, item) for item in value)
+    leaves: dict[str, set[str]] = {}
+    for name, item in inner:
+        for leaf, values in _leaves(item, name.removeprefix("trained_")).items():
+            leaves[leaf] = leaves.get(leaf, set()) | values
+    return leaves
+
+
+def _compare_metadata(old: Mapping[str, set[str]], new: Mapping[str, set[str]], name: str, found: Findings) -> None:
+    """Figures, seeds and sizes that both have are to be equal; changes of texts, and of what is there, are noted."""
+    compared = [key for key in old if not UNCOMPARED.search(key) and not CHECKSUM.search(key) and key != "format"]
+    for key in compared:
+        if key in new and old[key] != new[key]:
+            change = f"metadata/{key} {_listed(sorted(old[key]))} -> {_listed(sorted(new[key]))}"
+            if any(text.startswith(("'", '"')) for text in old[key]):
+                found.note(change)
+            else:
+                found.add(name, [change])
+    if gone := [key for key in compared if key not in new]:
+        found.note(f"metadata without {', '.join(gone)}")
+    if come := [key for key in new if key not in old]:
+        found.note(f"metadata with {', '.join(come)}")
 
 
 def _model(old: Made, new: Made, name: str, found: Findings) -> None:
@@ -267,6 +287,8 @@ def _arrays(old: Made, new: Made, name: str, found: Findings) -> None:
 
     (before, head_before), (now, head_now) = (read(made.folder / name) for made in (old, new))
     found.add(name, compare_arrays(before, now, found))
+    if head_before.pop("format") != head_now.pop("format"):
+        found.note(f"{name}: another format")
     found.add(name, compare_json(head_before, head_now, found, at="head", missing=False))
 
 
