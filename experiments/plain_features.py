@@ -1,6 +1,6 @@
-"""Effect of the group `plain` of `PathFeatures` (operator at each node, wiring) on the Gaussian process `gp`.
+"""Measures what the group `plain` of `PathFeatures` (operator at each node, wiring) changes for the Gaussian process `gp`.
 
-    python -m experiments.plain_features [--seeds 20] [--searches 10]
+    python -m experiments.plain_features [--seeds 20] [--searches 20]
 
 Two measurements, each without and with the group:
 
@@ -37,7 +37,7 @@ TABLES = (
 """Space, dataset and split."""
 LABELS = (25, 100, 200)
 GOOD = 0.7
-"""Quantile of the table above which architectures count: how the bad ones rank does not help a search."""
+"""Quantile of the table above which architectures count; the ranks of bad ones do not help a search."""
 MOST = 6000
 """Architectures that stand for a larger table."""
 LAYERS = ("identity", "conv3x3", "conv5x5")
@@ -87,14 +87,14 @@ def main() -> None:
     """Measure both and write `results/plain_features.json`."""
     options = parser(__doc__)
     options.add_argument("--seeds", type=int, default=20, help="draws of labels from each table")
-    options.add_argument("--searches", type=int, default=10, help="searches in the chain")
+    options.add_argument("--searches", type=int, default=20, help="searches in the chain")
     args = options.parse_args()
     begin()
     one_thread()
     tables = [row for benchmark in TABLES for row in _table_rows(*benchmark, seeds=args.seeds)]
     chain = [_chain_row(space, plain=plain, searches=args.searches) for space, plain in CHAINS]
-    content = {"seeds": args.seeds, "searches": args.searches, "good": GOOD, "budget": BUDGET, "tables": tables, "chain": chain}
-    write_result("plain_features", {"made_by": made_by(), **content})
+    about = {"made_by": made_by(), "seeds": args.seeds, "searches": args.searches, "good": GOOD, "budget": BUDGET}
+    write_result("plain_features", {**about, "tables": tables, "chain": chain})
 
 
 def _table_rows(space_name: str, dataset: str, split: str, *, seeds: int) -> list[dict[str, Any]]:

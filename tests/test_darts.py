@@ -67,7 +67,7 @@ class TestGenotypes:
         [
             (DARTS_V2, "print('hello')", "is no darts string; expected Genotype"),
             ("Genotype(", "__import__('os').system(", "is no darts string"),
-            ("normal_concat=[2, 3, 4, 5]", "normal_concat=[3, 4, 5]", "normal_concat is .3,4,5.; every cell"),
+            ("normal_concat=[2, 3, 4, 5]", "normal_concat=[3, 4, 5]", "normal_concat is .3,4,5.; in every cell"),
             ("('skip_connect', 0), ('dil_conv_3x3', 2)]", "('skip_connect', 0)]", "normal cell .* is not a list of eight pairs"),
             ("('dil_conv_3x3', 2)", "('dil_conv_3x3', 2, 1)", "normal cell .* is not a list of eight pairs"),
             ("dil_conv_3x3", "none", "normal cell has the operation 'none'; there are: max_pool_3x3"),
@@ -319,11 +319,11 @@ class TestNASBench301(OracleContract):
             NASBench301Oracle().setup(space=SPACE)
 
     def test_without_models_or_trust_or_the_space(self, installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        with pytest.raises(DataNotFound, match="knows the space 'darts' alone, not 'nasbench201'"):
+        with pytest.raises(DataNotFound, match="supports only the space 'darts', not 'nasbench201'"):
             NASBench301Oracle().setup(space=NASBench201())
         monkeypatch.delenv("DIFFNAG_TRUST_PICKLE")
         with pytest.raises(UserError, match="are pickles.*DIFFNAG_TRUST_PICKLE=1"):
             NASBench301Oracle().setup(space=SPACE)
         (installed / "nb_models_1.0" / "xgb_v1.0").rename(installed / "elsewhere")
-        with pytest.raises(DataNotFound, match=r"models of nasbench301 are not here: .*nb_models_1.0/xgb_v1.0"):
+        with pytest.raises(DataNotFound, match=r"models of nasbench301 are missing: .*nb_models_1.0/xgb_v1.0"):
             NASBench301Oracle().setup(space=SPACE)

@@ -93,7 +93,7 @@ class TestMatrices:
             ([("V", 3, slice(None), 0)], "node 3 has 0 operators"),
             ([("V", 3, 0, 1)], "node 3 has 2 operators"),
             ([("V", 4, 0, 0), ("V", 4, ABSENT, 1)], "node 4 is absent, but a stage has at least 2 layers"),
-            ([("V", 2, 2, 0), ("V", 2, ABSENT, 1)], "node 3 is there, but node 2 before it in the stage is absent"),
+            ([("V", 2, 2, 0), ("V", 2, ABSENT, 1)], "node 3 is a layer, but node 2 before it in the stage is absent"),
             ([("E", 9, 10, 0)], "edge 9->10 is missing with these layers"),
             ([("E", 0, 2, 1)], "edge 0->2 is not in the space with these layers"),
         ],

@@ -113,7 +113,7 @@ class TestMacroMatrices:
         ("changes", "reason"),
         [
             ([("V", 3, 0, 1)], "node 3 has 2 operators"),
-            ([("V", 2, 3, 0), ("V", 2, ABSENT, 1)], "node 3 is there, but node 2 before it is absent"),
+            ([("V", 2, 3, 0), ("V", 2, ABSENT, 1)], "node 3 is a module, but node 2 before it is absent"),
             ([("V", 3, 3, 0), ("V", 3, ABSENT, 1)], "it has 3 modules, not 4 to 6"),
             ([("V", 0, 0, 0), ("V", 0, 1, 1)], "4 of its modules double the channels, not 1 to 3"),
             ([("E", 2, 3, 0)], "edge 2->3 is missing with these modules"),
