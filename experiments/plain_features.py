@@ -14,7 +14,7 @@ Two measurements, each without and with the group:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from diffnag.protocols import Role
 from diffnag.spaces.categorical import CategoricalSpace
 from experiments.shared.common import begin, one_thread, parser
 from experiments.shared.results import made_by, write_result
-from experiments.shared.statistics import kendall_tau, optimum_found
+from experiments.shared.statistics import optimum_found, process_tau
 
 if TYPE_CHECKING:
     from diffnag.predictors.gaussian_process import GaussianProcessPredictor
@@ -112,24 +112,11 @@ def _table_rows(space_name: str, dataset: str, split: str, *, seeds: int) -> lis
     groups, y = PathFeatures(space, plain=True)([space.from_str(table.archs[k]) for k in chosen]), y[chosen]
     rows = []
     for plain, features in ((False, groups[:-1]), (True, groups)):
-        taus = {str(m): [_tau(features, y, labels=m, seed=seed) for seed in range(seeds)] for m in LABELS}
+        taus = {str(m): [process_tau(features, y, labels=m, seed=seed, good=GOOD) for seed in range(seeds)] for m in LABELS}
         tau = {m: float(np.mean(values)) for m, values in taus.items()}
         rows.append({"space": space_name, "dataset": dataset, "split": split, "plain": plain, "tau": tau, "taus": taus})
         print(space_name, dataset, "plain" if plain else "without", tau, flush=True)
     return rows
-
-
-def _tau(features: Sequence[np.ndarray], y: np.ndarray, *, labels: int, seed: int) -> float:
-    """Kendall's tau after `labels` labels that the seed draws."""
-    from diffnag.predictors.adaptation import Adaptation
-
-    order = np.random.default_rng(seed).permutation(len(y))
-    paid, rest = order[:labels], order[labels:]
-    good = rest[y[rest] > np.quantile(y, GOOD)]
-    process = Adaptation()
-    process.fit(np.zeros(labels), [group[paid] for group in features], y[paid])
-    mean, _ = process.predict(np.zeros(len(good)), [group[good] for group in features])
-    return kendall_tau(mean, y[good])
 
 
 def _chain_row(space: Chain, *, plain: bool, searches: int) -> dict[str, Any]:
