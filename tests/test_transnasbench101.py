@@ -80,9 +80,9 @@ class TestStrings:
     @pytest.mark.parametrize(
         ("text", "rule"),
         [
-            ("", "not written so"),
-            ("64-1454-basic", "not written so"),
-            ("64-41414-3_03_101", "not written so"),
+            ("", "does not have this form"),
+            ("64-1454-basic", "does not have this form"),
+            ("64-41414-3_03_101", "does not have this form"),
             ("64-144-basic", "3 modules, not 4 to 6"),
             ("64-1444111-basic", "7 modules, not 4 to 6"),
             ("64-1133-basic", "0 of its modules double the channels, not 1 to 3"),
