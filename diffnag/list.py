@@ -66,12 +66,19 @@ def _overview() -> Iterator[str]:
 
 
 def _one_space(name: str) -> Iterator[str]:
+    from diffnag.protocols import HasRoles
     from diffnag.spaces.loading import load_space
+    from diffnag.spaces.roles import describe
 
     space = load_space(name)
     yield from _row("space", [name], indent=0)
     yield from _row("nodes", [f"at most {space.nodes}"], indent=0)
-    yield from _row("operators", [*space.operators], indent=0)
+    title = "operators"
+    for row in describe(space):
+        yield from _row(title, [f"{row.operator}: {row.roles}"], indent=0)
+        title = ""
+    origin = "declared by the space" if isinstance(space, HasRoles) else "read off the operators' names, as the space declares none"
+    yield from _row(title, [f"(roles {origin}; see diffnag.protocols.HasRoles)"], indent=0)
     title = "datasets"
     for oracle, datasets in search_datasets(space).items():
         sizes = [f"{dataset} ({_shape(space.datasets[dataset])})" if dataset in space.datasets else dataset for dataset in datasets]

@@ -1,6 +1,6 @@
-"""Effect of the group `plain` of `PathFeatures` (operator at each node, wiring) on the Gaussian process `gp`.
+"""Measures what the group `plain` of `PathFeatures` (operator at each node, wiring) changes for the Gaussian process `gp`.
 
-    python -m experiments.plain_features [--seeds 20] [--searches 10]
+    python -m experiments.plain_features [--seeds 20] [--searches 20]
 
 Two measurements, each without and with the group:
 
@@ -14,7 +14,7 @@ Two measurements, each without and with the group:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from diffnag.protocols import Role
 from diffnag.spaces.categorical import CategoricalSpace
 from experiments.shared.common import begin, one_thread, parser
 from experiments.shared.results import made_by, write_result
-from experiments.shared.statistics import kendall_tau, optimum_found
+from experiments.shared.statistics import optimum_found, process_tau
 
 if TYPE_CHECKING:
     from diffnag.predictors.gaussian_process import GaussianProcessPredictor
@@ -37,7 +37,7 @@ TABLES = (
 """Space, dataset and split."""
 LABELS = (25, 100, 200)
 GOOD = 0.7
-"""Quantile of the table above which architectures count: how the bad ones rank does not help a search."""
+"""Quantile of the table above which architectures count; the ranks of bad ones do not help a search."""
 MOST = 6000
 """Architectures that stand for a larger table."""
 LAYERS = ("identity", "conv3x3", "conv5x5")
@@ -87,14 +87,14 @@ def main() -> None:
     """Measure both and write `results/plain_features.json`."""
     options = parser(__doc__)
     options.add_argument("--seeds", type=int, default=20, help="draws of labels from each table")
-    options.add_argument("--searches", type=int, default=10, help="searches in the chain")
+    options.add_argument("--searches", type=int, default=20, help="searches in the chain")
     args = options.parse_args()
     begin()
     one_thread()
     tables = [row for benchmark in TABLES for row in _table_rows(*benchmark, seeds=args.seeds)]
     chain = [_chain_row(space, plain=plain, searches=args.searches) for space, plain in CHAINS]
-    content = {"seeds": args.seeds, "searches": args.searches, "good": GOOD, "budget": BUDGET, "tables": tables, "chain": chain}
-    write_result("plain_features", {"made_by": made_by(), **content})
+    about = {"made_by": made_by(), "seeds": args.seeds, "searches": args.searches, "good": GOOD, "budget": BUDGET}
+    write_result("plain_features", {**about, "tables": tables, "chain": chain})
 
 
 def _table_rows(space_name: str, dataset: str, split: str, *, seeds: int) -> list[dict[str, Any]]:
@@ -112,24 +112,11 @@ def _table_rows(space_name: str, dataset: str, split: str, *, seeds: int) -> lis
     groups, y = PathFeatures(space, plain=True)([space.from_str(table.archs[k]) for k in chosen]), y[chosen]
     rows = []
     for plain, features in ((False, groups[:-1]), (True, groups)):
-        taus = {str(m): [_tau(features, y, labels=m, seed=seed) for seed in range(seeds)] for m in LABELS}
+        taus = {str(m): [process_tau(features, y, labels=m, seed=seed, good=GOOD) for seed in range(seeds)] for m in LABELS}
         tau = {m: float(np.mean(values)) for m, values in taus.items()}
         rows.append({"space": space_name, "dataset": dataset, "split": split, "plain": plain, "tau": tau, "taus": taus})
         print(space_name, dataset, "plain" if plain else "without", tau, flush=True)
     return rows
-
-
-def _tau(features: Sequence[np.ndarray], y: np.ndarray, *, labels: int, seed: int) -> float:
-    """Kendall's tau after `labels` labels that the seed draws."""
-    from diffnag.predictors.adaptation import Adaptation
-
-    order = np.random.default_rng(seed).permutation(len(y))
-    paid, rest = order[:labels], order[labels:]
-    good = rest[y[rest] > np.quantile(y, GOOD)]
-    process = Adaptation()
-    process.fit(np.zeros(labels), [group[paid] for group in features], y[paid])
-    mean, _ = process.predict(np.zeros(len(good)), [group[good] for group in features])
-    return kendall_tau(mean, y[good])
 
 
 def _chain_row(space: Chain, *, plain: bool, searches: int) -> dict[str, Any]:

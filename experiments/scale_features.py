@@ -8,7 +8,6 @@ networks of `transnasbench101-macro`. The figure is Kendall's tau over the other
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy as np
 from experiments.shared.arena_search import TASKS
 from experiments.shared.common import begin, one_thread, parser
 from experiments.shared.results import made_by, write_result
-from experiments.shared.statistics import kendall_tau
+from experiments.shared.statistics import process_tau
 
 LABELS = (25, 50, 100, 200)
 GROUPS = {"structure and flow": (0, 1), "scale": (2,), "all": (0, 1, 2)}
@@ -42,26 +41,14 @@ def main() -> None:
     for task in TASKS:
         y = np.asarray(table.values[columns.find(task, "val", None)], dtype=np.float64)
         for name, chosen in GROUPS.items():
-            taus = {str(m): _tau([features[k] for k in chosen], y, labels=m, seeds=args.seeds) for m in LABELS}
+            groups = [features[k] for k in chosen]
+            taus = {
+                str(m): float(np.mean([process_tau(groups, y, labels=m, seed=seed, good=GOOD) for seed in range(args.seeds)]))
+                for m in LABELS
+            }
             rows.append({"task": task, "groups": name, "tau": taus})
             print(rows[-1], flush=True)
     write_result("scale_features", {"made_by": made_by(), "seeds": args.seeds, "good": GOOD, "rows": rows})
-
-
-def _tau(features: Sequence[np.ndarray], y: np.ndarray, *, labels: int, seeds: int) -> float:
-    """Mean of tau over draws of the labelled networks."""
-    from diffnag.predictors.adaptation import Adaptation
-
-    found = []
-    for seed in range(seeds):
-        order = np.random.default_rng(seed).permutation(len(y))
-        paid, rest = order[:labels], order[labels:]
-        good = rest[y[rest] > np.quantile(y, GOOD)]
-        process = Adaptation()
-        process.fit(np.zeros(labels), [group[paid] for group in features], y[paid])
-        mean, _ = process.predict(np.zeros(len(good)), [group[good] for group in features])
-        found.append(kendall_tau(mean, y[good]))
-    return float(np.mean(found))
 
 
 if __name__ == "__main__":

@@ -131,13 +131,16 @@ class PathFeatures:
         return tuple(group[rows] for group in self._known)
 
     def _forget(self) -> None:
+        """Drop the features that were kept."""
         self._row = {}
         self._known = tuple(np.empty((0, len(scale.centre))) for scale in self._scales)
 
     def _standardised(self, archs: Sequence[Arch]) -> Groups:
+        """Groups of standardised features, computed afresh."""
         return tuple(scale(group) for scale, group in zip(self._scales, self._raw(archs), strict=True))
 
     def _raw(self, archs: Sequence[Arch]) -> Groups:
+        """Groups of features with all their columns, not standardised."""
         batch = ArchBatch.of(archs, self._space)
         V, E = batch.V.numpy(), batch.E.numpy()
         groups = path_features(V, E, self._roles, self._parts)

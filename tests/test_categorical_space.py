@@ -72,6 +72,7 @@ def test_graphs_of_no_choices() -> None:
     mixed[2] = [0, 1, 0]
     gap[1] = 0
     loose[2, 3] = 1
-    for broken, reason in (((mixed, E), "no choices of depths"), ((gap, E), "an absent node"), ((V, loose), "no node at an end")):
+    reasons = ("no choices of depths", "without an operator comes before", "at a node without an operator")
+    for broken, reason in zip(((mixed, E), (gap, E), (V, loose)), reasons, strict=True):
         arch, why = space.decode(*map(np.asarray, broken))
         assert arch is None and why is not None and reason in why

@@ -1,4 +1,4 @@
-"""The space `darts`: genotypes, both cells as one graph, what they compute, the network, and the optional oracle."""
+"""The space `darts`: genotypes, both cells as one graph, canonical form, networks, and the optional oracle."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ DARTS_V2 = (
     "('max_pool_3x3', 1), ('skip_connect', 2), ('max_pool_3x3', 1), ('max_pool_3x3', 0), ('skip_connect', 2), ('skip_connect', 2), "
     "('max_pool_3x3', 1)], reduce_concat=[2, 3, 4, 5])"
 )
-"""As published: Liu et al., ICLR 2019, second order."""
+"""The cells that Liu et al. (ICLR 2019) published, second order."""
 MEASURED = (
     "Genotype(normal=[('skip_connect', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('skip_connect', 1), ('dil_conv_3x3', 0), "
     "('dil_conv_5x5', 2), ('sep_conv_3x3', 1), ('skip_connect', 2)], normal_concat=range(2, 6), reduce=[('max_pool_3x3', 0), "
     "('avg_pool_3x3', 1), ('skip_connect', 0), ('dil_conv_5x5', 1), ('sep_conv_3x3', 1), ('sep_conv_5x5', 2), ('sep_conv_3x3', 2), "
     "('dil_conv_3x3', 3)], reduce_concat=range(2, 6))"
 )
-"""A training that NAS-Bench-301 documents, with its number of parameters."""
+"""Cells of a training that NAS-Bench-301 documents with its number of parameters."""
 
 
 @pytest.fixture(name="space")
@@ -56,7 +56,7 @@ class TestContract(SearchSpaceContract):
 
 
 class TestGenotypes:
-    def test_the_order_of_two_operations_says_nothing(self) -> None:
+    def test_the_order_of_two_operations_does_not_matter(self) -> None:
         arch = SPACE.from_str(DARTS_V2)
         assert SPACE.from_str(SPACE.to_str(arch)) == arch
         assert SPACE.genotype(arch).normal[4:6] == [("skip_connect", 0), ("sep_conv_3x3", 1)]
@@ -67,7 +67,7 @@ class TestGenotypes:
         [
             (DARTS_V2, "print('hello')", "is no darts string; expected Genotype"),
             ("Genotype(", "__import__('os').system(", "is no darts string"),
-            ("normal_concat=[2, 3, 4, 5]", "normal_concat=[3, 4, 5]", "normal_concat is .3,4,5.; every cell"),
+            ("normal_concat=[2, 3, 4, 5]", "normal_concat=[3, 4, 5]", "normal_concat is .3,4,5.; in every cell"),
             ("('skip_connect', 0), ('dil_conv_3x3', 2)]", "('skip_connect', 0)]", "normal cell .* is not a list of eight pairs"),
             ("('dil_conv_3x3', 2)", "('dil_conv_3x3', 2, 1)", "normal cell .* is not a list of eight pairs"),
             ("dil_conv_3x3", "none", "normal cell has the operation 'none'; there are: max_pool_3x3"),
@@ -76,7 +76,7 @@ class TestGenotypes:
             ("('max_pool_3x3', 1), ('skip_connect', 2)", "('max_pool_3x3', 2), ('skip_connect', 2)", "state 2 of the reduce cell reads state 2"),
         ],
     )
-    def test_others_are_refused_by_the_rule_they_break(self, old: str, new: str, rule: str) -> None:
+    def test_other_text_is_refused_with_the_broken_rule(self, old: str, new: str, rule: str) -> None:
         assert old in DARTS_V2
         with pytest.raises(UserError, match=rule):
             SPACE.from_str(DARTS_V2.replace(old, new))
@@ -93,8 +93,8 @@ class TestMatrices:
         reduce = {(10, 12), (11, 13), (11, 14), (12, 15), (13, 15), (10, 16), (12, 17), (13, 17), (11, 18), (12, 19), (13, 19)}
         assert set(arch.edges) == normal | between | reduce | {(node, 20) for node in range(12, 20)}
 
-    def test_what_is_constant(self) -> None:
-        """Exactly what never varies over many draws."""
+    def test_constant_entries(self) -> None:
+        """Constant are exactly the entries that never vary over many draws."""
         batch = ArchBatch.of(draws(SPACE, 2_000), SPACE)
         for part, constant in zip((batch.V, batch.E), SPACE.constant, strict=True):
             assert ((part.amin(0) == part.amax(0)).numpy() == constant).all()
@@ -131,12 +131,12 @@ class TestIdentity:
         zero, one = "max_pool_3x3(0)", "max_pool_3x3(1)"
         assert reduce == f"{zero}+{zero}+{one}|{zero}+{one}|{zero}+{one}+{one}|{zero}+{one}+{one}"
 
-    def test_a_skip_that_halves_the_image_is_no_identity(self) -> None:
+    def test_a_skip_that_halves_the_map_is_no_identity(self) -> None:
         cell = next(cell for _, cell in map(SPACE.cells, draws(SPACE, 50)) if (2, 0) in cell)
         assert "skip_connect(0)" in computed(cell, skips_from=2) and "skip" not in computed(cell, skips_from=0)
 
     def test_states_may_change_places(self) -> None:
-        """Two states of the inputs alone, swapped, with those that read them: another graph, the same function."""
+        """Two states that read only the inputs are swapped for all readers: another graph, the same function."""
         a, b = (3, 0), (5, 1)
         one: Cell = (a, b, (4, 0), (6, 1), (0, 2), (1, 3), (3, 0), (5, 2))
         other: Cell = ((4, 0), (6, 1), a, b, (1, 2), (0, 3), (3, 0), (5, 3))
@@ -144,7 +144,7 @@ class TestIdentity:
         assert archs[0] != archs[1] and SPACE.canonical(archs[0]) == SPACE.canonical(archs[1])
 
     def test_agrees_with_computing_the_cell(self) -> None:
-        """Cells of few operations with equal values at a random point are those with equal keys."""
+        """For cells of few operations, keys are equal exactly if the values at a random point are."""
         rng = np.random.default_rng(0)
         operations = _random_operations(rng)
         cells = [tuple((int(rng.choice((2, 3, 4))), state) for _, state in cell) for arch in draws(SPACE, 4_000) for cell in SPACE.cells(arch)]
@@ -154,7 +154,7 @@ class TestIdentity:
 
 
 def _random_operations(rng: np.random.Generator) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """A map of `(8,)` an operation, none of them additive but the identity."""
+    """A function on `(8,)` for each operation; only the identity is additive."""
 
     def bent(A: np.ndarray, B: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         return lambda x: x @ A + np.tanh(x @ B)
@@ -163,16 +163,16 @@ def _random_operations(rng: np.random.Generator) -> dict[str, Callable[[np.ndarr
 
 
 def _value(cell: Cell, operations: dict[str, Callable[[np.ndarray], np.ndarray]]) -> bytes:
-    """The four states at two fixed inputs, their order forgotten."""
+    """The four states for two fixed inputs, without their order."""
     states = list(np.random.default_rng(1).normal(size=(2, 8)))
     for (op, i), (other, j) in zip(cell[::2], cell[1::2], strict=True):
         states.append(operations[OPERATIONS[op]](states[i]) + operations[OPERATIONS[other]](states[j]))
     return b"".join(sorted((np.round(state, 8) + 0.0).tobytes() for state in states[2:]))
 
 
-class TestMovingAbout:
+class TestNeighboursAndDraws:
     def test_number_of_neighbours(self) -> None:
-        """16 operations with 6 others each; of states 3, 4, 5 each source has 1, 2, 3 others."""
+        """16 operations with 6 others each; sources of states 3, 4 and 5 have 1, 2 and 3 others."""
         for arch in draws(SPACE, 5):
             assert len(SPACE.neighbours(arch)) == 16 * 6 + 2 * 2 * (1 + 2 + 3)
 
@@ -191,23 +191,23 @@ class TestMovingAbout:
 
 class TestNetwork:
     def test_parameters_of_darts(self) -> None:
-        """The 3.3 M of table 1 of Liu et al., to the last one as the authors' code counts them."""
+        """The 3.3 M of table 1 of Liu et al., exactly as the authors' code counts them."""
         assert SPACE.size(SPACE.from_str(DARTS_V2), channels=36, cells=6, num_classes=10).params == 3_349_342
 
     def test_parameters_that_nas_bench_301_documents(self) -> None:
-        """`model_parameters` of a result file of the benchmark (20 cells, 50 channels), less its auxiliary classifier's."""
+        """`model_parameters` of a result file of the benchmark (20 cells, 50 channels) without the auxiliary classifier."""
         auxiliary = 800 * 128 + 2 * 128 + 4 * 128 * 768 + 2 * 768 + (768 + 1) * 10
         assert SPACE.size(SPACE.from_str(MEASURED), channels=50, cells=6, num_classes=10).params == 6_369_358 - auxiliary
 
     @pytest.mark.parametrize(("channels", "cells", "image_size", "stem_stride"), [(8, 2, 32, 1), (5, 1, 17, 2), (4, 1, 9, 1)])
-    def test_size_is_the_built_networks(self, channels: int, cells: int, image_size: int, stem_stride: int) -> None:
+    def test_size_equals_the_built_network(self, channels: int, cells: int, image_size: int, stem_stride: int) -> None:
         for arch in draws(SPACE, 4):
             network = SPACE.build(arch, channels=channels, cells=cells, num_classes=7, stem_stride=stem_stride)
             shape = {"channels": channels, "cells": cells, "num_classes": 7, "stem_stride": stem_stride}
             assert SPACE.size(arch, image_size=image_size, **shape) == measured_size(network, image_size=image_size)
 
     def test_where_the_cells_are(self) -> None:
-        """NAS-Bench-301: 8 cells, of which the third and the sixth reduce; 32, 64 and 128 channels a state."""
+        """NAS-Bench-301 has 8 cells; the third and the sixth are reductions; a state has 32, 64 and 128 channels."""
         network = SPACE.build(SPACE.from_str(DARTS_V2), num_classes=10)
         assert isinstance(network, Network)
         older = newer = network.stem(torch.zeros(1, 3, 16, 16))
@@ -242,11 +242,11 @@ class TestNetwork:
         torch.testing.assert_close(reduce(x), reduce.norm(expected))
 
     def test_equal_keys_equal_functions(self) -> None:
-        """Real networks: states that changed places, with the weights that belong to them, give the same logits."""
+        """Real networks: if two states and their weights change places, the logits stay the same."""
         torch.manual_seed(0)
         one: Cell = ((3, 0), (5, 1), (4, 0), (6, 1), (3, 2), (4, 3), (3, 0), (5, 2))
         other: Cell = ((4, 0), (6, 1), (3, 0), (5, 1), (4, 2), (3, 3), (3, 0), (5, 3))
-        place = {0: 2, 1: 3, 2: 0, 3: 1, 4: 5, 5: 4, 6: 6, 7: 7}  # of an operation of `one` in `other`
+        place = {0: 2, 1: 3, 2: 0, 3: 1, 4: 5, 5: 4, 6: 6, 7: 7}  # operation of `one` -> operation of `other`
         first, second = (SPACE.build(SPACE.of_cells(cell, cell), channels=4, cells=1, num_classes=3).eval() for cell in (one, other))
         assert isinstance(first, Network) and isinstance(second, Network)
         second.load_state_dict({name: value for name, value in first.state_dict().items() if ".operations." not in name}, strict=False)
@@ -256,7 +256,7 @@ class TestNetwork:
         entries = [entry for number, cell in enumerate(second.cells) for k, entry in enumerate(cell.enter) if number + k >= 2]
         readers = [module for entry in entries for module in entry.modules() if isinstance(module, nn.Conv2d)]
         with torch.no_grad():
-            for layer in [*readers, second.classifier]:  # all that read the output of a cell, and not of the stem
+            for layer in [*readers, second.classifier]:  # all layers that read the output of a cell, not of the stem
                 states = layer.weight.chunk(4, dim=1)
                 layer.weight.copy_(torch.cat([states[1], states[0], *states[2:]], dim=1))
         x = torch.randn(2, 3, 8, 8)
@@ -276,7 +276,7 @@ class TestNetwork:
 
 
 class _Package(SimpleNamespace):
-    """Stands for the package nasbench301: as its ensemble, it converts the genotype and answers."""
+    """Stand-in for the package nasbench301; like the real ensemble, it converts the genotype and answers."""
 
     def load_ensemble(self, folder: str) -> Any:
         assert Path(folder).name == "xgb_v1.0"
@@ -293,7 +293,7 @@ class _Package(SimpleNamespace):
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The folder of the data, in which package and models are there and trusted."""
+    """A folder of data with trusted models, and the stand-in as the package."""
     (tmp_path / "nb_models_1.0" / "xgb_v1.0").mkdir(parents=True)
     (tmp_path / "nb_models_1.0" / "xgb_v1.0" / "surrogate_model.model").write_bytes(b"weights")
     monkeypatch.setenv("DIFFNAG_DATA", str(tmp_path))
@@ -310,8 +310,8 @@ class TestNASBench301(OracleContract):
         oracle.setup(space=SPACE)
         return oracle
 
-    def test_the_genotype_is_handed_over(self, oracle: NASBench301Oracle) -> None:
-        """DARTS_V2 has the operation on states 0, 1, 0, 1 and 1 of its normal cell."""
+    def test_the_ensemble_gets_the_genotype(self, oracle: NASBench301Oracle) -> None:
+        """In its normal cell DARTS_V2 has the operation on states 0, 1, 0, 1 and 1."""
         assert oracle.query(SPACE.from_str(DARTS_V2), dataset="cifar10", split="val") == 90 + (5 + 3) / 16
 
     def test_without_the_package(self) -> None:
@@ -319,11 +319,11 @@ class TestNASBench301(OracleContract):
             NASBench301Oracle().setup(space=SPACE)
 
     def test_without_models_or_trust_or_the_space(self, installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        with pytest.raises(DataNotFound, match="knows the space 'darts' alone, not 'nasbench201'"):
+        with pytest.raises(DataNotFound, match="supports only the space 'darts', not 'nasbench201'"):
             NASBench301Oracle().setup(space=NASBench201())
         monkeypatch.delenv("DIFFNAG_TRUST_PICKLE")
         with pytest.raises(UserError, match="are pickles.*DIFFNAG_TRUST_PICKLE=1"):
             NASBench301Oracle().setup(space=SPACE)
         (installed / "nb_models_1.0" / "xgb_v1.0").rename(installed / "elsewhere")
-        with pytest.raises(DataNotFound, match=r"models of nasbench301 are not here: .*nb_models_1.0/xgb_v1.0"):
+        with pytest.raises(DataNotFound, match=r"models of nasbench301 are missing: .*nb_models_1.0/xgb_v1.0"):
             NASBench301Oracle().setup(space=SPACE)

@@ -155,7 +155,7 @@ class Odd(NASBench201):
         (["--cells", "1e6"], "cells is 1000000; 1 to 1,000 are accepted"),
         (["--channels", "0"], "'0' is not a whole number of at least 1"),
         (["--input-size", "0"], "'0' is not a whole number of at least 1"),
-        (["--space", "plugin:Halves"], "space 'plugin:Halves' breaks a rule: encode must give entries 0 and 1"),
+        (["--space", "plugin:Halves"], "space 'plugin:Halves' breaks a rule: the entries of V and E must be 0 or 1"),
         (["--input-size", "1e9"], "image_size is 1000000000; 1 to 4,096 are accepted"),
         (["--channels", "1e12"], "channels is 1000000000000; 1 to 10,000 are accepted"),
         (["--channels", "1e4", "--cells", "1"], "10000 channels, 1 cells a stage, has "),

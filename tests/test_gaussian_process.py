@@ -1,4 +1,4 @@
-"""`gp`: the features of what a cell computes, the warp, the process on what a prior leaves over, and its quality on the table."""
+"""The predictor `gp`: path features, the warp of labels, the process with and without a prior, and its quality on the table."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ def features(space: NASBench201, archs: list[Arch]) -> tuple[np.ndarray, ...]:
 
 
 def cell(space: NASBench201, *names: str) -> Arch:
-    """By the operations on 0->1 | 0->2, 1->2 | 0->3, 1->3, 2->3; `-` is none, `=` the identity."""
+    """The cell with these operations on 0->1 | 0->2, 1->2 | 0->3, 1->3, 2->3; `-` means none, `=` the identity."""
     a, b, c, d, e, f = ({"-": "none", "=": "skip_connect"}.get(name, name) for name in names)
     return space.from_str(f"|{a}~0|+|{b}~0|{c}~1|+|{d}~0|{e}~1|{f}~2|")
 
 
 def paths(space: NASBench201, arch: Arch) -> list[list[str]]:
-    """The operators of every live path, identities left out, by enumeration."""
+    """Operators of every live path without identities, found by enumeration."""
     graph = nx.DiGraph(arch.edges)
     names = [space.operators[op] for op in arch.ops]
     found = [[names[i] for i in path[1:-1]] for path in nx.all_simple_paths(graph, 0, len(names) - 1)]
     return [[name for name in path if name != "skip_connect"] for path in found if "none" not in path]
 
 
-def test_paths_are_those_of_enumeration(space: NASBench201) -> None:
+def test_paths_equal_an_enumeration(space: NASBench201) -> None:
     archs = draws(space, 60)
     structure, flow = features(space, archs)
     for arch, row, roots in zip(archs, structure, flow, strict=True):
@@ -69,14 +69,14 @@ def test_paths_are_those_of_enumeration(space: NASBench201) -> None:
         names = ["start", *space.operators]
         counted = np.zeros((8, 8))
         for path in live:
-            for a, b in itertools.pairwise(["start", *path, "start"]):  # the end shares the start's place
+            for a, b in itertools.pairwise(["start", *path, "start"]):  # start and end have the same index
                 counted[names.index(a) - 1, names.index(b) - 1] += 1
         np.testing.assert_allclose(pairs, counted, atol=1e-12)
         np.testing.assert_allclose(through, counted[:, :7].sum(0), atol=1e-12)
 
 
-def test_what_computes_nothing_leaves_no_trace(space: NASBench201) -> None:
-    """After `none` on 0->1, whatever leaves map 1 is dead; a map that leads nowhere likewise; an identity is no operator."""
+def test_dead_branches_and_identities_leave_no_trace(space: NASBench201) -> None:
+    """With `none` on 0->1 all connections from map 1 are dead; so are those to a map without an outgoing one. Identities do not count."""
     choices = ("-", "=", CONV1, CONV3, POOL)
     dead = [cell(space, "-", CONV3, x, "=", y, POOL) for x in choices for y in choices]
     dead += [cell(space, x, CONV3, "-", "=", "-", POOL) for x in choices]
@@ -94,11 +94,11 @@ def test_a_cell_that_computes_nothing(space: NASBench201) -> None:
 
 
 def test_signal_in_closed_form(space: NASBench201) -> None:
-    """log variance, share of the input, variance from layers, mean depth, mean spatial depth, spread of depth, entropy."""
+    """Log variance, share of the input, variance from layers, mean depth, mean spatial depth, spread of depth, entropy."""
     archs = [
         cell(space, "-", "-", "-", CONV3, "-", "-"),
         cell(space, "=", "-", "-", CONV3, "=", "-"),  # identity + layer
-        cell(space, "=", "=", "-", "-", "=", "="),  # the identity twice: amplitudes add
+        cell(space, "=", "=", "-", "-", "=", "="),  # two identities in parallel: amplitudes add
         cell(space, CONV3, "-", CONV1, "-", "-", POOL),  # two layers on one path, then averaged
     ]
     half = np.log(2)
@@ -112,7 +112,7 @@ def test_signal_in_closed_form(space: NASBench201) -> None:
 
 
 def test_architectures_with_fewer_nodes_and_other_names() -> None:
-    """The output is the last node there is; unknown operators are layers."""
+    """The output is the last node that exists; unknown operators are layers."""
     roles = RoleMasks.of(roles_by_name(("input", "output", "sep_conv_5x5", "max_pool_3x3", "Identity", "gelu", "zero")))
     assert roles.spatial.tolist() == [False, False, True, False, False, False, False]
     assert roles.passes.nonzero()[0].tolist() == [0, 1, 4] and roles.blocks.nonzero()[0].tolist() == [6]
@@ -123,7 +123,7 @@ def test_architectures_with_fewer_nodes_and_other_names() -> None:
     assert (flow[0, :7] ** 2).round(9).tolist() == [0, 0, 1, 0, 0, 2, 0]
 
 
-def test_scales_are_told_where_operators_scale() -> None:
+def test_scales_of_a_graph_by_hand() -> None:
     roles = RoleMasks.of(roles_by_name(("input", "output", "conv3x3", "double_and_halve", "conv3x3_stride2")))
     assert roles.widens.tolist() == [False, False, False, True, False] and roles.shrinks.tolist() == [False, False, False, True, True]
     edges = ((0, 1), (1, 2), (1, 3), (2, 4), (3, 4), (0, 5), (4, 6))  # node 5 is dead
@@ -165,8 +165,8 @@ def made(m: int, *, noise: float = 0.0) -> tuple[np.ndarray, list[np.ndarray], n
     return prior, groups, 80 + 2 * (prior + np.sin(groups[0][:, 0]) + noise * rng.normal(size=m))
 
 
-def test_predictions_are_those_of_the_process() -> None:
-    """Posterior and density of the warped labels, written out with the hyper-parameters that were found."""
+def test_predictions_follow_the_textbook_formulas() -> None:
+    """Posterior and density of the warped labels, computed directly with the fitted hyper-parameters."""
     prior, groups, y = made(60, noise=0.2)
     adaptation = Adaptation()
     adaptation.fit(prior[:40], [group[:40] for group in groups], y[:40])
@@ -189,7 +189,7 @@ def test_predictions_are_those_of_the_process() -> None:
     np.testing.assert_allclose(std, high - middle, rtol=1e-6)
     np.testing.assert_allclose(answer, middle)
     worse = multivariate_normal(cov=noisy + 0.5 * np.eye(40)).logpdf(residual)
-    assert multivariate_normal(cov=noisy).logpdf(residual) > worse + 5  # hyper-parameters are of large evidence
+    assert multivariate_normal(cov=noisy).logpdf(residual) > worse + 5  # the fitted hyper-parameters have a larger evidence
 
 
 @pytest.mark.parametrize("kind", [Adaptation, DoubtfulAdaptation])
@@ -223,7 +223,7 @@ def test_two_labels_raise_no_doubt() -> None:
     assert adaptation.trust == 1
 
 
-def test_more_labels_than_a_prior_is_good_for_are_without_it() -> None:
+def test_a_prior_is_dropped_after_its_number_of_labels() -> None:
     prior, groups, y = made(20)
     brief, doubtful, scratch = DoubtfulAdaptation(prior_labels=2), DoubtfulAdaptation(), Adaptation()
     for adaptation in (brief, doubtful):
@@ -236,7 +236,7 @@ def test_more_labels_than_a_prior_is_good_for_are_without_it() -> None:
     assert brief.trust == 0 and (brief.quantiles(prior, groups, [0.1]) == scratch.quantiles(np.zeros(20), groups, [0.1])).all()
 
 
-def test_labels_correct_a_prior_where_features_tell() -> None:
+def test_labels_correct_a_prior_along_features() -> None:
     prior, groups, y = made(400)
     adaptation = Adaptation()
     adaptation.fit(prior[:100], [group[:100] for group in groups], y[:100])
@@ -252,7 +252,7 @@ def test_one_label_only_shifts_the_prior() -> None:
     assert kendalltau(mean, prior).statistic > 0.95 and mean[0] == pytest.approx(70, abs=0.5) and (std > 0).all()
 
 
-def test_a_failure_does_not_rule(space: NASBench201) -> None:
+def test_one_failure_does_not_dominate(space: NASBench201) -> None:
     rng = np.random.default_rng(0)
     archs, y = draws(space, 20), rng.normal(90, 1, 20)
     y[0] = 10

@@ -66,7 +66,9 @@ def test_the_overview(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
 
 def test_one_space(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     said = printed(monkeypatch, capsys, "--space", "nasbench101")
-    assert said.startswith("space         nasbench101\nnodes         at most 7\noperators     input, conv3x3-bn-relu, ")
+    assert said.startswith("space         nasbench101\nnodes         at most 7\noperators     input: input\n")
+    assert "\n              conv3x3-bn-relu: layer, spatial\n" in said
+    assert "absent: absent\n              (roles declared by the space; see diffnag.protocols.HasRoles)\n" in said
     assert "\ndatasets      cifar10 (10 classes, 32 x 32 pixels)  (--oracle naswot, synflow, zen)\n" in said and "digits" in said
     own = printed(monkeypatch, capsys, "--space", "diffnag.search_spaces.nasbench201.space:NASBench201")
     assert own.startswith("space         diffnag.search_spaces.nasbench201.space:NASBench201\nnodes         at most 8\n")

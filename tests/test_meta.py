@@ -1,4 +1,4 @@
-"""The meta-predictor: what it may read, what it is invariant to, how labels change it, and the shipped checkpoints."""
+"""The meta-predictor: its sources, its invariances, its adaptation to labels, and the shipped checkpoints."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,39 +14,40 @@ import torch
 
 import diffnag.predictors.meta.predictor as meta_module
 from diffnag import train_predictor
-from diffnag.arch import ArchBatch, Packing
+from diffnag.arch import Arch, ArchBatch, Packing
 from diffnag.command.running import run_command
 from diffnag.datasets.drawn_tasks import TaskImages
 from diffnag.datasets.sources import OWN_IMAGES, Source, imagenet32_tuples, load_sources, normal_scores, own_measurements, sister_tables
 from diffnag.datasets.tasks import TaskFeatures, task_features
 from diffnag.errors import DataNotFound, UserError
 from diffnag.generators.diffusion.sde import expand_like
-from diffnag.guidance.checked import load_predictor
+from diffnag.guidance.checked import CheckedPredictor, load_predictor
 from diffnag.oracles import table as table_module
 from diffnag.predictors.meta.network import CleanNetwork, MetaConfig, TaskEncoder, separability
 from diffnag.predictors.meta.predictor import MetaOnlyPredictor, MetaPredictor, architecture_features, shipped
 from diffnag.predictors.meta.training import LOSSES, Schedule, standardise
+from diffnag.search_spaces.nasbench201.space import NASBench201
+from diffnag.testing import draws
 
 DATASETS = ("cifar10", "cifar100", "ImageNet16-120")
 TASK_IMAGES = TaskImages(np.zeros((4, 16, 16), np.uint8), np.array([0, 0, 1, 1]), np.zeros((2, 16, 16), np.uint8), np.array([0, 1]))
 
 
 @pytest.fixture
-def short(monkeypatch):
-    """Trainings of a few steps."""
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings have only a few steps."""
     for name in ("CLEAN", "NOISY"):
         monkeypatch.setattr(meta_module, name, Schedule(3))
     monkeypatch.setattr("diffnag.predictors.meta.task_process.STEPS", 2)
 
 
 @pytest.fixture(scope="module")
-def archs(space):
-    rng = np.random.default_rng(0)
-    return [space.random(rng) for _ in range(300)]
+def archs(space: NASBench201) -> list[Arch]:
+    return draws(space, 300)
 
 
 @pytest.fixture(scope="module")
-def meta(space):
+def meta(space: NASBench201) -> CheckedPredictor:
     return load_predictor("meta", space=space, dataset="cifar10", seed=0)
 
 
@@ -56,7 +58,7 @@ def quiet(stage: str, step: int, steps: int, loss: float) -> None:
 # -- sources
 
 
-def test_sister_tables_leave_the_target_out(space, data_folder, monkeypatch):
+def test_sister_tables_leave_the_target_out(space: NASBench201, data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIFFNAG_DATA", str(data_folder))
     sources = sister_tables(space, "cifar10")
     assert [(source.origin, source.fidelity, source.labels) for source in sources] == [
@@ -65,8 +67,8 @@ def test_sister_tables_leave_the_target_out(space, data_folder, monkeypatch):
     assert len(sister_tables(space, OWN_IMAGES)) == 3
 
 
-def test_target_accuracies_are_never_read(space, data_folder, monkeypatch):
-    """With every CIFAR-10 accuracy gone, the sources for target cifar10 are the same to the bit."""
+def test_target_accuracies_are_never_read(space: NASBench201, data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any CIFAR-10 accuracy the sources for target cifar10 are the same, bit for bit."""
     monkeypatch.setenv("DIFFNAG_DATA", str(data_folder))
     before = sister_tables(space, "cifar10")
     whole = table_module.load_table(space)
@@ -76,7 +78,7 @@ def test_target_accuracies_are_never_read(space, data_folder, monkeypatch):
         assert np.array_equal(one.values, two.values) and np.array_equal(one.better, two.better) and one.reliability == two.reliability
 
 
-def test_imagenet32_regimes_are_kept_apart(space, data_folder, monkeypatch):
+def test_imagenet32_regimes_are_kept_apart(space: NASBench201, data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIFFNAG_DATA", str(data_folder))
     sources = imagenet32_tuples(space)
     assert [(source.origin, source.labels) for source in sources] == [("imagenet32/a", 4152), ("imagenet32/b", 478)]
@@ -85,8 +87,8 @@ def test_imagenet32_regimes_are_kept_apart(space, data_folder, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_no_task_of_the_targets_images(space, data_folder, monkeypatch):
-    """Whatever draws on images is told apart by the images that it reads."""
+def test_no_task_of_the_targets_images(space: NASBench201, data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks are recognised by the images that they use."""
     monkeypatch.setenv("DIFFNAG_DATA", str(data_folder))
     read = []
     monkeypatch.setattr("diffnag.datasets.drawn_tasks.task_images", lambda spec: read.append(spec) or TASK_IMAGES)
@@ -104,7 +106,7 @@ def test_no_task_of_the_targets_images(space, data_folder, monkeypatch):
     assert not any(animals & set(spec.classes) for spec in read if spec.source == "tiny_imagenet16")
 
 
-def test_source_errors(space):
+def test_source_errors(space: NASBench201) -> None:
     with pytest.raises(UserError, match="unknown transfer protocol 'x'; there are: sister-tables, meta-only"):
         load_sources("x", space, "cifar10")
     with pytest.raises(UserError, match="unknown target 'x'; there are: cifar10"):
@@ -113,7 +115,7 @@ def test_source_errors(space):
         imagenet32_tuples(space)
 
 
-def test_normal_scores():
+def test_normal_scores() -> None:
     scores = normal_scores(np.array([3.0, 1.0, 2.0]))
     assert scores[2] == 0
     assert scores[0] == -scores[1] == pytest.approx(0.9674, abs=1e-4)
@@ -122,7 +124,7 @@ def test_normal_scores():
 # -- networks
 
 
-def test_task_encoder_ignores_order_and_takes_any_size():
+def test_task_encoder_ignores_order_and_takes_any_size() -> None:
     torch.manual_seed(0)
     encoder = TaskEncoder(16, "images")
     task = TaskFeatures(torch.randn(7, 5, 64), torch.zeros(4))
@@ -140,18 +142,18 @@ def test_task_encoder_ignores_order_and_takes_any_size():
         assert torch.equal(blind(blind.inputs(task)[None], how), blind(blind.inputs(other)[None], how))
 
 
-def test_separability_is_a_leave_one_out_share():
+def test_separability_is_a_leave_one_out_share() -> None:
     generator = torch.Generator().manual_seed(0)
     apart = torch.arange(4.0)[:, None, None] + 0.05 * torch.randn(4, 10, 8, generator=generator)
     assert separability(apart).item() == pytest.approx(math.log(40.5 / 0.5))
-    noise = torch.randn(5, 400, 8, generator=generator)  # no classes at all: a fifth is right by chance
+    noise = torch.randn(5, 400, 8, generator=generator)  # there are no classes: a fifth is right by chance
     assert separability(noise).item() == pytest.approx(math.log(0.2 / 0.8), abs=0.25)
-    again = torch.cat([apart, apart], dim=1)  # an image that is shown twice does not vouch for itself
+    again = torch.cat([apart, apart], dim=1)  # a repeated image does not confirm its own class
     assert torch.equal(separability(again), separability(apart))
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_losses_like_the_right_order_and_ignore_what_is_not_known(loss):
+def test_losses_prefer_the_right_order_and_ignore_unknown_values(loss: str) -> None:
     value, known = torch.tensor([[0.0, 1.0, 2.0, 9.0]]), torch.tensor([[True, True, True, False]])
     right, wrong = torch.tensor([[0.0, 1.0, 2.0, -5.0]]), torch.tensor([[2.0, 1.0, 0.0, -5.0]])
     assert LOSSES[loss](right, value, known) < LOSSES[loss](wrong, value, known)
@@ -163,7 +165,7 @@ def test_losses_like_the_right_order_and_ignore_what_is_not_known(loss):
     torch.testing.assert_close(shifted, LOSSES[loss](right, value, known), atol=1e-5, rtol=1e-5)
 
 
-def test_listwise_is_the_likelihood_of_the_order():
+def test_listwise_is_the_likelihood_of_the_order() -> None:
     score = torch.tensor([[0.3, -1.0, 2.0]])
     best_first = [2.0, 0.3, -1.0]
     weights = [math.exp(s) for s in best_first]
@@ -172,13 +174,13 @@ def test_listwise_is_the_likelihood_of_the_order():
     assert loss.item() == pytest.approx(expected)
 
 
-def test_standardising_changes_no_order(space, archs):
+def test_standardising_changes_no_order(space: NASBench201, archs: list[Arch]) -> None:
     torch.manual_seed(0)
     features = architecture_features(space)(archs)
     net = CleanNetwork(features.shape[1], MetaConfig()).eval()
     embedding = torch.randn(1, 16)
 
-    def answers():
+    def answers() -> tuple[torch.Tensor, torch.Tensor]:
         with torch.no_grad():
             phi = net(features, embedding.expand(len(archs), -1))
             return phi, net.value(phi)[:, 0]
@@ -195,7 +197,7 @@ def test_standardising_changes_no_order(space, archs):
 
 
 @pytest.mark.timeout(120)
-def test_train_save_load(space, archs, short, tmp_path):
+def test_train_save_load(space: NASBench201, archs: list[Arch], short: None, tmp_path: Path) -> None:
     values = np.random.default_rng(1).normal(size=len(archs))
     better = np.argsort(np.argsort(-values)) / len(values)
     sources = [
@@ -211,7 +213,7 @@ def test_train_save_load(space, archs, short, tmp_path):
     loaded = MetaPredictor()
     loaded.load(tmp_path / "m.safetensors", space=space, target="cifar10")
     assert loaded.labels_source == {"nasbench201/cifar100": 600, "nasbench201/ImageNet16-120": 600, "own measurements": 16}
-    for other in (two, loaded):  # the same seed, the same weights
+    for other in (two, loaded):  # the same seed gives the same weights
         assert np.array_equal(one.predict(archs)[0], other.predict(archs)[0])
     with pytest.raises(UserError, match="predicts cifar10 in nasbench201, not cifar100"):
         loaded.load(tmp_path / "m.safetensors", space=space, target="cifar100")
@@ -219,7 +221,9 @@ def test_train_save_load(space, archs, short, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_command(space, short, tmp_path, data_folder, monkeypatch, capsys):
+def test_command(
+    space: NASBench201, short: None, tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("DIFFNAG_DATA", str(data_folder))
     out = tmp_path / "m.safetensors"
     monkeypatch.setattr(sys, "argv", ["train_predictor", "--target", "cifar100", "--sources", "meta-only", "--out", str(out)])
@@ -239,8 +243,10 @@ def test_command(space, short, tmp_path, data_folder, monkeypatch, capsys):
         (["--target", "cifar10"], "nas_bench_201"),
     ],
 )
-def test_command_bad_input(arguments, sentence, capsys, monkeypatch, tmp_path):
-    monkeypatch.setenv("DIFFNAG_CACHE", str(tmp_path))  # with no table left by another test
+def test_command_bad_input(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DIFFNAG_CACHE", str(tmp_path))  # no table of another test is there
     monkeypatch.setattr(sys, "argv", ["train_predictor", "--out", str(tmp_path / "m.safetensors"), *arguments])
     with pytest.raises(SystemExit) as stop:
         run_command(train_predictor.main)
@@ -248,12 +254,12 @@ def test_command_bad_input(arguments, sentence, capsys, monkeypatch, tmp_path):
     assert sentence in capsys.readouterr().err
 
 
-# -- what is shipped
+# -- shipped checkpoints
 
 
 @pytest.mark.parametrize("dataset", [*DATASETS, "digits"])
 @pytest.mark.parametrize("name", ["meta", "meta-only"])
-def test_shipped_checkpoints_saw_nothing_of_their_target(space, name, dataset):
+def test_shipped_checkpoints_saw_nothing_of_their_target(space: NASBench201, name: str, dataset: str) -> None:
     predictor = load_predictor(name, space=space, dataset=dataset, seed=0)
     origins = predictor.labels_source
     measured = {"imagenet32/a", "imagenet32/b", "own measurements"}
@@ -263,13 +269,13 @@ def test_shipped_checkpoints_saw_nothing_of_their_target(space, name, dataset):
     assert path.stat().st_size < 2e6
 
 
-def test_unknown_dataset_and_space(space):
+def test_unknown_dataset_and_space(space: NASBench201) -> None:
     with pytest.raises(UserError, match="unknown dataset 'x'; there are: cifar10, cifar100"):
         load_predictor("meta", space=space, dataset="x", seed=0)
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_ranks_the_target_that_it_never_saw(space, data_folder, monkeypatch, dataset):
+def test_ranks_an_unseen_target(space: NASBench201, data_folder: Path, monkeypatch: pytest.MonkeyPatch, dataset: str) -> None:
     from scipy.stats import kendalltau
 
     monkeypatch.setenv("DIFFNAG_DATA", str(data_folder))
@@ -279,8 +285,8 @@ def test_ranks_the_target_that_it_never_saw(space, data_folder, monkeypatch, dat
     assert (std > 0).all()
 
 
-def test_labels_adapt_mean_and_uncertainty(space, meta, archs):
-    """Labels that follow the prior but for something that a cell computes: the adapted predictor finds it."""
+def test_labels_adapt_mean_and_uncertainty(space: NASBench201, meta: CheckedPredictor, archs: list[Arch]) -> None:
+    """Labels follow the prior except for one property of the cell, which the adapted predictor finds."""
     prior, _, features = meta.predictor._prior(archs)
     truth = 90 + 2 * (prior + 0.8 * np.sin(features[0][:, 0]) + 0.4 * features[0][:, 1])
     before = np.corrcoef(prior, truth)[0, 1]
@@ -296,8 +302,8 @@ def test_labels_adapt_mean_and_uncertainty(space, meta, archs):
     assert np.isfinite(std).all()
 
 
-def test_adapted_guidance_agrees_with_predict(space, archs):
-    """At little noise `forward_noisy` is `predict`, with hardly any variance; at much, it knows what it does not know."""
+def test_adapted_guidance_agrees_with_predict(space: NASBench201, archs: list[Arch]) -> None:
+    """With little noise `forward_noisy` gives the mean of `predict` and almost no variance; with much noise its variance is large."""
     meta = load_predictor("meta", space=space, dataset="cifar10", seed=0)
     rng = np.random.default_rng(0)
     meta.fit(archs[:40], 0.3 * rng.normal(size=40) + meta.predictor._prior(archs[:40])[0])
@@ -317,12 +323,12 @@ def test_adapted_guidance_agrees_with_predict(space, archs):
     assert errors[1] > 0.6
 
 
-def test_an_item_does_not_depend_on_its_batch(space, archs):
+def test_an_item_does_not_depend_on_its_batch(space: NASBench201, archs: list[Arch]) -> None:
     meta = load_predictor("meta", space=space, dataset="cifar10", seed=0)
     np.testing.assert_allclose(meta.predict(archs)[0][5:7], meta.predict(archs[5:7])[0], atol=1e-5)
 
 
-def test_metadata_names_command_and_seed(space):
+def test_metadata_names_command_and_seed(space: NASBench201) -> None:
     from diffnag.io.checkpoint import load_checkpoint
 
     _, about = load_checkpoint(shipped("nasbench201", "sister-tables", "cifar10"), kind="meta-predictor")

@@ -1,4 +1,4 @@
-"""The space `mobilenetv3`: strings, wiring, moving about, and the network of Once-for-All."""
+"""The space `mobilenetv3`: strings, wiring, neighbours and draws, and the networks of Once-for-All."""
 
 from __future__ import annotations
 
@@ -67,20 +67,20 @@ class TestStrings:
             ("|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|none~2|", "1 of 5 stages"),
         ],
     )
-    def test_others_are_refused_by_the_rule_they_break(self, text: str, rule: str) -> None:
+    def test_other_text_is_refused_with_the_broken_rule(self, text: str, rule: str) -> None:
         with pytest.raises(UserError, match=f"no mobilenetv3 string: .*{rule}"):
             SPACE.from_str(text)
 
 
 class TestMatrices:
     def test_wiring_by_hand(self) -> None:
-        """Depths 4, 2, 3, 2, 3: present are slots 0-3, 4-5, 8-10, 12-13, 16-18."""
+        """With depths 4, 2, 3, 2, 3 the used slots are 0-3, 4-5, 8-10, 12-13, 16-18."""
         assert SPACE.from_str(MIXED).edges == (
             (0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 8), (8, 9), (9, 10), (10, 12), (12, 13), (13, 16), (16, 17), (17, 18)
         )
 
-    def test_what_is_constant(self) -> None:
-        """Exactly what never varies over many draws; 22 edges vary: 2 a stage, and 3 between one and the next."""
+    def test_constant_entries(self) -> None:
+        """Constant are exactly the entries that never vary over many draws; 22 edges vary: 2 in each stage, 3 between two stages."""
         batch = ArchBatch.of(draws(SPACE, 2_000), SPACE)
         for part, constant in zip((batch.V, batch.E), SPACE.constant, strict=True):
             assert ((part.amin(0) == part.amax(0)).numpy() == constant).all()
@@ -93,7 +93,7 @@ class TestMatrices:
             ([("V", 3, slice(None), 0)], "node 3 has 0 operators"),
             ([("V", 3, 0, 1)], "node 3 has 2 operators"),
             ([("V", 4, 0, 0), ("V", 4, ABSENT, 1)], "node 4 is absent, but a stage has at least 2 layers"),
-            ([("V", 2, 2, 0), ("V", 2, ABSENT, 1)], "node 3 is there, but node 2 before it in the stage is absent"),
+            ([("V", 2, 2, 0), ("V", 2, ABSENT, 1)], "node 3 is a layer, but node 2 before it in the stage is absent"),
             ([("E", 9, 10, 0)], "edge 9->10 is missing with these layers"),
             ([("E", 0, 2, 1)], "edge 0->2 is not in the space with these layers"),
         ],
@@ -105,9 +105,9 @@ class TestMatrices:
         assert SPACE.decode(V.astype(np.uint8), E.astype(np.uint8)) == (None, reason)
 
 
-class TestMovingAbout:
+class TestNeighboursAndDraws:
     def test_number_of_neighbours(self) -> None:
-        """A stage of depth d has 8 d neighbours with another layer, one without the last where d > 2, 9 with one more where d < 4."""
+        """A stage of depth d has 8 d neighbours with another layer, 1 without the last if d > 2, and 9 with one more if d < 4."""
         for arch in draws(SPACE, 20):
             depths = [len(stage) for stage in SPACE.stages(arch)]
             assert len(SPACE.neighbours(arch)) == sum(8 * d + (d > 2) + 9 * (d < 4) for d in depths)
@@ -119,14 +119,14 @@ class TestMovingAbout:
         layers = Counter(op for arch in archs for op in arch.ops if op != ABSENT)
         assert all(abs(count - 5_000) < 350 for count in layers.values()) and len(layers) == 9
 
-    def test_layers_that_are_not_there_say_nothing(self) -> None:
+    def test_choices_for_layers_beyond_the_depth_do_not_matter(self) -> None:
         parameters = SPACE.to_parameters(SPACE.from_str(MIXED))
         assert SPACE.from_parameters({**parameters, "stage 2 layer 4": "7-6"}) == SPACE.from_str(MIXED)
 
 
 class TestFeatures:
     def test_absent_slots_leave_no_trace(self) -> None:
-        """Live operators are counted by stages, the longest path is the number of layers, an absent slot is none."""
+        """Operators are counted in each stage, the longest path is the number of layers, absent slots do not count."""
         archs = draws(SPACE, 50)
         batch = ArchBatch.of(archs, SPACE)
         structure, flow = path_features(batch.V.numpy(), batch.E.numpy(), RoleMasks.of(roles_of(SPACE)), np.array(SPACE.parts))
@@ -141,17 +141,17 @@ class TestFeatures:
 class TestNetwork:
     @pytest.mark.parametrize(
         ("text", "params"),
-        [  # of the sub-networks that the authors' package (ofa, width 1.0, 1,000 classes) gives
+        [  # numbers for the sub-networks of the authors' package (ofa, width 1.0, 1,000 classes)
             ("5-4_7-3_7-6:3-4_7-4:3-6_3-6_7-4_5-3:7-4_3-6:5-6_5-4_3-3", 4_619_112),
             ("7-4_7-3:5-4_7-4_3-6_5-4:3-4_3-6_3-4_5-4:3-4_5-3_5-3_7-6:5-4_3-6", 4_870_496),
             ("7-3_3-3:5-4_5-4:7-6_7-3:3-3_7-3_3-6_5-4:3-6_7-3_3-4_3-6", 5_560_992),
         ],
     )
-    def test_parameters_are_ofas(self, text: str, params: int) -> None:
+    def test_parameters_equal_those_of_ofa(self, text: str, params: int) -> None:
         assert SPACE.size(SPACE.from_str(text), num_classes=1000).params == params
 
     @pytest.mark.parametrize(("channels", "image_size", "stem_stride"), [(24, 224, 2), (8, 33, 1), (16, 47, 2), (12, 32, 3)])
-    def test_size_is_the_built_networks(self, channels: int, image_size: int, stem_stride: int) -> None:
+    def test_size_equals_the_built_network(self, channels: int, image_size: int, stem_stride: int) -> None:
         for arch in [*map(SPACE.from_str, (SMALLEST, LARGEST)), *draws(SPACE, 2)]:
             network = SPACE.build(arch, channels=channels, num_classes=7, stem_stride=stem_stride)
             size = SPACE.size(arch, channels=channels, num_classes=7, image_size=image_size, stem_stride=stem_stride)
@@ -175,7 +175,7 @@ class TestNetwork:
         ]  # fmt: skip
 
     def test_block_by_hand(self) -> None:
-        """Expand, depthwise, squeeze-and-excitation, project, and the input on top."""
+        """Expansion, depthwise convolution, squeeze-and-excitation, projection, plus the input."""
         torch.manual_seed(0)
         block = SPACE.build(SPACE.from_str(SMALLEST), channels=8, num_classes=2).eval().blocks[4]
         assert isinstance(block, InvertedBottleneck)

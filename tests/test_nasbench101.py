@@ -1,4 +1,4 @@
-"""The space `nasbench101`: graphs, hashes, matrices, strings, neighbours, the network that it builds, and its tables."""
+"""The space `nasbench101`: graphs, hashes, matrices, strings, neighbours, networks and tables."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def space() -> NASBench101:
 
 @pytest.fixture(scope="session")
 def columns(data_folder: Path) -> dict[str, np.ndarray]:
-    """The reference file, and `row`: hash -> row."""
+    """Columns of the reference file, and `row`: hash -> row."""
     if not (data_folder / FILE).is_file():
         pytest.skip(f"reference data has no {FILE}")
     with np.load(data_folder / FILE) as file:
@@ -63,7 +63,7 @@ def cell(text: str) -> Arch:
 
 
 def of_random_matrices(count: int) -> Iterator[Arch]:
-    """Valid cells from random matrices, of every density and number of vertices."""
+    """Valid cells from random matrices of all densities and numbers of vertices."""
     rng = np.random.default_rng(0)
     found = 0
     while found < count:
@@ -112,7 +112,7 @@ class TestGraphs:
         assert len({len(arch.ops) for arch in archs}) >= 5
         assert sum(SPACE.canonical(arch) in columns["row"] for arch in archs) == count
 
-    def test_hash_is_injective_on_what_is_drawn(self) -> None:
+    def test_hash_is_injective_on_random_cells(self) -> None:
         archs = set(draws(SPACE, 2_000))
         assert len({SPACE.canonical(arch) for arch in archs}) == len(archs)
 
@@ -122,30 +122,30 @@ class TestGraphs:
 
 
 class TestStrings:
-    def test_written_out(self) -> None:
+    def test_an_example(self) -> None:
         arch = cell("conv3x3@0/maxpool3x3@0,1/output@0,2")
         assert [SPACE.operators[op] for op in arch.ops] == ["input", "conv3x3-bn-relu", "maxpool3x3", "output"]
         assert arch.edges == ((0, 1), (0, 2), (0, 3), (1, 2), (2, 3))
         assert SPACE.to_str(arch) == "conv3x3@0/maxpool3x3@0,1/output@0,2"
         assert SPACE.to_str(cell("output@0")) == "output@0"
 
-    def test_other_orders_and_what_leads_nowhere_are_taken(self) -> None:
+    def test_other_orders_and_dead_vertices_are_accepted(self) -> None:
         assert cell("maxpool3x3@3/conv3x3@0/conv1x1@2/output@1") == cell(CHAIN)
         assert cell("conv3x3@0/conv1x1@1/conv1x1@2/maxpool3x3@2/output@4") == cell(CHAIN)
 
     @pytest.mark.parametrize(
         ("text", "why"),
         [
-            ("", "it is not written so"),
-            ("|none~0|+|none~0|none~1|", "it is not written so"),
-            ("conv3x3@0/output@1/", "it is not written so"),
-            ("conv3x3@0", "output is not its last vertex"),
-            ("output@0/output@1", "output is not its last vertex, and its last only"),
+            ("", "it does not have this form"),
+            ("|none~0|+|none~0|none~1|", "it does not have this form"),
+            ("conv3x3@0/output@1/", "it does not have this form"),
+            ("conv3x3@0", "exactly its last vertex must be output"),
+            ("output@0/output@1", "exactly its last vertex must be output"),
             ("conv5x5@0/output@1", "there is no operation 'conv5x5'"),
-            ("conv3x3@0/output@2", "one of 0 to 1, and 2 is read"),
+            ("conv3x3@0/output@2", "vertex 2 is read, but only vertices 0 to 1 can be read"),
             ("conv3x3@0,2/conv1x1@1/output@2", "its graph has a cycle"),
             ("conv3x3@1/output@1", "its graph has a cycle"),
-            ("conv3x3@0/conv3x3@0/output", "it is not written so"),
+            ("conv3x3@0/conv3x3@0/output", "it does not have this form"),
             ("/".join(f"conv3x3@{i}" for i in range(6)) + "/output@6", "it has 8 vertices, at most 7 are allowed"),
             ("conv3x3@0/conv3x3@0,1/conv3x3@0,1,2/conv3x3@0,1,2/output@4,3", "it has 11 edges, at most 9 are allowed"),
         ],
@@ -164,24 +164,24 @@ class TestMatrices:
         ]
         assert np.argwhere(E).tolist() == [[0, 1], [0, 2], [0, 6], [1, 2], [2, 6]]
 
-    def test_what_is_constant(self) -> None:
+    def test_constant_entries(self) -> None:
         few = [cell(text) for text in ("output@0", "conv3x3@0/output@1", CHAIN)]
         batch = ArchBatch.of(draws(SPACE, 5_000) + few, SPACE)
         for matrices, constant in zip((batch.V, batch.E), SPACE.constant, strict=True):
             assert (matrices.amin(0) == matrices.amax(0)).numpy().tolist() == constant.tolist()
         assert batch.mask.all()
 
-    def test_pruned_and_what_needed_it(self) -> None:
+    def test_pruning(self) -> None:
         whole = SPACE.encode(cell(CHAIN))
         assert SPACE.needs_no_pruning(*whole)
-        for change in ([(5, 5)], [(5, 3)]):  # a vertex that nothing leads to; one that is absent but has an edge
+        for change in ([(5, 5)], [(5, 3)]):  # a vertex without incoming edges; an absent vertex with an edge
             V, E = (part.copy() for part in whole)
             for slot, op in change:
                 V[slot] = np.eye(6)[op if op == 5 else 1]
             E[1, 5] = 1
             assert SPACE.decode(V, E) == (cell(CHAIN), None) and not SPACE.needs_no_pruning(V, E)
 
-    def test_ten_edges_of_which_one_is_pruned_are_valid(self) -> None:
+    def test_ten_edges_with_one_pruned_are_valid(self) -> None:
         nine = next(arch for arch in draws(SPACE, 100) if len(arch.edges) == 9 and len(arch.ops) == 6)
         V, E = SPACE.encode(nine)
         V[5] = np.eye(6)[1]
@@ -212,16 +212,16 @@ class TestMatrices:
 
 
 class TestNeighbours:
-    def test_of_a_chain(self) -> None:
-        """One vertex between input and output: counted by hand."""
+    def test_neighbours_of_a_chain(self) -> None:
+        """Neighbours of a cell with one interior vertex, listed by hand."""
         found = {SPACE.to_str(arch) for arch in SPACE.neighbours(cell("conv3x3@0/output@1"))}
         inserted = {
             text
             for op in ("conv3x3", "conv1x1", "maxpool3x3")
             for text in (
-                f"{op}@0/conv3x3@1/output@2", f"conv3x3@0/{op}@1/output@2",  # in the place of an edge
-                f"{op}@0/conv3x3@0,1/output@2", f"conv3x3@0/{op}@1/output@1,2",  # beside it
-                f"conv3x3@0/{op}@0/output@1,2",  # beside the whole
+                f"{op}@0/conv3x3@1/output@2", f"conv3x3@0/{op}@1/output@2",  # in place of an edge
+                f"{op}@0/conv3x3@0,1/output@2", f"conv3x3@0/{op}@1/output@1,2",  # in addition to an edge
+                f"conv3x3@0/{op}@0/output@1,2",  # in addition to the whole chain
             )
         }
         assert found == {"conv1x1@0/output@1", "maxpool3x3@0/output@1", "conv3x3@0/output@0,1", "output@0"} | {
@@ -229,7 +229,7 @@ class TestNeighbours:
         }
 
     def test_every_cell_is_reached(self) -> None:
-        """Cells of up to four vertices from the smallest one, step by step."""
+        """All cells of up to four vertices are reached from the smallest one by moves."""
         seen, front = {cell("output@0")}, [cell("output@0")]
         while front:
             front = [other for arch in front for other in SPACE.neighbours(arch) if len(other.ops) <= 4 and other not in seen]
@@ -239,13 +239,13 @@ class TestNeighbours:
 
 
 class TestNetwork:
-    def test_parameters_are_the_tables(self, oracle: TableOracle, columns: dict[str, np.ndarray]) -> None:
+    def test_parameters_equal_the_table(self, oracle: TableOracle, columns: dict[str, np.ndarray]) -> None:
         rng = np.random.default_rng(0)
         for text in rng.choice(oracle.table.archs, size=500, replace=False):
             arch = cell(str(text))
             assert SPACE.size(arch, num_classes=10).params == columns["params"][columns["row"][SPACE.canonical(arch)]]
 
-    def test_size_is_what_is_built(self) -> None:
+    def test_size_equals_the_built_network(self) -> None:
         for arch in draws(SPACE, 10):
             network = SPACE.build(arch, channels=8, cells=2, num_classes=3, stem_stride=2)
             flops = 0
@@ -269,7 +269,7 @@ class TestNetwork:
             vertex_channels(2, 5, cell("conv3x3@0/conv3x3@0/conv3x3@0/output@1,2,3").edges)
 
     def test_a_cell_by_hand(self) -> None:
-        """Vertex 1 is wider than vertex 2, which therefore reads its first channels; sums, projections, concatenation."""
+        """Sums, projections and concatenation. Vertex 1 is wider than vertex 2, which therefore reads its first channels."""
         names, edges = [OPERATIONS[0], OPERATIONS[2], OPERATIONS[1]], [(0, 1), (1, 2), (0, 2), (2, 3), (1, 4), (3, 4), (0, 4)]
         torch.manual_seed(0)
         made = Cell(names, edges, c_in=4, c_out=7).eval()
@@ -305,7 +305,7 @@ class TestFeatures:
             np.testing.assert_array_equal(one, two)
 
     def test_counts_and_depths(self) -> None:
-        """Two 3x3 and a pooling on the longest of two paths."""
+        """The longer of two paths has two 3x3 convolutions and a pooling."""
         V, E = SPACE.encode(cell("conv3x3@0/maxpool3x3@1/conv3x3@2/conv1x1@0/output@3,4"))
         structure, _ = path_features(V[None], E[None], RoleMasks.of(roles_of(SPACE)))
         named = dict(zip(SPACE.operators, structure[0], strict=False))
@@ -315,7 +315,7 @@ class TestFeatures:
 
 
 class TestTable:
-    def test_values_are_the_files(self, oracle: TableOracle, columns: dict[str, np.ndarray]) -> None:
+    def test_values_are_those_of_the_file(self, oracle: TableOracle, columns: dict[str, np.ndarray]) -> None:
         assert oracle.available == {"cifar10": ("test", "val")}
         known = np.flatnonzero(~np.isnan(columns["val_acc_108"]))
         rows = {columns["row"][SPACE.canonical(arch)]: arch for arch in map(cell, oracle.table.archs[:200] + oracle.table.archs[-200:])}
@@ -336,7 +336,7 @@ class TestTable:
         assert oracle.provenance()["architectures"] == 423_624
 
     def test_official_records(self, tmp_path: Path) -> None:
-        """Three runs of one cell and one of another, as the benchmark's file writes them."""
+        """Three runs of one cell and one of another, in the format of the benchmark's file."""
         chain = ("0100001000010000", "input,conv3x3-bn-relu,maxpool3x3,output")
         path = tmp_path / "nasbench_only108.tfrecord"
         values = [(0.90, 0.80), (0.93, 0.83), (0.90, 0.83)]
@@ -373,7 +373,7 @@ class TestTable:
 
 
 def record(key: str, epochs: int, adjacency: str, operations: str, accuracies: tuple[float, float]) -> bytes:
-    """One training run: evaluations at its start, half-way and at its end; checksums are left empty."""
+    """Record of one training run with evaluations at its start, half-way and at its end; checksums are empty."""
 
     def field(number: int, kind: int, data: bytes) -> bytes:
         return bytes([number << 3 | kind]) + (bytes([len(data)]) if kind == 2 else b"") + data

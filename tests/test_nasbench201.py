@@ -1,4 +1,4 @@
-"""The space `nasbench201`, all of it: strings, matrices, identity, neighbours, and the network that it builds."""
+"""The space `nasbench201` in full: strings, matrices, canonical form, neighbours, and its networks."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ CLASSES = {"cifar10": 10, "cifar100": 100, "ImageNet16-120": 120}
 
 @pytest.fixture(scope="module")
 def rows(data_folder: Path) -> list[dict[str, str]]:
-    """The benchmark's table, one dict an architecture."""
+    """The benchmark's table, one dict for each architecture."""
     with gzip.open(data_folder / "nas_bench_201.csv.gz", "rt") as file:
         return list(csv.DictReader(file))
 
 
 def same_partition(first: Iterable[Hashable], second: Iterable[Hashable]) -> bool:
-    """Whether two labellings put the same items together."""
+    """Whether two labellings group the items in the same way."""
     pairs = set(zip(first, second, strict=True))
     return len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
 
 
 class TestStrings:
-    def test_every_architecture_there_and_back(self) -> None:
+    def test_every_architecture_round_trips(self) -> None:
         texts = [SPACE.to_str(arch) for arch in ARCHS]
         assert len(set(texts)) == len(set(ARCHS)) == 5**6
         assert [SPACE.from_str(text) for text in texts] == ARCHS
 
-    def test_they_are_the_official_ones(self, rows: list[dict[str, str]]) -> None:
+    def test_strings_are_the_official_ones(self, rows: list[dict[str, str]]) -> None:
         assert {row["arch_str"] for row in rows} == {SPACE.to_str(arch) for arch in ARCHS}
 
-    def test_which_operation_is_where(self) -> None:
+    def test_order_of_the_operations(self) -> None:
         arch = SPACE.from_str("|none~0|+|skip_connect~0|nor_conv_1x1~1|+|nor_conv_3x3~0|avg_pool_3x3~1|none~2|")
         assert [SPACE.operators[op] for op in arch.ops] == [
             "input", "none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3", "none", "output"
@@ -65,31 +65,31 @@ class TestStrings:
             BEST.replace("~2", "~1"), BEST.replace("3x3", "5x5"), BEST.replace("+", ""),
         ],
     )
-    def test_others_are_refused(self, text: str) -> None:
+    def test_other_text_is_refused(self, text: str) -> None:
         with pytest.raises(UserError, match="no NAS-Bench-201 string"):
             SPACE.from_str(text)
 
 
 class TestMatrices:
     def test_wiring(self) -> None:
-        """An edge wherever one connection ends where the other starts; enumerated by hand."""
+        """There is an edge if one connection ends at the map where the other starts; listed by hand."""
         assert SPACE.edges == (
             (0, 1), (0, 2), (0, 4), (1, 3), (1, 5), (2, 6), (3, 6), (4, 7), (5, 7), (6, 7)
         )
 
-    def test_every_architecture_there_and_back(self) -> None:
+    def test_every_architecture_round_trips(self) -> None:
         for arch in ARCHS:
             V, E = SPACE.encode(arch)
             assert SPACE.decode(V, E) == (arch, None)
 
-    def test_what_is_constant(self) -> None:
+    def test_constant_entries(self) -> None:
         batch = ArchBatch.of(ARCHS, SPACE)
         assert (batch.V.amin(0) == batch.V.amax(0)).numpy().tolist() == SPACE.constant[0].tolist()
         assert (batch.E.amin(0) == batch.E.amax(0)).numpy().tolist() == SPACE.constant[1].tolist()
         assert batch.mask.all()
 
-    def test_valid_are_the_encodings_alone(self) -> None:
-        """Every choice of one operator a node that has an input or output where none belongs is named."""
+    def test_only_encodings_are_valid(self) -> None:
+        """The reason names the node for every graph with an input or output in the wrong place."""
         ops, E = SPACE.from_str(BEST).ops, SPACE.encode(ARCHS[0])[1]
         for node, op in itertools.product(range(8), range(7)):
             changed = (*ops[:node], op, *ops[node + 1 :])
@@ -128,7 +128,7 @@ class TestIdentity:
         ("text", "key"),
         [
             ("|none~0|+|none~0|none~1|+|none~0|none~1|none~2|", "0"),
-            ("|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|nor_conv_1x1~2|", "0"),  # neither end is connected
+            ("|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|nor_conv_1x1~2|", "0"),  # connected at neither end
             ("|skip_connect~0|+|none~0|skip_connect~1|+|none~0|none~1|skip_connect~2|", "x"),
             ("|skip_connect~0|+|none~0|none~1|+|avg_pool_3x3~0|avg_pool_3x3~1|none~2|", "avg_pool_3x3(x)+avg_pool_3x3(x)"),
             (
@@ -141,11 +141,11 @@ class TestIdentity:
         assert SPACE.canonical(SPACE.from_str(text)) == key
 
     def test_agrees_with_computing_the_cell(self) -> None:
-        """Cells with equal values at a random point, under random operations that fix zero, are those with equal keys."""
+        """Keys are equal exactly if the cells have equal values at a random point, under random operations with f(0) = 0."""
         assert same_partition(map(SPACE.canonical, ARCHS), _values(_random_operations(linear_pooling=False)))
 
     def test_linearity_of_pooling_is_not_in_the_key(self) -> None:
-        """Pooling a sum is the sum of the pooled: taken into account, 4,660 classes would be left, all unions of ours."""
+        """Pooling is linear. If keys took this into account there would be 4,660 classes, each a union of ours."""
         values = _values(_random_operations(linear_pooling=True))
         keys = [SPACE.canonical(arch) for arch in ARCHS]
         assert len(set(values)) == 4_660
@@ -153,7 +153,7 @@ class TestIdentity:
 
 
 def _random_operations(*, linear_pooling: bool) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """A map `(m, d) -> (m, d)` an operation; convolutions, and pooling if asked, are not additive."""
+    """A function `(m, d) -> (m, d)` for each operation; convolutions are not additive, and on request pooling is not either."""
     rng = np.random.default_rng(0)
 
     def additive(A: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -173,7 +173,7 @@ def _random_operations(*, linear_pooling: bool) -> dict[str, Callable[[np.ndarra
 
 
 def _values(operations: dict[str, Callable[[np.ndarray], np.ndarray]]) -> list[bytes]:
-    """What every cell makes of one random vector, rounded."""
+    """Output of every cell for one random vector, rounded."""
     chosen = np.array([SPACE.operations(arch) for arch in ARCHS])
     maps = np.zeros((4, len(ARCHS), 8))
     maps[0] = np.random.default_rng(1).normal(size=8)
@@ -181,10 +181,10 @@ def _values(operations: dict[str, Callable[[np.ndarray], np.ndarray]]) -> list[b
         for index, name in enumerate(OPERATIONS):
             of_it = chosen[:, connection] == index
             maps[target, of_it] += operations[name](maps[source, of_it])
-    return [row.tobytes() for row in np.round(maps[3], 8) + 0.0]  # + 0.0 makes -0.0 a zero
+    return [row.tobytes() for row in np.round(maps[3], 8) + 0.0]  # adding 0.0 turns -0.0 into 0.0
 
 
-class TestMovingAbout:
+class TestNeighboursAndDraws:
     def test_neighbours(self) -> None:
         numbers = np.array([arch.ops for arch in ARCHS])
         for index in (0, 1_234, 15_624):
@@ -198,7 +198,7 @@ class TestMovingAbout:
         assert draw[0] == draw[1]
         rng = np.random.default_rng(0)
         counts = Counter((node, op) for _ in range(2_000) for node, op in enumerate(SPACE.random(rng).ops))
-        # 400 expected of each operator at each node, standard deviation 18
+        # each operator is expected 400 times at each node, with standard deviation 18
         assert all(abs(counts[node, op] - 400) < 90 for node in range(1, 7) for op in range(2, 7))
 
     def test_parameters(self) -> None:
@@ -208,7 +208,7 @@ class TestMovingAbout:
 
 
 def _built(operations: tuple[int, ...], *, num_classes: int, image_size: int, channels: int, cells: int) -> Size:
-    """Size of the module itself: multiply-adds are counted at each convolution and linear layer as one image passes."""
+    """Size counted on the module: multiply-adds of each convolution and linear layer while one image passes."""
     counted: list[int] = []
 
     def count(module: nn.Module, _: object, out: torch.Tensor) -> None:
@@ -228,7 +228,7 @@ def _built(operations: tuple[int, ...], *, num_classes: int, image_size: int, ch
 
 
 class TestSize:
-    def test_parameters_are_those_of_the_table(self, rows: list[dict[str, str]]) -> None:
+    def test_parameters_equal_the_table(self, rows: list[dict[str, str]]) -> None:
         for row in rows:
             arch = SPACE.from_str(row["arch_str"])
             for dataset, num_classes in CLASSES.items():
@@ -245,8 +245,8 @@ class TestSize:
     def test_official_flops(self, text: str, flops: float) -> None:
         assert SPACE.size(SPACE.from_str(text), num_classes=10, image_size=32).flops == round(flops)
 
-    def test_closed_form_is_the_built_network(self) -> None:
-        """One of each distinct pair of counts of 1x1 and 3x3 convolutions: size depends on nothing else."""
+    def test_closed_form_equals_the_built_network(self) -> None:
+        """One architecture for each pair of numbers of 1x1 and 3x3 convolutions; size depends on nothing else."""
         kinds = defaultdict(list)
         for arch in ARCHS:
             operations = SPACE.operations(arch)
@@ -284,7 +284,7 @@ class TestNetwork:
             losses.append(loss.item())
         assert losses[-1] < losses[0]
 
-    def test_default_width_is_the_benchmarks(self) -> None:
+    def test_default_width_is_that_of_the_benchmark(self) -> None:
         with torch.device("meta"):
             network = SPACE.build(SPACE.from_str(BEST), num_classes=10)
         params = sum(parameter.numel() for parameter in network.parameters())
@@ -295,12 +295,12 @@ class TestNetwork:
         assert network(torch.randn(2, 3, 8, 8)).isfinite().all()
 
     def test_pooling_counts_no_padding(self) -> None:
-        """A constant image stays one: the mean at the border is over the pixels that are there."""
+        """A constant image stays constant, as the mean at the border counts only existing pixels."""
         cell = Cell((0, 0, 0, 4, 0, 0), channels=2)
         assert torch.equal(cell(torch.full((1, 2, 5, 5), 3.0)), torch.full((1, 2, 5, 5), 3.0))
 
     def test_cell_by_hand(self) -> None:
-        """Maps 1 = conv(x), 2 = x + map 1, 3 = pool(map 2) + map 1 + x."""
+        """The maps are 1 = conv(x), 2 = x + map 1, 3 = pool(map 2) + map 1 + x."""
         torch.manual_seed(0)
         cell = Cell((2, 1, 1, 1, 1, 4), channels=3).eval()
         x = torch.randn(2, 3, 6, 6)
@@ -309,7 +309,7 @@ class TestNetwork:
         torch.testing.assert_close(cell(x), pooled + first + x)
 
     def test_equal_keys_equal_functions(self) -> None:
-        """Real cells with one set of weights an operation: what `canonical` puts together computes the same."""
+        """Real cells with shared weights: architectures of one canonical form compute the same."""
         torch.manual_seed(0)
         shared = Cell((2, 3, 0, 0, 0, 0), channels=3).double()
         weights = {"nor_conv_1x1": shared.convs["0"].state_dict(), "nor_conv_3x3": shared.convs["1"].state_dict()}

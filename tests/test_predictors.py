@@ -1,4 +1,4 @@
-"""The predictors that know only what the search has paid for: features, quality on the reference table, behaviour."""
+"""Predictors that know only the labels of a search: features, quality on the reference table, behaviour."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from diffnag.search_spaces.nasbench201.space import NASBench201
 
 @pytest.fixture(scope="module")
 def labelled(space: NASBench201, data_folder: Path) -> tuple[list[Arch], np.ndarray]:
-    """All architectures and their CIFAR-10 validation accuracies, in %."""
+    """All architectures and their validation accuracies on CIFAR-10 in %."""
     with gzip.open(data_folder / "nas_bench_201.csv.gz", "rt") as file:
         rows = list(csv.DictReader(file))
     return [space.from_str(row["arch_str"]) for row in rows], np.array([float(row["cifar10_val_200"]) for row in rows])
@@ -33,7 +33,7 @@ def fitted(name: str, space: NASBench201, archs: list[Arch], y: np.ndarray) -> C
 
 
 def test_features_count_operators_and_pairs_along_edges() -> None:
-    V = torch.tensor([[[1.0, 0], [0, 1], [0, 1], [1, 0]]])  # operators a, b, b, and a node that is not there
+    V = torch.tensor([[[1.0, 0], [0, 1], [0, 1], [1, 0]]])  # operators a, b, b, and an absent node
     E = torch.zeros(1, 4, 4)
     E[0, 0, 1] = E[0, 0, 2] = E[0, 1, 2] = E[0, 2, 3] = 1
     (features,) = graph_features(V, E, torch.tensor([[True, True, True, False]]))
@@ -58,7 +58,7 @@ def test_fifty_labels_rank_the_table(name: str, space: NASBench201, labelled: tu
     assert np.mean(taus) > 0.48, taus
 
 
-def test_mlp_is_surer_of_what_it_has_seen(space: NASBench201, labelled: tuple[list[Arch], np.ndarray]) -> None:
+def test_mlp_is_more_certain_about_labelled_architectures(space: NASBench201, labelled: tuple[list[Arch], np.ndarray]) -> None:
     archs, y = labelled
     order = np.random.default_rng(0).permutation(len(y))
     seen, rest = ([archs[i] for i in part] for part in (order[:50], order[50:1050]))
@@ -66,8 +66,8 @@ def test_mlp_is_surer_of_what_it_has_seen(space: NASBench201, labelled: tuple[li
     assert predictor.predict(seen)[1].mean() < predictor.predict(rest)[1].mean()
 
 
-def test_mlp_means_something_inside_the_cube(space: NASBench201, labelled: tuple[list[Arch], np.ndarray]) -> None:
-    """Half-way towards random architectures it still ranks, and it does not leave the range of what it says of real ones."""
+def test_mlp_is_meaningful_for_relaxed_architectures(space: NASBench201, labelled: tuple[list[Arch], np.ndarray]) -> None:
+    """Half-way to random architectures it still ranks, and its values stay in the range of those for real architectures."""
     archs, y = labelled
     order = np.random.default_rng(0).permutation(len(y))
     plugin = fitted("mlp", space, [archs[i] for i in order[:50]], y[order[:50]]).predictor
@@ -80,8 +80,8 @@ def test_mlp_means_something_inside_the_cube(space: NASBench201, labelled: tuple
     assert clean.min() - clean.std() < half.min() and half.max() < clean.max() + clean.std()
 
 
-def test_mlp_is_not_ruled_by_a_failure(space: NASBench201) -> None:
-    """One network that failed to train (10 %) among good ones leaves the predictions where the others are."""
+def test_one_failure_does_not_dominate_mlp(space: NASBench201) -> None:
+    """With one failed training (10 %) among good labels, predictions stay near the good ones."""
     rng = np.random.default_rng(0)
     archs, y = [space.random(rng) for _ in range(20)], rng.normal(90, 1, 20)
     y[0] = 10

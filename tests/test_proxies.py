@@ -1,4 +1,4 @@
-"""Training-free proxies: closed forms on small networks, every space, the reference table, what labels make of them."""
+"""Training-free proxies: closed forms on small networks, all spaces, the reference table, adaptation to labels."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def proxy(name: str, space: SearchSpace, dataset: str = "cifar10", *, seed: int 
 
 
 class TestContract(PredictorContract):
-    """The contract for the fastest proxy: beside their scores all proxies are the same code."""
+    """The contract for the fastest proxy; apart from the score all proxies share their code."""
 
     @pytest.fixture
     def predictor_class(self) -> type[Predictor]:
@@ -53,7 +53,7 @@ class TestContract(PredictorContract):
 
 
 class Calls(nn.Module):
-    """A function as a network."""
+    """A network that calls a function."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -66,22 +66,22 @@ class Calls(nn.Module):
 @pytest.mark.parametrize(
     "activation", [nn.ReLU(), nn.ReLU(inplace=True), nn.Hardswish(), nn.GELU(), *map(Calls, (torch.relu, functional.relu_, Tensor.relu))]
 )
-def test_naswot_counts_what_images_have_in_common(activation: nn.Module) -> None:
+def test_naswot_counts_common_activations(activation: nn.Module) -> None:
     images = torch.tensor([[1.0, 1, 1, -1], [1, 1, -1, 1], [-1, -1, -1, 1]]).reshape(3, 1, 2, 2)
     common = np.array([[4, 2, 0], [2, 4, 2], [0, 2, 4]])
     assert naswot(nn.Sequential(activation, nn.Identity()), images.clone()) == pytest.approx(np.linalg.slogdet(common + np.eye(3))[1])
-    twice = nn.Sequential(nn.ReLU(), Calls(lambda x: x - 0.5), activation)  # both layers tell the same apart
+    twice = nn.Sequential(nn.ReLU(), Calls(lambda x: x - 0.5), activation)  # both layers distinguish the same images
     assert naswot(twice, images.clone()) == pytest.approx(np.linalg.slogdet(2 * common + np.eye(3))[1])
 
 
-def test_naswot_of_images_that_nothing_tells_apart_is_finite() -> None:
+def test_naswot_of_images_with_equal_activations_is_finite() -> None:
     same = naswot(nn.ReLU(), torch.ones(3, 1, 2, 2))
     assert same == pytest.approx(math.log(np.linalg.det(np.full((3, 3), 4) + np.eye(3))))
     assert naswot(nn.Identity(), torch.ones(3, 1, 2, 2)) == 0.0
 
 
 def test_synflow_is_conserved_from_layer_to_layer() -> None:
-    """Each layer of a chain passes on all of R, and normalisation and bias have no part in it."""
+    """Each layer of a chain passes all of R on; normalisation and bias do not change it."""
     torch.manual_seed(0)
     first, second, third = nn.Conv2d(3, 5, 1, bias=False), nn.Conv2d(5, 4, 1, bias=False), nn.Linear(4, 2, bias=False)
     norm = nn.BatchNorm2d(5)
@@ -100,7 +100,7 @@ def test_synflow_has_room_for_many_layers() -> None:
     assert synflow(deep, image_size=2) == pytest.approx(math.log(3 * 100) + 100 * math.log(300), rel=1e-6)
 
 
-def test_zen_is_the_response_and_gives_back_what_normalisation_takes() -> None:
+def test_zen_is_the_response_without_the_effect_of_normalisation() -> None:
     def score(*layers: nn.Module) -> float:
         return zen(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1)), batch=64, image_size=8, generator=torch.Generator().manual_seed(0))
 
@@ -114,7 +114,7 @@ def test_zen_is_the_response_and_gives_back_what_normalisation_takes() -> None:
     assert score(conv, nn.ReLU()) < plain - 0.2
 
 
-def test_dropout_has_no_part_in_it() -> None:
+def test_dropout_does_not_change_scores() -> None:
     images = torch.randn(6, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     assert naswot(nn.Sequential(nn.Dropout(0.9), nn.ReLU()), images) == naswot(nn.ReLU(), images)
     plain, dropped = (
@@ -125,7 +125,7 @@ def test_dropout_has_no_part_in_it() -> None:
 
 
 def test_zen_looks_before_the_last_pooling() -> None:
-    """A squeeze before it changes nothing; a network that pools nothing is looked at behind its end."""
+    """A squeeze before it changes nothing; for a network without pooling the output counts."""
     generator = torch.Generator()
     conv = nn.Conv2d(3, 2, 1, bias=False)
     scores = [
@@ -137,7 +137,7 @@ def test_zen_looks_before_the_last_pooling() -> None:
         )
     ]
     assert scores[1] == pytest.approx(scores[2], abs=1e-4)
-    assert scores[0] != pytest.approx(scores[2], abs=1e-4)  # x is drawn after the weights, of which it has more
+    assert scores[0] != pytest.approx(scores[2], abs=1e-4)  # x is drawn after the weights, and this network has more of them
     assert abs(scores[0] - scores[2]) < 0.2
 
 
@@ -145,7 +145,7 @@ def test_zen_looks_before_the_last_pooling() -> None:
 
 
 @pytest.mark.parametrize("space_name", names("space"))
-def test_every_space_has_them(space_name: str) -> None:
+def test_all_spaces_have_all_proxies(space_name: str) -> None:
     space = load_space(space_name)
     archs = draws(space, 6)
     for name in PROXIES:
@@ -157,7 +157,7 @@ def test_every_space_has_them(space_name: str) -> None:
 
 
 def test_sizes_are_those_of_the_built_network(space: NASBench201) -> None:
-    for operations in ((3, 2, 3, 1, 4, 2), (2, 3, 1, 4, 2, 3)):  # in others what is dead is counted as well, as the benchmark does
+    for operations in ((3, 2, 3, 1, 4, 2), (2, 3, 1, 4, 2, 3)):  # in other cells the benchmark counts dead connections as well
         arch = space.of_operations(operations)
         size = measured_size(space.build(arch, num_classes=100), image_size=32)
         assert proxy("params", space, "cifar100").scores([arch])[0] == pytest.approx(math.log(size.params))
@@ -173,7 +173,7 @@ def test_a_dead_cell_is_last(name: str, space: NASBench201) -> None:
     assert predictor.predict(archs)[0].min() >= LOWEST
 
 
-def test_ones_own_images_are_looked_at(space: NASBench201) -> None:
+def test_own_images_are_used(space: NASBench201) -> None:
     archs = draws(space, 5)
     assert not np.allclose(proxy("naswot", space, "digits").scores(archs), proxy("naswot", space).scores(archs))
     digits, elsewhere = proxy("flops", space, "digits").scores(archs), proxy("flops", space, "elsewhere").scores(archs)
@@ -188,7 +188,7 @@ def test_the_seed_draws_weights_and_noise(space: NASBench201) -> None:
         assert not np.array_equal(proxy(name, space, seed=1).scores(archs), proxy(name, space).scores(archs))
 
 
-def test_what_a_network_cannot_take_is_told(space: NASBench201) -> None:
+def test_images_that_a_network_cannot_take_are_refused(space: NASBench201) -> None:
     class Large(NASBench201):
         def build_small(self, arch: object, *, num_classes: int, image_size: int) -> nn.Module:
             return nn.Sequential(nn.Conv2d(3, 8, 20), nn.Flatten())
@@ -199,7 +199,7 @@ def test_what_a_network_cannot_take_is_told(space: NASBench201) -> None:
             predictor.predict(draws(space, 1))
 
 
-# -- what they are worth
+# -- quality
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +221,7 @@ def test_they_rank_as_the_benchmark_does(
     assert spearmanr(scores, [float(row["cifar10_test_200"]) for row in rows]).statistic > with_accuracy
 
 
-def test_labels_sharpen_or_refute(space: NASBench201) -> None:
+def test_labels_correct_or_reject_a_score(space: NASBench201) -> None:
     archs = draws(space, 90)
     predictor = load_predictor("params", space=space, dataset="cifar10", seed=0)
     assert predictor.knows_something and predictor.labels_source == {}
@@ -235,7 +235,7 @@ def test_labels_sharpen_or_refute(space: NASBench201) -> None:
 
 def test_each_architecture_is_measured_once(space: NASBench201, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = []
-    monkeypatch.setattr(SynflowPredictor, "_of", lambda self, network, images: measured.append(0) or 1.0)
+    monkeypatch.setattr(SynflowPredictor, "_score_of", lambda self, network, images: measured.append(0) or 1.0)
     predictor = proxy("synflow", space)
     archs = draws(space, 20)
     for _ in range(3):
@@ -252,6 +252,6 @@ def test_generation_is_steered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert np.mean([value for value in told if value is not None]) > 0.6  # unguided about 0
 
 
-def test_naswot_noise_is_of_its_own_generator() -> None:
+def test_naswot_noise_has_its_own_generator() -> None:
     images = [proxy("naswot", load_space("darts"), seed=seed)._images for seed in (0, 0, 1)]
     assert isinstance(NaswotPredictor(), ProxyPredictor) and torch.equal(images[0], images[1]) and not torch.equal(images[0], images[2])

@@ -1,4 +1,4 @@
-"""What tables of other datasets are remembered as, in closed form, and that what is shipped is just that."""
+"""Remembered tables of other datasets: scores in closed form, and the scores in shipped checkpoints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def table(archs: list[object], better: list[float], reliability: float) -> Sourc
     return Source("t", TASK, "table", archs, np.zeros(len(archs)), 1, np.array(better), reliability)  # type: ignore[arg-type]
 
 
-def test_scores_are_means_over_class_and_tables_weighed_by_reliability(space: NASBench201) -> None:
+def test_scores_are_means_over_classes_and_tables_weighted_by_reliability(space: NASBench201) -> None:
     alone, same = space.of_operations((3, 0, 0, 0, 0, 0)), space.of_operations((3, 0, 1, 0, 0, 0))
     best, unknown = space.of_operations((3,) * 6), space.of_operations((2,) * 6)
     assert space.canonical(alone) == space.canonical(same), "both reach no output"
@@ -52,7 +52,7 @@ def test_reliability_is_signal_to_noise_among_the_best() -> None:
 
 
 @pytest.mark.parametrize("dataset", ["cifar10", "cifar100", "ImageNet16-120"])
-def test_what_is_shipped_is_the_other_datasets_tables(
+def test_shipped_scores_come_from_the_other_datasets(
     dataset: str, space: NASBench201, data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DIFFNAG_DATA", str(data_folder))
@@ -68,7 +68,7 @@ def test_own_images_and_meta_only_recall_nothing(space: NASBench201) -> None:
         assert not [key for key in tensors if key.startswith("recall.")]
 
 
-def test_an_architecture_that_no_table_knows_is_the_networks(space: NASBench201) -> None:
+def test_an_architecture_in_no_table_gets_the_networks_score(space: NASBench201) -> None:
     predictor = MetaPredictor()
     predictor.setup(space=space, task=Task("cifar10"), seed=0)
     archs = [space.of_operations((k % 5,) * 6) for k in range(1, 5)]

@@ -1,4 +1,4 @@
-"""What is said of search spaces that break their contract."""
+"""Messages for search spaces that break their contract."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ def my_spaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("Slots", "lacks name, nodes, .*build; every space must offer name, nodes"),
         ("Bare", "lacks operators, attention, .*build; every space must offer name, nodes"),
-        ("Nameless", "name must be a word of letters, digits, '.', '_' and '-', and here it came to TypeError"),
+        ("Nameless", "name must be a word of letters, digits, '.', '_' and '-'; it raised TypeError"),
         ("Elsewhere", "name must be a word of letters"),
         ("Nowhere", "nodes must be a whole number of at least 1"),
         ("Counted", "operators must be a tuple of names, each once"),
@@ -236,33 +236,33 @@ def my_spaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("Stranger", "roles names 'c', which is none of the operators"),
         ("Crooked", "attention must be one of 'ancestors', 'causal', 'full'"),
         ("Unmeasured", r"datasets must map names to \(classes, image side\)"),
-        ("Single", r"skeletons must name a pair \(channels, cells\) or more"),
-        ("Choosy", "parameters must map names to their choices"),
-        ("Tuples", "random must give an Arch, drawn from the generator that it is given"),
-        ("Unseeded", r"random must give an Arch, drawn .*, and here it came to TypeError: Unseeded.random\(\) takes 1 positional"),
-        ("Restless", "random must draw the same"),
-        ("Wide", r"encode must give arrays V \(3, 3\) and E \(3, 3\)$"),
-        ("Failing", r"encode must give .*, and here it came to IndexError: off by one"),
-        ("Tensors", "encode must give numpy arrays"),
-        ("Halves", "encode must give entries 0 and 1"),
+        ("Single", r"skeletons must be one or more pairs \(channels, cells\)"),
+        ("Choosy", "parameters must map names to choices"),
+        ("Tuples", r"random\(rng\) must return an Arch drawn with the generator rng"),
+        ("Unseeded", r"random\(rng\) must return an Arch .*; it raised TypeError: Unseeded.random\(\) takes 1 positional"),
+        ("Restless", r"random\(rng\) must return the same"),
+        ("Wide", r"encode must return arrays V \(3, 3\) and E \(3, 3\)$"),
+        ("Failing", r"encode must return .*; it raised IndexError: off by one"),
+        ("Tensors", "encode must return numpy arrays"),
+        ("Halves", "the entries of V and E must be 0 or 1"),
         ("Both", "E must be upper triangular"),
-        ("Undecided", r"decode must give Decoded\(arch, None\) for what encode gave"),
+        ("Undecided", r"decode must return Decoded\(arch, None\) for the matrices of encode\(arch\)"),
         ("Forgetful", "from_str must invert to_str"),
-        ("Unchosen", "to_parameters must give a choice for each of parameters"),
-        ("Listed", "canonical must give text"),
-        ("Unsteady", "canonical must give the same each time"),
-        ("Narcissus", "neighbours must give a list of other architectures, each once"),
-        ("Painted", "picture must give a Picture of texts"),
-        ("Backwards", "picture must give a Picture of texts, edges i -> j with i < j"),
+        ("Unchosen", "to_parameters must return one of the choices for each of parameters"),
+        ("Listed", "canonical must return a str"),
+        ("Unsteady", "canonical must return the same key each time"),
+        ("Narcissus", "neighbours must return a list of other architectures, each once"),
+        ("Painted", "picture must return a Picture with texts"),
+        ("Backwards", "picture must return a Picture with texts, edges i -> j with i < j"),
         ("Stiff", r"constant must be bool arrays \(3, 3\) and \(3, 3\)"),
-        ("Frozen", "constant must mark only entries that are the same in all architectures"),
+        ("Frozen", "constant must be True only for entries that are the same in all architectures"),
         ("Wired", "attention 'ancestors' is only for spaces with a constant E"),
-        ("Blunt", "from_str must refuse other text with a UserError, and here it came to KeyError"),
-        ("Lenient", "from_str must refuse other text with a UserError$"),
-        ("Speechless", r"decode must give Decoded\(None, reason\) for matrices of no architecture"),
+        ("Blunt", "from_str must raise UserError for text that is no architecture; it raised KeyError"),
+        ("Lenient", "from_str must raise UserError for text that is no architecture$"),
+        ("Speechless", r"decode must return Decoded\(None, reason\) for matrices of no architecture"),
     ],
 )
-def test_a_space_that_breaks_its_contract_is_told_which_rule(cls: str, sentence: str, my_spaces: None) -> None:
+def test_a_space_that_breaks_its_contract_is_refused_with_the_rule(cls: str, sentence: str, my_spaces: None) -> None:
     assert load_space("my_spaces:Pairs").name == "pairs"
     with pytest.raises(UserError, match=sentence) as caught:
         load_space(f"my_spaces:{cls}")
@@ -272,7 +272,7 @@ def test_a_space_that_breaks_its_contract_is_told_which_rule(cls: str, sentence:
 @pytest.mark.parametrize(
     ("cls", "sentence"),
     [
-        ("Pairs", "the size of the network of b,b, 8 channels, 1 cells a stage, on images .*: Pairs must say how a network is built"),
+        ("Pairs", "the size of the network of b,b, 8 channels, 1 cells a stage, on images .*: Pairs must define build, which returns the network"),
         ("Unbuilt", "the size of the network of .* on images of 8 pixels a side cannot be computed: KeyError: 'stem'"),
         ("Nothing", "build of space 'pairs' must return a torch.nn.Module, it returned a NoneType"),
         ("Flat", "the size of the network of .* cannot be computed: mat1 and mat2 shapes cannot be multiplied"),
@@ -280,7 +280,7 @@ def test_a_space_that_breaks_its_contract_is_told_which_rule(cls: str, sentence:
         ("Unsized", "size of space 'pairs' must return a Size, it returned a int"),
     ],
 )
-def test_networks_that_cannot_be_trained_are_told_before_the_first_training(cls: str, sentence: str, my_spaces: None) -> None:
+def test_networks_that_cannot_be_trained_are_refused_before_the_first_training(cls: str, sentence: str, my_spaces: None) -> None:
     oracle = TrainingOracle()
     oracle.setup(space=load_space(f"my_spaces:{cls}"))
     images = load_images("digits", size=None)

@@ -1,4 +1,4 @@
-"""The Gaussian process over architectures and tasks, against values that it should find."""
+"""The Gaussian process over architectures and tasks, on values with a known structure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from diffnag.predictors.meta.task_process import TaskProcess
 
 
 def _drawn(tasks: int, archs: int, *, by_task: float, seed: int) -> tuple[torch.Tensor, ...]:
-    """Values that follow the first feature of the architecture, and the second as the first input of the task says."""
+    """Values: the first feature of the architecture, plus its second feature times the first input of the task."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(tasks * archs, 4, generator=generator)
     task = torch.randn(tasks, 2, generator=generator)
@@ -26,7 +26,7 @@ def _fitted(by_task: float, *, blind: bool = False) -> TaskProcess:
     return process
 
 
-def test_it_finds_what_depends_on_the_task():
+def test_it_finds_the_part_that_depends_on_the_task() -> None:
     x, task, member, values = _drawn(10, 50, by_task=1.0, seed=1)
     knows, blind = _fitted(1.0), _fitted(1.0, blind=True)
 
@@ -41,7 +41,7 @@ def test_it_finds_what_depends_on_the_task():
     assert lengths[0] < lengths[1], "the input that matters has the shorter length scale"
 
 
-def test_what_is_not_known_of_a_task_counts_as_the_mean():
+def test_unknown_inputs_of_a_task_count_as_the_mean() -> None:
     process = _fitted(1.0)
     x = torch.randn(5, 4, generator=torch.Generator().manual_seed(2))
     _, task, _, _ = _drawn(40, 8, by_task=1.0, seed=0)
@@ -49,8 +49,8 @@ def test_what_is_not_known_of_a_task_counts_as_the_mean():
     np.testing.assert_allclose(unknown, mean, atol=1e-5)
 
 
-def test_it_is_the_textbook_formula():
-    """With the hyper-parameters it found: mean = k_* (K + s^2)^-1 y, the kernels written out."""
+def test_predictions_follow_the_textbook_formula() -> None:
+    """Mean = k_* (K + s^2)^-1 y with the fitted hyper-parameters; the kernels are computed directly."""
     x, task, member, values = _drawn(6, 5, by_task=0.5, seed=3)
     process = TaskProcess()
     process.fit(x, task, member, values, seed=0, report=lambda *_: None)
@@ -70,7 +70,7 @@ def test_it_is_the_textbook_formula():
     np.testing.assert_allclose(process.predict(new, task[2]), cross @ np.linalg.solve(K, values.double().numpy()), atol=1e-4)
 
 
-def test_the_same_seed_gives_the_same():
+def test_the_same_seed_gives_the_same() -> None:
     assert _fitted(0.5).hyper_parameters == _fitted(0.5).hyper_parameters
     with pytest.raises(RuntimeError):
         _fitted(0.5).predict(torch.randn(2, 3), torch.zeros(2))

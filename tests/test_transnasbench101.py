@@ -1,4 +1,4 @@
-"""The spaces `transnasbench101-micro` and `-macro`: strings, identity, networks, and the benchmark's table."""
+"""The spaces `transnasbench101-micro` and `-macro`: strings, canonical form, networks, and the benchmark's table."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SPACES = pytest.mark.parametrize("space", [MICRO, MACRO], ids=["micro", "macro"]
 
 @pytest.fixture(scope="module")
 def rows(data_folder: Path) -> list[dict[str, str]]:
-    """The benchmark's table, one dict an architecture."""
+    """The benchmark's table, one dict for each architecture."""
     with gzip.open(data_folder / "trans_nas_bench_101.csv.gz", "rt") as file:
         return list(csv.DictReader(file))
 
@@ -52,20 +52,20 @@ class TestMacro(SearchSpaceContract):
 
 
 @SPACES
-def test_the_space_is_the_tables(space: SearchSpace, rows: list[dict[str, str]]) -> None:
+def test_the_space_is_that_of_the_table(space: SearchSpace, rows: list[dict[str, str]]) -> None:
     texts = [space.to_str(arch) for arch in space.enumerate() or ()]
     assert len(set(texts)) == len(texts)
     assert set(texts) == {row["arch"] for row in rows if space.name.endswith(row["space"])}
 
 
 class TestStrings:
-    def test_which_operation_is_where(self) -> None:
+    def test_order_of_the_operations(self) -> None:
         assert MICRO.to_parameters(MICRO.from_str("64-41414-1_02_333")) == {
             "0->1": "skip_connect", "0->2": "none", "1->2": "nor_conv_1x1",
             "0->3": "nor_conv_3x3", "1->3": "nor_conv_3x3", "2->3": "nor_conv_3x3",
         }  # fmt: skip
 
-    def test_which_module_is_where(self) -> None:
+    def test_order_of_the_modules(self) -> None:
         arch = MACRO.from_str("64-12341-basic")
         assert [MACRO.operators[op] for op in arch.ops] == [
             "normal", "double_channels", "halve_resolution", "double_and_halve", "normal", "absent"
@@ -73,16 +73,16 @@ class TestStrings:
         assert arch.edges == ((0, 1), (1, 2), (2, 3), (3, 4))
 
     @pytest.mark.parametrize("text", ["", "64-41414-4_00_000", "64-41414-0_0_0000", "64-1444-basic", "32-41414-0_00_000"])
-    def test_what_is_no_cell_is_refused(self, text: str) -> None:
+    def test_other_text_is_no_cell(self, text: str) -> None:
         with pytest.raises(UserError, match="no transnasbench101-micro string; expected 64-41414-a_bc_def"):
             MICRO.from_str(text)
 
     @pytest.mark.parametrize(
         ("text", "rule"),
         [
-            ("", "not written so"),
-            ("64-1454-basic", "not written so"),
-            ("64-41414-3_03_101", "not written so"),
+            ("", "does not have this form"),
+            ("64-1454-basic", "does not have this form"),
+            ("64-41414-3_03_101", "does not have this form"),
             ("64-144-basic", "3 modules, not 4 to 6"),
             ("64-1444111-basic", "7 modules, not 4 to 6"),
             ("64-1133-basic", "0 of its modules double the channels, not 1 to 3"),
@@ -91,7 +91,7 @@ class TestStrings:
             ("64-433331-basic", "5 of its modules halve the resolution"),
         ],
     )
-    def test_what_is_no_network_is_refused_by_the_rule_it_breaks(self, text: str, rule: str) -> None:
+    def test_other_text_is_refused_with_the_broken_rule(self, text: str, rule: str) -> None:
         with pytest.raises(UserError, match=f"no transnasbench101-macro string: .*{rule}"):
             MACRO.from_str(text)
 
@@ -104,7 +104,7 @@ class TestStrings:
 
 
 class TestMacroMatrices:
-    def test_what_is_constant(self) -> None:
+    def test_constant_entries(self) -> None:
         batch = ArchBatch.of(list(MACRO.enumerate()), MACRO)
         for part, constant in zip((batch.V, batch.E), MACRO.constant, strict=True):
             assert ((part.amin(0) == part.amax(0)).numpy() == constant).all()
@@ -113,7 +113,7 @@ class TestMacroMatrices:
         ("changes", "reason"),
         [
             ([("V", 3, 0, 1)], "node 3 has 2 operators"),
-            ([("V", 2, 3, 0), ("V", 2, ABSENT, 1)], "node 3 is there, but node 2 before it is absent"),
+            ([("V", 2, 3, 0), ("V", 2, ABSENT, 1)], "node 3 is a module, but node 2 before it is absent"),
             ([("V", 3, 3, 0), ("V", 3, ABSENT, 1)], "it has 3 modules, not 4 to 6"),
             ([("V", 0, 0, 0), ("V", 0, 1, 1)], "4 of its modules double the channels, not 1 to 3"),
             ([("E", 2, 3, 0)], "edge 2->3 is missing with these modules"),
@@ -133,7 +133,7 @@ class TestMacroMatrices:
 
 
 def test_cells_of_one_class_compute_the_same() -> None:
-    """Against numbers: every cell applied to a random vector, each operation from its map a fixed bent function, in a halving cell."""
+    """Every cell is applied to a random vector; each operation is a fixed non-linear function, in a cell that halves its map."""
     rng = np.random.default_rng(0)
     archs = list(MICRO.enumerate())
     chosen = np.array([MICRO.operations(arch) for arch in archs])
@@ -145,7 +145,7 @@ def test_cells_of_one_class_compute_the_same() -> None:
             of_it, x = chosen[:, connection] == index, maps[source]
             skipped = name == "skip_connect" and source > 0
             if name != "none":
-                maps[target, of_it] += x[of_it] if skipped else np.sin(x[of_it] @ matrices[index])  # sin(0) = 0: nothing from nothing
+                maps[target, of_it] += x[of_it] if skipped else np.sin(x[of_it] @ matrices[index])  # sin(0) = 0, so a dead map stays 0
     values = [row.tobytes() for row in np.round(maps[3], 8) + 0.0]
     pairs = set(zip(map(MICRO.canonical, archs), values, strict=True))
     assert len(pairs) == len(set(values)) == len(set(map(MICRO.canonical, archs))) == 1_229
@@ -153,7 +153,7 @@ def test_cells_of_one_class_compute_the_same() -> None:
 
 class TestNetworks:
     def test_parameters_by_hand(self) -> None:
-        """ResNet-18's modules: stem, blocks of 64 to 512 channels with three projections, head."""
+        """The modules of ResNet-18: stem, blocks of 64 to 512 channels with three projections, head."""
         stem = 9 * 3 * 32 + 64 + 9 * 32 * 64 + 128
         first = 4 * (9 * 64**2 + 128)
         others = sum(9 * c * 2 * c + 3 * 9 * (2 * c) ** 2 + 2 * c**2 + 5 * 4 * c for c in (64, 128, 256))
@@ -161,7 +161,7 @@ class TestNetworks:
 
     @SPACES
     @pytest.mark.parametrize(("channels", "cells", "image_size", "stem_stride"), [(8, 2, 64, 4), (6, 1, 33, 1), (12, 3, 47, 3), (4, 1, 9, 8)])
-    def test_size_is_the_built_networks(self, space: Any, channels: int, cells: int, image_size: int, stem_stride: int) -> None:
+    def test_size_equals_the_built_network(self, space: Any, channels: int, cells: int, image_size: int, stem_stride: int) -> None:
         options = {"channels": channels, "cells": cells, "num_classes": 7, "stem_stride": stem_stride}
         full = "64-41414-3_13_231" if space is MICRO else "64-432134-basic"
         for arch in map(space.from_str, (full, space.resnet_like)):
@@ -171,7 +171,7 @@ class TestNetworks:
             assert logits.shape == (2, 7) and logits.isfinite().all()
 
     def test_channels_and_sides(self) -> None:
-        """Modules 4, 3, 2, 1, 3, 4 of two blocks, at 64 pixels."""
+        """Modules 4, 3, 2, 1, 3, 4 with two blocks each, for images of 64 pixels a side."""
         x, seen = torch.zeros(1, 3, 64, 64), []
         network = MACRO.build(MACRO.from_str("64-432134-basic"), channels=4, num_classes=2).eval()
         x = network.stem(x)
@@ -180,7 +180,7 @@ class TestNetworks:
             seen.append(tuple(x.shape[1:3]))
         assert seen[::2] == seen[1::2] == [(8, 8), (8, 4), (16, 4), (16, 4), (16, 2), (32, 1)]
 
-    def test_a_skip_is_the_identity_but_where_the_image_is_halved(self) -> None:
+    def test_a_skip_is_the_identity_unless_the_map_is_halved(self) -> None:
         network = MICRO.build(MICRO.from_str("64-41414-0_00_100"), channels=4, num_classes=2).eval()
         x = torch.randn(2, 8, 8, 8)
         assert torch.equal(network.body[1](x), x)
@@ -225,7 +225,7 @@ class TestTable:
         return oracle
 
     def test_published_optima(self, oracle: Oracle, space: SearchSpace) -> None:
-        """Best validation values, from the paper's table of the benchmark's optima; the loss there in hundredths."""
+        """Best validation values in the paper's table of the optima, which gives the loss in hundredths."""
         optima = {"class_scene": 54.94, "class_object": 46.32, "jigsaw": 95.37, "room_layout": -0.5938}
         if space is MACRO:
             optima = {"class_scene": 57.48, "class_object": 47.96, "jigsaw": 97.02, "room_layout": -0.5628}
@@ -234,7 +234,7 @@ class TestTable:
             found = max(oracle.query(arch, dataset=task, split="val") for arch in archs)
             assert found == pytest.approx(best, abs=0.005 if best > 0 else 0.00005)
 
-    def test_values_are_the_files(self, oracle: Oracle, space: SearchSpace, rows: list[dict[str, str]]) -> None:
+    def test_values_are_those_of_the_file(self, oracle: Oracle, space: SearchSpace, rows: list[dict[str, str]]) -> None:
         (row,) = (row for row in rows if row["arch"] == ("64-41414-3_33_112" if space is MICRO else "64-432134-basic"))
         for task, name in (("class_object", "test_top1"), ("jigsaw", "valid_top1"), ("room_layout", "valid_neg_loss")):
             split = "test" if name.startswith("test") else "val"
@@ -263,7 +263,7 @@ class TestReading:
     def read(self, path: Path, *, trust_pickle: bool = False) -> Any:
         return read(path, MACRO, part="macro", trust_pickle=trust_pickle)
 
-    def test_what_is_infinite_is_missing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_infinite_values_are_missing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         table = self.read(self.write(tmp_path / "a.csv", name="room_layout|valid_neg_loss", value="-inf"))
         assert np.isnan(table.values["room_layout/val/25"]).all() and table.values["room_layout/test/25"] == [-0.5]
         table.save(tmp_path / "transnasbench101-macro.npz")
@@ -295,7 +295,7 @@ class TestReading:
                 self.read(path)
 
     def test_the_official_file(self, tmp_path: Path) -> None:
-        """Laid out as the benchmark's API reads it: values are the best over the epochs."""
+        """A file in the layout that the benchmark's API reads; values are the best over the epochs."""
         path = tmp_path / "transnas-bench.pth"
         series = {"top1": [10.0, 30.0, 20.0], "neg_loss": [-0.9, -0.7, -0.8]}
         tasks: dict[str, Any] = {task: {"metrics": {}, "total_epochs": 3} for task, _ in COLUMNS.values()}
@@ -319,7 +319,7 @@ def test_a_loss_is_called_a_loss() -> None:
     assert (accuracy.name("test"), accuracy.unit, accuracy.figure(46.317)) == ("surrogate test accuracy", "%", "46.32")
 
 
-def test_a_search_speaks_of_losses(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_search_reports_losses(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("DIFFNAG_DATA", str(data_folder))
     given = ["--space", "transnasbench101-macro", "--dataset", "room_layout", "--predictor", "flops", "--candidates", "32", "--budget", "4"]
     monkeypatch.setattr(sys, "argv", ["search", *given, "--batch", "2", "--out", str(tmp_path / "run")])
@@ -329,6 +329,6 @@ def test_a_search_speaks_of_losses(data_folder: Path, tmp_path: Path, monkeypatc
     assert "accuracy" not in said and "%" not in said
 
 
-def test_no_meta_predictor_was_learned_here() -> None:
+def test_there_is_no_meta_predictor() -> None:
     with pytest.raises(UserError, match="no sister-tables meta-predictor for room_layout is shipped for space 'transnasbench101-macro'"):
         load_predictor("meta", space=MACRO, dataset="room_layout", seed=0)

@@ -1,4 +1,4 @@
-"""A search space made of choices: what a plug-in inherits when every architecture is a tuple of categorical parameters."""
+"""Base class for search spaces in which every architecture is a tuple of choices."""
 
 from __future__ import annotations
 
@@ -18,41 +18,49 @@ if TYPE_CHECKING:
     from torch import nn
 
 ENUMERATED = 200_000
-"""Spaces of more architectures are drawn from, not enumerated."""
+"""A space with more architectures than this is not enumerated."""
 DRAWS = 5_000
+"""Random architectures from which the constant entries of such a space are found."""
 
 
 class CategoricalSpace:
-    """All of `diffnag.protocols.SearchSpace` but what only its author knows.
+    """A `diffnag.protocols.SearchSpace` whose author gives only what this class cannot know.
 
-    A subclass gives `name`, `nodes`, `operators`, `parameters`, `from_parameters`, `to_parameters` and `build`, and overrides
-    whatever it knows better, such as `canonical` where different choices compute the same. Different choices must give
-    different architectures. An architecture is written as its choices, separated by commas.
+    A subclass gives `name`, `nodes`, `operators`, `parameters`, `from_parameters`, `to_parameters` and `build`. It overrides other members
+    where it knows better, for example `canonical` if different choices compute the same function. It declares `roles` (see
+    `diffnag.protocols.HasRoles`) if the names of its operators do not show what they do.
+
+    Different choices must give different architectures. The string of an architecture lists its choices, separated by commas.
     """
 
     name: str
     nodes: int
     operators: tuple[str, ...]
     parameters: Mapping[str, tuple[str, ...]]
-    """Name -> choices; the first varies slowest where the space is enumerated."""
+    """Name -> choices; the first parameter varies slowest when the space is enumerated."""
     attention: Attention = "causal"
     datasets: Mapping[str, tuple[int, int]] = {}
     skeletons: tuple[tuple[int, int], ...] = ((8, 1), (16, 1), (32, 1))
 
     def from_parameters(self, parameters: Mapping[str, str]) -> Arch:
-        raise NotImplementedError(f"{type(self).__name__} must say which architecture its choices give")
+        """The architecture with these choices, one for each of `parameters`."""
+        raise NotImplementedError(f"{type(self).__name__} must define from_parameters, which returns the architecture with given choices")
 
     def to_parameters(self, arch: Arch) -> dict[str, str]:
-        """The inverse of `from_parameters`; KeyError, IndexError or ValueError for a graph that is none of the space."""
-        raise NotImplementedError(f"{type(self).__name__} must say which choices an architecture has")
+        """The choices of an architecture: the inverse of `from_parameters`.
+
+        May raise KeyError, IndexError or ValueError for a graph that is not in the space.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define to_parameters, which returns the choices of an architecture")
 
     def build(self, arch: Arch, *, channels: int = 16, cells: int = 1, num_classes: int, stem_stride: int = 1) -> nn.Module:
-        raise NotImplementedError(f"{type(self).__name__} must say how a network is built")
+        """An untrained network of the architecture; see `SearchSpace.build`."""
+        raise NotImplementedError(f"{type(self).__name__} must define build, which returns the network of an architecture")
 
     def size(
         self, arch: Arch, *, channels: int = 16, cells: int = 1, num_classes: int, image_size: int, stem_stride: int = 1
     ) -> Size:
-        """Parameters and multiply-adds, counted on the built network."""
+        """Trainable parameters and multiply-adds, counted on the built network."""
         import torch
 
         from diffnag.spaces.counting import measured_size
@@ -61,12 +69,14 @@ class CategoricalSpace:
             network = self.build(arch, channels=channels, cells=cells, num_classes=num_classes, stem_stride=stem_stride)
         return measured_size(network, image_size=image_size)
 
-    # -- what follows from the choices
+    # -- strings, identity, moves
 
     def to_str(self, arch: Arch) -> str:
+        """The choices, separated by commas."""
         return ",".join(self.to_parameters(arch).values())
 
     def from_str(self, text: str) -> Arch:
+        """Parse such a string; `UserError` names the first wrong choice."""
         chosen = text.split(",")
         if len(chosen) != len(self.parameters):
             raise UserError(f"{text!r} has {len(chosen)} choices; expected are {len(self.parameters)}: {', '.join(self.parameters)}")
@@ -76,10 +86,11 @@ class CategoricalSpace:
         return self.from_parameters(dict(zip(self.parameters, chosen, strict=True)))
 
     def canonical(self, arch: Arch) -> str:
+        """The string itself: different choices count as different functions."""
         return self.to_str(arch)
 
     def random(self, rng: np.random.Generator) -> Arch:
-        """Uniform over the choices."""
+        """Draw every choice uniformly."""
         return self.from_parameters({name: choices[int(rng.integers(len(choices)))] for name, choices in self.parameters.items()})
 
     def neighbours(self, arch: Arch) -> list[Arch]:
@@ -91,6 +102,7 @@ class CategoricalSpace:
         ]  # fmt: skip
 
     def enumerate(self) -> Iterator[Arch] | None:
+        """Every architecture once; None if there are more than `ENUMERATED`."""
         if math.prod(map(len, self.parameters.values())) > ENUMERATED:
             return None
         tuples = itertools.product(*self.parameters.values())
@@ -103,14 +115,14 @@ class CategoricalSpace:
         return arch.matrices(nodes=self.nodes, operators=len(self.operators))
 
     def decode(self, V: np.ndarray, E: np.ndarray) -> Decoded:
-        """Valid are exactly the encodings of what `from_parameters` gives."""
+        """Read quantised `V (n, f)` and `E (n, n)`; valid are exactly the encodings of architectures that `from_parameters` gives."""
         counts = V.sum(1)
         if counts.max() > 1 or (np.diff(counts) > 0).any() or not counts[0]:
-            return Decoded(None, "a node has more than one operator, or an absent node is followed by one that is there")
+            return Decoded(None, "a node has more than one operator, or a node without an operator comes before one with an operator")
         edges = [(int(i), int(j)) for i, j in np.argwhere(E)]
         present = int(counts.sum())
         if any(not i < j < present for i, j in edges):
-            return Decoded(None, "an edge has no node at an end, or does not lead onwards")
+            return Decoded(None, "an edge begins or ends at a node without an operator, or does not lead to a later node")
         arch = Arch(tuple(V.argmax(1)[:present]), tuple(edges))
         try:
             parameters = self.to_parameters(arch)
@@ -122,7 +134,7 @@ class CategoricalSpace:
 
     @cached_property
     def constant(self) -> tuple[np.ndarray, np.ndarray]:
-        """Entries of V and E that are the same in all architectures; of a large space, in `DRAWS` random ones."""
+        """Entries of V and E that are the same in all architectures, or in `DRAWS` random ones if the space is not enumerated."""
         rng = np.random.default_rng(0)
         archs = self.enumerate() or (self.random(rng) for _ in range(DRAWS))
         first_V, first_E = self.encode(next(archs))

@@ -1,4 +1,4 @@
-"""The size of a built network, counted on the network itself."""
+"""Size of a built network, counted on the network itself."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def measured_size(network: nn.Module, *, image_size: int) -> Size:
-    """Trainable parameters of `network`, and the multiply-adds of its convolutions and linear layers on one image."""
+    """Trainable parameters of `network`, and multiply-adds of its convolutions and linear layers for one image of `image_size` pixels a side."""
     import torch
     from torch import nn
 
     counted = []
 
     def count(module: nn.Module, _: object, output: torch.Tensor) -> None:
-        outputs = output[0, 0].numel() if isinstance(module, nn.Conv2d) else 1  # places where the weights are used
+        outputs = output[0, 0].numel() if isinstance(module, nn.Conv2d) else 1  # pixels at which the weights are used
         counted.append(outputs * sum(parameter.numel() for parameter in module.parameters()))
 
     layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]

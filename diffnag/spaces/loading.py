@@ -1,4 +1,4 @@
-"""Search spaces by name."""
+"""Loading of search spaces by name."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SPACE_MEMBERS = (
 
 
 def load_space(name: str) -> SearchSpace:
-    """Make the search space behind a registered name or dotted path.
+    """Make the search space with a registered name, or of a class given as `package.module:Class`.
 
-    One of a user's own is tried on a few architectures; `UserError` says which rule it breaks. `SearchSpaceContract` in
-    `diffnag.testing` tells more.
+    A class of the user is tried on a few architectures. `UserError` names the first rule that it breaks; `SearchSpaceContract` in
+    `diffnag.testing` checks more. An unknown name raises `UserError` as well.
     """
     space = cast("SearchSpace", make("space", name, ()))
     own = getattr(space, "__dict__", ())

@@ -97,6 +97,7 @@ def text_of(words: Set[Role]) -> str:
 
 
 def _roles_of_name(name: str) -> frozenset[Role]:
+    """The roles that a name in lower case shows."""
     kind: Role = next((kind for pattern, kind in NAMED_KINDS.items() if re.search(pattern, name)), "layer")
     found = {kind, *(word for pattern, word in NAMED_PROPERTIES.items() if re.search(pattern, name))}
     if kind == "layer" and re.search(SPATIAL, name):

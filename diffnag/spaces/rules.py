@@ -1,4 +1,4 @@
-"""The rules of a search space that some of its architectures can show to be broken."""
+"""Rules of a search space that can be checked on a few of its architectures."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
 DRAWS = 5
+"""Random architectures on which the rules are checked."""
 Rule = tuple[str, Callable[[], bool | str]]
 """What must hold, and a check of it: True, or False, or a sentence that says what is wrong."""
 
 
 def broken_rule(space: SearchSpace) -> str | None:
-    """The first rule that `space` breaks, by what it says of itself and of `DRAWS` random architectures, or None.
+    """The first rule that `space` breaks, as a sentence, or None. It is checked on the space's attributes and `DRAWS` architectures.
 
-    For a message in one sentence; `diffnag.testing.SearchSpaceContract` asks for more.
+    `diffnag.testing.SearchSpaceContract` checks more.
     """
     for rule, kept in _rules(space):
         try:
             found = kept()
         except Exception as error:  # a user's class may fail in any way
-            return f"{rule}, and here it came to {type(error).__name__}: {error}"
+            return f"{rule}; it raised {type(error).__name__}: {error}"
         if isinstance(found, str):
             return f"{rule}: {found}"
         if not found:
@@ -40,48 +41,48 @@ def broken_rule(space: SearchSpace) -> str | None:
 
 
 def _rules(space: SearchSpace) -> Iterator[Rule]:
-    """Each stands on those before it."""
+    """The rules of a space in the order of checking: each relies on those before it."""
     yield "name must be a word of letters, digits, '.', '_' and '-'", lambda: bool(re.fullmatch(r"\w[\w.-]*", space.name))
     yield "nodes must be a whole number of at least 1", lambda: _is_count(space.nodes)
     yield "operators must be a tuple of names, each once", lambda: _are_names(space.operators)
     yield "roles must be declared for every operator, or not at all", lambda: _fault_of_roles(space) or True
     yield f"attention must be one of {', '.join(map(repr, get_args(Attention)))}", lambda: space.attention in get_args(Attention)
     yield "datasets must map names to (classes, image side)", lambda: _maps(space.datasets, _is_pair)
-    yield "skeletons must name a pair (channels, cells) or more", lambda: bool(space.skeletons) and all(map(_is_pair, space.skeletons))
-    yield "parameters must map names to their choices", lambda: _maps(space.parameters, _are_names)
-    yield "random must give an Arch, drawn from the generator that it is given", lambda: all(isinstance(arch, Arch) for arch in _draws(space))
+    yield "skeletons must be one or more pairs (channels, cells)", lambda: bool(space.skeletons) and all(map(_is_pair, space.skeletons))
+    yield "parameters must map names to choices", lambda: _maps(space.parameters, _are_names)
+    yield "random(rng) must return an Arch drawn with the generator rng", lambda: all(isinstance(arch, Arch) for arch in _draws(space))
     archs = _draws(space)
-    yield "random must draw the same from the same generator", lambda: _draws(space) == archs
+    yield "random(rng) must return the same architecture for generators of the same seed", lambda: _draws(space) == archs
     shapes = (space.nodes, len(space.operators)), (space.nodes, space.nodes)
     for arch in archs:
         yield from _rules_of(space, arch, shapes)
     yield f"constant must be bool arrays {shapes[0]} and {shapes[1]}", lambda: all(map(_is_bool, space.constant, shapes))
-    yield "constant must mark only entries that are the same in all architectures", lambda: _stay(space, archs)
+    yield "constant must be True only for entries that are the same in all architectures", lambda: _stay(space, archs)
     yield "attention 'ancestors' is only for spaces with a constant E", lambda: space.attention != "ancestors" or bool(space.constant[1].all())
-    yield "from_str must refuse other text with a UserError", lambda: _refuses(space)
+    yield "from_str must raise UserError for text that is no architecture", lambda: _refuses(space)
     V, E = space.encode(archs[0])
     for other in (np.zeros_like(V), np.ones_like(V)):
-        yield "decode must give Decoded(None, reason) for matrices of no architecture", partial(_is_refused, space, other, E)
+        yield "decode must return Decoded(None, reason) for matrices of no architecture", partial(_is_refused, space, other, E)
 
 
 def _rules_of(space: SearchSpace, arch: Arch, shapes: tuple[tuple[int, int], ...]) -> Iterator[Rule]:
-    """Rules that one architecture must meet."""
-    yield f"encode must give arrays V {shapes[0]} and E {shapes[1]}", lambda: tuple(part.shape for part in space.encode(arch)) == shapes
-    yield "encode must give numpy arrays", lambda: all(isinstance(part, np.ndarray) for part in space.encode(arch))
+    """The rules for one architecture."""
+    yield f"encode must return arrays V {shapes[0]} and E {shapes[1]}", lambda: tuple(part.shape for part in space.encode(arch)) == shapes
+    yield "encode must return numpy arrays", lambda: all(isinstance(part, np.ndarray) for part in space.encode(arch))
     V, E = space.encode(arch)
-    yield "encode must give entries 0 and 1", lambda: set(np.unique(V)) | set(np.unique(E)) <= {0, 1}
-    yield "a node must have one operator at most", lambda: V.sum(1).max() <= 1
+    yield "the entries of V and E must be 0 or 1", lambda: set(np.unique(V)) | set(np.unique(E)) <= {0, 1}
+    yield "a node must have at most one operator", lambda: V.sum(1).max() <= 1
     yield "E must be upper triangular", lambda: not np.tril(E).any()
-    yield "decode must give Decoded(arch, None) for what encode gave", lambda: space.decode(V, E) == Decoded(arch, None)
-    yield "to_str must give text", lambda: isinstance(space.to_str(arch), str)
+    yield "decode must return Decoded(arch, None) for the matrices of encode(arch)", lambda: space.decode(V, E) == Decoded(arch, None)
+    yield "to_str must return a str", lambda: isinstance(space.to_str(arch), str)
     yield "from_str must invert to_str", lambda: space.from_str(space.to_str(arch)) == arch
-    yield "to_parameters must give a choice for each of parameters", lambda: _are_choices(space.to_parameters(arch), space.parameters)
+    yield "to_parameters must return one of the choices for each of parameters", lambda: _are_choices(space.to_parameters(arch), space.parameters)
     yield "from_parameters must invert to_parameters", lambda: space.from_parameters(space.to_parameters(arch)) == arch
-    yield "canonical must give text", lambda: isinstance(space.canonical(arch), str)
-    yield "canonical must give the same each time", lambda: space.canonical(arch) == space.canonical(arch)
-    yield "neighbours must give a list of other architectures, each once", lambda: _are_others(space.neighbours(arch), arch)
+    yield "canonical must return a str", lambda: isinstance(space.canonical(arch), str)
+    yield "canonical must return the same key each time", lambda: space.canonical(arch) == space.canonical(arch)
+    yield "neighbours must return a list of other architectures, each once", lambda: _are_others(space.neighbours(arch), arch)
     yield (
-        "picture must give a Picture of texts, edges i -> j with i < j, and a panel each or none",
+        "picture must return a Picture with texts, edges i -> j with i < j, and one panel for each text or none",
         lambda: not isinstance(space, Pictured) or _can_be_drawn(space.picture(arch)),
     )
 

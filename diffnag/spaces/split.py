@@ -1,4 +1,4 @@
-"""Which architectures a generator may be trained on. The split needs no seed and no list: a hash decides."""
+"""Split of a space into architectures for training a generator and others. It needs no seed and no list: a hash decides."""
 
 from __future__ import annotations
 
@@ -7,27 +7,26 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from diffnag.errors import UserError
+from diffnag.spaces.draws import random_archs
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
     from diffnag.protocols import SearchSpace
 
 DRAWS = 200_000
-"""How many random architectures stand for a space that is too large to enumerate. Of ten times fewer a network learns single ones by heart."""
+"""Random architectures that stand for a space that is too large to enumerate. From ten times fewer, a network memorises single ones."""
 
 
 @dataclass(frozen=True)
 class CanonicalSplit:
-    """A canonical class trains if `int(sha256(canonical)) / 2**256 < fraction`."""
+    """Split by canonical class: a class is for training if `int(sha256(canonical)) / 2**256 < fraction`."""
 
     fraction: float
 
     @classmethod
     def named(cls, name: str) -> CanonicalSplit:
-        """`canonical-sha256-0.5` -> the split; raises `UserError` for any other form."""
+        """The split called `name`, such as `canonical-sha256-0.5`; raises `UserError` for a name of another form."""
         match = re.fullmatch(r"canonical-sha256-(\d*\.?\d+)", name)
         if match is None or not 0 < float(match[1]) <= 1:
             raise UserError(f"unknown split {name!r}; expected canonical-sha256-F with 0 < F <= 1, such as canonical-sha256-0.5")
@@ -35,16 +34,16 @@ class CanonicalSplit:
 
     @property
     def name(self) -> str:
+        """The name that `named` reads."""
         return f"canonical-sha256-{self.fraction}"
 
     def trains(self, canonical: str) -> bool:
-        """Whether the class with this canonical key belongs to the training side."""
+        """Whether the class with this canonical key is for training."""
         return int.from_bytes(hashlib.sha256(canonical.encode()).digest()) / 2**256 < self.fraction
 
     def training_archs(self, space: SearchSpace) -> list[Arch]:
-        """The unlabelled training set: all of the space on the training side, or of `DRAWS` seeded draws."""
+        """The unlabelled training set: all architectures for training, or those among `DRAWS` random ones if `space` is not enumerated."""
         archs = space.enumerate()
         if archs is None:
-            rng = np.random.default_rng(0)
-            archs = iter(dict.fromkeys(space.random(rng) for _ in range(DRAWS)))
+            archs = iter(dict.fromkeys(random_archs(space, DRAWS, seed=0)))
         return [arch for arch in archs if self.trains(space.canonical(arch))]

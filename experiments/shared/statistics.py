@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from experiments.shared.common import DATASETS
@@ -12,6 +14,27 @@ def kendall_tau(a: np.ndarray, b: np.ndarray) -> float:
     from scipy.stats import kendalltau
 
     return float(kendalltau(a, b).statistic)
+
+
+def process_tau(features: Sequence[np.ndarray], y: np.ndarray, *, labels: int, seed: int, good: float) -> float:
+    """Kendall's tau of a Gaussian process that has learned from `labels` random labels.
+
+    Args:
+        features: Groups of features of all architectures, `(m, k)` each.
+        y: Their values `(m,)`.
+        labels: Number of labels.
+        seed: Draws the labelled architectures.
+        good: Tau is over the other architectures with values above this quantile of all; the ranks of bad ones do not help a search.
+    """
+    from diffnag.predictors.adaptation import Adaptation
+
+    order = np.random.default_rng(seed).permutation(len(y))
+    paid, rest = order[:labels], order[labels:]
+    chosen = rest[y[rest] > np.quantile(y, good)]
+    process = Adaptation()
+    process.fit(np.zeros(labels), [group[paid] for group in features], y[paid])
+    mean, _ = process.predict(np.zeros(len(chosen)), [group[chosen] for group in features])
+    return kendall_tau(mean, y[chosen])
 
 
 def normal_scores(values: np.ndarray) -> np.ndarray:

@@ -103,6 +103,7 @@ class ProxyPredictor(ABC):
 
     @cached_property
     def _features(self) -> PathFeatures:
+        """The features on which labels correct the score."""
         return PathFeatures(self._space)
 
     @abstractmethod
@@ -151,6 +152,7 @@ class _NetworkPredictor(ProxyPredictor):
 
     @cached_property
     def _skeleton(self) -> Skeleton:
+        """Sizes of the networks that are scored."""
         if isinstance(self._space, TrainsSmall):
             return Skeleton(0, 0, small=True)
         return Skeleton(*self._space.skeletons[0], stem_stride=max(1, self._images.shape[-1] // CELLS_SIDE))

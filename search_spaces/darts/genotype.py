@@ -11,15 +11,16 @@ from diffnag.errors import UserError
 OPERATIONS = ("max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5")
 CELLS = ("normal", "reduce")
 STATES = (2, 3, 4, 5)
-"""What a cell computes; 0 and 1 are its inputs."""
+"""The states that a cell computes; 0 and 1 are its inputs."""
 
 Pair = tuple[int, int]
+"""An operation, as an index into `OPERATIONS`, and the state that it reads."""
 Cell = tuple[Pair, ...]
-"""Eight (operation, state that it reads), two a state; operations are indices into `OPERATIONS`."""
+"""Eight pairs, two for each state."""
 
 
 class Genotype(NamedTuple):
-    """(Operation, state that it reads) of states 2, 2, 3, 3, ..., and the states that are put out."""
+    """The common notation: for both cells the pairs (operation, state that it reads) of states 2, 2, 3, 3, ..., and the output states."""
 
     normal: list[tuple[str, int]]
     normal_concat: list[int]
@@ -28,6 +29,7 @@ class Genotype(NamedTuple):
 
     @classmethod
     def of(cls, normal: Cell, reduce: Cell) -> Genotype:
+        """The notation of two cells."""
         named = ([(OPERATIONS[op], state) for op, state in cell] for cell in (normal, reduce))
         return cls(next(named), list(STATES), next(named), list(STATES))
 
@@ -40,7 +42,7 @@ _PAIR = r"""\((?P<quote>['"])(?P<operation>\w+)(?P=quote),(?P<state>\d)\)"""
 
 
 def read_genotype(text: str) -> tuple[Cell, Cell]:
-    """The normal and the reduction cell of a genotype's text; `UserError` names the rule of the space that is broken."""
+    """The normal and the reduction cell in the text of a genotype; `UserError` names the rule of the space that the text breaks."""
     match = _GENOTYPE.fullmatch("".join(text.split()))
     if match is None:
         raise UserError(
@@ -49,11 +51,12 @@ def read_genotype(text: str) -> tuple[Cell, Cell]:
         )
     for name in CELLS:
         if (concat := match[f"{name}_concat"]) not in ("[2,3,4,5]", "range(2,6)"):
-            raise UserError(f"{name}_concat is {concat}; every cell of the space puts out the states [2, 3, 4, 5]")
+            raise UserError(f"{name}_concat is {concat}; in every cell of the space it is [2, 3, 4, 5]")
     return _read_cell(match["normal"], "normal"), _read_cell(match["reduce"], "reduce")
 
 
 def _read_cell(text: str, name: str) -> Cell:
+    """One cell; `name` stands in error messages."""
     pairs = [(match["operation"], int(match["state"])) for match in re.finditer(_PAIR, text)]
     if re.sub(_PAIR, "", text).strip(",") or len(pairs) != 2 * len(STATES):
         raise UserError(f"the {name} cell [{text}] is not a list of eight pairs such as ('sep_conv_3x3', 0)")
@@ -69,15 +72,15 @@ def _read_cell(text: str, name: str) -> Cell:
 
 
 def by_state(cell: Cell) -> Iterator[tuple[Pair, Pair]]:
-    """The two pairs of each state, the one that reads the earlier state first."""
+    """The two pairs of each state; the one that reads the earlier state comes first."""
     for one, other in zip(cell[::2], cell[1::2], strict=True):
         yield (one, other) if one[1] < other[1] else (other, one)
 
 
 def computed(cell: Cell, *, skips_from: int) -> str:
-    """The states that are put out, as sorted expressions of the inputs `0` and `1`; sums are flattened and sorted.
+    """Key of the function that a cell computes: its output states as sorted expressions of the inputs `0` and `1`.
 
-    Skip connections from state `skips_from` on are identities, and dissolved.
+    Sums are flattened and sorted. Skip connections from state `skips_from` or a later one are identities and are left out.
     """
     sums: list[tuple[str, ...]] = [("0",), ("1",)]
     for pairs in by_state(cell):

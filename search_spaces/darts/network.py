@@ -1,7 +1,7 @@
-"""The network of DARTS for CIFAR (Liu et al., ICLR 2019, section 3.1 and appendix A), and its size in closed form.
+"""Network of DARTS for CIFAR (Liu et al., ICLR 2019, section 3.1 and appendix A), and its size in closed form.
 
-Stem, three stages of normal cells with a reduction cell between them, pooling, classifier. Every cell reads the two before
-it. Sides are rounded up where they are halved, so that images of any size pass.
+It has a stem, three stages of normal cells with a reduction cell between them, pooling and a classifier. Every cell reads the outputs of
+the two cells before it. Sides are rounded up when they are halved, so that images of any size can be used.
 """
 
 from __future__ import annotations
@@ -18,23 +18,29 @@ from diffnag.search_spaces.darts.genotype import Genotype
 from diffnag.search_spaces.shared.layers import FactorizedReduce
 
 STEM = 3
-"""Channels of the stem, in those of a state of the first stage."""
+"""Channels of the stem, as a multiple of the channels of a state in the first stage."""
 PUT_OUT = 4
-"""Channels of a cell's output, in those of its states."""
+"""Channels of a cell's output, as a multiple of the channels of its states."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a cell stands: channels of what it reads, the cell before the last first, and of its own states."""
+    """Place of a cell in the network."""
 
     older: int
+    """Channels of the output of the cell before the last."""
     newer: int
+    """Channels of the output of the last cell."""
     channels: int
+    """Channels of the cell's own states."""
     reduces: bool
+    """Whether it is a reduction cell."""
     after_reduction: bool
+    """Whether the last cell was a reduction cell."""
 
 
 def _places(*, channels: int, cells: int) -> Iterator[Place]:
+    """The places of all cells in order, with `cells` normal cells in each stage and `channels` of a state in the first."""
     older = newer = STEM * channels
     stage = [False] * cells
     kinds = [*stage, True, *stage, True, *stage]
@@ -45,12 +51,12 @@ def _places(*, channels: int, cells: int) -> Iterator[Place]:
 
 
 def _relu_conv(c_in: int, c_out: int) -> nn.Sequential:
-    """ReLU, 1x1 convolution, batch normalisation."""
+    """ReLU, 1x1 convolution, batch normalisation: `(b, c_in, h, w)` -> `(b, c_out, h, w)`."""
     return nn.Sequential(nn.ReLU(), nn.Conv2d(c_in, c_out, 1, bias=False), nn.BatchNorm2d(c_out))
 
 
 def _separable(channels: int, *, kernel: int, stride: int, dilation: int = 1) -> list[nn.Module]:
-    """ReLU, depthwise and 1x1 convolution, batch normalisation."""
+    """ReLU, depthwise convolution, 1x1 convolution, batch normalisation; the side is divided by `stride` and rounded up."""
     padding = dilation * (kernel // 2)
     return [
         nn.ReLU(),
@@ -61,6 +67,7 @@ def _separable(channels: int, *, kernel: int, stride: int, dilation: int = 1) ->
 
 
 def _operation(name: str, channels: int, *, stride: int) -> nn.Module:
+    """The module of an operation."""
     kind, size = name[:3], int(name[-1]) if name[-1].isdigit() else 0
     if kind == "max":
         return nn.MaxPool2d(size, stride, padding=1)
@@ -74,7 +81,7 @@ def _operation(name: str, channels: int, *, stride: int) -> nn.Module:
 
 
 class Cell(nn.Module):
-    """Six states, the first two of what was read; the last four are put out."""
+    """A cell of six states: two inputs and four computed states, which are concatenated as the output."""
 
     def __init__(self, genotype: Genotype, place: Place) -> None:
         super().__init__()
@@ -87,16 +94,19 @@ class Cell(nn.Module):
         )
 
     def forward(self, older: Tensor, newer: Tensor) -> Tensor:
-        """Outputs of the cells before -> `(b, 4 c, h, w)`."""
+        """Outputs of the two cells before, the last one second -> `(b, 4 c, h, w)`."""
         states = [enter(x) for enter, x in zip(self.enter, (older, newer), strict=True)]
         results = (operation(states[state]) for operation, state in zip(self.operations, self.reads, strict=True))
-        for one in results:  # a state is the sum of two; what they read is there by then
+        for one in results:  # a state is the sum of two results; the generator computes each when the states that it reads exist
             states.append(one + next(results))
         return torch.cat(states[2:], dim=1)
 
 
 class Network(nn.Module):
-    """Images `(b, 3, h, w)` -> logits `(b, num_classes)`; `stem_stride` divides the image's side before the first cell."""
+    """The whole network; `channels` of a state in the first stage, `cells` normal cells in each stage.
+
+    `stem_stride` divides the side of the image before the first cell.
+    """
 
     def __init__(self, genotype: Genotype, *, channels: int, cells: int, num_classes: int, stem_stride: int = 1) -> None:
         super().__init__()
@@ -107,6 +117,7 @@ class Network(nn.Module):
         self.classifier = nn.Linear(PUT_OUT * places[-1].channels, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Images `(b, 3, h, w)` -> logits `(b, num_classes)`."""
         older = newer = self.stem(images)
         for cell in self.cells:
             older, newer = newer, cell(older, newer)
@@ -115,9 +126,9 @@ class Network(nn.Module):
 
 
 def size(genotype: Genotype, *, num_classes: int, image_size: int, channels: int, cells: int) -> Size:
-    """Size of `Network` whose stem gives `image_size` pixels a side; multiply-adds are those of convolutions and classifier."""
-    params = 2 * STEM * channels  # of normalisation
-    convs = [(3 * 9 * STEM * channels, image_size)]  # weights, and the side of the image that they give
+    """Size of `Network` if the output of its stem has side `image_size`; multiply-adds are those of convolutions and classifier."""
+    params = 2 * STEM * channels  # normalisation in the stem
+    convs = [(3 * 9 * STEM * channels, image_size)]  # (weights, side of the output)
     side = image_size
     for place in _places(channels=channels, cells=cells):
         c = place.channels
@@ -136,7 +147,7 @@ def size(genotype: Genotype, *, num_classes: int, image_size: int, channels: int
 
 
 def _operation_size(name: str, channels: int, *, strided: bool) -> tuple[int, int]:
-    """Weights of an operation's convolutions, and how often it normalises; all its places have the side of its result."""
+    """Weights of an operation's convolutions, and the number of its normalisations; all have outputs of the side of the result."""
     if name == "skip_connect":
         return (channels**2, 1) if strided else (0, 0)
     if "pool" in name:

@@ -1,13 +1,13 @@
 """The DARTS space (Liu et al., ICLR 2019, section 2.1) as in NAS-Bench-301 (Siems et al., 2020): a normal and a reduction cell.
 
-A cell has two inputs, states 0 and 1, and computes states 2 to 5, each the sum of two operations on two different earlier
-states; its output is their concatenation. Of an architecture there are (180 * 7^8)^2, about 1e18.
+A cell has two inputs, states 0 and 1, and computes states 2 to 5. Each is the sum of two operations on two different earlier states. The
+output of the cell is the concatenation of states 2 to 5. There are (180 * 7^8)^2, about 1e18, architectures.
 
-Both cells are one graph. Operations are nodes, as in `nasbench201`; an operation that reads a state is fed by both
-operations whose sum that state is. The normal cell has nodes 0 and 1 (its inputs) and 2 to 9 (two operations a state). The
-reduction cell reads what the last two normal cells have put out: nodes 10 and 11, each fed by all of nodes 2 to 9. Nodes 12
-to 19 are its operations and feed node 20, the output. Of two operations of one state the first reads the earlier state, so
-that each architecture is one graph.
+Both cells together are one graph. Operations are nodes, as in `nasbench201`: an operation that reads a state has edges from both
+operations whose sum that state is. The normal cell has nodes 0 and 1 (its inputs) and 2 to 9 (two operations for each state). The
+reduction cell reads the outputs of the last two normal cells: nodes 10 and 11, each with edges from all of nodes 2 to 9. Nodes 12 to 19
+are its operations and have edges to node 20, the output. The first of two operations of a state reads the earlier state, so that each
+architecture is exactly one graph.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 INPUT, OUTPUT, FIRST_OPERATION = 0, 1, 2
+"""Indices into the operators."""
 FIRST_NODE = (0, 10)
-"""First node of each cell: its two inputs stand there, then its eight operations."""
+"""First node of each cell; a cell has two inputs, then eight operations."""
 LAST = 20
+"""The output node."""
 FIXED: Mapping[int, int] = {0: INPUT, 1: INPUT, 10: OUTPUT, 11: OUTPUT, LAST: OUTPUT}
-"""Nodes that are no operation."""
+"""Node -> operator, for the nodes that are not operations."""
 
 
 class DARTS:
@@ -55,8 +57,8 @@ class DARTS:
         rows[list(FIXED)] = True
         rows[:, [INPUT, OUTPUT]] = True
         wiring = np.ones((self.nodes, self.nodes), dtype=bool)
-        for number, place in itertools.product(range(2), range(2, 8)):  # the operations of state 2 have no choice
-            later = place % 2  # of two operations the second reads the later state
+        for number, place in itertools.product(range(2), range(2, 8)):  # place 0 and 1 are the operations of state 2, which have no choice
+            later = place % 2  # the second of two operations reads the later state
             for state in range(later, STATES[place // 2] - 1 + later):
                 wiring[_nodes_of(state, number), FIRST_NODE[number] + 2 + place] = False
         self.constant = (rows, wiring)
@@ -64,7 +66,7 @@ class DARTS:
     # -- strings and matrices
 
     def of_cells(self, normal: Cell, reduce: Cell) -> Arch:
-        """The architecture of two cells, whose pairs are put in order."""
+        """The architecture of two cells; the two pairs of a state may come in either order."""
         ops, edges = [INPUT, INPUT], [(node, inputs) for node in range(2, 10) for inputs in (10, 11)]
         for number, cell in enumerate((normal, reduce)):
             for place, (op, state) in enumerate(itertools.chain(*by_state(cell))):
@@ -74,7 +76,7 @@ class DARTS:
         return Arch(tuple(ops), (*edges, *((node, LAST) for node in range(12, 20))))
 
     def cells(self, arch: Arch) -> tuple[Cell, Cell]:
-        """The inverse of `of_cells`: the normal and the reduction cell."""
+        """The normal and the reduction cell: the inverse of `of_cells`."""
         read: dict[int, int] = {}
         for i, j in arch.edges:
             read[j] = min(i, read.get(j, i))
@@ -85,15 +87,15 @@ class DARTS:
         return normal, reduce
 
     def genotype(self, arch: Arch) -> Genotype:
-        """In the common notation, as other libraries take it."""
+        """The architecture in the common notation, which other libraries accept."""
         return Genotype.of(*self.cells(arch))
 
     def to_str(self, arch: Arch) -> str:
-        """`Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=[2, 3, 4, 5], reduce=[...], reduce_concat=[2, 3, 4, 5])`."""
+        """The text `Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=[2, 3, 4, 5], reduce=[...], reduce_concat=[2, 3, 4, 5])`."""
         return repr(self.genotype(arch))
 
     def from_str(self, text: str) -> Arch:
-        """Parse such a string, the two operations of a state in either order; `UserError` names the rule that is broken."""
+        """Parse such a text, the two operations of a state in either order; `UserError` names the rule that the text breaks."""
         return self.of_cells(*read_genotype(text))
 
     def encode(self, arch: Arch) -> tuple[np.ndarray, np.ndarray]:
@@ -101,7 +103,7 @@ class DARTS:
         return arch.matrices(nodes=self.nodes, operators=len(self.operators))
 
     def decode(self, V: np.ndarray, E: np.ndarray) -> Decoded:
-        """Read quantised `V (21, 9)`, `E (21, 21)`; an invalid graph comes back with its reason."""
+        """Read quantised `V (21, 9)`, `E (21, 21)`; for an invalid graph the reason is returned."""
         if fault := operator_fault(V):
             return Decoded(None, fault)
         ops = V.argmax(1).tolist()
@@ -125,7 +127,7 @@ class DARTS:
         return Decoded(arch, None)
 
     def picture(self, arch: Arch) -> Picture:
-        """Both cells as the paper draws them, operations between states; the operations as boxes."""
+        """Both cells side by side as in the paper, with states as words and the operations between them as boxes."""
         texts: list[str] = []
         edges: list[tuple[int, int]] = []
         panels: list[str] = []
@@ -141,15 +143,15 @@ class DARTS:
     # -- identity
 
     def canonical(self, arch: Arch) -> str:
-        """What the cells compute: identities dissolved, sums and the concatenated states sorted.
+        """Key of the function that the cells compute: without identities, with sums and the output states sorted.
 
-        The order of the states that are put out is lost in the 1x1 convolution that reads them. A skip connection of the
-        reduction cell is an identity only between its own states: from the inputs it halves the image.
+        The order of the output states does not matter, as a 1x1 convolution reads them. A skip connection of the reduction cell is an
+        identity only between the states that it computes: from the inputs it halves the map.
         """
         normal, reduce = self.cells(arch)
         return f"{computed(normal, skips_from=0)};{computed(reduce, skips_from=2)}"
 
-    # -- moving about
+    # -- draws, neighbours, parameters
 
     def random(self, rng: np.random.Generator) -> Arch:
         """Uniform over the space."""
@@ -163,7 +165,7 @@ class DARTS:
         ))  # fmt: skip
 
     def neighbours(self, arch: Arch) -> list[Arch]:
-        """The 120 that differ in one operation, or in one state that is read, its operation unchanged."""
+        """The 120 architectures that differ in one operation, or in the state that one operation reads."""
         cells, found = self.cells(arch), []
         for number, cell in enumerate(cells):
             for place, (op, state) in enumerate(cell):
@@ -177,11 +179,11 @@ class DARTS:
         return found
 
     def enumerate(self) -> None:
-        """None: there are about 1e18."""
+        """None: there are about 1e18 architectures."""
 
     @property
     def parameters(self) -> Mapping[str, tuple[str, ...]]:
-        """Choices for each state: the two states that it reads, where there is a choice, and the operation on each."""
+        """For each state: the two states that it reads, if there is a choice, and the operations on the earlier and on the later one."""
         return {
             f"{cell} {state} {what}": choices
             for cell in CELLS
@@ -191,6 +193,7 @@ class DARTS:
         }
 
     def to_parameters(self, arch: Arch) -> dict[str, str]:
+        """The choices of an architecture."""
         values: dict[str, str] = {}
         for name, cell in zip(CELLS, self.cells(arch), strict=True):
             for state, ((op, source), (other_op, other)) in zip(STATES, by_state(cell), strict=True):
@@ -201,6 +204,7 @@ class DARTS:
         return {name: values[name] for name in self.parameters}
 
     def from_parameters(self, parameters: Mapping[str, str]) -> Arch:
+        """The architecture with these choices."""
         return self.of_cells(*(
             tuple(
                 (OPERATIONS.index(parameters[f"{name} {state} {which}"]), int(source))
@@ -224,36 +228,37 @@ class DARTS:
     def build(self, arch: Arch, *, channels: int = 32, cells: int = 2, num_classes: int, stem_stride: int = 1) -> nn.Module:
         """The network of DARTS for CIFAR: images `(b, 3, h, w)` -> logits `(b, num_classes)`.
 
-        Three stages of `cells` normal cells with a reduction cell between them, `channels` a state in the first. The default is
-        the network of NAS-Bench-301, 8 cells of 32 channels; `channels=36, cells=6` is the one of 20 cells that DARTS evaluates.
-        What serves training alone is left out: the auxiliary classifier and the dropping of paths.
+        It has three stages of `cells` normal cells with a reduction cell between them, and `channels` of a state in the first stage. The
+        default is the network of NAS-Bench-301 with 8 cells and 32 channels; `channels=36, cells=6` gives the network of 20 cells that
+        DARTS evaluates. The auxiliary classifier and the dropping of paths, which serve only training, are left out.
         """
         from diffnag.search_spaces.darts.network import Network
 
         return Network(self.genotype(arch), channels=channels, cells=cells, num_classes=num_classes, stem_stride=stem_stride)
 
     def build_small(self, arch: Arch, *, num_classes: int, image_size: int) -> nn.Module:
-        """One normal cell a stage at 8, 16 and 32 channels a state, on maps of about 8 pixels a side."""
+        """One normal cell in each stage, with 8, 16 and 32 channels of a state, on maps of about 8 x 8 pixels."""
         return self.build(arch, channels=8, cells=1, num_classes=num_classes, stem_stride=max(1, image_size // 8))
 
 
 def _nodes_of(state: int, number: int) -> tuple[int, ...]:
-    """The nodes whose sum is `state` of cell `number`."""
+    """The nodes whose sum is `state` of cell `number` (0 normal, 1 reduction)."""
     first = FIRST_NODE[number]
     return (first + state,) if state < 2 else (first + 2 * state - 2, first + 2 * state - 1)
 
 
 def _state_of(node: int, number: int) -> int:
-    """The state that a node of cell `number` is, or adds to."""
+    """The state of cell `number` that a node is, or is added to."""
     place = node - FIRST_NODE[number]
     return place if place < 2 else place // 2 + 1
 
 
 def _state_read(sources: Sequence[int], node: int, number: int) -> int | None:
-    """The earlier state whose nodes are `sources`; None where there is none."""
+    """The state before that of `node` whose nodes are `sources`; None if there is none."""
     states = range(_state_of(node, number))
     return next((state for state in states if _nodes_of(state, number) == tuple(sources)), None)
 
 
 def _inputs(state: int) -> tuple[str, ...]:
+    """The pairs of states that a state can read, such as `0,1`."""
     return tuple(f"{a},{b}" for a, b in itertools.combinations(range(state), 2))

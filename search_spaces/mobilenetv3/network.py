@@ -1,7 +1,7 @@
-"""The MobileNetV3 of Once-for-All (Cai et al., ICLR 2020, section 4.1; blocks of Howard et al., ICCV 2019), and its size in closed form.
+"""MobileNetV3 of Once-for-All (Cai et al., ICLR 2020, section 4.1; blocks of Howard et al., ICCV 2019), and its size in closed form.
 
-A convolution and a first block, five stages of inverted bottlenecks, 1x1 expansion, pooling, a mixing layer, classifier.
-As in OFA's published super-networks there is no dropout.
+It has a convolution and a first block, five stages of inverted bottlenecks, a 1x1 expansion, pooling, a mixing layer and a classifier. As
+in OFA's published super-networks there is no dropout.
 """
 
 from __future__ import annotations
@@ -17,44 +17,48 @@ Layers = Sequence[Sequence[tuple[int, int]]]
 """(kernel, expansion) of each layer of each stage."""
 
 WIDTHS = (16, 16, 24, 40, 80, 112, 160, 960, 1280)
-"""At width 1.0: first convolution, first block, the stages, final expansion, mixing layer."""
+"""Channels at width 1.0: first convolution, first block, the five stages, final expansion, mixing layer."""
 STRIDES = (2, 2, 2, 1, 2)
 """Stride of the first layer of each stage."""
 SMALL_STRIDES = (1, 2, 1, 1, 2)
+"""The same for networks on small images."""
 SQUEEZE = (False, True, False, True, True)
-"""Which stages have squeeze-and-excitation."""
+"""Whether each stage has squeeze-and-excitation."""
 HARD_SWISH = (False, False, True, True, True)
-"""Which stages have hard swish in place of ReLU."""
+"""Whether each stage has hard swish instead of ReLU."""
 
 
 def divisible(width: float) -> int:
-    """The nearest multiple of 8, at least 8 and at least 9/10 of `width`."""
+    """The nearest multiple of 8 that is at least 8 and at least 9/10 of `width`."""
     rounded = max(8, int(width + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * width else rounded
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Widths as in `WIDTHS`, and strides of the first convolution and of the stages."""
+    """Shape of a network around its layers."""
 
     widths: tuple[int, ...]
+    """Channels, in the order of `WIDTHS`."""
     stem_stride: int
+    """Stride of the first convolution."""
     strides: tuple[int, ...]
+    """Stride of the first layer of each stage."""
 
     @classmethod
     def of_ofa(cls, channels: int, stem_stride: int) -> Shape:
-        """Widths in proportion to `channels`, the width of the first stage."""
+        """OFA's shape with all widths in proportion to `channels`, the width of the first stage."""
         return cls(tuple(divisible(width * channels / WIDTHS[2]) for width in WIDTHS), stem_stride, STRIDES)
 
     @classmethod
     def small(cls, channels: int, *, stem_stride: int) -> Shape:
-        """For small images: fewer stages halve them."""
+        """Shape for small images, in which fewer stages halve the map."""
         return cls(cls.of_ofa(channels, stem_stride).widths, stem_stride, SMALL_STRIDES)
 
 
 @dataclass(frozen=True)
 class Block:
-    """An inverted bottleneck: 1x1 to `expansion` times the channels (none where that is 1), depthwise `kernel`, 1x1 back."""
+    """An inverted bottleneck: 1x1 convolution to `expansion` times the channels (left out if that is 1), depthwise one, 1x1 back."""
 
     c_in: int
     c_out: int
@@ -66,7 +70,7 @@ class Block:
 
     @property
     def middle(self) -> int:
-        """Channels of the depthwise convolution: a multiple of 8, as `c_in` is one."""
+        """Channels of the depthwise convolution; a multiple of 8, as `c_in` is one."""
         return self.c_in * self.expansion
 
     @property
@@ -76,7 +80,7 @@ class Block:
 
 
 def _blocks(layers: Layers, shape: Shape) -> Iterator[Block]:
-    """The first block and those of the stages."""
+    """The first block, then those of the stages in order."""
     width = shape.widths[1]
     yield Block(shape.widths[0], width, kernel=3, expansion=1)
     for number, stage in enumerate(layers):
@@ -94,20 +98,20 @@ def _conv(c_in: int, c_out: int, *, kernel: int = 1, stride: int = 1, groups: in
 
 
 class SqueezeExcitation(nn.Module):
-    """Scales each channel by what two layers make of the means of all (Hu et al., CVPR 2018)."""
+    """Scales each channel by a factor that two layers compute from the means of all channels (Hu et al., CVPR 2018)."""
 
     def __init__(self, channels: int, squeezed: int) -> None:
         super().__init__()
         self.gate = nn.Sequential(nn.Conv2d(channels, squeezed, 1), nn.ReLU(), nn.Conv2d(squeezed, channels, 1), nn.Hardsigmoid())
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(b, c, h, w)` -> the same."""
+        """`(b, c, h, w)` -> `(b, c, h, w)`."""
         gate: Tensor = self.gate(x.mean((2, 3), keepdim=True))
         return x * gate
 
 
 class InvertedBottleneck(nn.Module):
-    """`Block` as a module; with a shortcut where input and output have the same shape."""
+    """Module of a `Block`, with a shortcut if input and output have the same shape."""
 
     def __init__(self, block: Block) -> None:
         super().__init__()
@@ -129,7 +133,7 @@ class InvertedBottleneck(nn.Module):
 
 
 class Network(nn.Module):
-    """Images `(b, 3, h, w)` -> logits `(b, num_classes)`."""
+    """The whole network."""
 
     def __init__(self, layers: Layers, shape: Shape, *, num_classes: int) -> None:
         super().__init__()
@@ -141,21 +145,22 @@ class Network(nn.Module):
         self.classifier = nn.Linear(mixed, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Images `(b, 3, h, w)` -> logits `(b, num_classes)`."""
         features = self.expand(self.blocks(self.stem(images)))
         logits: Tensor = self.classifier(self.mix(features.mean((2, 3), keepdim=True)).flatten(1))
         return logits
 
 
 def size(layers: Layers, shape: Shape, *, num_classes: int, image_size: int) -> Size:
-    """Size of `Network` on square images, in closed form; multiply-adds are those of convolutions and of the classifier, with bias."""
+    """Size of `Network` for square images, in closed form; multiply-adds are those of convolutions and of the classifier with its bias."""
     first, *_, width, expanded, mixed = shape.widths
     side = -(-image_size // shape.stem_stride)
-    params = flops = expanded * mixed + (mixed + 1) * num_classes  # on one pixel
+    params = flops = expanded * mixed + (mixed + 1) * num_classes  # mixing layer and classifier, on one pixel
     weights = 3 * 9 * first
     params, flops = params + weights + 2 * first, flops + weights * side**2
     for block in _blocks(layers, shape):
         expand = block.c_in * block.middle if block.expansion > 1 else 0
-        back = block.middle * block.kernel**2 + block.middle * block.c_out  # behind the stride
+        back = block.middle * block.kernel**2 + block.middle * block.c_out  # depthwise and second 1x1 convolution, after the stride
         squeeze = (2 * block.middle + 1) * block.squeezed + block.middle if block.squeeze else 0
         normalised = (2 if expand else 1) * block.middle + block.c_out
         params += expand + back + squeeze + 2 * normalised

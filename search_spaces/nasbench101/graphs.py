@@ -1,9 +1,9 @@
-"""The graphs of NAS-Bench-101 (Ying et al., ICML 2019, section 2): pruning, normal form, enumeration, hash.
+"""Graphs of NAS-Bench-101 (Ying et al., ICML 2019, section 2): pruning, normal form, enumeration, hash.
 
-A cell has at most 7 vertices, the first its input and the last its output, and at most 9 edges; every vertex lies on a path
-from input to output. What the order of the vertices leaves open is settled by a normal form, so that there is one graph for
-each of the 423,624 cells: the one that the benchmark's own enumeration meets first. On that order the network depends, where
-channels are not shared out evenly. A wiring is written as an integer, a bit an edge (`BITS`), and so are the benchmark's.
+A cell has at most 7 vertices, the first its input and the last its output, and at most 9 edges. Every vertex lies on a path from input to
+output. A normal form fixes the order of the vertices, so that each of the 423,624 cells is exactly one graph: the one that the
+benchmark's own enumeration finds first. The network depends on this order if channels cannot be shared out evenly. A wiring is written as
+an integer with one bit for each edge (`BITS`).
 """
 
 from __future__ import annotations
@@ -17,43 +17,46 @@ from typing import NamedTuple
 import numpy as np
 
 VERTICES, EDGES = 7, 9
-"""At most."""
+"""Largest numbers in a cell."""
 LABELS = 3
-"""Operations that an interior vertex may have."""
+"""Number of operations for an interior vertex."""
 Edge = tuple[int, int]
+"""From vertex, to vertex."""
 COUNT = 423_624
-"""Cells that there are (checked where they are enumerated)."""
+"""Number of cells; a test compares it with the enumeration."""
 PAIRS: tuple[Edge, ...] = tuple((i, j) for j in range(VERTICES) for i in range(j))
+"""All possible edges of a cell."""
 BITS = {pair: 1 << k for k, pair in enumerate(PAIRS)}
+"""Edge -> its bit in the integer of a wiring."""
 BACKWARDS = 1 << len(PAIRS)
-"""In place of the integer of a matrix that is not upper triangular."""
+"""Stands for a matrix that is not upper triangular; larger than the integer of any wiring."""
 
 
 class Wirings(NamedTuple):
-    """All wirings of the benchmark, and what leads from each to its normal form."""
+    """All wirings of the benchmark with their normal forms."""
 
     normal: dict[int, tuple[int, tuple[int, ...]]]
-    """Wiring -> its normal form, and for each vertex of that the vertex of the wiring."""
+    """Wiring -> its normal form, and the wiring's vertex for each vertex of the normal form."""
     automorphisms: dict[int, list[tuple[int, ...]]]
-    """Normal form -> the orders of its vertices that leave it as it is."""
+    """Normal form -> the orders of its vertices that give the same wiring again."""
     edges: dict[int, tuple[Edge, ...]]
     """Normal form -> its edges."""
     vertices: dict[int, int]
-    """Normal form -> number of its vertices. Ascending, and so are the wirings of one number."""
+    """Normal form -> number of its vertices; sorted by this number, then by wiring."""
     labellings: dict[int, np.ndarray]
-    """Normal form -> labels of the interior vertices `(m, vertices - 2)`, one row for each cell of this wiring."""
+    """Normal form -> labels of the interior vertices `(m, vertices - 2)`, one row for each cell with this wiring."""
     ends: np.ndarray
-    """How many cells have this or an earlier wiring."""
+    """Number of cells with this or an earlier wiring, in the order of `vertices`."""
 
 
 def wiring(edges: Iterable[Edge]) -> int:
-    """The integer for edges `i -> j`, i < j."""
+    """The integer of a wiring with edges `i -> j`, i < j."""
     return sum(BITS[edge] for edge in edges)
 
 
 @cache
 def wirings() -> Wirings:
-    """Found once a process, in about 0.2 s. Of the orders of a wiring the normal form is the smallest integer."""
+    """All wirings, computed once in a process (0.2 s). The normal form of a wiring is the smallest integer over all orders of vertices."""
     normal: dict[int, tuple[int, tuple[int, ...]]] = {}
     automorphisms: dict[int, list[tuple[int, ...]]] = {}
     for n in range(2, VERTICES + 1):
@@ -74,7 +77,7 @@ def wirings() -> Wirings:
 
 
 def _connected(n: int) -> np.ndarray:
-    """Upper-triangular adjacency matrices `(m, n, n)` of at most 9 edges in which all vertices lie on a path from first to last."""
+    """All upper-triangular adjacency matrices `(m, n, n)` with at most 9 edges and every vertex on a path from the first to the last."""
     i, j = np.triu_indices(n, 1)
     codes = np.arange(1 << len(i), dtype=np.uint32)
     for vertex in range(n):
@@ -86,14 +89,14 @@ def _connected(n: int) -> np.ndarray:
 
 
 def _wiring_of(graphs: np.ndarray) -> np.ndarray:
-    """The integers of adjacency matrices `(m, n, n)`; `BACKWARDS` where an edge leads backwards."""
+    """The integers `(m,)` of adjacency matrices `(m, n, n)`; `BACKWARDS` for a matrix with an edge to an earlier vertex."""
     n = graphs.shape[1]
     weights = np.array([[BITS.get((i, j), 0) for j in range(n)] for i in range(n)], dtype=np.int32)
     return np.where(np.tril(graphs).any((1, 2)), BACKWARDS, np.tensordot(graphs, weights, 2))
 
 
 def _labellings(n: int, automorphisms: list[tuple[int, ...]]) -> np.ndarray:
-    """Labellings `(m, n - 2)` in ascending order, the smallest of each set that automorphisms turn into each other."""
+    """Labels of the interior vertices `(m, n - 2)`, one row for each class under the automorphisms: its smallest, in ascending order."""
     interior = n - 2
     rows = np.indices((LABELS,) * interior, dtype=np.int8).reshape(interior, LABELS**interior).T
     weights = LABELS ** np.arange(interior)[::-1]
@@ -102,13 +105,13 @@ def _labellings(n: int, automorphisms: list[tuple[int, ...]]) -> np.ndarray:
 
 
 def pruned(vertices: int, edges: Iterable[Edge]) -> tuple[list[int], list[Edge]]:
-    """The vertices on a path from the first to the last, ascending, and the edges between them; nothing where there is no path.
+    """The vertices on a path from the first to the last, ascending, and the edges between them; two empty lists if there is no path.
 
-    Edges lead from lower to higher vertices.
+    All edges lead from lower to higher vertices.
     """
     edges = sorted(edges)
     reached, leads = {0}, {vertices - 1}
-    for i, j in edges:  # ascending in i: whatever reaches i has been seen
+    for i, j in edges:  # ascending in i: all edges to i come before
         if i in reached:
             reached.add(j)
     for i, j in reversed(edges):
@@ -119,9 +122,9 @@ def pruned(vertices: int, edges: Iterable[Edge]) -> tuple[list[int], list[Edge]]
 
 
 def normalised(labels: Sequence[int], code: int) -> tuple[tuple[int, ...], tuple[Edge, ...]]:
-    """Labels of the interior vertices and edges of the normal form of a pruned graph, given its labels and its wiring.
+    """Labels of the interior vertices and edges of the normal form, for a pruned graph with these `labels` and the wiring `code`.
 
-    Raises `KeyError` for a wiring that is none of the benchmark's.
+    Raises `KeyError` for a wiring that is not in the benchmark.
     """
     known = wirings()
     normal, order = known.normal[code]
@@ -133,7 +136,7 @@ def normalised(labels: Sequence[int], code: int) -> tuple[tuple[int, ...], tuple
 
 
 def in_order(vertices: int, edges: Iterable[Edge]) -> list[int] | None:
-    """The vertices in a topological order of `edges` between any two of them, first and last in place; None where there is a cycle."""
+    """The vertices in a topological order of `edges`, with the first and the last in place; None if there is a cycle."""
     edges = set(edges)
     order, left = [0], list(range(1, vertices))
     while left:
@@ -147,7 +150,7 @@ def in_order(vertices: int, edges: Iterable[Edge]) -> list[int] | None:
 
 
 def cell(index: int) -> tuple[tuple[int, ...], tuple[Edge, ...]]:
-    """Labels and edges of the cell of this number, in the order of `cells`."""
+    """Labels and edges of the cell with this index in the order of `cells`."""
     known = wirings()
     place = int(np.searchsorted(known.ends, index, side="right"))
     code = _codes()[place]
@@ -157,11 +160,12 @@ def cell(index: int) -> tuple[tuple[int, ...], tuple[Edge, ...]]:
 
 @cache
 def _codes() -> tuple[int, ...]:
+    """The normal forms in the order of `Wirings.vertices`."""
     return tuple(wirings().vertices)
 
 
 def cells() -> Iterator[tuple[tuple[int, ...], tuple[Edge, ...]]]:
-    """Labels of the interior vertices and edges of every cell once: those of few vertices first."""
+    """Labels of the interior vertices and edges of every cell once, in the order of the number of vertices."""
     known = wirings()
     for code, rows in known.labellings.items():
         for labels in rows.tolist():
@@ -170,10 +174,11 @@ def cells() -> Iterator[tuple[tuple[int, ...], tuple[Edge, ...]]]:
 
 @lru_cache(maxsize=1 << 16)
 def md5(labels: tuple[int, ...], edges: tuple[Edge, ...]) -> str:
-    """The benchmark's hash of a pruned graph, the same for every order of its vertices.
+    """The benchmark's hash of a pruned graph; it does not depend on the order of the vertices.
 
-    Labels are refined as often as there are vertices, each by the sorted labels of the vertices before and after it (the
-    algorithm of Weisfeiler and Lehman). `labels` number conv3x3, conv1x1, maxpool3x3, as the benchmark's configuration does.
+    In each of as many rounds as there are vertices, the label of a vertex is combined with the sorted labels of the vertices before and
+    after it (the algorithm of Weisfeiler and Lehman). `labels` are 0 for conv3x3, 1 for conv1x1 and 2 for maxpool3x3, as in the
+    benchmark's configuration.
     """
     incoming, outgoing = _adjacent(len(labels) + 2, edges)
     now = [
@@ -190,10 +195,11 @@ def md5(labels: tuple[int, ...], edges: tuple[Edge, ...]) -> str:
 
 @lru_cache(maxsize=4096)
 def _adjacent(vertices: int, edges: tuple[Edge, ...]) -> tuple[list[list[int]], list[list[int]]]:
-    """The vertices before and after each."""
+    """For each vertex, the vertices with an edge to it and those with an edge from it."""
     incoming = [[i for i, j in edges if j == vertex] for vertex in range(vertices)]
     return incoming, [[j for i, j in edges if i == vertex] for vertex in range(vertices)]
 
 
 def _hex(text: str) -> str:
+    """MD5 of a text in hexadecimal digits."""
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()

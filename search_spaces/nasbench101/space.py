@@ -1,14 +1,14 @@
-"""NAS-Bench-101 (Ying et al., ICML 2019): a cell of up to 7 vertices and 9 edges, any wiring, 3 operations.
+"""NAS-Bench-101 (Ying et al., ICML 2019): a cell of up to 7 vertices and 9 edges, with any wiring and 3 operations.
 
-As matrices there are 7 slots. The input is in the first and the output always in the last, so that no operator has to tell
-where a cell ends; the vertices between stand in the order of the normal form (`nasbench101_graphs`), and the slots that they
-leave are `absent`, just before the output. So the number of vertices is generated like the operators, and the first slots,
-on which most depends, are hardly ever absent (one cell in seven has fewer than 7 vertices). Other orders are no easier to
-learn: the entropies of the single entries sum to 23.9 bits (the space has 18.7), and to 23.5 for the best of eleven orders,
-with which a network trained as long made 91.9 % valid cells in place of 91.0 %, within the error of 1,024 samples.
+The matrices have 7 slots. The input is always in the first slot and the output in the last, so that no operator has to mark the end of a
+cell. The vertices between them stand in the order of the normal form (`graphs`); unused slots are `absent` and come just before the
+output. So the number of vertices is generated like the operators, and the first slots, which matter most, are rarely absent: one cell in
+seven has fewer than 7 vertices. Other orders are no easier to learn. The entropies of the single entries sum to 23.9 bits (the space has
+18.7), and to 23.5 for the best of eleven orders. With that order a network of the same training made 91.9 % valid cells instead of
+91.0 %, which is within the error of 1,024 samples.
 
-An `Arch` is always pruned and in normal form: equal architectures are equal cells, and `decode` returns the cell of whatever
-graph it reads.
+An `Arch` is always pruned and in normal form. So equal cells are equal architectures, and `decode` returns the cell of any graph that it
+reads.
 """
 
 from __future__ import annotations
@@ -34,8 +34,11 @@ if TYPE_CHECKING:
     from diffnag.io.tables import BenchmarkTable
 
 INPUT, FIRST_OPERATION, OUTPUT, ABSENT = 0, 1, len(OPERATIONS) + 1, len(OPERATIONS) + 2
+"""Indices into the operators."""
 LAST = VERTICES - 1
+"""The slot of the output."""
 UPPER = tuple((i, j) for i in range(VERTICES) for j in range(i + 1, VERTICES))
+"""All pairs of slots that an edge can connect."""
 
 
 class NASBench101:
@@ -50,7 +53,7 @@ class NASBench101:
     }  # fmt: skip
     attention: Attention = "full"
     resnet_like = "conv3x3@0/conv3x3@1/output@0,2"
-    """Two 3x3 convolutions beside a projection of the input."""
+    """Two 3x3 convolutions in parallel to a projection of the input."""
     table_file = "nas_bench_101.npz"
     datasets: Mapping[str, tuple[int, int]] = {"cifar10": (10, 32)}
     skeletons = ((8, 1), (16, 1), (32, 1), (32, 2), (64, 2), (64, 3), (128, 3))
@@ -64,23 +67,26 @@ class NASBench101:
     # -- strings and matrices
 
     def to_str(self, arch: Arch) -> str:
-        """Vertex for vertex the operation and the vertices that it reads; the input is vertex 0: `conv3x3@0/maxpool3x3@0,1/output@1,2`."""
+        """Operation and read vertices of each vertex but the input, which is vertex 0: `conv3x3@0/maxpool3x3@0,1/output@1,2`."""
         return text_of(_labels(arch), arch.edges)
 
     def from_str(self, text: str) -> Arch:
-        """Parse such a string, its vertices in any order; what does not lie between input and output is pruned, as in the benchmark."""
+        """Parse such a string with the vertices in any order; `UserError` names the rule that it breaks.
+
+        Vertices that are not on a path from input to output are pruned, as in the benchmark.
+        """
         parts = re.findall(r"([^@/]+)@(\d+(?:,\d+)*)", text)
         names = [name for name, _ in parts]
         sources = [[int(source) for source in listed.split(",")] for _, listed in parts]
         if not parts or "/".join(f"{name}@{listed}" for name, listed in parts) != text:
-            raise _refused(text, "it is not written so")
+            raise _refused(text, "it does not have this form")
         if names[-1] != "output" or "output" in names[:-1]:
-            raise _refused(text, "output is not its last vertex, and its last only")
+            raise _refused(text, "exactly its last vertex must be output")
         if strange := [name for name in names[:-1] if name not in NAMES]:
             raise _refused(text, f"there is no operation {strange[0]!r}")
         vertices = len(names) + 1
         if beyond := [source for listed in sources for source in listed if source >= vertices - 1]:
-            raise _refused(text, f"no vertex can be read that is not one of 0 to {vertices - 2}, and {beyond[0]} is read")
+            raise _refused(text, f"vertex {beyond[0]} is read, but only vertices 0 to {vertices - 2} can be read")
         edges = {(source, vertex) for vertex, listed in enumerate(sources, start=1) for source in listed}
         ops = [FIRST_OPERATION + NAMES.index(name) for name in names[:-1]]
         arch, why = self._cell([INPUT, *ops, OUTPUT], edges)
@@ -102,8 +108,8 @@ class NASBench101:
     def decode(self, V: np.ndarray, E: np.ndarray) -> Decoded:
         """Read quantised `V (7, 6)`, `E (7, 7)`.
 
-        Valid as in the benchmark: without the vertices, absent ones among them, that do not lie between input and output there
-        are at most 9 edges, and the input reaches the output. `needs_no_pruning` tells whether anything was left out.
+        A graph is valid as in the benchmark: absent vertices, and vertices that are on no path from input to output, are left out; then
+        there must be a path and at most 9 edges. `needs_no_pruning` reports whether anything was left out.
         """
         if fault := operator_fault(V):
             return Decoded(None, fault)
@@ -118,12 +124,15 @@ class NASBench101:
         return Decoded(arch, None if arch else why)
 
     def needs_no_pruning(self, V: np.ndarray, E: np.ndarray) -> bool:
-        """Whether a valid graph as quantised has no vertex beside its paths from input to output, and no edge at an absent slot."""
+        """Whether the graph is valid, all its vertices are on a path from input to output, and absent slots have no edges."""
         arch, _ = self.decode(V, E)
         return arch is not None and len(arch.edges) == E.sum() and len(arch.ops) == VERTICES - V[:, ABSENT].sum()
 
     def _cell(self, ops: Sequence[int], edges: Iterable[Edge]) -> tuple[Arch | None, str]:
-        """The architecture of a graph, pruned and in normal form; None and the rule that it breaks. `ops` may be absent in places."""
+        """The architecture of a graph, pruned and in normal form, or None and the rule that the graph breaks.
+
+        `ops` are the operators of its vertices, the first the input and the last the output; others may be absent if no edge meets them.
+        """
         edges = set(edges)
         if any(i >= j for i, j in edges):
             order = graphs.in_order(len(ops), edges)
@@ -144,41 +153,45 @@ class NASBench101:
     # -- identity
 
     def canonical(self, arch: Arch) -> str:
-        """The benchmark's hash of the graph: an md5 that is the same for every order of the vertices."""
+        """The benchmark's hash of the graph, an MD5 that does not depend on the order of the vertices."""
         return graphs.md5(_labels(arch), arch.edges)
 
-    # -- moving about
+    # -- draws, neighbours, parameters
 
     def random(self, rng: np.random.Generator) -> Arch:
         """Uniform over the 423,624 cells."""
         return _arch(*graphs.cell(int(rng.integers(graphs.COUNT))))
 
     def enumerate(self) -> Iterator[Arch]:
-        """All 423,624, those of few vertices first."""
+        """All 423,624 cells, in the order of their number of vertices."""
         return (_arch(labels, edges) for labels, edges in graphs.cells())
 
     def neighbours(self, arch: Arch) -> list[Arch]:
-        """One operation changed, one edge added or taken away, one vertex added or taken away; each move has its way back.
+        """Cells with one operation changed, one edge added or removed, or one vertex added or removed; every move has an inverse.
 
-        Edges may be added in any direction that makes no cycle; none is taken away on which a vertex hangs. A vertex comes in
-        with one edge before and one after it: in the place of an edge, or beside whatever there is. It goes likewise.
+        An edge may be added in any direction that makes no cycle. It may be removed if no vertex loses its only edge in or out. A vertex
+        is added with one edge to it and one from it: in place of an edge, or in addition to all edges. It is removed likewise.
         """
         found = dict.fromkeys(self._cell(ops, edges)[0] for ops, edges in _moves(list(arch.ops), set(arch.edges)))
         return [other for other in found if other is not None and other != arch]
 
     @property
     def parameters(self) -> Mapping[str, tuple[str, ...]]:
-        """An operator a slot and a choice an edge; most combinations have too many edges, which `from_parameters` refuses."""
+        """An operator for each slot and `yes` or `no` for each edge.
+
+        Most combinations have too many edges; `from_parameters` refuses them.
+        """
         slots = {f"slot {slot}": (*OPERATIONS, "absent") for slot in range(1, LAST)}
         return slots | {f"{i}->{j}": ("no", "yes") for i, j in UPPER}
 
     def to_parameters(self, arch: Arch) -> dict[str, str]:
+        """The choices of an architecture."""
         V, E = self.encode(arch)
         slots = {f"slot {slot}": self.operators[V[slot].argmax()] for slot in range(1, LAST)}
         return slots | {f"{i}->{j}": "yes" if E[i, j] else "no" for i, j in UPPER}
 
     def from_parameters(self, parameters: Mapping[str, str]) -> Arch:
-        """The architecture, pruned; `UserError` where the choices make no cell."""
+        """The architecture with these choices, pruned; `UserError` if they make no cell."""
         ops = [self.operators.index(parameters[f"slot {slot}"]) for slot in range(1, LAST)]
         V = np.eye(len(self.operators))[[INPUT, *ops, OUTPUT]]
         E = np.zeros((VERTICES, VERTICES))
@@ -197,7 +210,7 @@ class NASBench101:
         """Parameters and multiply-adds of `build` on 3-channel images."""
         from diffnag.search_spaces.nasbench101.network import size
 
-        side = -(-image_size // stem_stride)  # the stem's output; nothing comes before it
+        side = -(-image_size // stem_stride)  # side of the stem's output
         return size(_names(arch), arch.edges, num_classes=num_classes, image_size=side, channels=channels, cells=cells)
 
     def build(self, arch: Arch, *, channels: int = 128, cells: int = 3, num_classes: int, stem_stride: int = 1) -> nn.Module:
@@ -207,38 +220,45 @@ class NASBench101:
         return Network(_names(arch), arch.edges, channels=channels, cells=cells, num_classes=num_classes, stem_stride=stem_stride)
 
     def read_table(self, path: Path, *, trust_pickle: bool) -> BenchmarkTable:
-        """Read the official `.tfrecord`, or an `.npz` with the columns of `nas_bench_101.npz`; neither holds a pickle."""
+        """Read the official `.tfrecord`, or an `.npz` with the columns of `nas_bench_101.npz`; neither is a pickle.
+
+        Raises `UserError` for other files.
+        """
         from diffnag.search_spaces.nasbench101.table import read
 
         return read(path, self)
 
 
 def _arch(labels: Sequence[int], edges: tuple[Edge, ...]) -> Arch:
+    """The architecture with these labels of the interior vertices, indices into `OPERATIONS`."""
     return Arch((INPUT, *[FIRST_OPERATION + label for label in labels], OUTPUT), edges)
 
 
 def _labels(arch: Arch) -> tuple[int, ...]:
+    """The inverse of `_arch`."""
     return tuple([op - FIRST_OPERATION for op in arch.ops[1:-1]])
 
 
 def _names(arch: Arch) -> list[str]:
+    """Operations of the interior vertices by name."""
     return [OPERATIONS[label] for label in _labels(arch)]
 
 
 def _slots(vertices: int) -> list[int]:
-    """The slots of the vertices: the output is always in the last."""
+    """Slots of the vertices of a cell: the first ones, but the last slot for the output."""
     return [*range(vertices - 1), LAST]
 
 
 def _refused(text: str, why: str) -> UserError:
+    """The error for a text that is no cell."""
     return UserError(
-        f"{text!r} is no NAS-Bench-101 string: {why}; expected vertex for vertex operation@vertices-it-reads, such as "
-        f"conv3x3@0/maxpool3x3@0,1/output@1,2, with operations {', '.join(NAMES)}, at last output, and 0 for the input"
+        f"{text!r} is no NAS-Bench-101 string: {why}; expected operation@read,vertices for each vertex, separated by '/', such as "
+        f"conv3x3@0/maxpool3x3@0,1/output@1,2, with the operations {', '.join(NAMES)}, output for the last vertex, and 0 for the input"
     )
 
 
 def _moves(ops: list[int], edges: set[Edge]) -> Iterator[tuple[list[int], set[Edge]]]:
-    """Graphs one move away, in a fixed order; some have too many edges, or dangling vertices left out by `_whole`."""
+    """Operators and edges of the graphs one move away, in a fixed order; some have too many edges for a cell."""
     n = len(ops)
     last = n - 1
     operations = range(FIRST_OPERATION, FIRST_OPERATION + len(OPERATIONS))
@@ -269,7 +289,7 @@ def _moves(ops: list[int], edges: set[Edge]) -> Iterator[tuple[list[int], set[Ed
 
 
 def _after(n: int, edges: set[Edge]) -> list[set[int]]:
-    """The vertices that each of the `n` leads to, by one edge or several; edges lead to higher vertices."""
+    """For each of `n` vertices, the vertices that paths from it reach; all edges lead to higher vertices."""
     after: list[set[int]] = [set() for _ in range(n)]
     for i, j in sorted(edges, reverse=True):
         after[i] |= {j} | after[j]
@@ -277,5 +297,5 @@ def _after(n: int, edges: set[Edge]) -> list[set[int]]:
 
 
 def _whole(n: int, edges: set[Edge]) -> bool:
-    """Whether every vertex but the input is read from one, and every vertex but the output read by one."""
+    """Whether every vertex but the input has an edge to it, and every vertex but the output an edge from it."""
     return len({i for i, _ in edges}) == len({j for _, j in edges}) == n - 1

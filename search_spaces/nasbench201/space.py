@@ -1,7 +1,7 @@
 """NAS-Bench-201 (Dong & Yang, ICLR 2020): a cell of 4 feature maps whose 6 connections each carry one of 5 operations.
 
-As a graph the operations are nodes: input, the 6 operations in the order of the official string, output; an operation
-on `a -> b` feeds every operation on `b -> c`. The wiring is therefore the same in all 15,625 architectures.
+In the graph, operations are nodes: input, the 6 operations in the order of the official string, output. An operation on `a -> b` has an
+edge to every operation on `b -> c`. Therefore the wiring is the same in all 15,625 architectures.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class NASBench201(ConnectionCells):
     name = "nasbench201"
     operators = ("input", "output", *OPERATIONS)
     resnet_like = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|skip_connect~2|"
-    """Two 3x3 convolutions beside a skip connection."""
+    """Two 3x3 convolutions in parallel to a skip connection."""
     table_file = "nas_bench_201.csv.gz"
     datasets: Mapping[str, tuple[int, int]] = {"cifar10": (10, 32), "cifar100": (100, 32), "ImageNet16-120": (120, 16)}
     skeletons = ((8, 1), (16, 1), (16, 2), (32, 2), (32, 3), (64, 3))
@@ -42,7 +42,7 @@ class NASBench201(ConnectionCells):
         return f"|{a}|+|{b}|{c}|+|{d}|{e}|{f}|"
 
     def from_str(self, text: str) -> Arch:
-        """Parse an official string."""
+        """Parse an official string; raises `UserError` for any other text."""
         parts = text.replace("+", "").split("|")
         names = [part.partition("~")[0] for part in parts if part]
         if len(names) == len(CONNECTIONS) and set(names) <= set(OPERATIONS):
@@ -58,17 +58,17 @@ class NASBench201(ConnectionCells):
     # -- identity
 
     def canonical(self, arch: Arch) -> str:
-        """What the cell computes: dead branches removed, skips dissolved, sums flattened and sorted; 4,930 classes.
+        """Key of the function that the cell computes: without dead branches and skips, with sums flattened and sorted; 4,930 classes.
 
-        `0` is the cell that computes nothing (in the network its normalisation still adds a constant).
+        `0` is the cell that computes nothing; in the network its normalisation still adds a constant.
         """
         return canonical(self.names(arch))
 
     def official_key(self, arch: Arch) -> str:
-        """A key whose classes are the benchmark's own `isomorph_id`; 6,466 classes.
+        """A key with the same classes as the benchmark's `isomorph_id`; 6,466 classes.
 
-        The rule is `to_unique_str(consider_zero=True)` of the official code: a zeroed branch stays a term of its
-        sum, so cells that compute the same can have different keys.
+        The rule is `to_unique_str(consider_zero=True)` of the official code. There a dead branch stays a term of its sum, so that cells
+        that compute the same function can have different keys.
         """
         sums = ["x"]
         for terms in incoming(self.names(arch)):
@@ -86,7 +86,7 @@ class NASBench201(ConnectionCells):
         """Parameters and multiply-adds of `build` on 3-channel images."""
         from diffnag.search_spaces.nasbench201.network import size
 
-        side = -(-image_size // stem_stride)  # the stem's output; nothing comes before it
+        side = -(-image_size // stem_stride)  # side of the stem's output
         return size(self.operations(arch), num_classes=num_classes, image_size=side, channels=channels, cells=cells)
 
     def build(self, arch: Arch, *, channels: int = 16, cells: int = 5, num_classes: int, stem_stride: int = 1) -> nn.Module:
@@ -96,9 +96,9 @@ class NASBench201(ConnectionCells):
         return Network(self.operations(arch), channels=channels, cells=cells, num_classes=num_classes, stem_stride=stem_stride)
 
     def build_small(self, arch: Arch, *, num_classes: int, image_size: int) -> nn.Module:
-        """One cell a stage at 16, 32 and 64 channels, on maps of about 8 pixels a side, pooled reductions.
+        """One cell in each stage, with 16, 32 and 64 channels, on maps of about 8 x 8 pixels, with pooled reductions.
 
-        Of the skeletons tried this one tells architectures apart best for its cost (experiments/training_study.py).
+        For its cost, this skeleton ranks architectures best of those tried (experiments/training_study.py).
         """
         from diffnag.search_spaces.nasbench201.network import Network
 
@@ -106,7 +106,7 @@ class NASBench201(ConnectionCells):
         return Network(self.operations(arch), channels=16, cells=1, num_classes=num_classes, stem_stride=stride, small=True)
 
     def read_table(self, path: Path, *, trust_pickle: bool) -> BenchmarkTable:
-        """Read the official `.pth` or a CSV with the same columns as `nas_bench_201.csv.gz`."""
+        """Read the official `.pth`, or a CSV with the columns of `nas_bench_201.csv.gz`; raises `UserError` for other files."""
         from diffnag.search_spaces.nasbench201.table import read
 
         return read(path, self, trust_pickle=trust_pickle)

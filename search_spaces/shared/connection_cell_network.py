@@ -1,4 +1,4 @@
-"""The cell of `connection_cells`."""
+"""Module of a cell of `connection_cells`, as the networks of NAS-Bench-201 and TransNAS-Bench-101 use it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ from diffnag.search_spaces.shared.connection_cells import CONNECTIONS
 from diffnag.search_spaces.shared.layers import FactorizedReduce, relu_conv
 
 KERNELS = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
+"""Convolution -> kernel size."""
 
 
 class ConnectionCell(nn.Module):
-    """Four feature maps; each is the sum of what its incoming connections make of earlier ones.
+    """A cell of four feature maps. Each map is the sum of its incoming connections, which are operations on earlier maps.
 
-    The input has `c_in` channels, the other maps `c_out` and 1 / `stride` of its side. Where these differ a skip connection
-    from the input is a factorised reduction, which takes a stride of 2; pooling is for cells that keep both.
+    Args:
+        names: The operations by name, in the order of `CONNECTIONS`.
+        c_in: Channels of the input.
+        c_out: Channels of the other maps.
+        stride: The side of the other maps is 1 / `stride` of the input's.
+
+    If the shape changes, a skip connection from the input is a factorised reduction, which needs a stride of 2. Pooling from the input is
+    only for cells that keep the shape.
     """
 
     def __init__(self, names: Sequence[str], *, c_in: int, c_out: int, stride: int = 1) -> None:
@@ -51,7 +58,7 @@ class ConnectionCell(nn.Module):
 
 
 def _live(names: Sequence[str]) -> frozenset[int]:
-    """The connections on a path from the cell's input to its output: the others have parameters but nothing to say."""
+    """Indices of the connections on a path from the cell's input to its output; the others have parameters but no effect."""
     open_ = [(i, *ends) for i, (name, ends) in enumerate(zip(names, CONNECTIONS, strict=True)) if name != "none"]
     reached, reaching = {0}, {3}
     for _, source, target in sorted(open_, key=lambda edge: edge[2]):

@@ -1,7 +1,7 @@
-"""Cells of 4 feature maps whose 6 connections each carry an operation: what NAS-Bench-201 and TransNAS-Bench-101 share.
+"""Cells of 4 feature maps whose 6 connections each carry an operation, as in NAS-Bench-201 and TransNAS-Bench-101.
 
-As a graph the operations are nodes: input, the 6 operations in the order of `CONNECTIONS`, output; an operation on `a -> b`
-feeds every operation on `b -> c`. The wiring is therefore the same in all architectures.
+In the graph, operations are nodes: input, the 6 operations in the order of `CONNECTIONS`, output. An operation on `a -> b` has an edge to
+every operation on `b -> c`. Therefore the wiring is the same in all architectures.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from diffnag.protocols import Attention, Decoded, Role
 from diffnag.search_spaces.shared.matrices import operator_fault, wiring_fault
 
 CONNECTIONS = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
-"""Feature map -> feature map, in the order of the benchmarks' strings."""
+"""Pairs of feature maps (from, to), in the order of the benchmarks' strings."""
 INPUT, OUTPUT, FIRST_OPERATION = 0, 1, 2
+"""Indices into the operators."""
 ROLES: Mapping[str, Set[Role]] = {
     "input": {"input"}, "output": {"output"}, "none": {"blocks"}, "skip_connect": {"passes"}, "nor_conv_1x1": {"layer"},
     "nor_conv_3x3": {"layer", "spatial"}, "avg_pool_3x3": {"pools"},
@@ -27,13 +28,13 @@ ROLES: Mapping[str, Set[Role]] = {
 
 
 def _wiring() -> tuple[tuple[int, int], ...]:
-    """Node i + 1 is connection i; node 0 the input, node 7 the output."""
+    """The edges: node 0 is the input, node i + 1 the operation on connection i, node 7 the output."""
     ends = [(0, 0), *CONNECTIONS, (3, 3)]
     return tuple((i, j) for i in range(8) for j in range(i + 1, 8) if ends[i][1] == ends[j][0])
 
 
 class ConnectionCells:
-    """A space of such cells, but for its strings, its networks and what computes the same; a subclass names the operators."""
+    """Base class of the spaces of such cells. A subclass adds name, operators, strings, canonical form and networks."""
 
     operators: tuple[str, ...]
     """Input, output, then the operations."""
@@ -43,7 +44,7 @@ class ConnectionCells:
 
     @property
     def operation_names(self) -> tuple[str, ...]:
-        """The operators but input and output."""
+        """The operators without input and output."""
         return self.operators[FIRST_OPERATION:]
 
     @property
@@ -53,7 +54,7 @@ class ConnectionCells:
 
     @cached_property
     def constant(self) -> tuple[np.ndarray, np.ndarray]:
-        """All of E; of V the rows of input and output, and that no operation is ever one of them."""
+        """All of E; in V the rows of input and output, and the columns of input and output, which no operation has."""
         rows = np.zeros((self.nodes, len(self.operators)), dtype=bool)
         rows[[0, 7]] = True
         rows[:, [INPUT, OUTPUT]] = True
@@ -66,11 +67,11 @@ class ConnectionCells:
         return Arch((INPUT, *(FIRST_OPERATION + op for op in operations), OUTPUT), self.edges)
 
     def operations(self, arch: Arch) -> tuple[int, ...]:
-        """The inverse of `of_operations`."""
+        """Indices of an architecture's operations: the inverse of `of_operations`."""
         return tuple(op - FIRST_OPERATION for op in arch.ops[1:-1])
 
     def names(self, arch: Arch) -> tuple[str, ...]:
-        """The operations by name, in the order of `CONNECTIONS`."""
+        """Names of an architecture's operations, in the order of `CONNECTIONS`."""
         return tuple(self.operators[op] for op in arch.ops[1:-1])
 
     def encode(self, arch: Arch) -> tuple[np.ndarray, np.ndarray]:
@@ -87,7 +88,7 @@ class ConnectionCells:
                 return Decoded(None, f"node {node} is {self.operators[op]}")
         return Decoded(Arch(tuple(ops), self.edges), None)
 
-    # -- moving about
+    # -- draws, neighbours, parameters
 
     def random(self, rng: np.random.Generator) -> Arch:
         """Uniform over all architectures."""
@@ -104,28 +105,31 @@ class ConnectionCells:
         ]
 
     def enumerate(self) -> Iterator[Arch]:
-        """All architectures, the first connection varying slowest."""
+        """All architectures; the operation of the first connection varies slowest."""
         return map(self.of_operations, itertools.product(range(len(self.operation_names)), repeat=len(CONNECTIONS)))
 
     @property
     def parameters(self) -> Mapping[str, tuple[str, ...]]:
-        """One categorical a connection, named `0->1` and so on."""
+        """Connection, such as `0->1` -> its operations."""
         return {f"{a}->{b}": self.operation_names for a, b in CONNECTIONS}
 
     def to_parameters(self, arch: Arch) -> dict[str, str]:
+        """Connection -> operation."""
         return dict(zip(self.parameters, self.names(arch), strict=True))
 
     def from_parameters(self, parameters: Mapping[str, str]) -> Arch:
+        """The architecture with these operations: the inverse of `to_parameters`."""
         return self.of_operations(tuple(self.operation_names.index(parameters[name]) for name in self.parameters))
 
 
 @cache
 def _adjacency() -> np.ndarray:
+    """E `(8, 8)` of every architecture."""
     return Arch((0,) * 8, ConnectionCells.edges).matrices(nodes=8, operators=1)[1]
 
 
 def incoming(names: tuple[str, ...]) -> list[list[tuple[str, int]]]:
-    """For feature maps 1, 2, 3: the (operation, source map) of each connection into it."""
+    """Pairs of operation and source map for each connection into feature map 1, into 2 and into 3."""
     return [
         [(op, a) for op, (a, b) in zip(names, CONNECTIONS, strict=True) if b == target]
         for target in (1, 2, 3)
@@ -134,9 +138,9 @@ def incoming(names: tuple[str, ...]) -> list[list[tuple[str, int]]]:
 
 @cache
 def canonical(names: tuple[str, ...], *, first_skip_is_layer: bool = False) -> str:
-    """What the cell computes: dead branches removed, skips dissolved, sums flattened and sorted; `0` where it computes nothing.
+    """Key of the function that a cell computes: without dead branches and skips, with sums flattened and sorted; `0` for a dead cell.
 
-    With `first_skip_is_layer` a skip from the cell's input is an operation like others: where the cell halves its image.
+    With `first_skip_is_layer`, a skip from the cell's input counts as an operation, as in cells that halve their image.
     """
     sums: list[tuple[str, ...]] = [("x",)]
     for connections in incoming(names):

@@ -1,4 +1,4 @@
-"""Layers that the networks of several spaces are made of."""
+"""Layers that the networks of several spaces use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def relu_conv(c_in: int, c_out: int, *, kernel: int, stride: int = 1) -> nn.Sequ
 
 
 class FactorizedReduce(nn.Module):
-    """Halves the image by two 1x1 convolutions of stride 2, one a pixel further on both ways than the other."""
+    """Reduction of a map by two 1x1 convolutions of stride 2, the second shifted by one pixel in both directions."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
@@ -26,8 +26,8 @@ class FactorizedReduce(nn.Module):
         self.norm = nn.BatchNorm2d(c_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(b, c_in, h, w)` -> `(b, c_out, h / 2, w / 2)`."""
+        """`(b, c_in, h, w)` -> `(b, c_out, h / 2, w / 2)`, rounded up."""
         x = functional.relu(x)
-        moved = functional.pad(x, (0, 1, 0, 1))[:, :, 1:, 1:]  # of odd sides the last pixels are zeros
+        moved = functional.pad(x, (0, 1, 0, 1))[:, :, 1:, 1:]  # for an odd side the last pixels are zeros
         out: Tensor = self.norm(torch.cat([self.here(x), self.further(moved)], dim=1))
         return out

@@ -1,4 +1,4 @@
-"""What spaces ask of quantised matrices when they decode: one operator a node, and the wiring that belongs to it."""
+"""Checks of quantised matrices that several spaces share in `decode`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def operator_fault(V: np.ndarray) -> str | None:
-    """Why the rows of `V (n, f)` in {0, 1} do not name one operator a node; None where they do."""
+    """The first node whose row in `V (n, f)` in {0, 1} does not have exactly one operator, as a reason; None if all rows do."""
     counts = V.sum(1)
     if (counts == 1).all():
         return None
@@ -15,7 +15,7 @@ def operator_fault(V: np.ndarray) -> str | None:
 
 
 def wiring_fault(E: np.ndarray, expected: np.ndarray) -> str | None:
-    """The first entry in which `E (n, n)` in {0, 1} is not the wiring `expected (n, n)`; None where there is none."""
+    """The first edge in which `E (n, n)` in {0, 1} differs from `expected (n, n)`, as a reason; None if none differs."""
     if not (wrong := expected != E).any():
         return None
     i, j = np.argwhere(wrong)[0]

@@ -1,9 +1,9 @@
-"""The networks of TransNAS-Bench-101 (Duan et al., CVPR 2021), and their size in closed form.
+"""Networks of TransNAS-Bench-101 (Duan et al., CVPR 2021), and their size in closed form.
 
-From the paper and the benchmark's published code: the stem, two 3x3 convolutions of stride 2; modules of two cells (micro) or
-two residual basic blocks (macro), whose first doubles the channels, halves the resolution, or both; layers in the order ReLU,
-convolution, normalisation; He initialisation; pooling and a linear layer, the head of the benchmark's classification tasks and
-of `room_layout`. The Siamese head of `jigsaw`, which sees 9 tiles at once, is left out: there is one linear layer here too.
+They follow the paper and the benchmark's published code. The stem is two 3x3 convolutions of stride 2. Modules consist of two cells
+(micro) or two residual basic blocks (macro); the first of them can double the channels, halve the resolution, or both. Layers are in the
+order ReLU, convolution, normalisation, with He initialisation. Pooling and a linear layer are the head of the benchmark's classification
+tasks and of `room_layout`. The Siamese head of `jigsaw`, which sees 9 tiles at once, is left out: that task has a linear layer here, too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from diffnag.search_spaces.shared.layers import relu_conv
 
 
 class Block(NamedTuple):
-    """What one cell or residual block makes of its image."""
+    """Shape of one cell or residual block: channels in and out, and the stride by which it divides the side."""
 
     c_in: int
     c_out: int
@@ -31,32 +31,34 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a network is built from but its head: types of its modules, 1 to 4, each of so many `blocks`.
-
-    `channels` are the stem's; `cell` names the operations of a micro cell, None stands for residual blocks.
-    """
+    """Plan of a network without its head. Raises `UserError` for sizes that cannot be built."""
 
     modules: tuple[int, ...]
+    """Types of the modules, 1 to 4: keep the shape, double the channels, halve the resolution, or both."""
     channels: int
+    """Channels of the stem's output."""
     blocks: int
+    """Cells or residual blocks in each module."""
     stem_stride: int
+    """Divides the side of the image before the first module."""
     cell: tuple[str, ...] | None = None
+    """Names of the operations of a micro cell; None means residual blocks."""
 
     def __post_init__(self) -> None:
         if self.channels < 2 or self.blocks < 1 or self.stem_stride < 1:
             raise UserError(
-                f"a network of TransNAS-Bench-101 has at least 2 channels, 1 cell a module and a stem of stride 1; "
-                f"asked for are {self.channels}, {self.blocks} and {self.stem_stride}"
+                f"a network of TransNAS-Bench-101 needs at least 2 channels, 1 cell in each module and a stem of stride 1; "
+                f"given are {self.channels}, {self.blocks} and {self.stem_stride}"
             )
 
     @property
     def stem_strides(self) -> tuple[int, int]:
-        """Strides of the two convolutions of the stem; the second is 2 where that leaves the first a whole number."""
+        """Strides of the stem's two convolutions; the second is 2 if `stem_stride` is a multiple of 4, else 1."""
         second = 2 if self.stem_stride % 4 == 0 else 1
         return self.stem_stride // second, second
 
     def each(self) -> Iterator[Block]:
-        """The cells or residual blocks, in their order."""
+        """Shapes of the cells or residual blocks in order."""
         width = self.channels
         for kind in self.modules:
             wide = width * (2 if kind in (2, 4) else 1)
@@ -66,12 +68,12 @@ class Plan:
 
     @property
     def features(self) -> int:
-        """Channels of the last module."""
+        """Channels of the last module's output."""
         return self.channels * 2 ** sum(kind in (2, 4) for kind in self.modules)
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions, and the input on top, through a 1x1 convolution where the shape changes."""
+    """Two 3x3 convolutions, plus the input, which passes through a 1x1 convolution if the shape changes."""
 
     def __init__(self, block: Block) -> None:
         super().__init__()
@@ -87,7 +89,7 @@ class ResidualBlock(nn.Module):
 
 
 class Network(nn.Module):
-    """Images `(b, 3, h, w)` -> logits `(b, num_classes)`."""
+    """The whole network."""
 
     def __init__(self, plan: Plan, *, num_classes: int) -> None:
         super().__init__()
@@ -104,18 +106,20 @@ class Network(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor:
+        """Images `(b, 3, h, w)` -> logits `(b, num_classes)`."""
         logits: Tensor = self.classifier(self.body(self.stem(images)).mean((2, 3)))
         return logits
 
 
 def _module(block: Block, cell: tuple[str, ...] | None) -> nn.Module:
+    """The cell or residual block of this shape."""
     if cell is None:
         return ResidualBlock(block)
     return ConnectionCell(cell, c_in=block.c_in, c_out=block.c_out, stride=block.stride)
 
 
 def _convolutions(block: Block, cell: tuple[str, ...] | None) -> Iterator[int]:
-    """Weights of each layer of convolution and normalisation; all put out `c_out` channels of the block's own side."""
+    """Number of weights of each convolution with normalisation; all outputs have `c_out` channels and the block's output side."""
     c_in, c_out, stride = block
     changes = (stride, c_in) != (1, c_out)
     if cell is None:
@@ -129,9 +133,9 @@ def _convolutions(block: Block, cell: tuple[str, ...] | None) -> Iterator[int]:
 
 
 def size(plan: Plan, *, num_classes: int, image_size: int) -> Size:
-    """Size of `Network` on square images, in closed form.
+    """Size of `Network` for square images, in closed form.
 
-    Multiply-adds are those of convolutions, on dead branches too, and of the classifier with its bias.
+    Multiply-adds are those of convolutions, also in dead branches, and of the classifier with its bias.
     """
     params = flops = (plan.features + 1) * num_classes
     side, c_in = image_size, 3

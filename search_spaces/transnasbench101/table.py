@@ -46,6 +46,7 @@ def read(path: Path, space: Named, *, part: str, trust_pickle: bool) -> Benchmar
 
 
 def _read_csv(path: Path, part: str) -> Rows:
+    """The rows of `part` in a CSV."""
     names = ["|".join(column) for column in COLUMNS.values()]
     with reading(path, "TransNAS-Bench-101 table"):
         columns = read_csv(path, "TransNAS-Bench-101", ("arch", "space", *names))
