@@ -51,12 +51,20 @@ def trials(folder: Path) -> list[dict[str, str]]:
         return [{key: text for key, text in row.items() if key != "cost_s"} for row in csv.DictReader(file)]
 
 
+def words(text: str) -> str:
+    """What was said, whatever the lines it was said in."""
+    return " ".join(text.split())
+
+
 def test_files_and_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     assert call(monkeypatch, *TOY, "--budget", "12", "--out", out) == 0
     said = capsys.readouterr().out
-    assert [line.split()[0] for line in said.splitlines()[:7]] == ["space", "dataset", "oracle", "method", "reward", "budget", "out"]
-    assert "12/12" in said and "labels: 12 of the target, 0 source labels" in said
+    labels = [line.split()[0] for line in said.splitlines() if not line.startswith(" ")]
+    assert labels[:7] == ["space", "dataset", "oracle", "method", "reward", "budget", "out"] and labels[-4:] == ["best", "cost", "results", "next"]
+    assert "12/12" in said and "12 labels of the target, 0 source labels" in words(said)
+    assert f"results {out}: result.json, trials.csv, search.png next" in words(said)
+    assert max(map(len, said.splitlines())) <= 100
     options, result = (json.loads((out / name).read_text()) for name in ("options.json", "result.json"))
     assert (options["budget"], options["method"], options["oracle"]) == (12, "evolution", "tests.search_fakes:ToyOracle")
     assert options["packages"].keys() >= {"torch", "optuna"} and options["diffnag"]
@@ -70,7 +78,7 @@ def test_a_surrogates_figures_are_called_so(monkeypatch: pytest.MonkeyPatch, tmp
     taus = {"sha256": "0" * 64, "tau/cifar10/val": 0.9311, "tau/cifar100/val": 0.9222}
     monkeypatch.setattr(ToyOracle, "provenance", lambda self: taus)
     assert call(monkeypatch, *TOY, "--budget", "3", "--out", tmp_path) == 0
-    said = capsys.readouterr().out
+    said = words(capsys.readouterr().out)
     assert "surrogate (sha256 000000000000, tau/cifar10/val 0.931): every accuracy below is a surrogate's, none is measured" in said
     assert said.count("surrogate validation accuracy") == 1 + 3 + 1 and "surrogate test accuracy" in said
 
@@ -80,7 +88,7 @@ def test_scores_of_untrained_networks_are_no_accuracies(
 ) -> None:
     asked = ("--space", "mobilenetv3", "--dataset", "imagenet", "--oracle", "naswot", "--method", "random", "--budget", "3")
     assert call(monkeypatch, *asked, "--out", tmp_path) == 0
-    said = capsys.readouterr().out
+    said = words(capsys.readouterr().out)
     assert "proxy naswot, seed 0, note a training-free score of the untrained network, no accuracy" in said
     assert said.count("proxy score") == 1 + 3 + 1 and "accuracy " not in said and "%" not in said and "its test" not in said
     result = json.loads((tmp_path / "result.json").read_text())

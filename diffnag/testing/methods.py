@@ -31,10 +31,9 @@ class MethodContract:
 
     def generator(self, space: SearchSpace) -> Any:
         """The generator that the method may load."""
-        from diffnag.search_loop.assembly import load_generator
-        from diffnag.search_loop.options import SearchOptions
+        from diffnag.generators.loading import load_generator
 
-        return load_generator(SearchOptions(dataset=self.dataset, space=space.name), space)
+        return load_generator(space)
 
     def predictor(self, name: str, space: SearchSpace, seed: int) -> CheckedPredictor:
         """The predictor that the method may load by its name."""
