@@ -151,6 +151,16 @@ def test_a_predictor_that_breaks_ends_the_run_by_name(
         (("--max-params", "10"), "no architecture of nasbench201 meets params<=10 (the least is 73,306) on cifar10"),
         (("--budget", "0"), "'0' is not a whole number from 1 to 1,000,000"),
         (("--batch", "-2"), "'-2' is not a whole number from 1 to 10,000"),
+        (("--method", "diffnag", "--predictor", "gp", "--candidates", "1e12"), "'1e12' is not a whole number from 1 to 100,000"),
+        (("--budget", "1e15"), "'1e15' is not a whole number from 1 to 1,000,000"),
+        (("--epochs", "1e9"), "'1e9' is not a whole number from 1 to 10,000"),
+        (("--scale", "inf"), "'inf' is not a finite number from 0 to 1,000,000"),
+        (("--seed", "-1"), "'-1' is not a whole number from 0 to 9,223,372,036,854,775,807"),
+        (("--limit", "params"), "limit 'params' is not understood; accepted are an objective, <= or >=, and a number, such as 'params<=5e5'"),
+        (("--limit", "params<=5ms"), "limit 'params<=5ms' needs a finite number, alone or with one of k, M, G behind it"),
+        (("--limit", "latency<=5"), "unknown objective 'latency'; there are: flops, params, or a dotted path"),
+        (("--limit", "params>=1M", "--max-params", "1e5"), "meets params<=100,000 (the least is 73,306) and params>=1,000,000"),
+        (("--storage", ""), "the name of the storage is empty; expected is sqlite:///FILE, journal:FILE or postgresql+psycopg://"),
         (("--out", "/dev/null"), "cannot write /dev/null: Not a directory"),
         (("--out", "/dev/null/run"), "cannot write /dev/null/run"),
         (("--space", "mobilenetv3", "--oracle", "auto"), "space 'mobilenetv3' has no benchmark table; nor is a surrogate shipped"),
@@ -174,6 +184,23 @@ def test_help_names_all_choices_and_loads_nothing_heavy(monkeypatch: pytest.Monk
     heavy = "{'torch', 'numpy', 'optuna', 'matplotlib', 'rich'}"
     code = f"import sys, diffnag.search; diffnag.search._parser(); sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_folder_may_have_any_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    out = tmp_path / "what?x=1 {of} 50%"
+    assert call(monkeypatch, *TOY, "--budget", "2", "--out", out) == 0
+    assert {path.name for path in out.iterdir()} >= {"study.db", "trials.csv"} and [*tmp_path.iterdir()] == [out]
+
+
+def test_limits_are_met_and_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    limits = ("--limit", "params<=300k", "--limit", "flops>=20M", "--max-params", "4e5")
+    assert call(monkeypatch, *TOY, "--budget", "6", *limits, "--out", tmp_path) == 0
+    assert "limits params<=400,000, params<=300,000, flops>=20,000,000" in words(capsys.readouterr().out)
+    space = NASBench201()
+    for row in trials(tmp_path):
+        size = space.size(space.from_str(row["arch"]), num_classes=10, image_size=32)
+        assert size.params <= 300_000 and size.flops >= 20_000_000
+    assert json.loads((tmp_path / "options.json").read_text())["limit"] == ["params<=300k", "flops>=20M"]
 
 
 @pytest.mark.slow
