@@ -51,12 +51,20 @@ def trials(folder: Path) -> list[dict[str, str]]:
         return [{key: text for key, text in row.items() if key != "cost_s"} for row in csv.DictReader(file)]
 
 
+def words(text: str) -> str:
+    """What was said, whatever the lines it was said in."""
+    return " ".join(text.split())
+
+
 def test_files_and_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     assert call(monkeypatch, *TOY, "--budget", "12", "--out", out) == 0
     said = capsys.readouterr().out
-    assert [line.split()[0] for line in said.splitlines()[:7]] == ["space", "dataset", "oracle", "method", "reward", "budget", "out"]
-    assert "12/12" in said and "labels: 12 of the target, 0 source labels" in said
+    labels = [line.split()[0] for line in said.splitlines() if not line.startswith(" ")]
+    assert labels[:7] == ["space", "dataset", "oracle", "method", "reward", "budget", "out"] and labels[-4:] == ["best", "cost", "results", "next"]
+    assert "12/12" in said and "12 labels of the target, 0 source labels" in words(said)
+    assert f"results {out}: result.json, trials.csv, search.png next" in words(said)
+    assert max(map(len, said.splitlines())) <= 100
     options, result = (json.loads((out / name).read_text()) for name in ("options.json", "result.json"))
     assert (options["budget"], options["method"], options["oracle"]) == (12, "evolution", "tests.search_fakes:ToyOracle")
     assert options["packages"].keys() >= {"torch", "optuna"} and options["diffnag"]
@@ -70,7 +78,7 @@ def test_a_surrogates_figures_are_called_so(monkeypatch: pytest.MonkeyPatch, tmp
     taus = {"sha256": "0" * 64, "tau/cifar10/val": 0.9311, "tau/cifar100/val": 0.9222}
     monkeypatch.setattr(ToyOracle, "provenance", lambda self: taus)
     assert call(monkeypatch, *TOY, "--budget", "3", "--out", tmp_path) == 0
-    said = capsys.readouterr().out
+    said = words(capsys.readouterr().out)
     assert "surrogate (sha256 000000000000, tau/cifar10/val 0.931): every accuracy below is a surrogate's, none is measured" in said
     assert said.count("surrogate validation accuracy") == 1 + 3 + 1 and "surrogate test accuracy" in said
 
@@ -80,7 +88,7 @@ def test_scores_of_untrained_networks_are_no_accuracies(
 ) -> None:
     asked = ("--space", "mobilenetv3", "--dataset", "imagenet", "--oracle", "naswot", "--method", "random", "--budget", "3")
     assert call(monkeypatch, *asked, "--out", tmp_path) == 0
-    said = capsys.readouterr().out
+    said = words(capsys.readouterr().out)
     assert "proxy naswot, seed 0, note a training-free score of the untrained network, no accuracy" in said
     assert said.count("proxy score") == 1 + 3 + 1 and "accuracy " not in said and "%" not in said and "its test" not in said
     result = json.loads((tmp_path / "result.json").read_text())
@@ -143,6 +151,16 @@ def test_a_predictor_that_breaks_ends_the_run_by_name(
         (("--max-params", "10"), "no architecture of nasbench201 meets params<=10 (the least is 73,306) on cifar10"),
         (("--budget", "0"), "'0' is not a whole number from 1 to 1,000,000"),
         (("--batch", "-2"), "'-2' is not a whole number from 1 to 10,000"),
+        (("--method", "diffnag", "--predictor", "gp", "--candidates", "1e12"), "'1e12' is not a whole number from 1 to 100,000"),
+        (("--budget", "1e15"), "'1e15' is not a whole number from 1 to 1,000,000"),
+        (("--epochs", "1e9"), "'1e9' is not a whole number from 1 to 10,000"),
+        (("--scale", "inf"), "'inf' is not a finite number from 0 to 1,000,000"),
+        (("--seed", "-1"), "'-1' is not a whole number from 0 to 9,223,372,036,854,775,807"),
+        (("--limit", "params"), "limit 'params' is not understood; accepted are an objective, <= or >=, and a number, such as 'params<=5e5'"),
+        (("--limit", "params<=5ms"), "limit 'params<=5ms' needs a finite number, alone or with one of k, M, G behind it"),
+        (("--limit", "latency<=5"), "unknown objective 'latency'; there are: flops, params, or a dotted path"),
+        (("--limit", "params>=1M", "--max-params", "1e5"), "meets params<=100,000 (the least is 73,306) and params>=1,000,000"),
+        (("--storage", ""), "the name of the storage is empty; expected is sqlite:///FILE, journal:FILE or postgresql+psycopg://"),
         (("--out", "/dev/null"), "cannot write /dev/null: Not a directory"),
         (("--out", "/dev/null/run"), "cannot write /dev/null/run"),
         (("--space", "mobilenetv3", "--oracle", "auto"), "space 'mobilenetv3' has no benchmark table; nor is a surrogate shipped"),
@@ -166,6 +184,23 @@ def test_help_names_all_choices_and_loads_nothing_heavy(monkeypatch: pytest.Monk
     heavy = "{'torch', 'numpy', 'optuna', 'matplotlib', 'rich'}"
     code = f"import sys, diffnag.search; diffnag.search._parser(); sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_folder_may_have_any_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    out = tmp_path / "what?x=1 {of} 50%"
+    assert call(monkeypatch, *TOY, "--budget", "2", "--out", out) == 0
+    assert {path.name for path in out.iterdir()} >= {"study.db", "trials.csv"} and [*tmp_path.iterdir()] == [out]
+
+
+def test_limits_are_met_and_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    limits = ("--limit", "params<=300k", "--limit", "flops>=20M", "--max-params", "4e5")
+    assert call(monkeypatch, *TOY, "--budget", "6", *limits, "--out", tmp_path) == 0
+    assert "limits params<=400,000, params<=300,000, flops>=20,000,000" in words(capsys.readouterr().out)
+    space = NASBench201()
+    for row in trials(tmp_path):
+        size = space.size(space.from_str(row["arch"]), num_classes=10, image_size=32)
+        assert size.params <= 300_000 and size.flops >= 20_000_000
+    assert json.loads((tmp_path / "options.json").read_text())["limit"] == ["params<=300k", "flops>=20M"]
 
 
 @pytest.mark.slow

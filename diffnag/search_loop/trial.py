@@ -63,6 +63,8 @@ class Trial:
     """Whether the evaluation was stopped early; its value is then not compared with those of whole evaluations."""
     curve: tuple[tuple[int, float], ...] = ()
     """Epochs and value at each point at which it could have been stopped, and at its end."""
+    labels_known: int = 0
+    """Labels with a value that were known when it was chosen. With 0 of them, a prediction is a standardised score, no value."""
     values: Mapping[str, float] = field(default_factory=dict, hash=False)
     """Value by objective: the label under the name of the task's own objective, and the objectives that the goal names."""
 

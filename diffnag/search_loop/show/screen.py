@@ -1,20 +1,20 @@
-"""What a search shows while it runs, and at its end."""
+"""What a search prints while it runs, and at its end."""
 
 from __future__ import annotations
 
 import re
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from diffnag.search_loop.show.measure import Measure
+from diffnag.search_loop.show.text import folded
 from diffnag.search_loop.trial import Trial, best_first, best_of
 
 if TYPE_CHECKING:
@@ -25,16 +25,21 @@ if TYPE_CHECKING:
     from diffnag.search_loop.result import SearchResult
 
 SHOWN = 5
-"""Architectures in the final table."""
+"""Architectures in the final list."""
+WIDTH = 100
+"""Characters of a line if there is no terminal, and at most if there is one."""
+INDENT = 10
+"""Characters in which the labels of the first lines stand."""
 
 
 class Screen:
-    """Progress of one search: a live bar on a terminal, else a line a trial. Use it in a `with` statement."""
+    """Progress of one search: a live bar on a terminal, otherwise a line for each trial. Use it in a `with` statement."""
 
     def __init__(self) -> None:
-        self.console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 150)
-        bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._progress = Progress(*bar, console=self.console) if self.console.is_terminal else None
+        self.console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+        self._width = min(self.console.width, WIDTH)
+        bar = (TextColumn("{task.description}", markup=False), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
+        self._progress = Progress(*bar, console=self.console, transient=True) if self.console.is_terminal else None
         self._done, self._budget, self._what = 0, 0, ""
         self._best: float | None = None
         self._measure = Measure("table")
@@ -45,36 +50,21 @@ class Screen:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._progress:
-            self._progress.stop()
+        self._end_bar()
 
     @property
     def done(self) -> str:
         """How far the search is: `12 of 30 labels`."""
-        return f"{self._done} of {self._budget} labels"
+        return f"{self._done} of {self._budget} labels" if self._budget else "no labels"
 
     def begin(self, search: Search, *, folder: Path) -> None:
-        """Say what is searched, with which oracle and predictor; go on from the trials already there."""
-        options = search.options
-        self._measure = Measure.of(search.space, dataset=options.dataset, kind=search.oracle.kind)
-        rows = {"predictor": f"{options.predictor}, {_source(search.labels_source)}"} if options.predictor else {}
-        rows |= {"space": options.space, "dataset": options.dataset, "oracle": _oracle(search)}
-        if search.images:
-            rows |= {"dataset": _images(search.images), "network": _networks(search)}
-        details = f", acquisition {options.acquisition}, scale {options.scale:g}" if options.scale is not None else ""
-        rows |= {"method": options.method + details, "reward": _reward(search, self._measure)}
-        rows |= {"budget": f"{options.budget} labels, {options.batch} a round", "out": str(folder)}
-        if options.time_limit is not None:
-            rows["budget"] += f", within {options.time_limit:g} s with the final training"
-        if search.images:
-            rows["reward"] = "validation accuracy; the best by it is trained on training and validation images and tested once"
-        history = search.study.history
-        if history:
-            rows["resumed"] = f"{len(history)} labels are there already"
-        for key, text in rows.items():
-            self._say(f"{key:10}{text}")
+        """Print what is searched, and by what; continue from the trials that are there already."""
+        self._measure = Measure.of(search.space, dataset=search.options.dataset, kind=search.parts.oracle.kind)
+        for key, text in _about(search, self._measure, folder).items():
+            self._say(text, label=key, indent=INDENT)
         for note in search.images.notes if search.images else ():
             self.note(note)
+        history, options = search.study.history, search.options
         self._done, self._budget, self._what = len(history), options.budget, self._measure.name(options.reward)
         best = best_of(history)
         self._best = None if best is None else best.value
@@ -90,10 +80,10 @@ class Screen:
         if trial.error is not None:
             self._say(f"trial {trial.number} failed: {trial.error}")
         if self._progress:
-            self._progress.update(self._task, completed=self._done, description=f"best {self._what} so far {best}")
+            self._progress.update(self._task, completed=self._done, description=f"best so far {best}")
         elif trial.value is not None:
             early = f" when stopped after {trial.epochs} epochs" if trial.pruned else ""
-            self._say(f"{self._done:>4}/{self._budget}  {self._what} {self._measure.figure(trial.value)}{early}  best {best}")
+            self._print(f"{self._done:>4}/{self._budget}  {self._what} {self._measure.figure(trial.value)}{early}  best {best}")
 
     def progress(self, what: str, done: int, of: int) -> None:
         """How far the work after the search is."""
@@ -103,92 +93,127 @@ class Screen:
             self._say(f"{what}: {done} of {of}")
 
     def note(self, text: str) -> None:
-        """Something a user should know of a round."""
+        """A sentence for the user."""
         self._say(f"note: {text}")
 
     def end(self, result: SearchResult, space: SearchSpace, *, folder: Path, finish: Finish | None = None) -> None:
-        """The table of the best, and what they have cost."""
-        table = Table(title=f"best of {result.labels_target} on {Path(result.dataset).name}")
-        table.add_column("architecture", overflow="fold")
-        tested = result.best is not None and result.best.test is not None
-        for column in ("predicted", self._measure.name(result.reward), *([self._measure.name("test")] if tested else [])):
-            table.add_column(column, justify="right")  # `predicted` stays empty where nothing predicts
-        done = best_first([trial for trial in result.trials if trial.state == "done"])
-        for place, trial in enumerate(done[:SHOWN]):
-            shown = [trial.predicted_mean, trial.value]
-            if tested and result.best:
-                shown.append(result.best.test if place == 0 else None)
-            table.add_row(escape(space.to_str(trial.arch)), *("" if value is None else self._measure.figure(value) for value in shown))
-        self.console.print(table, soft_wrap=False)
-        if any(trial.round == 0 and trial.predicted_mean is not None for trial in result.trials):
-            self._say("predicted: when it was chosen; before any label of the dataset that is a standardised score")
-        if finish:
-            self._finish(finish)
+        """Print the best architectures, what they cost, where the results are, and what can be done next."""
+        self._end_bar()
         if result.best is None:
-            self._say("every evaluation failed; trials.csv tells why")
+            self._say("every evaluation failed; trials.csv says why")
+        else:
+            self._list_best(result, space)
+        if finish:
+            self._list_finished(finish)
         states: Counter[str] = Counter(trial.state for trial in result.trials)
         paid = "".join(f", {states[state]} {word}" for state, word in (("pruned", "stopped early"), ("failed", "failed")) if states[state])
         if result.epochs_target is not None:
             paid += f", {result.epochs_target:,} epochs"
         guidance = f", guidance {result.guidance}" if result.predictor != "none" else ""
         self._say(
-            f"labels: {result.labels_target} of the target{paid}, {_source(result.labels_source)}; "
-            f"{result.nfe} network evaluations, {result.predictor_nfe} of the predictor{guidance}; {result.wall_s:.1f} s"
-        )
-        more = ", model.pt, confusion.png" if finish else ""
-        more += ", model.onnx" if finish and finish.onnx_max_abs_difference is not None else ""
-        self._say(f"written to {folder}: result.json, trials.csv, search.png{more}")
+            f"{result.labels_target} labels of the target{paid}, {_source(result.labels_source)}; {result.nfe} network evaluations, "
+            f"{result.predictor_nfe} of the predictor{guidance}; {result.wall_s:.1f} s",
+            label="cost", indent=INDENT,
+        )  # fmt: skip
+        files = ["result.json", "trials.csv", "search.png", *(["model.pt", "confusion.png"] if finish else [])]
+        files += ["model.onnx"] if finish and finish.onnx_max_abs_difference is not None else []
+        self._say(f"{folder}: {', '.join(files)}", label="results", indent=INDENT)
+        self._say(_next(folder, finish=finish), label="next", indent=INDENT)
 
-    def _finish(self, finish: Finish) -> None:
-        """The final model, beside those it is compared with."""
-        table = Table(title=f"trained fully on {finish.images.name}, tested once")
-        table.add_column("")
-        table.add_column("architecture", overflow="fold")
-        for column in ("parameters", "multiply-adds", "validation, in the search", "test"):
-            table.add_column(column, justify="right")
-        for row in (finish.best, *finish.others):
-            size = (f"{row.size.params:,}", f"{row.size.flops:,}")
-            table.add_row(row.name, escape(row.arch), *size, _share(row.validation), _share(row.test))
-        self.console.print(table, soft_wrap=False)
-        best = finish.best
-        low, high = best.test.interval
-        onnx = finish.onnx_max_abs_difference
+    def _list_best(self, result: SearchResult, space: SearchSpace) -> None:
+        """The best architectures with their values; predictions only if they are in the unit of the labels."""
+        unit = f" ({self._measure.unit})" if self._measure.unit else ""
+        on = Path(result.dataset).name
+        self._say(f"best of {result.labels_target} labels on {on}, by {self._measure.name(result.reward)}{unit}")
+        figure = self._measure.figure
+        done = best_first([trial for trial in result.trials if trial.state == "done"])[:SHOWN]
+        for place, trial in enumerate(done):
+            assert trial.value is not None
+            about = [figure(trial.value)]
+            if trial.predicted_mean is not None and trial.labels_known:
+                about.append(f"predicted {figure(trial.predicted_mean)} when it was chosen")
+            if place == 0 and result.best and result.best.test is not None and result.reward != "test":
+                about.append(f"{self._measure.name('test')} {figure(result.best.test)}")
+            self._say("; ".join(about), label=f"{place + 1:>3}", indent=5)
+            self._say(space.to_str(trial.arch), indent=5)
+
+    def _list_finished(self, finish: Finish) -> None:
+        """The final model and the rivals that it is compared with."""
+        self._say(f"trained fully on {finish.images.name}, tested once")
+        rows = (finish.best, *finish.others)
+        indent = 4 + max(len(row.name) for row in rows)
+        for row in rows:
+            validation = "" if row.validation is None else f"; validation, in the search, {_share(row.validation)}"
+            self._say(f"test accuracy {_share(row.test)}{validation}", label=f"  {row.name}", indent=indent)
+            self._say(f"{row.size.params:,} parameters, {row.size.flops:,} multiply-adds", indent=indent)
+            self._say(row.arch, indent=indent)
+        best, onnx = finish.best, finish.onnx_max_abs_difference
         self._say(
-            f"test accuracy {best.test.value:.4f} (95 % interval {low:.4f} to {high:.4f}, {best.test.images} images), "
-            f"{finish.plan.skeleton}, {best.epochs} epochs in {best.seconds:.1f} s"
-            + ("" if onnx is None else f"; model.onnx differs from torch by at most {onnx:.1g}")
-        )
+            f"{finish.plan.skeleton}, {best.epochs} epochs in {best.seconds:.1f} s, {best.test.images} test images; intervals are of 95 %"
+            + ("" if onnx is None else f"; model.onnx differs from torch by at most {onnx:.1g}"),
+            label="network", indent=INDENT,
+        )  # fmt: skip
 
-    def _say(self, text: str) -> None:
-        self.console.print(text, markup=False)
+    def _end_bar(self) -> None:
+        if self._progress:
+            self._progress.stop()
+            self._progress = None
+
+    def _say(self, text: str, *, label: str = "", indent: int = 0) -> None:
+        self._print(folded(text, width=self._width, label=label, indent=indent))
+
+    def _print(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)
+
+
+def _about(search: Search, measure: Measure, folder: Path) -> Mapping[str, str]:
+    """Label -> text of the lines that open a search."""
+    options, images = search.options, search.images
+    rows = {"predictor": f"{options.predictor}, {_source(search.labels_source)}"} if options.predictor else {}
+    rows |= {"space": options.space, "dataset": options.dataset if images is None else _images(images), "oracle": _oracle(search)}
+    if images:
+        rows["network"] = _networks(search)
+    details = f", acquisition {options.acquisition}, scale {options.scale:g}" if options.scale is not None else ""
+    rows |= {"method": options.method + details, "reward": _reward(search, measure)}
+    if limits := search.parts.goal.limits:
+        rows["limits"] = ", ".join(map(str, limits))
+    rows["budget"] = f"{options.budget} labels, {options.batch} a round"
+    if options.time_limit is not None:
+        rows["budget"] += f", within {options.time_limit:g} s with the final training"
+    rows["out"] = str(folder)
+    if history := search.study.history:
+        rows["resumed"] = f"{len(history)} labels are there already"
+    return rows
 
 
 def _reward(search: Search, measure: Measure) -> str:
+    if search.images:
+        return "validation accuracy; the best by it is trained on training and validation images and tested once"
     options = search.options
     name = measure.name(options.reward)
     if options.reward == "test":
         return f"{name} (protocol T)"
-    tested = "test" in search.oracle.available[options.dataset]
+    tested = "test" in search.parts.oracle.available[options.dataset]
     return f"{name}; the best by it is asked for its {measure.name('test')} once, at the end" if tested else name
 
 
 def _oracle(search: Search) -> str:
-    """Kind and provenance, of figures that are told by dataset and split those of this search."""
-    oracle, options = search.oracle, search.options
+    """Kind and provenance of the oracle; figures for single datasets and splits only if they are those of this search."""
+    oracle, options = search.parts.oracle, search.options
     if search.images:
         return f"{oracle.kind} on these images (sha256 {_short(search.images.sha256)}), judged on those of validation"
-    about = {key: value for key, value in oracle.provenance().items() if key != "kind"}
+    about = {key: value for key, value in oracle.provenance().items() if key not in ("kind", "space")}
     here = f"/{options.dataset}/{options.reward}"
-    told = ", ".join(f"{key} {_short(value)}" for key, value in about.items() if "/" not in key or here in key)
-    text = f"{oracle.kind} ({told})" if told else oracle.kind
+    details = ", ".join(f"{key} {_short(value)}" for key, value in about.items() if "/" not in key or here in key)
+    text = f"{oracle.kind} ({details})" if details else oracle.kind
     return f"{text}: every accuracy below is a surrogate's, none is measured" if oracle.kind == "surrogate" else text
 
 
 def _images(images: ImageDataset) -> str:
     parts = [(len(part.y), name) for part, name in ((images.train, "training"), (images.val, "validation"), (images.test, "test"))]
-    told = ", ".join(f"{count:,} {name}" for count, name in parts)
+    counts = ", ".join(f"{count:,} {name}" for count, name in parts)
     colours = "grey" if images.channels == 1 else "colour"
-    return f"{images.name}: {len(images.classes)} classes; {told} images, {colours}, {images.size} x {images.size}"
+    return f"{images.name}: {len(images.classes)} classes; {counts} images, {colours}, {images.size} x {images.size}"
 
 
 def _networks(search: Search) -> str:
@@ -196,21 +221,26 @@ def _networks(search: Search) -> str:
     return "; ".join(f"{what}: {plan.skeleton}, {plan.recipe.epochs} epochs" for what, plan in plans.items() if plan)
 
 
-def _share(share: Share | None) -> str:
-    if share is None:
-        return ""
+def _next(folder: Path, *, finish: Finish | None) -> str:
+    """What a user may do with the results."""
+    more = "the same command with a larger --budget continues the search"
+    if finish:
+        return f"diffnag.load_model('{folder / 'model.pt'}').predict(IMAGE) classifies an image; {more}"
+    return f"python -m diffnag.draw draws an architecture, python -m diffnag.export writes its network as model.pt or ONNX; {more}"
+
+
+def _share(share: Share) -> str:
     low, high = share.interval
-    return f"{100 * share.value:.2f} ({100 * low:.1f} to {100 * high:.1f})"
+    return f"{100 * share.value:.2f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def _short(value: str | float) -> str:
-    """Checksums by their first 12 digits, fractions by their first 3."""
+    """A checksum by its first 12 digits, a fraction by its first 3."""
     if isinstance(value, str):
         return value[:12] if re.fullmatch("[0-9a-f]{32,}", value) else value
     return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
-def _source(labels: object) -> str:
-    assert isinstance(labels, dict)
-    told = ", ".join(f"{count:,} from {origin}" for origin, count in labels.items())
-    return f"{sum(labels.values()):,} source labels" + (f" ({told})" if told else "")
+def _source(labels: Mapping[str, int]) -> str:
+    parts = ", ".join(f"{count:,} from {origin}" for origin, count in labels.items())
+    return f"{sum(labels.values()):,} source labels" + (f" ({parts})" if parts else "")

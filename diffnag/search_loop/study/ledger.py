@@ -37,6 +37,8 @@ class Round:
     guidance: str
     nfe: int
     predictor_nfe: int
+    labels: int
+    """Labels with a value that were known to the planner."""
 
 
 class Ledger:
@@ -91,14 +93,14 @@ class Ledger:
                 plans.setdefault(trial.user_attrs[ROUND], trial)
         while (planned := plans.get(len(self.rounds))) is not None:
             with undamaged(PLAN, planned.number, study=self._study):
-                self._add_round(read_plan(planned.user_attrs[PLAN], self._space), planned.user_attrs[PLAN])
+                self._add_round(*read_plan(planned.user_attrs[PLAN], self._space), planned.user_attrs[PLAN])
         self.open, self.superseded, self.next_round, self.prepared = {}, [], None, set()
         for trial in trials:
             self._place(trial)
 
-    def _add_round(self, batch: Batch, written: Any) -> None:
+    def _add_round(self, batch: Batch, labels: int, written: Any) -> None:
         number = len(self.rounds)
-        self.rounds.append(Round(len(self.places), len(batch.proposals), batch.guidance, batch.nfe, batch.predictor_nfe))
+        self.rounds.append(Round(len(self.places), len(batch.proposals), batch.guidance, batch.nfe, batch.predictor_nfe, labels))
         for proposal, (text, *_) in zip(batch.proposals, written["proposals"], strict=True):
             self.places.append(Planned(len(self.places), number, proposal))
             self.texts.append(text)
@@ -146,7 +148,8 @@ class Ledger:
             number=place.number, round=place.round, arch=place.proposal.arch,
             value=outcome.value, error=outcome.error, cost_s=outcome.cost_s,
             predicted_mean=place.proposal.predicted_mean, predicted_std=place.proposal.predicted_std,
-            epochs=outcome.epochs, pruned=outcome.pruned, curve=tuple(sorted(trial.intermediate_values.items())), values=outcome.values,
+            epochs=outcome.epochs, pruned=outcome.pruned, curve=tuple(sorted(trial.intermediate_values.items())),
+            labels_known=self.rounds[place.round].labels, values=outcome.values,
         )  # fmt: skip
         self.wall_s = max(self.wall_s, outcome.wall_s)
         for name, checksum in outcome.code.items():

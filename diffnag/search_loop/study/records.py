@@ -47,24 +47,25 @@ def written_outcome(outcome: Outcome) -> dict[str, Any]:
 
 
 def read_outcome(value: object) -> Outcome:
-    """The outcome from its attribute; raises `ValueError` where it is damaged."""
-    told = _mapping(value, "outcome")
-    error = told["error"]
-    found = None if told["value"] is None else _number(told["value"], "value")
+    """The outcome from its attribute; raises `ValueError` if it is damaged."""
+    written = _mapping(value, "outcome")
+    error = written["error"]
+    found = None if written["value"] is None else _number(written["value"], "value")
     if not (error is None or isinstance(error, str)) or (found is None) != (error is not None):
         raise ValueError("it has neither a value nor an error")
-    if not isinstance(told["pruned"], bool):
+    if not isinstance(written["pruned"], bool):
         raise ValueError("pruned is no truth value")
-    epochs = None if told["epochs"] is None else _count(told["epochs"], "epochs")
-    values = {str(name): _number(one, name) for name, one in _mapping(told["values"], "values").items()}
-    code = {str(name): str(one) for name, one in _mapping(told["code"], "code").items()}
-    return Outcome(found, error, _number(told["cost_s"], "cost_s"), epochs, told["pruned"], values, _number(told["wall_s"], "wall_s"), code)
+    epochs = None if written["epochs"] is None else _count(written["epochs"], "epochs")
+    values = {str(name): _number(one, name) for name, one in _mapping(written["values"], "values").items()}
+    code = {str(name): str(one) for name, one in _mapping(written["code"], "code").items()}
+    return Outcome(found, error, _number(written["cost_s"], "cost_s"), epochs, written["pruned"], values, _number(written["wall_s"], "wall_s"), code)
 
 
-def written_plan(batch: Batch, space: SearchSpace) -> dict[str, Any]:
-    """The attribute `plan`; architectures are written as the space's strings."""
+def written_plan(batch: Batch, space: SearchSpace, *, labels: int) -> dict[str, Any]:
+    """The attribute `plan`; architectures are written as the space's strings. `labels` with a value were known to the planner."""
     generated = batch.generated
     return {
+        "labels": labels,
         "proposals": [(space.to_str(one.arch), one.predicted_mean, one.predicted_std) for one in batch.proposals],
         "nfe": batch.nfe, "predictor_nfe": batch.predictor_nfe, "guidance": batch.guidance,
         "generated": None if generated is None else {
@@ -73,20 +74,23 @@ def written_plan(batch: Batch, space: SearchSpace) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def read_plan(value: object, space: SearchSpace) -> Batch:
-    """The batch from its attribute; raises `ValueError` where it is damaged, `UserError` for strings that are not of the space."""
-    told = _mapping(value, "plan")
+def read_plan(value: object, space: SearchSpace) -> tuple[Batch, int]:
+    """The batch from its attribute, and the number of labels that were known to the planner.
+
+    Raises `ValueError` if it is damaged, `UserError` for strings that are not of the space.
+    """
+    written = _mapping(value, "plan")
     proposals = []
-    for text, *predicted in told["proposals"]:
+    for text, *predicted in written["proposals"]:
         mean, std = (None if one is None else _number(one, "prediction") for one in predicted)
         proposals.append(Proposal(space.from_str(_text(text, "architecture")), mean, std))
     generated = None
-    if told["generated"] is not None:
-        made = _mapping(told["generated"], "generated")
+    if written["generated"] is not None:
+        made = _mapping(written["generated"], "generated")
         archs = tuple(space.from_str(_text(text, "architecture")) for text in made["archs"])
         generated = Generated(_count(made["labels"], "labels"), archs, _text(made["guidance"], "guidance"))
-    counts = _count(told["nfe"], "nfe"), _count(told["predictor_nfe"], "predictor_nfe")
-    return Batch(tuple(proposals), _text(told["guidance"], "guidance"), *counts, generated)
+    counts = _count(written["nfe"], "nfe"), _count(written["predictor_nfe"], "predictor_nfe")
+    return Batch(tuple(proposals), _text(written["guidance"], "guidance"), *counts, generated), _count(written["labels"], "labels")
 
 
 @contextmanager

@@ -220,7 +220,8 @@ class Study:
         if proposals and not last and following not in self._ledger.prepared and self.others_at_work > 1:
             self.claims.prepare(following)
         try:
-            self.claims.write_plan(written_plan(batch, self._space), proposals[0].arch if proposals else None)
+            labels = sum(trial.value is not None for trial in self._ledger.labels.values())
+            self.claims.write_plan(written_plan(batch, self._space, labels=labels), proposals[0].arch if proposals else None)
         except UpdateFinishedTrialError:  # it took so long that another worker has taken the round over
             self.claims.give_back()
             return None
