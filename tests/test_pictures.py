@@ -294,14 +294,15 @@ def test_expected_best_of_random_search() -> None:
 def test_only_a_table_without_limits_is_a_reference() -> None:
     columns = {"cifar10/val/12": np.array([1.0, 2.0]), "cifar10/val/200": np.array([3.0, 9.12346])}
     table = BenchmarkTable("s", ("a", "b"), columns, {}, "1", "0")
-    options = {"dataset": "cifar10", "reward": "val", "budget": 2, "max_params": None, "max_flops": None}
+    options = SimpleNamespace(dataset="cifar10", reward="val", budget=2)
 
-    def reference(oracle: object, **changes: Any) -> Reference | None:
-        return reference_of(SimpleNamespace(oracle=oracle, options=SimpleNamespace(**{**options, **changes})))  # type: ignore[arg-type]
+    def reference(oracle: object, *limits: str) -> Reference | None:
+        parts = SimpleNamespace(goal=SimpleNamespace(limits=limits))
+        return reference_of(SimpleNamespace(oracle=oracle, options=options, parts=parts))  # type: ignore[arg-type]
 
     found = reference(SimpleNamespace(table=table))
     assert found and found.optimum == 9.1235 and found.labels.tolist() == [1, 2]
-    assert reference(SimpleNamespace(table=table), max_params=10) is None and reference(SimpleNamespace()) is None
+    assert reference(SimpleNamespace(table=table), "params<=10") is None and reference(SimpleNamespace()) is None
 
 
 # -- confusion.png
