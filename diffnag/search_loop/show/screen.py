@@ -174,6 +174,8 @@ def _about(search: Search, measure: Measure, folder: Path) -> Mapping[str, str]:
     if images:
         rows["network"] = _networks(search)
     details = f", acquisition {options.acquisition}, scale {options.scale:g}" if options.scale is not None else ""
+    if search.parts.generator is not None:
+        details = f", generator {search.parts.generator.provenance().get('generator')}{details}"
     rows |= {"method": options.method + details, "reward": _reward(search, measure)}
     if limits := search.parts.goal.limits:
         rows["limits"] = ", ".join(map(str, limits))
@@ -198,15 +200,20 @@ def _reward(search: Search, measure: Measure) -> str:
 
 
 def _oracle(search: Search) -> str:
-    """Kind and provenance of the oracle; figures for single datasets and splits only if they are those of this search."""
+    """Kind and provenance of the oracle; of several figures for this dataset and split, the least. result.json has all of it."""
     oracle, options = search.parts.oracle, search.options
     if search.images:
         return f"{oracle.kind} on these images (sha256 {_short(search.images.sha256)}), judged on those of validation"
-    about = {key: value for key, value in oracle.provenance().items() if key not in ("kind", "space")}
-    here = f"/{options.dataset}/{options.reward}"
-    details = ", ".join(f"{key} {_short(value)}" for key, value in about.items() if "/" not in key or here in key)
+    origin = oracle.provenance()
+    about = {key: value for key, value in origin.items() if key not in ("kind", "space") and "/" not in key}
+    for key, value in origin.items():
+        name = key.split("/")[0]
+        if f"/{options.dataset}/{options.reward}" in key and isinstance(value, int | float):
+            about[name] = min(value, float(about.get(name, value)))
+    note = "every accuracy below is a surrogate's, none is measured" if oracle.kind == "surrogate" else about.get("note", "")
+    details = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in about.items() if key != "note")
     text = f"{oracle.kind} ({details})" if details else oracle.kind
-    return f"{text}: every accuracy below is a surrogate's, none is measured" if oracle.kind == "surrogate" else text
+    return f"{text}: {note}" if note else text
 
 
 def _images(images: ImageDataset) -> str:
