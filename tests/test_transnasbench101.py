@@ -325,7 +325,7 @@ def test_a_search_reports_losses(data_folder: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(sys, "argv", ["search", *given, "--batch", "2", "--out", str(tmp_path / "run")])
     search.main()
     said = capsys.readouterr().out
-    assert "test negative loss" in said and "  best -0." in said and "predicted" not in said
+    assert "test negative loss" in said and "  best -0." in said and "; predicted -0." in said  # in the unit of the labels
     assert "accuracy" not in said and "%" not in said
 
 
