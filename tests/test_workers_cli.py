@@ -91,7 +91,7 @@ def test_two_commands_in_one_folder_share_a_search(tmp_path: Path) -> None:
     for process in both:
         said, errors = process.communicate()
         assert process.returncode == 0 and errors == "", errors
-        assert "labels: 12 of the target" in said
+        assert "12 labels of the target" in said
     assert len({row["arch"] for row in rows(tmp_path / "run")}) == len(rows(tmp_path / "run")) == 12
     assert sum(trial.state.name == "COMPLETE" for trial in trials(f"sqlite:///{tmp_path}/run/study.db")) == 12
 
