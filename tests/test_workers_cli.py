@@ -27,7 +27,7 @@ TOY = ("--dataset", "cifar10", "--oracle", "tests.search_fakes:ToyOracle", "--me
 
 
 def start(*arguments: str | Path, seconds: float, cwd: Path = ROOT) -> subprocess.Popen[str]:
-    """A search in a session of its own, each evaluation taking `seconds`."""
+    """Start a search in a session of its own; each evaluation takes `seconds`."""
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "diffnag.search", *map(str, arguments)],
         env={**os.environ, "TOY_ORACLE_SECONDS": str(seconds)}, cwd=cwd, start_new_session=True,
@@ -45,7 +45,7 @@ def until(process: subprocess.Popen[str], text: str) -> None:
 
 
 def all_gone(session: int) -> bool:
-    """Whether all processes of the session end, soon; multiprocessing's own tracker outlives the search a little."""
+    """Whether all processes of the session end soon; the resource tracker of multiprocessing lives a little longer than the search."""
     for _ in range(600):
         try:
             os.killpg(session, 0)
