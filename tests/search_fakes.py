@@ -1,4 +1,4 @@
-"""Plug-ins with known behaviour for the tests of the search: an oracle in closed form, and what may go wrong."""
+"""Plug-ins with known behaviour for tests of the search: an oracle in closed form, and others that fail."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def domain(space: SearchSpace, *limits: str, dataset: str = "cifar10") -> Domain
 
 
 class ToyOracle:
-    """`value` on validation, one less on test. It remembers what it was asked."""
+    """Returns `value` on validation and one less on test, and records its queries."""
 
     kind = "toy"
 
@@ -60,7 +60,7 @@ class ToyOracle:
 
 
 class LoggedOracle(ToyOracle):
-    """Takes `seconds` and writes into a file what it evaluates, when it begins and when it has the value, over all processes."""
+    """Takes `seconds`, and writes the begin and the end of each evaluation to a file that all processes share."""
 
     def __init__(self, log: Path, *, seconds: float = 0.0) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class LoggedOracle(ToyOracle):
 
 
 class SlowToLeave(ToyOracle):
-    """Its process takes a second to end, and writes a file when it begins to."""
+    """Makes its process take a second to end, and write a file first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class FlakyStagedOracle(StagedOracle):
 
 
 class KilledOracle(ToyOracle):
-    """Dies in its `at`-th evaluation, as a killed process does: nothing is told."""
+    """Dies in its `at`-th evaluation, as a killed process does, and reports nothing."""
 
     def __init__(self, at: int) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ class Prior(Nearest):
 
 
 class BreaksLater(Nearest):
-    """Fine for one fit, then NaN."""
+    """Predicts well after one fit, and NaN after more."""
 
     fits = 0
 
@@ -183,7 +183,7 @@ class BreaksLater(Nearest):
 
 @dataclass(frozen=True)
 class Made:
-    """What the loop reads of a `Generation`."""
+    """The part of a `Generation` that the loop reads."""
 
     archs: list[Arch]
     guidance: str

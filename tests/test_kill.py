@@ -63,7 +63,7 @@ def test_killed_at_random_moments(storage: str, tmp_path: Path, space: NASBench2
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("storage", STORAGES.values(), ids=STORAGES)
 def test_killed_in_each_write(storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Die before the first, the second, ... write of a round: the next worker goes on at once."""
+    """A worker dies before the first, the second, ... write of a round, and the next one continues at once."""
     import optuna
 
     asked = options(budget=4, batch=2)

@@ -211,7 +211,7 @@ def test_features_are_the_same_from_memory(archs: list[Arch], monkeypatch: pytes
 
 
 def test_tpe_learns_which_choice_is_good() -> None:
-    """A trial is good if and only if its first connection is a 3x3 convolution: that is what is suggested next."""
+    """Trials are good if their first connection is a 3x3 convolution, and the next suggestions have one."""
     trials = drawn(40)
     good = [Trial(t.number, 0, t.arch, float(t.arch.ops[1] == 5), None, None, None, 0.0) for t in trials]
     proposed = [TPE(EVERYWHERE, seed).propose(Known(tuple(good)), 1).proposals[0].arch for seed in range(20)]

@@ -80,7 +80,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def place(server: str, request: pytest.FixtureRequest) -> str:
-    """A storage of the test's own."""
+    """A database for one test."""
     import psycopg
 
     name = "study_" + "".join(c if c.isalnum() else "_" for c in request.node.name.lower())[:40]
@@ -119,7 +119,7 @@ def test_one_worker_does_what_it_does_in_memory(place: str) -> None:
 
 
 def test_a_connection_that_breaks(place: str) -> None:
-    """The server ends all connections while an evaluation runs, as it does when it restarts: the search goes on."""
+    """The server closes all connections during an evaluation, as it does when it restarts; the search continues."""
     import psycopg
 
     class Breaks(ToyOracle):

@@ -1,4 +1,4 @@
-"""`python -m diffnag.search`: its files, its words, and what it does when it is stopped."""
+"""`python -m diffnag.search`: its files, its output, and what it does when it is stopped."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
 
 
 def start(*arguments: str | Path, seconds: float = 0.0) -> subprocess.Popen[str]:
-    """Run it in a process of its own, each evaluation taking `seconds`."""
+    """Start the command in a process of its own; each evaluation takes `seconds`."""
     environment = {**os.environ, "TOY_ORACLE_SECONDS": str(seconds)}
     command = [sys.executable, "-W", "error", "-m", "diffnag.search", *map(str, arguments)]
     return subprocess.Popen(
@@ -52,7 +52,7 @@ def trials(folder: Path) -> list[dict[str, str]]:
 
 
 def words(text: str) -> str:
-    """What was said, whatever the lines it was said in."""
+    """The words of an output, without its line breaks."""
     return " ".join(text.split())
 
 

@@ -159,7 +159,7 @@ def test_diffnag_first_round_is_unguided_where_the_predictor_knows_nothing() -> 
 
 
 def test_what_is_generated_is_to_be_within_the_limits_and_not_paid_for(space: NASBench201) -> None:
-    """The first generation's own candidates are asked about in the second, when five of them are paid for."""
+    """The candidates of the first generation are checked during the second, when five of them are evaluated."""
     limits, asked = {"max_params": 600_000}, []
 
     class Listens(RandomGenerator):
@@ -288,7 +288,7 @@ def test_poor_evaluations_are_stopped_and_are_labels_that_are_never_the_best(met
 
 def test_a_stopped_value_is_no_rival() -> None:
     class Falling(StagedOracle):
-        """Good after an epoch, each later one worse: what was stopped early has the largest values."""
+        """Values fall with each epoch, so evaluations that are stopped early have the largest."""
 
         def stages(self, arch: Any, *, dataset: str, split: str) -> Any:
             for epoch, found in super().stages(arch, dataset=dataset, split=split):

@@ -1,4 +1,4 @@
-"""Many workers, one study: claims, leases, and what happens to those who die, dawdle or come too late."""
+"""Many workers on one study: claims, leases, and workers that die, are slow, or come too late."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def worker(place: str, space: NASBench201) -> Iterator[Open]:
-    """Makes one more worker of the same study."""
+    """Make one more worker of the same study."""
     made: list[Study] = []
 
     def make() -> Study:
@@ -52,19 +52,19 @@ def batch(space: NASBench201, *operations: int) -> Batch:
 
 
 def die(study: Study) -> None:
-    """As a kill does: the lock of the process is released, and nothing else happens."""
+    """End a worker as a kill does: the lock of its process is released, and nothing else happens."""
     study.claims.worker.close(forgotten=False)
     study.claims.give_back = lambda: None  # type: ignore[method-assign]
     study.claims.close()
 
 
 def on_another_machine(study: Study) -> None:
-    """Whoever looks for its lock finds none."""
+    """Delete the lock of a worker, as if it ran on another machine."""
     leases._file_of(study.claims.worker.id).unlink()
 
 
 def begun(study: Study, space: NASBench201, *operations: int) -> Claim:
-    """A round of these cells, whose first place the study's worker has."""
+    """Plan a round of these cells; the claim of its first place."""
     assert study.begin_round()
     claim = study.plan(batch(space, *operations))
     assert claim
@@ -221,7 +221,7 @@ def test_an_outcome_that_was_written_is_a_label(worker: Open, space: NASBench201
 
 
 def test_files_of_workers_that_end_meanwhile_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between the listing of the folder and the look at a file its worker may have ended."""
+    """A worker may end after its file was listed and before it is read."""
     monkeypatch.setattr(leases, "_file_of", lambda worker: tmp_path / f"{worker}.lock")
     (tmp_path / "ended.lock").symlink_to(tmp_path / "is no more")
     (old := tmp_path / "dead.lock").touch()

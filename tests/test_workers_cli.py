@@ -27,7 +27,7 @@ TOY = ("--dataset", "cifar10", "--oracle", "tests.search_fakes:ToyOracle", "--me
 
 
 def start(*arguments: str | Path, seconds: float, cwd: Path = ROOT) -> subprocess.Popen[str]:
-    """A search in a session of its own, each evaluation taking `seconds`."""
+    """Start a search in a session of its own; each evaluation takes `seconds`."""
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "diffnag.search", *map(str, arguments)],
         env={**os.environ, "TOY_ORACLE_SECONDS": str(seconds)}, cwd=cwd, start_new_session=True,
@@ -45,7 +45,7 @@ def until(process: subprocess.Popen[str], text: str) -> None:
 
 
 def all_gone(session: int) -> bool:
-    """Whether all processes of the session end, soon; multiprocessing's own tracker outlives the search a little."""
+    """Whether all processes of the session end soon; the resource tracker of multiprocessing lives a little longer than the search."""
     for _ in range(600):
         try:
             os.killpg(session, 0)
@@ -91,7 +91,7 @@ def test_two_commands_in_one_folder_share_a_search(tmp_path: Path) -> None:
     for process in both:
         said, errors = process.communicate()
         assert process.returncode == 0 and errors == "", errors
-        assert "labels: 12 of the target" in said
+        assert "12 labels of the target" in said
     assert len({row["arch"] for row in rows(tmp_path / "run")}) == len(rows(tmp_path / "run")) == 12
     assert sum(trial.state.name == "COMPLETE" for trial in trials(f"sqlite:///{tmp_path}/run/study.db")) == 12
 

@@ -42,7 +42,7 @@ def _work(place: str, log: Path, asked: SearchOptions, seconds: float) -> None:
 
 
 def trials(place: str) -> list[optuna.trial.FrozenTrial]:
-    """All trials of the study, as Optuna itself reads them; none where there is no study yet."""
+    """All trials of the study, as Optuna itself reads them; none if there is no study yet."""
     opened = open_storage(place, worker="reader")
     try:
         names = [study.study_name for study in opened.get_all_studies()]
@@ -64,5 +64,5 @@ def labels(place: str) -> dict[str, float]:
 
 
 def logged(log: Path) -> Counter[str]:
-    """How often each `begin KEY` and `end KEY` was written, in the order of the first."""
+    """Number of times that each `begin KEY` and `end KEY` was written, in the order of the first."""
     return Counter(log.read_text().splitlines()) if log.exists() else Counter()

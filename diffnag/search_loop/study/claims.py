@@ -40,7 +40,7 @@ class Claims:
     """
 
     def __init__(self, study: optuna.Study, space: SearchSpace, *, worker: Worker, renewed: bool, called: str) -> None:
-        self._storage = study._storage  # with Optuna's cache of finished trials, where it has one
+        self._storage = study._storage  # with Optuna's cache of finished trials, if it has one
         self._study_id = self._storage.get_study_id_from_name(study.study_name)
         self._space, self.worker, self._called = space, worker, called
         self._distributions = _distributions(space)

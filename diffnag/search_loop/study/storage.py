@@ -158,7 +158,7 @@ def opening(storage: str) -> Iterator[None]:
 
 @contextmanager
 def answering(storage: str | None) -> Iterator[None]:
-    """Turn the failure of a storage in the midst of the work into one sentence."""
+    """Turn the failure of a storage during the work into one sentence."""
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
 

@@ -240,7 +240,7 @@ class Study:
         """Write a value seen on the way; returns whether to stop there, as it is below the median of whole evaluations."""
         from optuna.exceptions import UpdateFinishedTrialError
 
-        with self.answering():  # the evaluation runs in the midst of what may fail for other reasons
+        with self.answering():  # it is called during an evaluation, which may fail for other reasons
             try:
                 trial = self.claims.report(claim.trial_id, epochs=epochs, value=value)
             except UpdateFinishedTrialError:
@@ -255,13 +255,13 @@ class Study:
         """
         from optuna.exceptions import UpdateFinishedTrialError
 
-        told = True
+        in_time = True
         try:
             self.claims.tell(claim.trial_id, replace(outcome, wall_s=self.spent.wall_s, code=code or {}))
         except UpdateFinishedTrialError:
-            told = False
+            in_time = False
         self.claims.release()
-        return told
+        return in_time
 
     def wait(self) -> None:
         """Let some time pass, the more the longer nothing happens."""
