@@ -10,7 +10,9 @@ import pytest
 from diffnag.datasets.images import load_images
 from diffnag.errors import UserError
 from diffnag.oracles.training import TrainingOracle
+from diffnag.plugins import names
 from diffnag.spaces.loading import load_space
+from diffnag.spaces.rules import broken_rule
 
 SPACES = '''
 import numpy as np
@@ -160,9 +162,9 @@ class Unsteady(Pairs):
         self.asked = getattr(self, "asked", 0) + 1
         return str(self.asked)
 
-class Backwards(Pairs):
+class Circular(Pairs):
     def picture(self, arch):
-        return Picture(("a", "b"), ((1, 0),))
+        return Picture(("a", "b"), ((0, 1), (1, 0)))
 
 class Frozen(Pairs):
     constant = (np.ones((3, 3), dtype=bool), np.ones((3, 3), dtype=bool))
@@ -217,6 +219,11 @@ def my_spaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "my_spaces", raising=False)
 
 
+@pytest.mark.parametrize("name", names("space"))
+def test_the_spaces_of_the_package_keep_the_rules(name: str) -> None:
+    assert broken_rule(load_space(name)) is None
+
+
 @pytest.mark.parametrize(
     ("cls", "sentence"),
     [
@@ -253,7 +260,7 @@ def my_spaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("Unsteady", "canonical must return the same key each time"),
         ("Narcissus", "neighbours must return a list of other architectures, each once"),
         ("Painted", "picture must return a Picture with texts"),
-        ("Backwards", "picture must return a Picture with texts, edges i -> j with i < j"),
+        ("Circular", "picture must return a Picture with texts, edges between them without a cycle"),
         ("Stiff", r"constant must be bool arrays \(3, 3\) and \(3, 3\)"),
         ("Frozen", "constant must be True only for entries that are the same in all architectures"),
         ("Wired", "attention 'ancestors' is only for spaces with a constant E"),

@@ -82,7 +82,7 @@ def _rules_of(space: SearchSpace, arch: Arch, shapes: tuple[tuple[int, int], ...
     yield "canonical must return the same key each time", lambda: space.canonical(arch) == space.canonical(arch)
     yield "neighbours must return a list of other architectures, each once", lambda: _are_others(space.neighbours(arch), arch)
     yield (
-        "picture must return a Picture with texts, edges i -> j with i < j, and one panel for each text or none",
+        "picture must return a Picture with texts, edges between them without a cycle, and one panel for each text or none",
         lambda: not isinstance(space, Pictured) or _can_be_drawn(space.picture(arch)),
     )
 
@@ -125,10 +125,13 @@ def _are_others(found: object, arch: Arch) -> bool:
 
 
 def _can_be_drawn(picture: object) -> bool:
+    import networkx
+
     if not isinstance(picture, Picture) or not all(isinstance(text, str) for text in (*picture.texts, *picture.panels)):
         return False
-    nodes = len(picture.texts)
-    return nodes > 0 and len(picture.panels) in (0, nodes) and all(0 <= i < j < nodes for i, j in picture.edges)
+    nodes, ends = len(picture.texts), {end for edge in picture.edges for end in edge}
+    acyclic = networkx.is_directed_acyclic_graph(networkx.DiGraph(picture.edges))
+    return nodes > 0 and len(picture.panels) in (0, nodes) and ends <= set(range(nodes)) and acyclic
 
 
 def _stay(space: SearchSpace, archs: list[Arch]) -> bool:
