@@ -28,6 +28,7 @@ from experiments.comparison.cases import Case, cases
 from experiments.comparison.inputs import make_inputs
 from experiments.comparison.outputs import Findings, Made, compare
 from experiments.comparison.runs import Checkout, CommandFailed, Kept, git, versions, worktree
+from experiments.shared.results import made_by
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "experiments" / "results" / "commit_comparison.json"
@@ -158,10 +159,7 @@ def _found(case: Case, before: Future[Made], now: Future[Made]) -> Findings:
 
 def _write(path: Path, rows: Sequence[Row], commit: str) -> None:
     content = {
-        "command": shlex.join(["python", "-m", "experiments.commit_comparison", *sys.argv[1:]]),
-        "against": commit, "commit": git("rev-parse", "HEAD", root=ROOT),
-        "uncommitted_changes": bool(git("status", "--porcelain", root=ROOT)), "versions": versions(),
-        "rows": [asdict(row) for row in rows],
+        "made_by": made_by(), "against": commit, "packages": versions(), "rows": [asdict(row) for row in rows],
     }  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")

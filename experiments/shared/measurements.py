@@ -18,7 +18,7 @@ def document() -> str:
         "generation": _generation, "search": _search, "meta_search": _meta_search, "arena": _arena, "ablations": _arena_ablations,
         "candidates": _candidates, "few_labels": _few_labels, "scale_features": _scale_features, "plain": _plain_features, "awareness": _awareness,
         "own_images": _own_images, "networks": _networks, "wiring": _wiring, "samples": _samples, "parts": _parts, "onnx": _onnx,
-        "accelerator": _accelerator, "proxies": _proxies, "encoder": _encoder,
+        "accelerator": _accelerator, "proxies": _proxies, "encoder": _encoder, "comparison": _comparison,
     }  # fmt: skip
     return render("measurements", {
         "root": "../", "overview": overview(), "datasets": DATASETS, "noise": read_result("table_noise"),
@@ -105,6 +105,19 @@ def _scale_features() -> Values:
     return {
         "good": found["good"], "seeds": found["seeds"], "labels": list(rows[0]["tau"]), "tasks": distinct(rows, "task"),
         "groups": distinct(rows, "groups"), "tau": {place: row["tau"] for place, row in by_keys(rows, "task", "groups").items()},
+    }  # fmt: skip
+
+
+def _comparison() -> Values:
+    """Empty before the first measurement."""
+    found = read_result("commit_comparison")
+    if not found:
+        return found
+    rows = found["rows"]
+    return {
+        **found, "equal": [row for row in rows if row["outcome"] == "equal"], "differs": [row for row in rows if row["outcome"] == "differs"],
+        "skipped": [row for row in rows if row["outcome"] == "skipped"],
+        "largest_error": max((row["largest_error"] for row in rows if row["outcome"] == "equal"), default=0.0),
     }  # fmt: skip
 
 
