@@ -104,6 +104,13 @@ def test_every_sampler_draws_valid_architectures(space, denoiser, sampler):
     assert len(made.archs) >= 97 and made.nfe == (40 if sampler in ("heun", "pc") else 20)
 
 
+def test_generate_is_short_for_sample(space, denoiser):
+    generator, predictor = Generator(space, denoiser), CheckedPredictor("noisy", Noisy(space))
+    steer = Steer.by(predictor, space, 2.0)
+    assert generator.generate(16, seed=0, predictor=predictor, scale=2.0).decoded == generator.sample(16, seed=0, steer=steer).decoded
+    assert generator.generate(16, seed=0).decoded == generator.sample(16, seed=0).decoded
+
+
 @pytest.mark.parametrize(("cls", "kind"), [(Table, "particles"), (Relaxed, "denoised"), (Noisy, "gradient")])
 def test_every_kind_of_guidance_raises_the_mean(space, denoiser, cls, kind):
     predictor = CheckedPredictor(cls.__name__, cls(space))

@@ -14,7 +14,7 @@ from torch import Tensor
 from diffnag.arch import ArchBatch
 from diffnag.command.options import check_numbers
 from diffnag.errors import UserError, unknown
-from diffnag.generators.base import Generation, Steer, by_particles, refuse_conditions
+from diffnag.generators.base import DEFAULT_SCALE, Generation, Steer, by_particles, refuse_conditions
 from diffnag.generators.diffusion.denoiser import Denoiser
 from diffnag.generators.diffusion.guided import denoised_guided, gradient_guided, in_data_scale, within_cube
 from diffnag.generators.diffusion.options import Sampling
@@ -26,6 +26,7 @@ from diffnag.protocols import Decoded, Prunes
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
+    from diffnag.guidance.checked import CheckedPredictor
     from diffnag.protocols import SearchSpace
 
 QUANTISATIONS = ("threshold", "argmax")
@@ -65,6 +66,13 @@ class Generator:
     def provenance(self) -> Mapping[str, str]:
         """Family, split, checksum of the file and the command that made it; empty texts where they are not known."""
         return {"generator": "sde", "split": self.split, **self.denoiser.origin}
+
+    def generate(
+        self, n: int, *, seed: int, predictor: CheckedPredictor | None = None, scale: float = DEFAULT_SCALE, sampling: Sampling | None = None
+    ) -> Generation:
+        """Draw `n` architectures, steered by a predictor if there is one: `sample` in short."""
+        steer = Steer() if predictor is None else Steer.by(predictor, self.space, scale)
+        return self.sample(n, seed=seed, steer=steer, sampling=sampling)
 
     def sample(self, n: int, *, seed: int, steer: Steer = Steer(), sampling: Sampling | None = None) -> Generation:  # noqa: B008 - frozen
         """Draw `n` architectures, with a tilt from the law `p(A) exp(S z(A))`; see `diffnag.guidance`.
