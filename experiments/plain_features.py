@@ -8,7 +8,7 @@ Two measurements, each without and with the group:
   other architectures among the best 30 %, after 25, 100 and 200 labels.
 - `chain`: a search in a space that the package does not know and whose operator names mislead. Layers are called `identity` that are
   strided 1x1 convolutions wherever the map is halved. By its name the operator counts as one that changes nothing, so that different
-  architectures have equal features. A third row shows the same searches where the space declares the roles of its operators. The
+  architectures have equal features. Two more rows show the same searches where the space declares the roles of its operators. The
   figures are the searches that find the best architecture, and the labels that they need.
 """
 
@@ -79,7 +79,7 @@ def accuracy(arch: Arch) -> float:
     return 75.0 + sum(gains[op - 1] for gains, op in zip(GAINS, arch.ops[1:], strict=True))
 
 
-CHAINS = ((Chain(), False), (Chain(), True), (DeclaredChain(), False))
+CHAINS = ((Chain(), False), (Chain(), True), (DeclaredChain(), False), (DeclaredChain(), True))
 """Space, and whether the process has the group."""
 
 

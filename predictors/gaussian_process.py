@@ -23,8 +23,8 @@ class GaussianProcessPredictor:
     The predictor has no gradient: it ranks architectures, and can steer a generator by particles.
     """
 
-    plain: ClassVar[bool] = False
-    """Whether `plain_features` are added as a group of features."""
+    plain: ClassVar[bool | None] = None
+    """Whether `plain_features` are added as a group of features; None adds them if the space declares no roles."""
     _features: Callable[[Sequence[Arch]], Groups]
 
     def setup(self, *, space: SearchSpace, task: Task, seed: int) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from diffnag.arch import ArchBatch
 from diffnag.predictors.plain_features import plain_features, varying
-from diffnag.protocols import HasParts
+from diffnag.protocols import HasParts, HasRoles
 from diffnag.spaces.draws import random_archs
 from diffnag.spaces.roles import roles_of
 
@@ -101,7 +101,8 @@ class PathFeatures:
     Args:
         space: Its declared roles count, else what the operators' names show.
         plain: Whether `plain_features` follow as a last group. Without them different architectures can have equal features, for
-            example where an operator that changes its input has the role `passes`.
+            example where an operator that changes its input has the role `passes`. None adds them if the space declares no roles:
+            names can mislead, and what a declared space loses by the group is small but there (experiments/plain_features.py).
 
     Features of up to `REMEMBERED` architectures are kept.
     """
@@ -109,7 +110,8 @@ class PathFeatures:
     _row: dict[Arch, int]
     _known: Groups
 
-    def __init__(self, space: SearchSpace, *, plain: bool = False) -> None:
+    def __init__(self, space: SearchSpace, *, plain: bool | None = None) -> None:
+        plain = not isinstance(space, HasRoles) if plain is None else plain
         self._space, self._roles, self._plain = space, RoleMasks.of(roles_of(space)), plain
         self._parts = np.array(space.parts if isinstance(space, HasParts) else (0,) * space.nodes)
         groups = self._raw(random_archs(space, REFERENCE_DRAWS, seed=0))

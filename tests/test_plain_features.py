@@ -1,6 +1,8 @@
-"""The plain group of features: it tells apart whatever a space tells apart, and changes nothing where it is not asked for."""
+"""The plain group of features: with it all architectures have different features, and the other groups stay as they are."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Set
 
 import numpy as np
 import pytest
@@ -12,12 +14,17 @@ from diffnag.plugins import names
 from diffnag.predictors.gaussian_process import GaussianProcessPredictor
 from diffnag.predictors.path_features import REFERENCE_DRAWS, PathFeatures
 from diffnag.predictors.plain_features import plain_features, varying
+from diffnag.protocols import HasRoles, Role
 from diffnag.testing import draws
 from experiments.plain_features import Chain, accuracy
 
 
-class Plain(GaussianProcessPredictor):
-    plain = True
+class Without(GaussianProcessPredictor):
+    plain = False
+
+
+class Declared(Chain):
+    roles: Mapping[str, Set[Role]] = {"input": {"input"}, "identity": {"layer"}, "conv3x3": {"layer"}, "conv5x5": {"layer"}}
 
 
 class Narrow(Chain):
@@ -43,18 +50,26 @@ def test_architectures_of_different_canonical_form_have_different_features(name:
     space = load_space(name)
     archs = draws(space, 300, seed=7)
     archs = list(dict.fromkeys([*archs, *(other for arch in archs[:3] for other in space.neighbours(arch))]))
-    without, (*others, plain) = PathFeatures(space)(archs), PathFeatures(space, plain=True)(archs)
+    without, (*others, plain) = PathFeatures(space, plain=False)(archs), PathFeatures(space, plain=True)(archs)
     assert distinct(plain) == len(archs) >= len({space.canonical(arch) for arch in archs})
     assert all(map(np.array_equal, without, others)), "the other groups stay as they are"
 
 
 def test_a_misleading_name_makes_architectures_equal_only_without_the_group() -> None:
     archs = list(Chain().enumerate() or ())
-    assert distinct(*PathFeatures(Chain())(archs)) < 600
+    assert distinct(*PathFeatures(Chain(), plain=False)(archs)) < 600
     assert distinct(PathFeatures(Chain(), plain=True)(archs)[-1]) == len(archs) == 6561
 
 
-def test_operators_that_random_draws_never_have_are_told_apart_too() -> None:
+def test_the_group_is_there_unless_the_space_declares_its_roles() -> None:
+    groups = {cls: len(PathFeatures(cls())(draws(cls(), 3))) for cls in (Chain, Declared)}
+    assert groups[Chain] == groups[Declared] + 1
+    for name in names("space"):
+        space = load_space(name)
+        assert isinstance(space, HasRoles) and len(PathFeatures(space)(draws(space, 3))) == len(PathFeatures(space, plain=False)(draws(space, 3)))
+
+
+def test_operators_that_random_draws_never_have_have_different_features_too() -> None:
     archs = list(Narrow().enumerate() or ())
     assert distinct(PathFeatures(Narrow(), plain=True)(archs)[-1]) == 6561
 
@@ -76,9 +91,9 @@ def test_a_process_learns_with_the_group_what_it_cannot_without() -> None:
     starts = ("identity,identity,conv3x3,conv3x3", "conv3x3,identity,conv3x3,identity")
     first, second = (space.from_str(f"{start},conv3x3,conv3x3,conv3x3,conv3x3") for start in starts)
     means = {}
-    for predictor in (GaussianProcessPredictor(), Plain()):
+    for predictor, plain in ((Without(), False), (GaussianProcessPredictor(), True)):
         predictor.setup(space=space, task=Task("chain", own=False), seed=0)
         predictor.fit(archs, y)
-        means[predictor.plain] = predictor.predict([first, second])[0]
+        means[plain] = predictor.predict([first, second])[0]
     assert means[False][0] == means[False][1]
     assert means[True][1] - means[True][0] == pytest.approx(accuracy(second) - accuracy(first), abs=1.5)

@@ -71,7 +71,7 @@ def test_the_table_of_roles() -> None:
 
 def test_features_follow_the_declaration() -> None:
     first, second = (Chain().from_str(text) for text in ("identity,conv3x3,conv3x3", "conv3x3,conv3x3,identity"))
-    by_name, declared = (np.concatenate(PathFeatures(space)([first, second]), axis=1) for space in (Chain(), Strided()))
+    by_name, declared = (np.concatenate(PathFeatures(space, plain=False)([first, second]), axis=1) for space in (Chain(), Strided()))
     assert (by_name[0] == by_name[1]).all(), "an identity leaves no trace, wherever it is"
     assert not np.allclose(declared[0], declared[1])
 
