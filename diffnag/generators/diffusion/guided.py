@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from diffnag.generators.diffusion.samplers import Score
-from diffnag.generators.diffusion.sde import SDE, expand_like
+from diffnag.generators.diffusion.sde import SDE, denoised, expand_like
 
 
 def in_data_scale(sde: SDE, log_h: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
@@ -52,7 +52,7 @@ def denoised_guided(score: Score, sde: SDE, log_h: Callable[[Tensor], Tensor], f
         with torch.enable_grad():
             x_in = x.detach().requires_grad_()
             unguided = score(x_in, t)
-            estimate = (x_in + sigma**2 * unguided) / alpha
+            estimate = denoised(x_in, unguided, alpha=alpha, sigma=sigma)
             (grad,) = torch.autograd.grad(log_h(estimate.clamp(-1, 1)).sum(), x_in)
         return unguided.detach() + free * grad
 
@@ -69,7 +69,7 @@ def within_cube(score: Score, sde: SDE) -> Score:
     def bounded(x: Tensor, t: Tensor) -> Tensor:
         alpha, sigma = (expand_like(value, x) for value in sde.marginal(t))
         value = score(x, t)
-        estimate = (x + sigma**2 * value) / alpha
+        estimate = denoised(x, value, alpha=alpha, sigma=sigma)
         return value + alpha / sigma**2 * (estimate.clamp(-1, 1) - estimate)
 
     return bounded

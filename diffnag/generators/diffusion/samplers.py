@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffnag.generators.diffusion.sde import SDE
+from diffnag.generators.diffusion.sde import SDE, denoised
 
 Score = Callable[[Tensor, Tensor], Tensor]
 
@@ -109,13 +109,13 @@ def dpmpp(score: Score, sde: SDE, x: Tensor, ts: Tensor, *, generator: torch.Gen
     log_snr = (alphas / sigmas).log()
     before: Tensor | None = None
     for i in range(len(ts) - 1):
-        denoised = (x + sigmas[i] ** 2 * score(x, ts[i].expand(len(x)))) / alphas[i]
+        x0 = denoised(x, score(x, ts[i].expand(len(x))), alpha=alphas[i], sigma=sigmas[i])
         h = log_snr[i + 1] - log_snr[i]
-        estimate = denoised
+        estimate = x0
         if before is not None:
-            estimate = denoised + (denoised - before) * h / (2 * (log_snr[i] - log_snr[i - 1]))
+            estimate = x0 + (x0 - before) * h / (2 * (log_snr[i] - log_snr[i - 1]))
         x = sigmas[i + 1] / sigmas[i] * x - alphas[i + 1] * torch.expm1(-h) * estimate
-        before = denoised
+        before = x0
     return x
 
 

@@ -20,6 +20,11 @@ def expand_like(value: Tensor, x: Tensor) -> Tensor:
     return value.reshape(-1, *[1] * (x.ndim - 1))
 
 
+def denoised(x: Tensor, score: Tensor, *, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """E[x_0 | x_t] by Tweedie's formula, from the score at `x = x_t` and the marginal's scale and noise level there."""
+    return (x + sigma**2 * score) / alpha
+
+
 @dataclass(frozen=True)
 class SDE:
     """A forward process, as samplers need it. All methods take `t (b,)` and return `(b,)` tensors."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diffnag.generators.diffusion.sde import denoised
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -52,7 +54,7 @@ class Trace:
         moments = []
         for t, (x, times, score) in sorted(seen.items(), reverse=True):
             alpha, sigma = sde.marginal(times[:1])
-            state, estimate = x[sample], (x[sample] + sigma**2 * score[sample]) / alpha
+            state, estimate = x[sample], denoised(x[sample], score[sample], alpha=alpha, sigma=sigma)
             moments.append(Moment(t, matrices(state / (alpha**2 + sigma**2).sqrt()), matrices((estimate.clamp(-1, 1) + 1) / 2)))
         V, E = packing.quantise(x0[sample : sample + 1], rule)
         return cls(sample, (*moments, Moment(sde.t_min, matrices(x0[sample]), (V[0], E[0]))))
