@@ -29,8 +29,10 @@ GROUPS = {
 
 
 def names(kind: str) -> list[str]:
-    """The registered names of a kind, one of `GROUPS`."""
-    return sorted(point.name for point in entry_points(group=GROUPS[kind]))
+    """The registered names of a kind, one of `GROUPS`; raises `UserError` if the installation is older than the code."""
+    if not (found := sorted(point.name for point in entry_points(group=GROUPS[kind]))):
+        raise UserError(f"no {kind} is registered: diffnag was installed before this version of its code; install it again (pip install -e .)")
+    return found
 
 
 def load_class(kind: str, name: str) -> type[Any]:

@@ -74,6 +74,12 @@ def load(name: str, space: NASBench201) -> CheckedPredictor:
 # -- names and paths
 
 
+def test_an_installation_that_is_older_than_the_code_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugins, "entry_points", lambda **_: ())
+    with pytest.raises(UserError, match="no method is registered: diffnag was installed before this version"):
+        plugins.load_class("method", "random")
+
+
 def test_registered_names() -> None:
     assert {"darts", "mobilenetv3", "nasbench101", "nasbench201", "transnasbench101-micro", "transnasbench101-macro"} <= set(plugins.names("space"))
     assert {"random-forest", "mlp", "meta", "meta-only", "naswot", "synflow", "zen", "params", "flops"} <= set(plugins.names("predictor"))
