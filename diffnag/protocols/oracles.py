@@ -50,7 +50,7 @@ class MultiFidelity(Protocol):
     def stages(self, arch: Arch, *, dataset: str, split: str) -> Iterator[tuple[int, float]]:
         """`(epochs so far, accuracy in %)` at some points of one evaluation, the last of them after `epochs`.
 
-        Work is done when the next point is asked for; who asks no more stops the evaluation.
+        Work is done when the next point is asked for. An evaluation from which no further point is asked for is stopped.
         """
         ...
 
