@@ -22,6 +22,11 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     return UserError(f"unknown {kind} {name!r}; there are: {', '.join(known)}")
 
 
+def type_and_line(error: BaseException) -> str:
+    """The type of an error and the first line of its message, for what a plug-in raised."""
+    return f"{type(error).__name__}: {in_a_line(error, typed=False)}"
+
+
 def in_a_line(error: BaseException, *, typed: bool = True) -> str:
     """The first line of an error's message, behind its type where `typed` and the message alone would not be understood."""
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")

@@ -13,7 +13,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from diffnag.errors import UserError, in_a_line, unknown
+from diffnag.errors import UserError, type_and_line, unknown
 
 if TYPE_CHECKING:
     from diffnag.protocols import Oracle, Predictor
@@ -45,7 +45,7 @@ def load_class(kind: str, name: str) -> type[Any]:
             try:
                 return cast("type[Any]", point.load())
             except (Exception, SystemExit) as error:  # a module may fail in any way, and may not end the process either
-                raise UserError(f"{kind} {name!r}: importing {point.value!r} failed: {_reason(error)}") from error
+                raise UserError(f"{kind} {name!r}: importing {point.value!r} failed: {type_and_line(error)}") from error
         raise unknown(kind, name, [*names(kind), "or a dotted path package.module:Class"])
     module_name, _, class_name = name.partition(":")
     if os.getcwd() not in sys.path and "" not in sys.path:
@@ -54,7 +54,7 @@ def load_class(kind: str, name: str) -> type[Any]:
         module = importlib.import_module(module_name)
         found = getattr(module, class_name, None)
     except (Exception, SystemExit) as error:
-        raise UserError(f"{kind} {name!r}: importing {module_name!r} failed: {_reason(error)}") from error
+        raise UserError(f"{kind} {name!r}: importing {module_name!r} failed: {type_and_line(error)}") from error
     if not isinstance(found, type):
         classes = [key for key, value in vars(module).items() if isinstance(value, type) and value.__module__ == module_name]
         raise UserError(f"{kind} {name!r}: {module_name} has no class {class_name!r}; it has: {', '.join(classes) or 'none'}")
@@ -68,12 +68,7 @@ def make(kind: str, name: str, members: tuple[str, ...]) -> Any:
     try:
         return cls()
     except (Exception, SystemExit) as error:
-        raise UserError(f"{kind} {name!r} cannot be made without arguments: {_reason(error)}") from error
-
-
-def _reason(error: BaseException) -> str:
-    """Type and first line of an error."""
-    return f"{type(error).__name__}: {in_a_line(error, typed=False)}"
+        raise UserError(f"{kind} {name!r} cannot be made without arguments: {type_and_line(error)}") from error
 
 
 def refuse_without(missing: Sequence[str], kind: str, name: str, members: Sequence[str]) -> None:
@@ -95,7 +90,7 @@ def named_errors(kind: str, name: str, method: str, cls: type) -> Iterator[None]
     except (Exception, SystemExit) as error:
         if cls.__module__.startswith("diffnag."):
             raise
-        raise UserError(f"{kind} {name!r}: {method} raised {type(error).__name__}: {in_a_line(error, typed=False)}") from error
+        raise UserError(f"{kind} {name!r}: {method} raised {type_and_line(error)}") from error
 
 
 def source_checksum(cls: type) -> str | None:

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor, is_grad_enabled, isfinite, nn
 
 from diffnag.datasets.tasks import Task
-from diffnag.errors import PredictorError, UserError, in_a_line
+from diffnag.errors import PredictorError, UserError, type_and_line
 from diffnag.plugins import make_predictor
 from diffnag.protocols import HasPrior, NeedsSetup, NoisyPredictor, RelaxedPredictor
 
@@ -149,7 +149,7 @@ class CheckedPredictor:
         except (Exception, SystemExit) as error:  # a plug-in may fail in any way, and may not end the process either
             if method == "setup" and isinstance(error, UserError):
                 raise
-            raise PredictorError(f"predictor {self._class}: {method} raised {type(error).__name__}: {in_a_line(error, typed=False)}") from error
+            raise PredictorError(f"predictor {self._class}: {method} raised {type_and_line(error)}") from error
 
     def _tensor(self, value: Any, method: str, V: Tensor, *, differentiable: bool = True) -> Tensor:
         b = len(V)

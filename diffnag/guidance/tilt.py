@@ -17,6 +17,7 @@ from torch.nn import functional
 from diffnag.arch import Packing
 from diffnag.errors import UserError
 from diffnag.guidance.checked import CheckedPredictor
+from diffnag.spaces.draws import random_archs
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -39,8 +40,7 @@ class Tilt:
             raise UserError(f"the scale of the guidance is {scale}; accepted is a finite number of at least 0")
         self.predictor, self.scale, self.items = predictor, scale, 0
         self._packing = Packing.of(space)
-        rng = np.random.default_rng(0)
-        means, _ = predictor.predict([space.random(rng) for _ in range(REFERENCE_DRAWS)])
+        means, _ = predictor.predict(random_archs(space, REFERENCE_DRAWS, seed=0))
         self.centre, self.spread = float(means.mean()), float(means.std()) or 1.0  # a constant predictor tilts nothing
         self.best = _best((means - self.centre) / self.spread, scale)
 

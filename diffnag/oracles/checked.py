@@ -8,7 +8,7 @@ from contextlib import suppress
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from diffnag.errors import DataNotFound, UserError, in_a_line
+from diffnag.errors import DataNotFound, UserError, type_and_line
 from diffnag.plugins import make_oracle
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class CheckedOracle:
         except UserError as error:
             raise self._in_a_line(error) from error
         except (Exception, SystemExit) as error:
-            raise EvaluationFailed(f"{type(error).__name__}: {in_a_line(error, typed=False)}") from error
+            raise EvaluationFailed(type_and_line(error)) from error
 
     def _call(self, member: str, call: Callable[[], T]) -> T:
         """The plug-in's answer to anything else."""
@@ -97,7 +97,7 @@ class CheckedOracle:
         except UserError as error:
             raise self._in_a_line(error) from error
         except (Exception, SystemExit) as error:  # a plug-in may fail in any way, and may not end the process either
-            raise UserError(f"oracle {self._class}: {member} raised {type(error).__name__}: {in_a_line(error, typed=False)}") from error
+            raise UserError(f"oracle {self._class}: {member} raised {type_and_line(error)}") from error
 
     def _in_a_line(self, error: UserError) -> UserError:
         """The same error if its text is one line, else one with the lines joined."""

@@ -12,6 +12,7 @@ import numpy as np
 from diffnag.arch import Arch
 from diffnag.errors import UserError
 from diffnag.protocols import Attention, Decoded, HasRoles, Picture, Pictured
+from diffnag.spaces.draws import random_archs
 from diffnag.spaces.roles import fault_of
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def broken_rule(space: SearchSpace) -> str | None:
 
 def _rules(space: SearchSpace) -> Iterator[Rule]:
     """The rules of a space in the order of checking: each relies on those before it."""
+    draws = partial(random_archs, space, DRAWS, seed=0)
     yield "name must be a word of letters, digits, '.', '_' and '-'", lambda: bool(re.fullmatch(r"\w[\w.-]*", space.name))
     yield "nodes must be a whole number of at least 1", lambda: _is_count(space.nodes)
     yield "operators must be a tuple of names, each once", lambda: _are_names(space.operators)
@@ -50,9 +52,9 @@ def _rules(space: SearchSpace) -> Iterator[Rule]:
     yield "datasets must map names to (classes, image side)", lambda: _maps(space.datasets, _is_pair)
     yield "skeletons must be one or more pairs (channels, cells)", lambda: bool(space.skeletons) and all(map(_is_pair, space.skeletons))
     yield "parameters must map names to choices", lambda: _maps(space.parameters, _are_names)
-    yield "random(rng) must return an Arch drawn with the generator rng", lambda: all(isinstance(arch, Arch) for arch in _draws(space))
-    archs = _draws(space)
-    yield "random(rng) must return the same architecture for generators of the same seed", lambda: _draws(space) == archs
+    yield "random(rng) must return an Arch drawn with the generator rng", lambda: all(isinstance(arch, Arch) for arch in draws())
+    archs = draws()
+    yield "random(rng) must return the same architecture for generators of the same seed", lambda: draws() == archs
     shapes = (space.nodes, len(space.operators)), (space.nodes, space.nodes)
     for arch in archs:
         yield from _rules_of(space, arch, shapes)
@@ -85,11 +87,6 @@ def _rules_of(space: SearchSpace, arch: Arch, shapes: tuple[tuple[int, int], ...
         "picture must return a Picture with texts, edges between them without a cycle, and one panel for each text or none",
         lambda: not isinstance(space, Pictured) or _can_be_drawn(space.picture(arch)),
     )
-
-
-def _draws(space: SearchSpace) -> list[Arch]:
-    rng = np.random.default_rng(0)
-    return [space.random(rng) for _ in range(DRAWS)]
 
 
 def _fault_of_roles(space: SearchSpace) -> str | None:

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffnag.spaces.draws import random_archs
+
 if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
@@ -31,9 +33,8 @@ class EdgeGroups(NamedTuple):
     @classmethod
     def of(cls, space: SearchSpace) -> EdgeGroups:
         """Read the groups off a space: two edges belong together where one of their four combinations (there or not) never occurs."""
-        rng = np.random.default_rng(0)
         upper = np.triu_indices(space.nodes, 1)
-        there = np.array([space.encode(space.random(rng))[1][upper] for _ in range(DRAWS)])
+        there = np.array([space.encode(arch)[1][upper] for arch in random_archs(space, DRAWS, seed=0)])
         (varying,) = np.nonzero((there != there[0]).any(0))
         one = there[:, varying].astype(np.float64)
         ways = [a.T @ b for a in (one, 1 - one) for b in (one, 1 - one)]

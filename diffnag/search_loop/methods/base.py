@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -29,6 +29,21 @@ class Setting:
     load_predictor: Callable[[str], CheckedPredictor]
     """A fresh predictor by its name or dotted path, set up for the task."""
     load_generator: Callable[[], Generator]
+
+
+@dataclass(frozen=True)
+class WithoutOptions:
+    """A method that needs the domain and a seed alone, and makes no use of options: the part before `propose`."""
+
+    domain: Domain
+    seed: int
+    uses: ClassVar[frozenset[str]] = frozenset()
+    defaults: ClassVar[Mapping[str, Any]] = {}
+
+    @classmethod
+    def of(cls, setting: Setting) -> Self:
+        """See `Method`."""
+        return cls(setting.domain, setting.seed)
 
 
 def taken(domain: Domain, known: Known) -> set[str]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diffnag.search_loop.domain import Domain
-from diffnag.search_loop.methods.base import Setting, batch_of, shuffled, taken
+from diffnag.search_loop.methods.base import WithoutOptions, batch_of, shuffled, taken
 from diffnag.search_loop.trial import Batch, Known, Trial
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Evolution:
+class Evolution(WithoutOptions):
     """Regularised evolution (Real et al., AAAI 2019, algorithm 1).
 
     The population are the youngest `population` trials, at first random draws. A child is a neighbour of the best of `sample`
@@ -26,17 +25,8 @@ class Evolution:
     30 and 100 labels.
     """
 
-    domain: Domain
-    seed: int
     population: int = 10
     sample: int = 10
-    uses: ClassVar[frozenset[str]] = frozenset()
-    defaults: ClassVar[Mapping[str, Any]] = {}
-
-    @classmethod
-    def of(cls, setting: Setting) -> Self:
-        """See `Method`."""
-        return cls(setting.domain, setting.seed)
 
     def propose(self, known: Known, q: int) -> Batch:
         """See `Method`."""

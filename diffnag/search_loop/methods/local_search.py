@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diffnag.search_loop.domain import Domain
-from diffnag.search_loop.methods.base import Setting, batch_of, shuffled
+from diffnag.search_loop.methods.base import WithoutOptions, batch_of, shuffled
 from diffnag.search_loop.trial import Batch, Known
 
 if TYPE_CHECKING:
@@ -17,22 +15,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class LocalSearch:
+class LocalSearch(WithoutOptions):
     """Local search by first improvement (White et al., UAI 2021; den Ottelander et al., GECCO 2021).
 
     It evaluates the neighbours of the current architecture in random order and moves to the first that is better. If none is, it
     starts again from a random draw. Architectures with a known canonical form are not evaluated again.
     """
-
-    domain: Domain
-    seed: int
-    uses: ClassVar[frozenset[str]] = frozenset()
-    defaults: ClassVar[Mapping[str, Any]] = {}
-
-    @classmethod
-    def of(cls, setting: Setting) -> Self:
-        """See `Method`."""
-        return cls(setting.domain, setting.seed)
 
     def propose(self, known: Known, q: int) -> Batch:
         """See `Method`. The whole search is replayed from its start."""

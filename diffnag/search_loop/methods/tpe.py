@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from diffnag.errors import UserError
-from diffnag.search_loop.domain import Domain
-from diffnag.search_loop.methods.base import Setting, batch_of, taken
+from diffnag.search_loop.methods.base import WithoutOptions, batch_of, taken
 from diffnag.search_loop.trial import Batch, Known
 
 if TYPE_CHECKING:
@@ -28,22 +27,12 @@ ASKS = 200
 
 
 @dataclass(frozen=True)
-class TPE:
+class TPE(WithoutOptions):
     """Optuna's `TPESampler` with its defaults (Bergstra et al., NeurIPS 2011; Watanabe, arXiv 2304.11127), fitted anew to all labels.
 
     A suggestion that is no architecture of the domain is reported as failed, and the estimator leaves it out. One that is labelled
     already stays running, as do those that are proposed or pending: the constant liar leads the next suggestions elsewhere.
     """
-
-    domain: Domain
-    seed: int
-    uses: ClassVar[frozenset[str]] = frozenset()
-    defaults: ClassVar[Mapping[str, Any]] = {}
-
-    @classmethod
-    def of(cls, setting: Setting) -> Self:
-        """See `Method`."""
-        return cls(setting.domain, setting.seed)
 
     def propose(self, known: Known, q: int) -> Batch:
         """See `Method`."""
