@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 DEFAULT_SCALE = 3.0
 """S of the target law where none is given."""
+MOST = 10_000_000
+"""Samples of one draw: more would not fit into memory."""
 
 
 def anything(arch: Arch) -> bool:
@@ -93,6 +95,18 @@ def by_particles(
         return list(decoded)
     moved = iter(particles(archs, steer.tilt, move, rng=np.random.default_rng(seed), wanted=steer.wanted))
     return [item if item.arch is None else Decoded(next(moved), None) for item in decoded]
+
+
+def refuse_count(n: int) -> None:
+    """Raise `UserError` for a number of samples that no generator draws."""
+    if not isinstance(n, int | np.integer) or not 1 <= n <= MOST:
+        raise UserError(f"{n} samples were asked for; 1 to {MOST:,} are accepted")
+
+
+def refuse_no_start(archs: Sequence[Arch]) -> None:
+    """Raise `UserError` if there is no architecture to vary."""
+    if not archs:
+        raise UserError("vary needs at least one architecture to start from")
 
 
 def refuse_conditions(generator: Generator, steer: Steer) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from diffnag.errors import UserError
-from diffnag.generators.base import Generation, Steer, by_particles, refuse_conditions
+from diffnag.generators.base import Generation, Steer, by_particles, refuse_conditions, refuse_count, refuse_no_start
 from diffnag.guidance.choice import choose
 from diffnag.protocols import Decoded, SearchSpace
 
@@ -38,8 +38,7 @@ class UniformGenerator:
 
     def sample(self, n: int, *, seed: int, steer: Steer = Steer(), sampling: NoOptions | None = None) -> Generation:  # noqa: B008 - frozen
         """Draw `n` architectures; with a tilt they are carried over to the tilted law by particles."""
-        if not n >= 1:
-            raise UserError(f"{n} samples were asked for; at least 1 is accepted")
+        refuse_count(n)
         if sampling is not None and not isinstance(sampling, NoOptions):
             raise UserError(f"generator {self.name!r} has no options, and a {type(sampling).__name__} was given")
         refuse_conditions(self, steer)
@@ -56,8 +55,8 @@ class UniformGenerator:
 
     def vary(self, archs: Sequence[Arch], n: int, *, seed: int) -> Generation:
         """Move the architectures, taken in turn."""
-        if not archs or not n >= 1:
-            raise UserError(f"vary needs at least one architecture and one draw; it got {len(archs)} and {n}")
+        refuse_count(n)
+        refuse_no_start(archs)
         begin, rng = time.perf_counter(), np.random.default_rng(seed)
         return _drawn([Decoded(self._move(archs[k % len(archs)], rng), None) for k in range(n)], "none", begin)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from diffnag.arch import ArchBatch
 from diffnag.command.options import check_numbers
 from diffnag.errors import UserError, unknown
-from diffnag.generators.base import DEFAULT_SCALE, Generation, Steer, by_particles, refuse_conditions
+from diffnag.generators.base import DEFAULT_SCALE, Generation, Steer, by_particles, refuse_conditions, refuse_count, refuse_no_start
 from diffnag.generators.diffusion.denoiser import Denoiser
 from diffnag.generators.diffusion.guided import denoised_guided, gradient_guided, in_data_scale, within_cube
 from diffnag.generators.diffusion.options import Sampling
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 QUANTISATIONS = ("threshold", "argmax")
 CHUNK = 512
 """Samples that are denoised at once: on two cores faster than 256 or 1,024."""
-MOST = 10_000_000
-"""Samples of one draw: more would not fit into memory."""
 MOVE_NOISE, MOVE_STEPS = (0.6, 1.6), 6
 """A move noises an architecture to a random sigma / alpha in this range, which loses one to a few operators (entries are -1 and 1),
 and takes so many steps back."""
@@ -84,7 +82,7 @@ class Generator:
         """
         sampling = self.sampling if sampling is None else _checked(sampling)
         refuse_conditions(self, steer)
-        _refuse_count(n)
+        refuse_count(n)
         tilt, before = steer.tilt, 0 if steer.tilt is None else steer.tilt.items
         kind = "none" if tilt is None else choose(tilt.predictor, sampling.guidance, self.steers)
         if sampling.trace is not None and kind == "particles":
@@ -115,9 +113,8 @@ class Generator:
 
     def vary(self, archs: Sequence[Arch], n: int, *, seed: int) -> Generation:
         """Draw `n` architectures near those of `archs`, which are taken in turn: noised part of the way and denoised, unguided."""
-        _refuse_count(n)
-        if not archs:
-            raise UserError("vary needs at least one architecture to start from")
+        refuse_count(n)
+        refuse_no_start(archs)
         begin = time.perf_counter()
         counted, noise = CountCalls(self.denoiser.score), torch.Generator().manual_seed(seed)
         near = tuple(self._renoise(counted, [archs[k % len(archs)] for k in range(n)], noise))
@@ -183,11 +180,6 @@ def _checked(sampling: Sampling) -> Sampling:
     if sampling.trace is not None and sampling.trace > sampling.steps + 1:
         raise UserError(f"trace {sampling.trace} is not between 2 and {sampling.steps + 1}, the number of states that {sampling.steps} steps pass")
     return sampling
-
-
-def _refuse_count(n: int) -> None:
-    if not isinstance(n, int | np.integer) or not 1 <= n <= MOST:
-        raise UserError(f"{n} samples were asked for; 1 to {MOST:,} are accepted")
 
 
 def _chunks(n: int) -> list[int]:
