@@ -118,7 +118,7 @@ class Diffnag:
             return self.domain.fresh_key(arch, seen) is not None
 
         for _ in range(self.tries):
-            steer = Steer() if guide is None else Steer.by(guide, self.domain.space, self.scale, wanted=wanted)
+            steer = Steer(wanted=wanted) if guide is None else Steer.by(guide, self.domain.space, self.scale, wanted=wanted)
             made = self.generator.sample(self.candidates, seed=int(rng.integers(2**63)), steer=steer)
             archs += self.domain.fresh(made.archs, seen)
             guidance, nfe, predictor_nfe = made.guidance, nfe + made.nfe, predictor_nfe + made.predictor_nfe
