@@ -9,7 +9,7 @@ each part. If operators of the space widen or shrink maps, the features also hol
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -31,6 +31,8 @@ REFERENCE_DRAWS = 1000
 """Random architectures over which features are standardised."""
 LEAST = 1e-9
 """Columns of a smaller standard deviation are taken for constant."""
+MOST_AMBIGUOUS = 0.01
+"""Share of random architectures whose features may say less than their `canonical` form does."""
 REMEMBERED = 30_000
 """Architectures whose features are kept, because a search asks for the same ones again and again."""
 Groups = tuple[np.ndarray, ...]
@@ -101,8 +103,9 @@ class PathFeatures:
     Args:
         space: Its declared roles count, else what the operators' names show.
         plain: Whether `plain_features` follow as a last group. Without them different architectures can have equal features, for
-            example where an operator that changes its input has the role `passes`. None adds them if the space declares no roles:
-            names can mislead, and what a declared space loses by the group is small but there (experiments/plain_features.py).
+            example where an operator that changes its input has the role `passes`. None adds them if the space declares no roles,
+            because names can mislead, or if `ambiguous` features are more than a share `MOST_AMBIGUOUS`. Other spaces lose a little
+            by the group (experiments/plain_features.py).
 
     Features of up to `REMEMBERED` architectures are kept.
     """
@@ -111,13 +114,15 @@ class PathFeatures:
     _known: Groups
 
     def __init__(self, space: SearchSpace, *, plain: bool | None = None) -> None:
-        plain = not isinstance(space, HasRoles) if plain is None else plain
-        self._space, self._roles, self._plain = space, RoleMasks.of(roles_of(space)), plain
+        self._space, self._roles = space, RoleMasks.of(roles_of(space))
         self._parts = np.array(space.parts if isinstance(space, HasParts) else (0,) * space.nodes)
-        groups = self._raw(random_archs(space, REFERENCE_DRAWS, seed=0))
-        self._scales = [Scale.by_column(group) for group in (groups[:-1] if plain else groups)]
-        if plain:
-            self._scales.append(Scale.together(groups[-1], varying(space)))
+        reference = random_archs(space, REFERENCE_DRAWS, seed=0)
+        V, E = self._matrices(reference)
+        groups = path_features(V, E, self._roles, self._parts)
+        if plain is None:
+            plain = not isinstance(space, HasRoles) or ambiguous(groups, map(space.canonical, reference)) > MOST_AMBIGUOUS
+        self._scales = [Scale.by_column(group) for group in groups]
+        self._plain = Scale.together(plain_features(V, E), varying(space)) if plain else None
         self._forget()
 
     def __call__(self, archs: Sequence[Arch]) -> Groups:
@@ -135,18 +140,35 @@ class PathFeatures:
     def _forget(self) -> None:
         """Drop the features that were kept."""
         self._row = {}
-        self._known = tuple(np.empty((0, len(scale.centre))) for scale in self._scales)
+        scales = [*self._scales, self._plain] if self._plain else self._scales
+        self._known = tuple(np.empty((0, len(scale.centre))) for scale in scales)
 
     def _standardised(self, archs: Sequence[Arch]) -> Groups:
         """Groups of standardised features, computed afresh."""
-        return tuple(scale(group) for scale, group in zip(self._scales, self._raw(archs), strict=True))
-
-    def _raw(self, archs: Sequence[Arch]) -> Groups:
-        """Groups of features with all their columns, not standardised."""
-        batch = ArchBatch.of(archs, self._space)
-        V, E = batch.V.numpy(), batch.E.numpy()
+        V, E = self._matrices(archs)
         groups = path_features(V, E, self._roles, self._parts)
-        return (*groups, plain_features(V, E)) if self._plain else groups
+        standardised = tuple(scale(group) for scale, group in zip(self._scales, groups, strict=True))
+        return (*standardised, self._plain(plain_features(V, E))) if self._plain else standardised
+
+    def _matrices(self, archs: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
+        """V `(b, n, f)` and E `(b, n, n)`."""
+        batch = ArchBatch.of(archs, self._space)
+        return batch.V.numpy(), batch.E.numpy()
+
+
+def ambiguous(groups: Groups, keys: Iterable[str]) -> float:
+    """Share of the different `keys` whose architectures have the same features as those of another key.
+
+    Args:
+        groups: Features of m architectures, `(m, k)` each.
+        keys: Their `canonical` forms.
+    """
+    features = np.round(np.concatenate(groups, axis=1), 9)
+    owners: dict[bytes, set[str]] = {}
+    for row, key in zip(features + 0.0, keys, strict=True):  # + 0.0 turns -0 into 0
+        owners.setdefault(row.tobytes(), set()).add(key)
+    shared = set[str]().union(*(own for own in owners.values() if len(own) > 1))
+    return len(shared) / len(set[str]().union(*owners.values()))
 
 
 def path_features(V: np.ndarray, E: np.ndarray, roles: RoleMasks, parts: np.ndarray | None = None) -> Groups:

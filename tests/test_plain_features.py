@@ -12,7 +12,7 @@ from diffnag.arch import Arch
 from diffnag.datasets.tasks import Task
 from diffnag.plugins import names
 from diffnag.predictors.gaussian_process import GaussianProcessPredictor
-from diffnag.predictors.path_features import REFERENCE_DRAWS, PathFeatures
+from diffnag.predictors.path_features import REFERENCE_DRAWS, PathFeatures, ambiguous
 from diffnag.predictors.plain_features import plain_features, varying
 from diffnag.protocols import HasRoles, Role
 from diffnag.testing import draws
@@ -61,12 +61,25 @@ def test_a_misleading_name_makes_architectures_equal_only_without_the_group() ->
     assert distinct(PathFeatures(Chain(), plain=True)(archs)[-1]) == len(archs) == 6561
 
 
-def test_the_group_is_there_unless_the_space_declares_its_roles() -> None:
-    groups = {cls: len(PathFeatures(cls())(draws(cls(), 3))) for cls in (Chain, Declared)}
-    assert groups[Chain] == groups[Declared] + 1
-    for name in names("space"):
-        space = load_space(name)
-        assert isinstance(space, HasRoles) and len(PathFeatures(space)(draws(space, 3))) == len(PathFeatures(space, plain=False)(draws(space, 3)))
+def test_the_share_counts_the_keys_that_features_do_not_tell_apart() -> None:
+    left, right = np.array([[0.0], [0.0], [-0.0], [1.0], [2.0], [2.0]]), np.array([[1.0], [1.0], [1.0], [1.0], [1.0], [1.0]])
+    assert ambiguous((left, right), ["a", "b", "a", "c", "d", "d"]) == 2 / 4
+    assert ambiguous((left, right), ["a", "a", "a", "c", "d", "d"]) == 0
+
+
+def test_the_group_is_there_where_roles_are_not_declared_or_leave_architectures_equal() -> None:
+    """The path features count pairs of operators that follow each other, so that two orders of the same pairs are equal."""
+    for cls in (Chain, Declared):
+        archs = draws(cls(), 3)
+        assert len(PathFeatures(cls())(archs)) == len(PathFeatures(cls(), plain=False)(archs)) + 1
+
+
+@pytest.mark.parametrize("name", names("space"))
+def test_of_the_spaces_of_the_package_only_micro_needs_the_group(name: str) -> None:
+    space = load_space(name)
+    assert isinstance(space, HasRoles)
+    archs = draws(space, 3)
+    assert len(PathFeatures(space)(archs)) - len(PathFeatures(space, plain=False)(archs)) == (name == "transnasbench101-micro")
 
 
 def test_operators_that_random_draws_never_have_have_different_features_too() -> None:
