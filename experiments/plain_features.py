@@ -112,7 +112,7 @@ def _table_rows(space_name: str, dataset: str, split: str, *, seeds: int) -> lis
     groups, y = PathFeatures(space, plain=True)([space.from_str(table.archs[k]) for k in chosen]), y[chosen]
     rows = []
     for plain, features in ((False, groups[:-1]), (True, groups)):
-        taus = {str(m): [process_tau(features, y, labels=m, seed=seed, good=GOOD) for seed in range(seeds)] for m in LABELS}
+        taus = {str(m): [process_tau(features, y, labels=m, seed=seed, good=GOOD, plain=plain) for seed in range(seeds)] for m in LABELS}
         tau = {m: float(np.mean(values)) for m, values in taus.items()}
         rows.append({"space": space_name, "dataset": dataset, "split": split, "plain": plain, "tau": tau, "taus": taus})
         print(space_name, dataset, "plain" if plain else "without", tau, flush=True)

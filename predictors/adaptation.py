@@ -274,22 +274,49 @@ class DoubtfulAdaptation:
         self._with = Adaptation()
         self._with.fit(prior, features, y)
         odds = self._with.log_evidence - self._without.log_evidence
-        self.trust = 1.0 if len(y) < 3 else float(1 / (1 + np.exp(-np.clip(odds, -40, 40))))
+        self.trust = 1.0 if len(y) < 3 else _share(odds)
 
     def predict(self, prior: np.ndarray, features: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """As `Adaptation.predict`; the standard deviation is larger where the two disagree."""
         m0, s0 = self._without.predict(np.zeros(len(prior)), features)
         if self._with is None:
             return m0, s0
-        m, s = self._with.predict(prior, features)
-        mean = self._mixed(m, m0)
-        return mean, np.sqrt(self._mixed(s**2 + (m - mean) ** 2, s0**2 + (m0 - mean) ** 2))
+        return _mixture(self._with.predict(prior, features), (m0, s0), self.trust)
 
     def quantiles(self, prior: np.ndarray, features: Sequence[np.ndarray], levels: Sequence[float]) -> np.ndarray:
         """Quantiles `(levels, b)` of a new label: weighted means of the quantiles of both."""
         without = self._without.quantiles(np.zeros(len(prior)), features, levels)
-        return without if self._with is None else self._mixed(self._with.quantiles(prior, features, levels), without)
+        return without if self._with is None else _mean(self._with.quantiles(prior, features, levels), without, self.trust)
 
-    def _mixed(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Weighted mean of `a`, which knows the prior, and `b`, which does not."""
-        return self.trust * a + (1 - self.trust) * b
+
+class PlainAdaptation:
+    """Average of two `Adaptation`s, one on all groups of features and one without the last, weighted by their evidence.
+
+    The last group tells apart what is equal in the others. It costs a little where that hardly differs, so the labels decide.
+    """
+
+    def fit(self, prior: np.ndarray, features: Sequence[np.ndarray], y: np.ndarray) -> None:
+        """As `Adaptation.fit`."""
+        self._all, self._fewer = Adaptation(), Adaptation()
+        self._all.fit(prior, features, y)
+        self._fewer.fit(prior, features[:-1], y)
+        self._weight = _share(self._all.log_evidence - self._fewer.log_evidence)
+
+    def predict(self, prior: np.ndarray, features: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """As `Adaptation.predict`; the standard deviation is larger where the two disagree."""
+        return _mixture(self._all.predict(prior, features), self._fewer.predict(prior, features[:-1]), self._weight)
+
+
+def _share(odds: float) -> float:
+    """Weight of one of two models from the difference of their log evidences."""
+    return float(1 / (1 + np.exp(-np.clip(odds, -40, 40))))
+
+
+def _mean(a: np.ndarray, b: np.ndarray, weight: float) -> np.ndarray:
+    return weight * a + (1 - weight) * b
+
+
+def _mixture(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray], weight: float) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of the mixture of two laws, given by theirs; `weight` is that of `a`."""
+    mean = _mean(a[0], b[0], weight)
+    return mean, np.sqrt(_mean(a[1] ** 2 + (a[0] - mean) ** 2, b[1] ** 2 + (b[0] - mean) ** 2, weight))

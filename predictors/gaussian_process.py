@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from diffnag.predictors.adaptation import Adaptation
+from diffnag.predictors.adaptation import Adaptation, PlainAdaptation
 from diffnag.predictors.path_features import PathFeatures
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
     from diffnag.datasets.tasks import Task
-    from diffnag.predictors.path_features import Groups
     from diffnag.protocols import SearchSpace
 
 
 class GaussianProcessPredictor:
-    """`Adaptation` on `PathFeatures` without a prior.
+    """`Adaptation` on `PathFeatures` without a prior; `PlainAdaptation` if these have the plain group.
 
     The predictor has no gradient: it ranks architectures, and can steer a generator by particles.
     """
 
     plain: ClassVar[bool | None] = None
-    """Whether `plain_features` are added as a group of features; None adds them if the space declares no roles."""
-    _features: Callable[[Sequence[Arch]], Groups]
+    """Whether `plain_features` are added as a group of features; None leaves it to `PathFeatures`."""
 
     def setup(self, *, space: SearchSpace, task: Task, seed: int) -> None:
         """Standardise the features over `space`."""
@@ -34,7 +32,7 @@ class GaussianProcessPredictor:
 
     def fit(self, archs: Sequence[Arch], y: np.ndarray) -> None:
         """Learn from labels `y (m,)`, m >= 1."""
-        self._process = Adaptation()
+        self._process = PlainAdaptation() if self._features.has_plain else Adaptation()
         self._process.fit(np.zeros(len(y)), self._features(archs), y)
 
     def predict(self, archs: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:

@@ -137,6 +137,11 @@ class PathFeatures:
         rows = [self._row[arch] for arch in archs]
         return tuple(group[rows] for group in self._known)
 
+    @property
+    def has_plain(self) -> bool:
+        """Whether the last group holds the `plain_features`."""
+        return self._plain is not None
+
     def _forget(self) -> None:
         """Drop the features that were kept."""
         self._row = {}

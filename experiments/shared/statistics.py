@@ -16,7 +16,9 @@ def kendall_tau(a: np.ndarray, b: np.ndarray) -> float:
     return float(kendalltau(a, b).statistic)
 
 
-def process_tau(features: Sequence[np.ndarray], y: np.ndarray, *, labels: int, seed: int, good: float) -> float:
+def process_tau(
+    features: Sequence[np.ndarray], y: np.ndarray, *, labels: int, seed: int, good: float, plain: bool = False
+) -> float:
     """Kendall's tau of a Gaussian process that has learned from `labels` random labels.
 
     Args:
@@ -25,13 +27,14 @@ def process_tau(features: Sequence[np.ndarray], y: np.ndarray, *, labels: int, s
         labels: Number of labels.
         seed: Draws the labelled architectures.
         good: Tau is over the other architectures with values above this quantile of all; the ranks of bad ones do not help a search.
+        plain: Whether the last group is the plain one, which the evidence weighs as in the predictor `gp`.
     """
-    from diffnag.predictors.adaptation import Adaptation
+    from diffnag.predictors.adaptation import Adaptation, PlainAdaptation
 
     order = np.random.default_rng(seed).permutation(len(y))
     paid, rest = order[:labels], order[labels:]
     chosen = rest[y[rest] > np.quantile(y, good)]
-    process = Adaptation()
+    process = PlainAdaptation() if plain else Adaptation()
     process.fit(np.zeros(labels), [group[paid] for group in features], y[paid])
     mean, _ = process.predict(np.zeros(len(chosen)), [group[chosen] for group in features])
     return kendall_tau(mean, y[chosen])
