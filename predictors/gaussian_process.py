@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -13,6 +13,7 @@ from diffnag.predictors.path_features import PathFeatures
 if TYPE_CHECKING:
     from diffnag.arch import Arch
     from diffnag.datasets.tasks import Task
+    from diffnag.predictors.path_features import Groups
     from diffnag.protocols import SearchSpace
 
 
@@ -24,15 +25,17 @@ class GaussianProcessPredictor:
 
     plain: ClassVar[bool | None] = None
     """Whether `plain_features` are added as a group of features; None leaves it to `PathFeatures`."""
+    _features: Callable[[Sequence[Arch]], Groups]
 
     def setup(self, *, space: SearchSpace, task: Task, seed: int) -> None:
         """Standardise the features over `space`."""
         del task, seed  # nothing is random, and the labels are the only information on the task
-        self._features = PathFeatures(space, plain=self.plain)
+        features = PathFeatures(space, plain=self.plain)
+        self._features, self._has_plain = features, features.has_plain
 
     def fit(self, archs: Sequence[Arch], y: np.ndarray) -> None:
         """Learn from labels `y (m,)`, m >= 1."""
-        self._process = PlainAdaptation() if self._features.has_plain else Adaptation()
+        self._process = PlainAdaptation() if self._has_plain else Adaptation()
         self._process.fit(np.zeros(len(y)), self._features(archs), y)
 
     def predict(self, archs: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
