@@ -1,4 +1,4 @@
-"""Classes of plug-ins by name: `meta` (an entry point) or `package.module:Class` (a dotted path)."""
+"""Classes of plug-ins by name: `meta` (an entry point), `latency:pixel3` (one with an argument) or `package.module:Class` (a dotted path)."""
 
 from __future__ import annotations
 
@@ -35,11 +35,23 @@ def names(kind: str) -> list[str]:
     return found
 
 
+def split_argument(kind: str, name: str) -> tuple[str, str | None]:
+    """`latency:pixel3` as `latency` and `pixel3`, if `latency` is a registered name of the kind; else the whole name and None."""
+    first, colon, argument = name.partition(":")
+    return (first, argument) if colon and first in names(kind) else (name, None)
+
+
+def is_dotted(kind: str, name: str) -> bool:
+    """Whether a name is a dotted path `package.module:Class`."""
+    return ":" in split_argument(kind, name)[0]
+
+
 def load_class(kind: str, name: str) -> type[Any]:
-    """The class behind a registered name or a dotted path `package.module:Class`.
+    """The class behind a registered name, with or without an argument, or behind a dotted path `package.module:Class`.
 
     Raises `UserError` with the registered names, or with the part of the path that failed.
     """
+    name, _ = split_argument(kind, name)
     if ":" not in name:
         for point in entry_points(group=GROUPS[kind], name=name):
             try:
@@ -62,9 +74,19 @@ def load_class(kind: str, name: str) -> type[Any]:
 
 
 def make(kind: str, name: str, members: tuple[str, ...]) -> Any:
-    """Make the plug-in behind a name without arguments; raises `UserError` where its class lacks one of `members`."""
+    """Make the plug-in behind a name: without arguments, or by the class method `of` from the argument behind a colon.
+
+    Raises `UserError` where its class lacks one of `members`, or for an argument too many or too few.
+    """
     cls = load_class(kind, name)
     refuse_without([member for member in members if not hasattr(cls, member)], kind, name, members)
+    registered, argument = split_argument(kind, name)
+    if (argument is None) == hasattr(cls, "of"):
+        accepted = f"takes no argument; accepted is {registered}" if argument is not None else f"needs an argument, as {registered}:ARGUMENT"
+        raise UserError(f"{kind} {name!r} {accepted}")
+    if argument is not None:
+        with named_errors(kind, name, "of", cls):
+            return cls.of(argument)
     try:
         return cls()
     except (Exception, SystemExit) as error:

@@ -14,10 +14,14 @@ import numpy as np
 from diffnag.arch import Arch
 from diffnag.datasets.tasks import Task
 from diffnag.generators.base import Steer
+from diffnag.guidance.checked import CheckedPredictor
 from diffnag.networks.training import Diverged
-from diffnag.objectives.goal import Goal, load_objective, read_limits
+from diffnag.objectives.goal import Goal
+from diffnag.objectives.reading import load_objective, read_limits
 from diffnag.protocols import SearchSpace
 from diffnag.search_loop.domain import Domain
+from diffnag.search_loop.model import Model
+from diffnag.search_loop.outlook import Outlook
 from diffnag.search_spaces.nasbench201.space import NASBench201
 
 WEIGHTS = (0.0, 1.0, 4.0, 9.0, 2.0)
@@ -33,6 +37,12 @@ def domain(space: SearchSpace, *limits: str, dataset: str = "cifar10") -> Domain
     """The architectures of `space` within `limits`, such as `params<=5e5`."""
     task = Task(dataset)
     return Domain(space, Goal(task, (), *read_limits(limits, lambda name: load_objective(name, space=space, task=task))))
+
+
+def model_of(predictor: CheckedPredictor, acquisition: str) -> Model:
+    """A model of the label alone."""
+    space = NASBench201()
+    return Model(Outlook(space, domain(space).goal, predictor), acquisition)
 
 
 class ToyOracle:

@@ -36,7 +36,7 @@ from diffnag.search_loop.options import SearchOptions
 from diffnag.search_loop.trial import Batch, Known, Proposal, Trial
 from diffnag.search_spaces.nasbench201.space import NASBench201
 from diffnag.testing import MethodContract
-from tests.search_fakes import FlakyStagedOracle, KilledOracle, Nearest, Prior, RandomGenerator, ToyOracle, domain, value
+from tests.search_fakes import FlakyStagedOracle, KilledOracle, Nearest, Prior, RandomGenerator, ToyOracle, domain, model_of, value
 
 SPACE = NASBench201()
 EVERYWHERE = domain(SPACE)
@@ -141,7 +141,7 @@ def test_a_killed_search_goes_on_as_the_unbroken_one(name: str, tmp_path: Path) 
 
 def test_enumerated_takes_the_largest_acquisition_value_of_the_whole_space(archs: list[Arch]) -> None:
     history = drawn(25)
-    method = ModelBased(EVERYWHERE, 3, CheckedPredictor("nearest", Nearest()), "ei", Enumerated(EVERYWHERE, 3))
+    method = ModelBased(EVERYWHERE, 3, model_of(CheckedPredictor("nearest", Nearest()), "ei"), Enumerated(EVERYWHERE, 3))
     (chosen,) = method.propose(Known(history), 1).proposals
     model = Nearest()
     model.fit([trial.arch for trial in history], np.array([trial.value for trial in history]))
@@ -153,7 +153,7 @@ def test_enumerated_takes_the_largest_acquisition_value_of_the_whole_space(archs
 
 
 def test_a_model_that_knows_leads_to_the_optimum() -> None:
-    method = ModelBased(EVERYWHERE, 0, CheckedPredictor("prior", Prior()), "ei", Enumerated(EVERYWHERE, 0))
+    method = ModelBased(EVERYWHERE, 0, model_of(CheckedPredictor("prior", Prior()), "ei"), Enumerated(EVERYWHERE, 0))
     (chosen,) = method.propose(Known(drawn(10)), 1).proposals
     assert chosen.arch == SPACE.of_operations((3,) * 6)
 

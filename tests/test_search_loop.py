@@ -32,6 +32,7 @@ from tests.search_fakes import (
     StagedOracle,
     ToyOracle,
     domain,
+    model_of,
     value,
 )
 from tests.toy_search import METHODS, options, outcome, search
@@ -96,7 +97,7 @@ def test_no_test_split_no_test_value() -> None:
 def test_result_is_json() -> None:
     told = search(options("diffnag")).to_json()
     assert {"space", "dataset", "oracle", "reward", "best", "incumbent_curve", "labels_target", "labels_source"} <= told.keys()
-    assert told["oracle"] == {"kind": "toy", "version": "1"} and told["best"].keys() == {"arch", "predicted", "value", "test"}
+    assert told["oracle"] == {"kind": "toy", "version": "1"} and told["best"].keys() == {"arch", "predicted", "value", "test", "values"}
     assert "trials" not in told
 
 
@@ -200,7 +201,7 @@ def test_a_prior_that_is_good_for_two_labels_is_followed_by_unguided_samples() -
 
 
 def test_what_is_pending_is_no_label_that_a_predictor_could_learn_from(space: NASBench201) -> None:
-    method = Diffnag(domain(space), 0, RandomGenerator(space), CheckedPredictor("nearest", Nearest()), "ucb", 64, 6.0)
+    method = Diffnag(domain(space), 0, RandomGenerator(space), model_of(CheckedPredictor("nearest", Nearest()), "ucb"), 64, 6.0)
     archs = list(itertools.islice(domain(space).random(np.random.default_rng(0), set()), 9))
     history = tuple(Trial(i, i, arch, value(arch), None, None, None, 0.0) for i, arch in enumerate(archs[:5]))
     few, enough = (method.propose(Known(history[:n], tuple(archs[5:])), 1) for n in (4, 5))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from diffnag.protocols import MultiFidelity, NamesMeasures
+from diffnag.protocols import Minimises, MultiFidelity, NamesMeasures
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -21,12 +21,12 @@ PROXY = "proxy"
 
 @dataclass(frozen=True)
 class Label:
-    """What `oracle` answers on `split`, an objective that is maximised. The one place where a search asks an oracle for values."""
+    """What `oracle` answers on `split`. The one place where a search asks an oracle for values."""
 
     oracle: CheckedOracle
     split: str
     name: str = ACCURACY
-    maximise: ClassVar[bool] = True
+    maximise: bool = True
     paid: ClassVar[bool] = True
 
     @property
@@ -64,6 +64,11 @@ def label_name(space: SearchSpace, *, dataset: str, kind: str) -> str:
     if kind == PROXY:
         return SCORE
     return space.measures.get(dataset, ACCURACY) if isinstance(space, NamesMeasures) else ACCURACY
+
+
+def is_maximised(space: SearchSpace, name: str) -> bool:
+    """Whether more of the label called `name` is better."""
+    return not (isinstance(space, Minimises) and name in space.minimised)
 
 
 def unit_of(name: str) -> str:

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from diffnag.errors import UserError
 from diffnag.objectives.front import non_dominated
-from diffnag.plugins import make, named_errors
-from diffnag.protocols import NeedsNetwork
+from diffnag.objectives.quantities import shown, with_unit
+from diffnag.plugins import named_errors
+from diffnag.protocols import Predicts
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
     from diffnag.datasets.tasks import Task
-    from diffnag.networks.plan import Skeleton
     from diffnag.protocols import Objective, SearchSpace
     from diffnag.search_loop.trial import Trial
 
-PREFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
-"""Decimal prefixes of a limit's number."""
-EXAMPLES = "'params<=5e5', 'params<=500k' or 'flops>=1M'"
+AT_ONCE = 500
+"""Architectures that are looked at together for one that meets the limits."""
 
 
 @dataclass(frozen=True)
@@ -67,19 +66,62 @@ class Goal:
         if double := sorted({name for name in names if names.count(name) > 1}):
             raise UserError(f"there are two objectives called {double[0]!r}; the name of each must be its own")
 
+    # -- what is wanted
+
     @property
     def all(self) -> tuple[Objective, ...]:
         """Every objective that has a value for each trial."""
         return (*self.objectives, *self.others)
 
+    @property
+    def beside(self) -> tuple[Objective, ...]:
+        """The objectives other than the label."""
+        return (*self.objectives[1:], *self.others)
+
+    @property
+    def has_front(self) -> bool:
+        """Whether the result is a front, and not one best."""
+        return len(self.objectives) > 1
+
+    @cached_property
+    def named(self) -> dict[str, Objective]:
+        """Objective by name."""
+        return {one.name: one for one in self.all}
+
+    @cached_property
+    def measured(self) -> tuple[Objective, ...]:
+        """The objectives beside the label that are paid for and can be measured here."""
+        return tuple(one for one in self.beside if one.paid and not (isinstance(one, Predicts) and not one.measurable))
+
+    @cached_property
+    def unmeasured(self) -> tuple[Objective, ...]:
+        """The objectives that can only be predicted here."""
+        return tuple(one for one in self.beside if one.paid and one not in self.measured)
+
     @cached_property
     def free_limits(self) -> tuple[tuple[Limit, Objective], ...]:
         """Limits on what is computed without paying, with their objectives: they are met before anything is evaluated."""
-        named = {one.name: one for one in self.all}
-        return tuple((limit, named[limit.objective]) for limit in self.limits if not named[limit.objective].paid)
+        return tuple((limit, self.named[limit.objective]) for limit in self.limits if not self.named[limit.objective].paid)
+
+    @cached_property
+    def paid_limits(self) -> tuple[tuple[Limit, Objective], ...]:
+        """Limits on what is paid for, with their objectives: predictions say whether they are likely to be met."""
+        return tuple((limit, self.named[limit.objective]) for limit in self.limits if self.named[limit.objective].paid)
+
+    @cached_property
+    def signs(self) -> np.ndarray:
+        """1 for each objective that is maximised, -1 for the others, `(k,)`."""
+        return np.array([1.0 if one.maximise else -1.0 for one in self.objectives])
+
+    @property
+    def label_sign(self) -> float:
+        """1 if the label is maximised, -1 if it is minimised."""
+        return float(self.signs[0]) if self.objectives else 1.0
+
+    # -- what is known of an architecture without paying
 
     def measure(self, objective: Objective, arch: Arch) -> float:
-        """The value of an objective that is not paid for, NaN for a failure; raises `UserError` for an answer that is no number."""
+        """The value of an objective, NaN for a failure; raises `UserError` for an answer that is no number."""
         with named_errors("objective", objective.name, "measure", type(objective)):
             return float(objective.measure(arch, task=self.task))
 
@@ -91,95 +133,83 @@ class Goal:
         """The value of every objective that is computed without paying."""
         return {one.name: self.measure(one, arch) for one in self.all if not one.paid}
 
+    # -- what is known of trials
+
+    def values(self, trials: Sequence[Trial]) -> np.ndarray:
+        """Values of the objectives `(m, k)` in their own units; NaN where one failed or is unknown, predictions of what is unmeasured."""
+        found = np.array([[trial.values.get(one.name, math.nan) for one in self.objectives] for trial in trials])
+        found = found.reshape(len(trials), len(self.objectives))
+        for column, objective in enumerate(self.objectives):
+            if objective in self.unmeasured and trials:
+                found[:, column] = self._predicted(objective, [trial.arch for trial in trials])
+        return found
+
+    def meets(self, trials: Sequence[Trial]) -> np.ndarray:
+        """Whether each trial meets every limit, bool `(m,)`, by its own values or by predictions of what is unmeasured."""
+        met = np.ones(len(trials), dtype=bool)
+        for limit in self.limits:
+            objective = self.named[limit.objective]
+            values = [trial.values.get(limit.objective, math.nan) for trial in trials]
+            if objective in self.unmeasured and trials:
+                values = self._predicted(objective, [trial.arch for trial in trials]).tolist()
+            met &= np.array([limit.allows(value) for value in values], dtype=bool)
+        return met
+
     def front(self, trials: Sequence[Trial]) -> tuple[Trial, ...]:
         """The whole evaluations that meet every limit and that no other dominates, in order; of equal ones the first.
 
         With one objective that is the best so far, or nothing.
         """
-        names = [one.name for one in self.objectives]
-        whole = [trial for trial in trials if not trial.pruned and all(math.isfinite(trial.values.get(name, math.nan)) for name in names)]
-        whole = [trial for trial in whole if all(limit.allows(trial.values.get(limit.objective, math.nan)) for limit in self.limits)]
-        if not whole:
+        if not (whole := self.complete(trials)):
             return ()
-        signs = np.array([1.0 if one.maximise else -1.0 for one in self.objectives])
-        values = signs * np.array([[trial.values[name] for name in names] for trial in whole])
-        return tuple(whole[i] for i in non_dominated(values))
+        return tuple(whole[i] for i in non_dominated(self.signs * self.values(whole)))
+
+    def best(self, trials: Sequence[Trial]) -> Trial | None:
+        """Member of the front with the best label, the earliest of equal ones; None if nothing meets the limits."""
+        return max(self.complete(trials), key=lambda trial: (trial.worth, -trial.number), default=None)
+
+    def complete(self, trials: Sequence[Trial]) -> list[Trial]:
+        """The whole evaluations that have a value for every objective and meet every limit."""
+        usable = np.isfinite(self.values(trials)).all(1) & self.meets(trials)
+        return [trial for trial, use in zip(trials, usable, strict=True) if use and not trial.pruned]
+
+    # -- what can be reached
 
     def check_reachable(self, space: SearchSpace, archs: Iterable[Arch]) -> None:
-        """Raise `UserError` if none of `archs` meets the limits, with the value nearest to each limit that one of them has."""
+        """Raise `UserError` if none of `archs` meets the limits, with the value nearest to each limit that one of them has.
+
+        Predictions stand for what is paid for; limits on what cannot be predicted without labels are passed over.
+        """
         nearest: dict[Limit, float] = {}
-        for arch in archs:
-            met = True
-            for limit, objective in self.free_limits:
-                value = self.measure(objective, arch)
-                met = met and limit.allows(value)
-                if _distance(limit, value) < _distance(limit, nearest.get(limit, math.nan)):
-                    nearest[limit] = value
-            if met:
+        left = iter(archs)
+        while some := list(islice(left, AT_ONCE)):
+            met = np.ones(len(some), dtype=bool)
+            for limit, values in self._checkable(some):
+                met &= np.array([limit.allows(value) for value in values], dtype=bool)
+                nearest[limit] = min((nearest.get(limit, math.nan), *values), key=lambda value: _distance(limit, value))
+            if met.any():
                 return
-        parts = (f"{limit} ({_nearest_word(limit)} {shown(nearest.get(limit, math.nan))})" for limit, _ in self.free_limits)
+        parts = (f"{limit} ({_nearest_word(limit)} {with_unit(value, self.named[limit.objective].unit)})" for limit, value in nearest.items())
         raise UserError(f"no architecture of {space.name} meets {' and '.join(parts)} on {self.task.name}")
 
+    @property
+    def is_checkable(self) -> bool:
+        """Whether there are limits that `check_reachable` can check."""
+        return any(not objective.paid or isinstance(objective, Predicts) for objective in (self.named[limit.objective] for limit in self.limits))
 
-class LimitText(NamedTuple):
-    """A limit as it was written: `params<=5e5` is ("params", "<=", "5e5")."""
+    def _checkable(self, archs: Sequence[Arch]) -> Iterator[tuple[Limit, list[float]]]:
+        """Each limit with the values that `archs` have, computed or predicted."""
+        for limit in self.limits:
+            objective = self.named[limit.objective]
+            if not objective.paid:
+                yield limit, [self.measure(objective, arch) for arch in archs]
+            elif isinstance(objective, Predicts):
+                yield limit, self._predicted(objective, archs).tolist()
 
-    objective: str
-    sign: str
-    quantity: str
-
-    @classmethod
-    def split(cls, text: str) -> LimitText:
-        """Take a limit apart; raises `UserError` with what is accepted."""
-        if not (found := re.fullmatch(r"\s*(\S+?)\s*(<=|>=)\s*(\S+)\s*", text)):
-            raise UserError(f"limit {text!r} is not understood; accepted are an objective, <= or >=, and a number, such as {EXAMPLES}")
-        return cls(*found.groups())
-
-    def limit(self, unit: str) -> Limit:
-        """The limit, of an objective that is counted in `unit`; raises `UserError` for another unit."""
-        found = re.fullmatch(r"([-+]?[\d.]+(?:[eE][-+]?\d+)?)([^\d.].*)?", self.quantity)
-        suffix = (found and found[2]) or ""
-        factors = {prefix + unit: factor for prefix, factor in PREFIXES.items()} | {"": 1.0}
-        try:
-            number = float(found[1]) * factors[suffix] if found else math.nan
-        except (ValueError, KeyError):
-            number = math.nan
-        if not math.isfinite(number):
-            units = ", ".join(filter(None, factors))
-            raise UserError(f"limit '{''.join(self)}' needs a finite number, alone or with one of {units} behind it, such as {EXAMPLES}")
-        return Limit(self.objective, **{"high" if self.sign == "<=" else "low": number})
-
-
-def load_objective(name: str, *, space: SearchSpace, task: Task, skeleton: Skeleton | None = None) -> Objective:
-    """Make the objective behind a registered name or dotted path and set it up, if it has a `setup`.
-
-    Args:
-        skeleton: The network around an architecture, where it is not the space's default.
-    """
-    objective: Objective = make("objective", name, ("name", "unit", "maximise", "paid", "measure"))
-    if isinstance(objective, NeedsNetwork):
-        with named_errors("objective", name, "setup", type(objective)):
-            objective.setup(space=space, task=task, skeleton=skeleton)
-    return objective
-
-
-def read_limits(texts: Iterable[str], load: Callable[[str], Objective]) -> tuple[tuple[Limit, ...], tuple[Objective, ...]]:
-    """Limits from their texts, and the objectives that they name, which `load` makes by name. Raises `UserError`."""
-    limits: list[Limit] = []
-    loaded: dict[str, Objective] = {}
-    for text in texts:
-        parts = LimitText.split(text)
-        objective = loaded.get(parts.objective) or load(parts.objective)
-        loaded[parts.objective] = objective
-        if objective.paid:
-            raise UserError(f"limit {text!r} is on an objective that is paid for; accepted are limits on what is computed, such as {EXAMPLES}")
-        limits.append(parts._replace(objective=objective.name).limit(objective.unit))
-    return tuple(limits), tuple(loaded.values())
-
-
-def shown(number: float) -> str:
-    """A number as messages write it: whole ones with commas."""
-    return f"{int(number):,}" if math.isfinite(number) and number == int(number) else f"{number:g}"
+    def _predicted(self, objective: Objective, archs: Sequence[Arch]) -> np.ndarray:
+        assert isinstance(objective, Predicts)
+        with named_errors("objective", objective.name, "predict", type(objective)):
+            return np.asarray(objective.predict(archs)[0], dtype=np.float64)
 
 
 def _distance(limit: Limit, value: float) -> float:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 class Method(Protocol):
     """Proposes architectures to evaluate.
 
-    Its proposals are a function of its setting and of what is known, so a resumed search goes on as an unbroken one would.
+    Its proposals are a function of its setting and of what is known, so a resumed search goes on as an unbroken one would. A class
+    attribute `searches_fronts = True` says that it can optimise several objectives.
     """
 
     uses: ClassVar[frozenset[str]]

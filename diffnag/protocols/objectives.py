@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -12,7 +15,11 @@ if TYPE_CHECKING:
 
 
 class Objective(Protocol):
-    """A property of architectures, as a number. The class is made without arguments."""
+    """A property of architectures, as a number.
+
+    The class is made without arguments. One that has a class method `of` is made by it, from what follows the colon of a name such as
+    `latency:pixel3`.
+    """
 
     @property
     def name(self) -> str:
@@ -45,4 +52,20 @@ class NeedsNetwork(Protocol):
 
     def setup(self, *, space: SearchSpace, task: Task, skeleton: Skeleton | None) -> None:
         """Called once, before `measure`. The network is the one that `skeleton` builds; None stands for the space's default."""
+        ...
+
+
+@runtime_checkable
+class Predicts(Protocol):
+    """An objective that is paid for and can be predicted. A search predicts all others that are paid for by the predictor `gp`."""
+
+    measurable: bool
+    """Whether `measure` works on this machine. Otherwise the search uses predictions alone, and says so."""
+
+    def learn(self, archs: Sequence[Arch], values: np.ndarray) -> None:
+        """Take all values `(m,)` that this search has measured so far; they replace earlier ones."""
+        ...
+
+    def predict(self, archs: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation `(b,)`, in the unit of the objective."""
         ...

@@ -193,7 +193,15 @@ class NamesMeasures(Protocol):
     """A space whose benchmark measures other things than accuracy on some datasets."""
 
     measures: Mapping[str, str]
-    """Dataset -> what its values are, higher being better, where they are no accuracies in %."""
+    """Dataset -> what its values are, where they are no accuracies in %; higher is better, unless the space `Minimises` it."""
+
+
+@runtime_checkable
+class Minimises(Protocol):
+    """A space that `measures` something of which less is better."""
+
+    minimised: frozenset[str]
+    """Names of such measures, such as `perplexity`."""
 
 
 @runtime_checkable

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from diffnag.datasets.tasks import Task
 from diffnag.errors import UserError
-from diffnag.objectives.accuracy import Label, label_name
-from diffnag.objectives.goal import Goal, load_objective, read_limits
+from diffnag.objectives.accuracy import Label, is_maximised, label_name
+from diffnag.objectives.goal import Goal
+from diffnag.objectives.reading import load_objective, read_goal
 from diffnag.oracles.checked import CheckedOracle, checked_oracle
 from diffnag.plugins import named_errors
 from diffnag.search_loop.domain import Domain
@@ -91,10 +92,10 @@ def assemble(
     final_plan = None if images is None else _plan_final(options, images, space)
     refuse_unavailable(options, checked)
     task = Task(options.dataset, images=images)
-    label = Label(checked, options.reward, label_name(space, dataset=options.dataset, kind=checked.kind))
-    skeleton = final_plan.skeleton if final_plan else None
-    limits, others = read_limits(options.limits, partial(load_objective, space=space, task=task, skeleton=skeleton))
-    goal = Goal(task, (label,), limits, others)
+    name = label_name(space, dataset=options.dataset, kind=checked.kind)
+    label = Label(checked, options.reward, name, maximise=is_maximised(space, name))
+    load = partial(load_objective, space=space, task=task, skeleton=final_plan.skeleton if final_plan else None)
+    goal = read_goal(task, label, load, minimise=options.minimise, maximise=options.maximise, limits=options.limits)
     domain = Domain(space, goal)
     loader = _Loader(options, space, images, generator, predictor)
     method = loader.method(domain)
@@ -132,7 +133,7 @@ class _Loader:
         from diffnag.guidance.checked import load_predictor
 
         options = self._options
-        if self._predictor is not None and name == options.predictor:
+        if self._predictor is not None and self._given["predictor"] is not None and name == options.predictor:
             found, self._given["predictor"] = self._predictor, None
         else:
             found = load_predictor(name, space=self._space, dataset=options.dataset, seed=options.seed, images=self._images)

@@ -21,14 +21,14 @@ DRAWS = 10_000
 class Domain:
     """The architectures of `space` that meet the limits of `goal` which can be checked without paying.
 
-    Raises `UserError` if no architecture meets them.
+    Raises `UserError` if no architecture meets the limits, those included that can only be predicted.
     """
 
     space: SearchSpace
     goal: Goal
 
     def __post_init__(self) -> None:
-        if self.goal.free_limits:
+        if self.goal.is_checkable:
             self.goal.check_reachable(self.space, self.space.enumerate() or _draws(self.space, DRAWS))
 
     def allows(self, arch: Arch) -> bool:
@@ -46,6 +46,27 @@ class Domain:
         """The canonical form of `arch`, or None if it is in `seen` or `arch` is not allowed."""
         key = self.space.canonical(arch)
         return key if key not in seen and self.allows(arch) else None
+
+    def cheapest_copy(self, arch: Arch) -> Arch:
+        """A canonical copy of `arch` that no edit makes better in the objectives that cost nothing; `arch` if there are none of these.
+
+        Copies compute the same, but not all in the same time: some have operators that nothing depends on.
+        """
+        free = [one for one in self.goal.objectives[1:] if not one.paid]
+        signs = np.array([1.0 if one.maximise else -1.0 for one in free])
+        key = self.space.canonical(arch)
+
+        def values(copy: Arch) -> np.ndarray:
+            return signs * np.array([self.goal.measure(one, copy) for one in free])
+
+        best = values(arch)
+        improved = bool(free)
+        while improved:
+            improved = False
+            for copy in self.space.neighbours(arch):
+                if self.space.canonical(copy) == key and self.allows(copy) and (found := values(copy) - best).min() >= 0 and found.any():
+                    arch, best, improved = copy, best + found, True
+        return arch
 
     def random(self, rng: np.random.Generator, seen: set[str]) -> Iterator[Arch]:
         """Fresh architectures, each drawn uniformly from those that are left; ends when none is left.

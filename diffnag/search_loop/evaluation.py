@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from diffnag.objectives.quantities import with_unit
 from diffnag.oracles.checked import EvaluationFailed
 from diffnag.search_loop.study.records import Outcome
 
@@ -22,12 +23,27 @@ Stop = Callable[[int, float], bool]
 
 
 def evaluate(arch: Arch, label: Label, goal: Goal, *, stop: Stop) -> Outcome:
-    """The outcome of one evaluation. If it raises, or gives no finite number, that is a failed label; a `UserError` passes."""
+    """The outcome of one evaluation. If it raises, or gives no finite number, that is a failed label; a `UserError` passes.
+
+    What limits name is measured first: an architecture that misses a limit is not worth a label. Other objectives are measured last.
+    """
     begin = time.perf_counter()
-    outcome = _watched(arch, label, goal.task, stop) if label.watched else Outcome(*ask(arch, label, goal.task), cost_s=0.0)
-    outcome = replace(outcome, cost_s=time.perf_counter() - begin)
-    values = goal.free_values(arch) | ({} if outcome.value is None else {label.name: outcome.value})
-    return replace(outcome, values={name: value for name, value in values.items() if math.isfinite(value)})
+    values = goal.free_values(arch)
+    limited = {limit.objective for limit in goal.limits}
+    first = [one for one in goal.measured if one.name in limited]
+    for objective in first:
+        values[objective.name] = goal.measure(objective, arch)
+    if missed := [limit for limit in goal.limits if limit.objective in {one.name for one in first} and not limit.allows(values[limit.objective])]:
+        said = with_unit(values[missed[0].objective], goal.named[missed[0].objective].unit)
+        outcome = Outcome(None, f"{missed[0]} is not met: it is {said}, so no label was paid for", 0.0, asked=False)
+    else:
+        outcome = _watched(arch, label, goal.task, stop) if label.watched else Outcome(*ask(arch, label, goal.task), cost_s=0.0)
+    if outcome.value is not None:
+        values[label.name] = outcome.value
+        if not outcome.pruned:
+            values |= {one.name: goal.measure(one, arch) for one in goal.measured if one not in first}
+    known = {name: value for name, value in values.items() if math.isfinite(value)}
+    return replace(outcome, cost_s=time.perf_counter() - begin, values=known)
 
 
 def ask(arch: Arch, label: Label, task: Task) -> tuple[float | None, str | None]:

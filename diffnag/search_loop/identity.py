@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from diffnag.objectives.goal import LimitText
-from diffnag.plugins import load_class, source_checksum
+from diffnag.objectives.reading import LimitText
+from diffnag.plugins import is_dotted, load_class, source_checksum
 from diffnag.spaces.fingerprint import space_fingerprint
 
 if TYPE_CHECKING:
     from diffnag.search_loop.assembly import Assembly
     from diffnag.search_loop.options import SearchOptions
 
-FREE = ("budget", "device", "oracle", "generator", "checkpoint", "time_limit", "image_size", "epochs", "limit", "max_params", "max_flops")
+FREE = (
+    "budget", "device", "oracle", "generator", "checkpoint", "time_limit", "image_size", "epochs", "limit", "max_params", "max_flops",
+    "minimise", "maximise",
+)  # fmt: skip
 """Options that a resumed search may change, or that `identity` stores in another form."""
 
 
@@ -23,6 +26,7 @@ def identity(parts: Assembly) -> dict[str, Any]:
     found = {key: value for key, value in asdict(options).items() if key not in FREE}
     found["space fingerprint"] = space_fingerprint(parts.space)
     found["oracle"] = parts.oracle_name
+    found["objectives"] = [("maximise " if one.maximise else "minimise ") + one.name for one in parts.goal.objectives]
     found["limits"] = sorted({str(limit) for limit in parts.goal.limits})
     if parts.images:
         found["dataset"] = parts.images.name  # wherever it lies: the oracle reports the checksum of the images and the plan
@@ -36,6 +40,7 @@ def identity(parts: Assembly) -> dict[str, Any]:
 def code_checksums(options: SearchOptions) -> dict[str, str]:
     """Checksum of the source file of each plug-in that was given by a dotted path. Code may change between two runs of a search."""
     given: list[tuple[str, str | None]] = [(kind, getattr(options, kind)) for kind in ("space", "oracle", "predictor", "generator", "method")]
-    given += [("objective", LimitText.split(text).objective) for text in options.limits]
-    found = {name: source_checksum(load_class(kind, name)) for kind, name in given if name is not None and ":" in name}
+    limited = (LimitText.split(text).objective for text in options.limits)
+    given += [("objective", name) for name in (*options.minimise, *options.maximise, *limited)]
+    found = {name: source_checksum(load_class(kind, name)) for kind, name in given if name is not None and is_dotted(kind, name)}
     return {name: checksum for name, checksum in found.items() if checksum is not None}

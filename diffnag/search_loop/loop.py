@@ -12,6 +12,7 @@ from diffnag.errors import UserError
 from diffnag.plugins import named_errors
 from diffnag.search_loop.assembly import assemble
 from diffnag.search_loop.evaluation import ask, evaluate
+from diffnag.search_loop.fronts import front_of, incumbents, values_of, wanted
 from diffnag.search_loop.identity import code_checksums, identity
 from diffnag.search_loop.options import SEARCH_SHARE, SearchOptions
 from diffnag.search_loop.result import Best, SearchResult
@@ -59,7 +60,8 @@ class Search:
         self.options, self.space, self.domain, self.oracle = parts.options, parts.space, parts.domain, parts.oracle.plugin
         self.images, self.final_plan, self.labels_source = parts.images, parts.final_plan, parts.labels_source
         self._code = code_checksums(parts.options)
-        self.study = Study.open(storage=storage, name=name, space=parts.space, options=identity(parts))
+        directions = {one.name: one.maximise for one in parts.goal.objectives}
+        self.study = Study.open(storage=storage, name=name, space=parts.space, options=identity(parts), directions=directions)
         self._loading_s = time.perf_counter() - begin
 
     @property
@@ -124,15 +126,17 @@ class Search:
         with self.study.answering():
             self.study.refresh()
         options, parts, spent, history = self.options, self.parts, self.study.spent, self.study.history
-        curve = [best_of(history[: i + 1]) for i in range(len(history))]
+        goal = parts.goal
         return SearchResult(
             space=options.space, dataset=options.dataset, oracle={"kind": parts.oracle.kind, **parts.oracle.provenance()},
             reward=options.reward, method=options.method, predictor=options.predictor or "none", best=self._best(history, on_note),
-            incumbent_curve=tuple(trial.value if trial else None for trial in curve), labels_target=len(history),
+            incumbent_curve=incumbents(goal, history), labels_target=sum(trial.asked for trial in history),
             epochs_target=sum(trial.epochs or 0 for trial in history) if parts.label.watched else None,
             seconds_target=round(sum(trial.cost_s for trial in history), 3),
             labels_source=self.labels_source, guidance=spent.guidance, wall_s=spent.wall_s, nfe=spent.nfe,
             predictor_nfe=spent.predictor_nfe, seed=options.seed, budget=options.budget, trials=history, code=self.study.code,
+            objectives=wanted(goal), limits=tuple(map(str, goal.limits)), front=front_of(goal, history, self.space, test=self._test(on_note)),
+            measurements={one.name: sum(one.name in trial.values for trial in history) for one in goal.measured},
         )  # fmt: skip
 
     @property
@@ -197,18 +201,27 @@ class Search:
         return self.seconds_left < ((1 - SEARCH_SHARE) * limit if self.images else 0.0)
 
     def _best(self, history: tuple[Trial, ...], on_note: Note) -> Best | None:
-        parts = self.parts
-        trial = max(parts.goal.front(history), key=lambda trial: trial.value or -math.inf, default=None)
+        trial = self.parts.goal.best(history)
         if trial is None or trial.value is None:
             return None
-        test: float | None = None
-        if self.options.reward == "test":
-            test = trial.value
-        elif "test" in parts.oracle.available[self.options.dataset]:
-            test, error = ask(trial.arch, parts.label.on("test"), parts.task)
+        arch, values = self.space.to_str(trial.arch), values_of(self.parts.goal, trial)
+        return Best(arch=arch, predicted=trial.predicted_mean, value=trial.value, test=self._test(on_note)(trial), values=values)
+
+    def _test(self, on_note: Note) -> Callable[[Trial], float | None]:
+        """A function that asks for the test value of a trial, which is no label; None if there is none."""
+        parts = self.parts
+
+        def test(trial: Trial) -> float | None:
+            if self.options.reward == "test":
+                return trial.value
+            if "test" not in parts.oracle.available[self.options.dataset]:
+                return None
+            found, error = ask(trial.arch, parts.label.on("test"), parts.task)
             if error is not None:
                 on_note(f"the test evaluation of the best failed: {error}")
-        return Best(arch=self.space.to_str(trial.arch), predicted=trial.predicted_mean, value=trial.value, test=test)
+            return found
+
+        return test
 
 
 def run_search(

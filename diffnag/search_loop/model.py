@@ -9,22 +9,34 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffnag.search_loop.acquisition import rank
+from diffnag.search_loop.outlook import Outlook
 from diffnag.search_loop.trial import Proposal, Trial, best_of, expected_values
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
     from diffnag.guidance.checked import CheckedPredictor
+    from diffnag.search_loop.outlook import Expected
 
 
 @dataclass(frozen=True)
 class Model:
-    """A predictor and an acquisition function."""
+    """An outlook on all objectives, whose predictor knows the label, and an acquisition function.
 
-    predictor: CheckedPredictor
+    Candidates that meet the limits on what is paid for with a probability of at least `confidence` come before all others.
+    """
+
+    outlook: Outlook
     acquisition: str
+    confidence: float = 0.9
+
+    @property
+    def predictor(self) -> CheckedPredictor:
+        """The predictor of the label, in which more is better."""
+        return self.outlook.label
 
     def fit(self, history: Sequence[Trial], pending: Sequence[Arch] = ()) -> CheckedPredictor | None:
         """Fit the predictor, `believe` in what is pending, and return it; None if it has neither a label nor a prior."""
+        self.outlook.learn(history)
         if any(trial.value is not None for trial in history):
             self._learn(history)
         if not self.predictor.knows_something:
@@ -58,18 +70,30 @@ class Model:
         Independent Thompson sampling keeps them apart by itself: `ts` takes all from one draw (White et al., AAAI 2021).
         """
         left, chosen = list(pool), list[Proposal]()
+        sign = self.outlook.goal.label_sign
         while left and len(chosen) < q:
+            waiting = [*pending, *(proposal.arch for proposal in chosen)]
             if chosen:
-                self.fit(history, [*pending, *(proposal.arch for proposal in chosen)])
-            order, mean, std = self._ranked(left, history, rng)
+                self.fit(history, waiting)
+            order, (mean, std) = self._ranked(left, history, rng, pending=waiting)
             best = order[: q if self.acquisition == "ts" else 1].tolist()
-            chosen += (Proposal(left[i], float(mean[i]), float(std[i])) for i in best)
+            chosen += (Proposal(left[i], sign * float(mean[i]), float(std[i])) for i in best)
             left = [arch for i, arch in enumerate(left) if i not in best]
         return tuple(chosen)
 
     def _ranked(
-        self, archs: Sequence[Arch], history: Sequence[Trial], rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        self, archs: Sequence[Arch], history: Sequence[Trial], rng: np.random.Generator, *, pending: Sequence[Arch] = ()
+    ) -> tuple[np.ndarray, Expected]:
+        """Indices of `archs`, the one most worth its evaluation first, and the mean and deviation of each label, more being better."""
         mean, std = self.predictor.predict(archs)
-        best = best_of(history)
-        return rank(self.acquisition, mean, std, best=best.value if best else None, rng=rng), mean, std
+        goal = self.outlook.goal
+        if goal.has_front:
+            order = np.lexsort((-mean, -self.outlook.improvement(archs, (mean, std), history, pending)))
+        else:
+            best = goal.best(history) if goal.paid_limits else best_of(history)
+            order = rank(self.acquisition, mean, std, best=best.worth if best else None, rng=rng)
+        if goal.paid_limits:
+            chance = self.outlook.chance(archs, (mean, std))
+            unlikely = np.maximum(self.confidence - chance, 0.0)
+            order = order[np.argsort(unlikely[order], kind="stable")]
+        return order, (mean, std)

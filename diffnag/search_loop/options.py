@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 REWARDS = ("val", "test")
 ACQUISITIONS = ("ei", "ucb", "pi", "ts")
+"""For the label alone."""
+FRONT_ACQUISITION = "ehvi"
+"""Expected improvement of the hypervolume: for several objectives."""
 METHOD_OPTIONS = ("predictor", "acquisition", "candidates", "scale", "generator", "checkpoint")
 """Options that belong to some methods only: None stands for a method's own default. Others are refused by `resolved`."""
 METHOD_MEMBERS = ("uses", "defaults", "of", "propose")
@@ -29,7 +32,8 @@ class SearchOptions:
 
     `reward` is the split whose accuracy is maximised: `val` is protocol V, `test` protocol T. `dataset` is one that the oracle
     knows, or a user's own images (see `diffnag.datasets.images`), to which `image_size` and `epochs` belong. `time_limit` is in
-    seconds. `max_params` and `max_flops` are short forms of `limit`.
+    seconds. `minimise` and `maximise` name objectives beside the label of the task; the result is then a front. `max_params` and
+    `max_flops` are short forms of `limit`.
     """
 
     dataset: str = option(
@@ -49,16 +53,26 @@ class SearchOptions:
     method: str = option(
         "diffnag", help="diffnag, random, evolution, local-search, bananas, tpe, gp-enumerate, or package.module:Class"
     )  # fmt: skip
-    acquisition: str | None = option(None, help=f"{', '.join(ACQUISITIONS[:-1])} or {ACQUISITIONS[-1]} (default: ucb)")
+    acquisition: str | None = option(
+        None, help=f"{', '.join(ACQUISITIONS[:-1])} or {ACQUISITIONS[-1]} (default: ucb); for several objectives {FRONT_ACQUISITION}"
+    )  # fmt: skip
     candidates: int | None = option(None, most=100_000, help="number of architectures that are generated a round (default: 128)")
     scale: float | None = option(None, most=1e6, help="strength of the guidance (default: 6)")
     generator: str | None = option(
         None, help="generator family: sde, uniform, mutation, or package.module:Class (default: the one that the space prefers)"
     )  # fmt: skip
     checkpoint: Path | None = option(None, metavar="FILE", help="the generator's network (default: the shipped one)")
+    minimise: tuple[str, ...] = option(
+        (), metavar="OBJECTIVE", help="one more objective, beside the label of the task: params, flops, another registered one, or "
+        "package.module:Class; the result is then a front. May be repeated",
+    )  # fmt: skip
+    maximise: tuple[str, ...] = option((), metavar="OBJECTIVE", help="as --minimise, for an objective of which more is better")
     limit: tuple[str, ...] = option(
-        (), metavar="LIMIT", help="what every evaluated architecture must meet: an objective (params, flops, or "
-        "package.module:Class), <= or >=, and a number, such as 'params<=5e5' or 'flops<=50M'; may be repeated",
+        (), metavar="LIMIT", help="what every result must meet: an objective, <= or >=, and a number with or without a unit, such as "
+        "'params<=5e5' or 'flops<=50M'; may be repeated. What costs nothing to compute is met by every architecture that is evaluated",
+    )  # fmt: skip
+    confidence: float = option(
+        0.9, most=1, help="probability with which a candidate must meet limits that can only be predicted before it is evaluated"
     )  # fmt: skip
     max_params: int | None = option(None, metavar="N", help="short for --limit 'params<=N': trainable parameters")
     max_flops: int | None = option(None, metavar="N", help="short for --limit 'flops<=N': multiply-adds of one image")
@@ -95,12 +109,17 @@ class SearchOptions:
         check_numbers(self)
         if self.time_limit is not None and not self.time_limit > 0:
             raise UserError(f"time-limit is {self.time_limit}; accepted are more than 0 seconds")
-        if self.acquisition not in (None, *ACQUISITIONS):
-            raise unknown("acquisition", str(self.acquisition), ACQUISITIONS)
+        has_front = bool(self.minimise or self.maximise)
+        if has_front and not getattr(method, "searches_fronts", False):
+            raise UserError(f"method {self.method!r} optimises the label alone; for several objectives use --method diffnag, or leave them out")
+        accepted = (FRONT_ACQUISITION,) if has_front else ACQUISITIONS
+        if self.acquisition not in (None, *accepted):
+            raise unknown(f"acquisition{' for several objectives' if has_front else ''}", str(self.acquisition), accepted)
         own = {key: getattr(self, key) for key in METHOD_OPTIONS}
         if useless := [f"--{key}" for key, value in own.items() if value is not None and key not in method.uses]:
             raise UserError(f"method {self.method!r} makes no use of {', '.join(useless)}; leave it out, or use --method diffnag")
-        filled: dict[str, Any] = {key: method.defaults.get(key) if own[key] is None else own[key] for key in METHOD_OPTIONS if key in method.uses}
+        defaults = {**method.defaults, **({"acquisition": FRONT_ACQUISITION} if has_front else {})}
+        filled: dict[str, Any] = {key: defaults.get(key) if own[key] is None else own[key] for key in METHOD_OPTIONS if key in method.uses}
         for key, value in filled.items():
             if value is None and key not in method.defaults:
                 known = f"; there are: {', '.join(names(key))}, or a dotted path" if key == "predictor" else ""

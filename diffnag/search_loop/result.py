@@ -11,12 +11,52 @@ from diffnag.search_loop.trial import Trial
 
 @dataclass(frozen=True)
 class Best:
-    """The architecture with the largest reward; `test` is its test value, None if there is none."""
+    """The architecture with the best label that meets all limits; `test` is its test value, None if there is none."""
 
     arch: str
     predicted: float | None
     value: float
     test: float | None
+    values: Mapping[str, float] = field(default_factory=dict)
+    """Value of every objective."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One objective of the search."""
+
+    name: str
+    unit: str
+    maximise: bool
+    measured: bool
+    """Whether its values are computed or measured, and not predicted."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A member of the front."""
+
+    number: int
+    """Its trial."""
+    arch: str
+    values: Mapping[str, float]
+    """Value of every objective."""
+    predicted_std: Mapping[str, float]
+    """Standard deviation of each value that is predicted and not measured."""
+    test: float | None
+    """Its test value, None if there is none."""
+
+
+@dataclass(frozen=True)
+class Front:
+    """The members that no other dominates, and how good they are together."""
+
+    members: tuple[Member, ...]
+    reference: Mapping[str, float]
+    """The point from which volumes count: the median of the labels, and the worst of the front and a tenth of its range beyond."""
+    hypervolume: float
+    hypervolume_curve: tuple[float, ...]
+    """Volume after each label, from the same reference."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +89,13 @@ class SearchResult:
     seed: int
     budget: int
     trials: tuple[Trial, ...]
+    objectives: tuple[Wanted, ...] = ()
+    """The label, the other objectives, and those that limits name."""
+    limits: tuple[str, ...] = ()
+    front: Front | None = None
+    """None for a single objective."""
+    measurements: Mapping[str, int] = field(default_factory=dict)
+    """Objective beside the label -> how often it was measured."""
     code: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Plug-in given by dotted path -> checksums of its source file, in the order of the labels; several if it has changed."""
 

@@ -50,7 +50,7 @@ class Trial:
     round: int
     arch: Arch
     value: float | None
-    """The label of the task, which is maximised: None if the evaluation failed, the last value seen if it was stopped early."""
+    """The label of the task: None if the evaluation failed, the last value seen if it was stopped early."""
     error: str | None
     """Why it failed, in one line."""
     predicted_mean: float | None
@@ -67,6 +67,15 @@ class Trial:
     """Labels with a value that were known when it was chosen. With 0 of them, a prediction is a standardised score, no value."""
     values: Mapping[str, float] = field(default_factory=dict, hash=False)
     """Value by objective: the label under the name of the task's own objective, and the objectives that the goal names."""
+    maximise: bool = True
+    """Whether more of the label is better."""
+    asked: bool = True
+    """Whether the oracle was asked: not if a measurement that comes first has shown that a limit is not met."""
+
+    @property
+    def worth(self) -> float | None:
+        """The label, or its negative if less is better: methods make it as large as they can."""
+        return self.value if self.value is None or self.maximise else -self.value
 
     @property
     def state(self) -> Literal["done", "pruned", "failed"]:
@@ -86,7 +95,7 @@ class Known:
 
 
 def expected_values(history: Sequence[Trial]) -> list[float]:
-    """The values of whole evaluations that the labels of `history` suggest; failed ones are left out.
+    """The worth of whole evaluations that the labels of `history` suggest; failed ones are left out.
 
     An evaluation that was stopped early counts as its value plus the median gain of the whole ones from that point on. Otherwise
     an architecture would seem poor because its training was short.
@@ -97,15 +106,17 @@ def expected_values(history: Sequence[Trial]) -> list[float]:
         gains = [value - curve[epochs] for curve, value in whole if epochs in curve]
         return statistics.median(gains) if gains else 0.0
 
-    return [trial.value + (gain(trial.epochs) if trial.pruned else 0.0) for trial in history if trial.value is not None]
+    valued = [trial for trial in history if trial.value is not None]
+    found = [(trial.value or 0.0) + (gain(trial.epochs) if trial.pruned else 0.0) for trial in valued]
+    return [value if trial.maximise else -value for trial, value in zip(valued, found, strict=True)]
 
 
 def best_first(history: Sequence[Trial]) -> list[Trial]:
-    """The trials that have a value, the largest value first."""
-    return sorted((trial for trial in history if trial.value is not None), key=lambda trial: -(trial.value or 0.0))
+    """The trials that have a value, the best value first."""
+    return sorted((trial for trial in history if trial.value is not None), key=lambda trial: -(trial.worth or 0.0))
 
 
 def best_of(history: Sequence[Trial]) -> Trial | None:
-    """The whole evaluation with the largest value, the earliest of equal ones; None if there is none."""
+    """The whole evaluation with the best value, the earliest of equal ones; None if there is none."""
     done = [trial for trial in history if trial.value is not None and not trial.pruned]
-    return max(done, key=lambda trial: (trial.value, -trial.number), default=None)
+    return max(done, key=lambda trial: (trial.worth, -trial.number), default=None)

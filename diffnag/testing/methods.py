@@ -12,7 +12,8 @@ import pytest
 from diffnag.arch import Arch
 from diffnag.datasets.tasks import Task
 from diffnag.guidance.checked import CheckedPredictor, load_predictor
-from diffnag.objectives.goal import Goal, load_objective, read_limits
+from diffnag.objectives.goal import Goal
+from diffnag.objectives.reading import load_objective, read_limits
 from diffnag.protocols import Generator, Method, SearchSpace
 from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.trial import Known, Trial

@@ -12,6 +12,7 @@ import numpy as np
 from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.methods.base import Setting, shuffled
 from diffnag.search_loop.methods.model_based import ModelBased
+from diffnag.search_loop.model import Model
 from diffnag.search_loop.trial import Known, best_first
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ class Bananas(ModelBased):
     @classmethod
     def of(cls, setting: Setting) -> Self:
         """See `Method`."""
-        return cls(setting.domain, setting.seed, setting.load_predictor("path-ensemble"), "ts", Mutations(setting.domain))
+        model = Model(setting.outlook(setting.load_predictor("path-ensemble")), "ts", setting.options.confidence)
+        return cls(setting.domain, setting.seed, model, Mutations(setting.domain))
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from diffnag.objectives.front import ranks
+from diffnag.protocols import Predicts
 from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.options import SearchOptions
-from diffnag.search_loop.trial import Batch, Known, Proposal
+from diffnag.search_loop.outlook import Outlook
+from diffnag.search_loop.trial import Batch, Known, Proposal, Trial, best_first
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
     from diffnag.guidance.checked import CheckedPredictor
     from diffnag.protocols import Generator
+
+
+MEASURED_BY = "gp"
+"""Predictor of objectives that are paid for and do not predict themselves."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,12 @@ class Setting:
     load_predictor: Callable[[str], CheckedPredictor]
     """A fresh predictor by its name or dotted path, set up for the task."""
     load_generator: Callable[[], Generator]
+
+    def outlook(self, predictor: CheckedPredictor) -> Outlook:
+        """What is expected of all objectives if `predictor` knows the label."""
+        goal = self.domain.goal
+        others = {one.name: self.load_predictor(MEASURED_BY) for one in goal.measured if not isinstance(one, Predicts)}
+        return Outlook(self.domain.space, goal, predictor, others)
 
 
 @dataclass(frozen=True)
@@ -49,6 +62,17 @@ class WithoutOptions:
 def taken(domain: Domain, known: Known) -> set[str]:
     """Canonical forms of what is labelled or pending."""
     return {domain.space.canonical(arch) for arch in (*(trial.arch for trial in known.history), *known.pending)}
+
+
+def promising(domain: Domain, history: Sequence[Trial]) -> list[Trial]:
+    """The trials that have a value, from best to worst: by rank if there are several objectives, equal ranks by the label."""
+    ordered = best_first(history)
+    if not domain.goal.has_front:
+        return ordered
+    complete = {trial.number for trial in domain.goal.complete(ordered)}
+    ordered = [trial for trial in ordered if trial.number in complete]
+    found = ranks(domain.goal.signs * domain.goal.values(ordered)) if ordered else np.empty(0)
+    return [ordered[i] for i in np.argsort(found, kind="stable")]
 
 
 def shuffled(archs: list[Arch], rng: np.random.Generator) -> list[Arch]:

@@ -41,7 +41,7 @@ class Evolution(WithoutOptions):
         barren = 0
         while barren < self.population:  # no parent in so many rounds had a neighbour that is left
             contestants = [members[i] for i in rng.choice(len(members), size=min(self.sample, len(members)), replace=False)]
-            parent = max(contestants, key=lambda trial: -np.inf if trial.value is None else trial.value)
+            parent = max(contestants, key=lambda trial: -np.inf if trial.worth is None else trial.worth)
             child = next(self.domain.fresh(shuffled(self.domain.space.neighbours(parent.arch), rng), seen), None)
             barren = 0 if child else barren + 1
             if child:

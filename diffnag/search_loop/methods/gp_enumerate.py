@@ -14,6 +14,7 @@ from diffnag.errors import UserError
 from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.methods.base import Setting, shuffled
 from diffnag.search_loop.methods.model_based import ModelBased
+from diffnag.search_loop.model import Model
 from diffnag.search_loop.trial import Known
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class GPEnumerate(ModelBased):
 
     uses: ClassVar[frozenset[str]] = frozenset({"acquisition"})
     defaults: ClassVar[Mapping[str, Any]] = {"acquisition": "ei"}
+    searches_fronts: ClassVar[bool] = True
 
     @classmethod
     def of(cls, setting: Setting) -> Self:
@@ -36,7 +38,8 @@ class GPEnumerate(ModelBased):
         everything = Enumerated(setting.domain, setting.seed)
         acquisition = setting.options.acquisition
         assert acquisition, "by its default"
-        return cls(setting.domain, setting.seed, setting.load_predictor("gp"), acquisition, everything)
+        model = Model(setting.outlook(setting.load_predictor("gp")), acquisition, setting.options.confidence)
+        return cls(setting.domain, setting.seed, model, everything)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from math import ceil
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -11,20 +11,23 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from diffnag.generators.base import Steer
+from diffnag.guidance.checked import CheckedPredictor
 from diffnag.search_loop.domain import Domain
-from diffnag.search_loop.methods.base import Setting, taken
+from diffnag.search_loop.methods.base import Setting, promising, taken
+from diffnag.search_loop.methods.trade_off import trade_offs
 from diffnag.search_loop.model import Model
-from diffnag.search_loop.trial import Batch, Generated, Known, Proposal, Trial, best_first
+from diffnag.search_loop.trial import Batch, Generated, Known, Proposal, Trial
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
-    from diffnag.guidance.checked import CheckedPredictor
     from diffnag.protocols import Generator
 
 CANDIDATES = 128
 """Architectures that are generated a round."""
 SCALE = 6.0
 """Strength of the guidance: twice the default of generation, as a search wants the best more than variety."""
+DIRECTIONS = 4
+"""Trade-offs of a front that candidates are generated for at once."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,13 @@ class Diffnag:
     candidates. New candidates are generated every `every` labels: between them one label changes the law little. Guidance by
     particles keeps to architectures that are not labelled yet and meet the limits: in a small space, a law that peaks where
     labels are would give little else. Workers share one pool of candidates: a batch reports new ones, and `Known.generated`
-    returns them.
+    returns them. With several objectives the candidates of a round are guided by `DIRECTIONS` drawn trade-offs, a share each.
     """
 
     domain: Domain
     seed: int
     generator: Generator
-    predictor: CheckedPredictor
-    acquisition: str
+    model: Model
     candidates: int
     scale: float
     initial: int = 5
@@ -55,6 +57,7 @@ class Diffnag:
     variations: int = 128
     roots: tuple[int, int] = (16, 4)
     """Candidates and trials that a refinement starts from."""
+    searches_fronts: ClassVar[bool] = True
     uses: ClassVar[frozenset[str]] = frozenset({"predictor", "acquisition", "candidates", "scale", "generator", "checkpoint"})
     defaults: ClassVar[Mapping[str, Any]] = {
         "acquisition": "ucb", "candidates": CANDIDATES, "scale": SCALE, "generator": None, "checkpoint": None,
@@ -66,10 +69,8 @@ class Diffnag:
         options = setting.options
         assert options.predictor and options.acquisition and options.candidates and options.scale is not None, "by their defaults"
         predictor = setting.load_predictor(options.predictor)
-        return cls(
-            setting.domain, setting.seed, setting.load_generator(), predictor,
-            acquisition=options.acquisition, candidates=options.candidates, scale=options.scale,
-        )  # fmt: skip
+        model = Model(setting.outlook(predictor), options.acquisition, options.confidence)
+        return cls(setting.domain, setting.seed, setting.load_generator(), model, candidates=options.candidates, scale=options.scale)
 
     def propose(self, known: Known, q: int) -> Batch:
         """See `Method`."""
@@ -82,7 +83,7 @@ class Diffnag:
         due = count - (count - begin) % self.every
         new, nfe, predictor_nfe = None, 0, 0
         if generated is None or generated.labels != due:
-            generated, nfe, predictor_nfe = self._generate(guide, due, set(seen))
+            generated, nfe, predictor_nfe = self._generate(guide, history, due, set(seen))
             new = generated
         pool = list(self.domain.fresh(generated.archs, seen))
         if guide is not None:
@@ -90,12 +91,9 @@ class Diffnag:
             nfe += self._refine(pool, history, seen, rng)
         pool, notes = self._topped_up(pool, q, history, seen, rng)
         chosen = self.model.choose(pool, q, history, rng, pending=pending) if guide else tuple(map(Proposal, pool[:q]))
+        if self.domain.goal.has_front:
+            chosen = tuple(replace(proposal, arch=self.domain.cheapest_copy(proposal.arch)) for proposal in chosen)
         return Batch(chosen, generated.guidance, nfe, predictor_nfe, new, notes)
-
-    @property
-    def model(self) -> Model:
-        """What chooses among the candidates."""
-        return Model(self.predictor, self.acquisition)
 
     def _phase(self, labels: int) -> tuple[int, bool]:
         """The number of labels at which the present phase began, and whether the predictor is asked in it.
@@ -103,38 +101,57 @@ class Diffnag:
         First comes the prior, then, up to `initial` labels, unguided samples; after that the labels decide. What is pending does not
         count: from two labels a predictor only learns to be too sure.
         """
-        worth = self.predictor.prior_labels
+        worth = self.model.predictor.prior_labels
         if labels < worth or worth >= self.initial:
             return 0, True
         return (self.initial, True) if labels >= self.initial else (ceil(worth), False)
 
-    def _generate(self, guide: CheckedPredictor | None, due: int, seen: set[str]) -> tuple[Generated, int, int]:
+    def _generate(self, guide: CheckedPredictor | None, history: Sequence[Trial], due: int, seen: set[str]) -> tuple[Generated, int, int]:
         """Candidates that are not in `seen`, with the evaluations of the generator's network and of the predictor that they took."""
         rng = np.random.default_rng([self.seed, due, 1])
         archs: list[Arch] = []
         guidance, nfe, predictor_nfe = "none", 0, 0
-
-        def wanted(arch: Arch) -> bool:
-            return self.domain.fresh_key(arch, seen) is not None
-
         for _ in range(self.tries):
-            steer = Steer(wanted=wanted) if guide is None else Steer.by(guide, self.domain.space, self.scale, wanted=wanted)
-            made = self.generator.sample(self.candidates, seed=int(rng.integers(2**63)), steer=steer)
-            archs += self.domain.fresh(made.archs, seen)
-            guidance, nfe, predictor_nfe = made.guidance, nfe + made.nfe, predictor_nfe + made.predictor_nfe
+            steers = self._steers(guide, history, seen, rng)
+            for steer in steers:
+                made = self.generator.sample(ceil(self.candidates / len(steers)), seed=int(rng.integers(2**63)), steer=steer)
+                archs += self.domain.fresh(made.archs, seen)
+                guidance, nfe, predictor_nfe = made.guidance, nfe + made.nfe, predictor_nfe + made.predictor_nfe
             if len(archs) >= (self.initial if guide is None else self.every):
                 break
         return Generated(due, tuple(archs), guidance), nfe, predictor_nfe
 
+    def _steers(self, guide: CheckedPredictor | None, history: Sequence[Trial], seen: set[str], rng: np.random.Generator) -> list[Steer]:
+        """What the next candidates are guided by: nothing, the predictor, or several trade-offs of the objectives."""
+
+        def wanted(arch: Arch) -> bool:
+            return self.domain.fresh_key(arch, seen) is not None
+
+        space = self.domain.space
+        if guide is None:
+            return [Steer(wanted=wanted)]
+        if not self.domain.goal.has_front:
+            return [Steer.by(guide, space, self.scale, wanted=wanted)]
+        preferences = trade_offs(self.model.outlook, history, DIRECTIONS, rng)
+        return [Steer.by(CheckedPredictor("trade-off", preference), space, self.scale, wanted=wanted) for preference in preferences]
+
     def _refine(self, pool: list[Arch], history: Sequence[Trial], seen: set[str], rng: np.random.Generator) -> int:
         """Add to `pool` what lies near its most promising candidates and the best trials; return the evaluations of the generator's network."""
-        elite, nfe = [trial.arch for trial in best_first(history)[: self.roots[1]]], 0
+        elite, nfe = [trial.arch for trial in self._elite(history, rng)], 0
         for _ in range(self.refinements):
             if roots := [*(pool[i] for i in self.model.order(pool, history, rng)[: self.roots[0]]), *elite]:
                 near = self.generator.vary(roots, self.variations, seed=int(rng.integers(2**63)))
                 nfe += near.nfe
                 pool += self.domain.fresh(near.archs, seen)
         return nfe
+
+    def _elite(self, history: Sequence[Trial], rng: np.random.Generator) -> list[Trial]:
+        """The best trials, or members of the front, drawn at random."""
+        ordered = promising(self.domain, history)
+        if not self.domain.goal.has_front:
+            return ordered[: self.roots[1]]
+        front = self.domain.goal.front(history)
+        return [front[i] for i in rng.permutation(len(front))[: self.roots[1]]]
 
     def _topped_up(
         self, pool: list[Arch], q: int, history: Sequence[Trial], seen: set[str], rng: np.random.Generator
@@ -143,7 +160,7 @@ class Diffnag:
         if (missing := q - len(pool)) <= 0:
             return pool, ()
         found: list[Arch] = []
-        for trial in best_first(history):
+        for trial in promising(self.domain, history):
             if len(found) >= missing:
                 break
             found += self.domain.fresh(self.domain.space.neighbours(trial.arch), seen)

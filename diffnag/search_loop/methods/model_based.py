@@ -15,7 +15,6 @@ from diffnag.search_loop.trial import Batch, Known
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
-    from diffnag.guidance.checked import CheckedPredictor
 
 INITIAL = 10
 """Random draws before there is a model."""
@@ -35,8 +34,7 @@ class ModelBased:
 
     domain: Domain
     seed: int
-    predictor: CheckedPredictor
-    acquisition: str
+    model: Model
     pool: Pool
 
     def propose(self, known: Known, q: int) -> Batch:
@@ -44,7 +42,6 @@ class ModelBased:
         count = len(known.history) + len(known.pending)
         rng = np.random.default_rng([self.seed, count])
         seen = taken(self.domain, known)
-        model = Model(self.predictor, self.acquisition)
-        if count < INITIAL or model.fit(known.history, known.pending) is None:
+        if count < INITIAL or self.model.fit(known.history, known.pending) is None:
             return batch_of(islice(self.domain.random(rng, seen), min(max(INITIAL - count, 1), q)))
-        return Batch(model.choose(self.pool(known, seen, rng), q, known.history, rng, pending=known.pending))
+        return Batch(self.model.choose(self.pool(known, seen, rng), q, known.history, rng, pending=known.pending))

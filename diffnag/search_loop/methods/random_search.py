@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from diffnag.search_loop.trial import Batch, Known
 @dataclass(frozen=True)
 class Random(WithoutOptions):
     """Uniform draws from what is left of the domain."""
+
+    searches_fronts: ClassVar[bool] = True
 
     def propose(self, known: Known, q: int) -> Batch:
         """See `Method`."""

@@ -35,14 +35,17 @@ class Claims:
         study: The Optuna study.
         space: Its search space, by which attempts get their parameters.
         worker: This worker.
+        objectives: Names of the objectives, in the order of the study's directions.
         renewed: Whether a thread renews the lease on what is held: not in memory, where nobody else looks.
         called: What error messages call the study.
     """
 
-    def __init__(self, study: optuna.Study, space: SearchSpace, *, worker: Worker, renewed: bool, called: str) -> None:
+    def __init__(
+        self, study: optuna.Study, space: SearchSpace, *, worker: Worker, objectives: tuple[str, ...], renewed: bool, called: str
+    ) -> None:
         self._storage = study._storage  # with Optuna's cache of finished trials, if it has one
         self._study_id = self._storage.get_study_id_from_name(study.study_name)
-        self._space, self.worker, self._called = space, worker, called
+        self._space, self.worker, self._objectives, self._called = space, worker, objectives, called
         self._distributions = _distributions(space)
         self._watch = Watch()
         self._renewal = Renewal(lambda trial, count: self._storage.set_trial_user_attr(trial, worker.lease, count)) if renewed else None
@@ -151,11 +154,22 @@ class Claims:
         self.finish(trial_id, outcome)
 
     def finish(self, trial_id: int, outcome: Outcome) -> None:
-        """Finish an attempt whose outcome is written."""
+        """Finish an attempt whose outcome is written.
+
+        With several objectives Optuna counts only those that have a value for each, and keeps none of what was stopped early.
+        """
         from optuna.trial import TrialState
 
-        state = TrialState.FAIL if outcome.value is None else TrialState.PRUNED if outcome.pruned else TrialState.COMPLETE
-        self._storage.set_trial_state_values(trial_id, state, None if outcome.value is None else [outcome.value])
+        if len(self._objectives) == 1:
+            values = None if outcome.value is None else [outcome.value]
+        else:
+            values = [outcome.values[name] for name in self._objectives if name in outcome.values]
+        if outcome.value is not None and outcome.pruned:
+            self._storage.set_trial_state_values(trial_id, TrialState.PRUNED, values if len(self._objectives) == 1 else None)
+        elif values is not None and len(values) == len(self._objectives):
+            self._storage.set_trial_state_values(trial_id, TrialState.COMPLETE, values)
+        else:
+            self._storage.set_trial_state_values(trial_id, TrialState.FAIL, None)
 
     def bury(self, trial_id: int) -> None:
         """End an attempt on which nobody works any more. It is read again: its worker may have written until it died."""

@@ -42,10 +42,16 @@ class Round:
 
 
 class Ledger:
-    """The state of a study as far as it was read. `study` is what error messages call it."""
+    """The state of a study as far as it was read.
 
-    def __init__(self, space: SearchSpace, *, study: str) -> None:
-        self._space, self._study = space, study
+    Args:
+        space: Its search space.
+        maximise: Whether more of the label is better.
+        study: What error messages call the study.
+    """
+
+    def __init__(self, space: SearchSpace, *, maximise: bool, study: str) -> None:
+        self._space, self._maximise, self._study = space, maximise, study
         self.rounds: list[Round] = []
         self.places: list[Planned] = []
         self.texts: list[str] = []
@@ -149,7 +155,7 @@ class Ledger:
             value=outcome.value, error=outcome.error, cost_s=outcome.cost_s,
             predicted_mean=place.proposal.predicted_mean, predicted_std=place.proposal.predicted_std,
             epochs=outcome.epochs, pruned=outcome.pruned, curve=tuple(sorted(trial.intermediate_values.items())),
-            labels_known=self.rounds[place.round].labels, values=outcome.values,
+            labels_known=self.rounds[place.round].labels, values=outcome.values, maximise=self._maximise, asked=outcome.asked,
         )  # fmt: skip
         self.wall_s = max(self.wall_s, outcome.wall_s)
         for name, checksum in outcome.code.items():

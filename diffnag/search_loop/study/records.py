@@ -13,7 +13,7 @@ from diffnag.search_loop.trial import Batch, Generated, Proposal
 if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
-SCHEMA = 4
+SCHEMA = 5
 """Version of what is written; studies of another version are refused."""
 
 # Attributes of an attempt. `round` is there from the start. An attempt that was made to begin a round gets its `plan` and belongs to
@@ -33,6 +33,8 @@ class Outcome:
     cost_s: float
     epochs: int | None = None
     pruned: bool = False
+    asked: bool = True
+    """Whether the oracle was asked, see `Trial.asked`."""
     values: Mapping[str, float] = field(default_factory=dict)
     """Value by objective, see `Trial.values`."""
     wall_s: float = 0.0
@@ -53,12 +55,12 @@ def read_outcome(value: object) -> Outcome:
     found = None if written["value"] is None else _number(written["value"], "value")
     if not (error is None or isinstance(error, str)) or (found is None) != (error is not None):
         raise ValueError("it has neither a value nor an error")
-    if not isinstance(written["pruned"], bool):
-        raise ValueError("pruned is no truth value")
+    pruned, asked = (_truth(written[name], name) for name in ("pruned", "asked"))
     epochs = None if written["epochs"] is None else _count(written["epochs"], "epochs")
     values = {str(name): _number(one, name) for name, one in _mapping(written["values"], "values").items()}
     code = {str(name): str(one) for name, one in _mapping(written["code"], "code").items()}
-    return Outcome(found, error, _number(written["cost_s"], "cost_s"), epochs, written["pruned"], values, _number(written["wall_s"], "wall_s"), code)
+    cost_s, wall_s = (_number(written[name], name) for name in ("cost_s", "wall_s"))
+    return Outcome(found, error, cost_s, epochs, pruned, asked, values, wall_s, code)
 
 
 def written_plan(batch: Batch, space: SearchSpace, *, labels: int) -> dict[str, Any]:
@@ -128,6 +130,12 @@ def _mapping(value: object, name: str) -> Mapping[str, Any]:
 def _text(value: object, name: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{name} is no text")
+    return value
+
+
+def _truth(value: object, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is no truth value")
     return value
 
 

@@ -7,7 +7,8 @@ import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, cast
 
 from diffnag.command.interrupts import uninterrupted
 from diffnag.errors import UserError
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
     from diffnag.search_loop.trial import Generated, Trial
 
+LABEL_ALONE = MappingProxyType({"label": True})
+"""The directions of a search for the best label."""
 UNPRUNED = 5
 """Whole evaluations before any is stopped early."""
 POLL_S, POLL_GROWTH = (0.01, 0.5), 1.3
@@ -49,20 +52,23 @@ class Study:
     """
 
     def __init__(
-        self, study: optuna.Study, opened: optuna.storages.BaseStorage, space: SearchSpace, *, worker: Worker, url: str | None
-    ) -> None:
+        self, study: optuna.Study, opened: optuna.storages.BaseStorage, space: SearchSpace, *, worker: Worker, directions: Mapping[str, bool],
+        url: str | None,
+    ) -> None:  # fmt: skip
         self._study, self._opened_storage, self._space, self._url = study, opened, space, url
         self._called = _called(study.study_name, url)
         self._made = study.user_attrs["options"]
-        self.claims = Claims(study, space, worker=worker, renewed=url is not None, called=self._called)
-        self._ledger = Ledger(space, study=self._called)
+        self.claims = Claims(study, space, worker=worker, objectives=tuple(directions), renewed=url is not None, called=self._called)
+        self._ledger = Ledger(space, maximise=next(iter(directions.values())), study=self._called)
         self._pause = POLL_S[0]
         self.refresh()
         self._before_s, self._opened = self._ledger.wall_s, time.perf_counter()
 
     @classmethod
     @uninterrupted()
-    def open(cls, *, storage: str | None, name: str, space: SearchSpace, options: Mapping[str, Any]) -> Study:
+    def open(
+        cls, *, storage: str | None, name: str, space: SearchSpace, options: Mapping[str, Any], directions: Mapping[str, bool] = LABEL_ALONE
+    ) -> Study:
         """Open the study `name` in `storage`, or make it.
 
         Args:
@@ -70,6 +76,7 @@ class Study:
             name: The name of the study.
             space: The search space.
             options: What a study that is there must have been made with.
+            directions: Objective -> whether more of it is better; the label comes first.
 
         Raises:
             UserError: The storage cannot be opened; or the study there was made with other options, by another version, or by
@@ -83,7 +90,8 @@ class Study:
             opened = open_storage(storage, worker=worker.id)
             with opening(storage or ""), quiet():
                 study = optuna.create_study(
-                    storage=optuna.storages.get_storage(opened), study_name=name, direction="maximize", load_if_exists=True,
+                    storage=optuna.storages.get_storage(opened), study_name=name, load_if_exists=True,
+                    directions=["maximize" if more else "minimize" for more in directions.values()],
                     sampler=optuna.samplers.RandomSampler(seed=0),  # never drawn from: every trial comes with its parameters
                     # compares with whole evaluations alone, so those that a kill has left unfinished do not count
                     pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED),
@@ -93,7 +101,7 @@ class Study:
                     study.set_user_attr("options", asked)
                 made = study.user_attrs.get("options")
             refuse_other(made, asked, study=_called(name, storage))
-            return cls(study, opened, space, worker=worker, url=storage)
+            return cls(study, opened, space, worker=worker, directions=directions, url=storage)
         except BaseException:
             if opened is not None:
                 close_storage(opened)
@@ -245,7 +253,7 @@ class Study:
                 trial = self.claims.report(claim.trial_id, epochs=epochs, value=value)
             except UpdateFinishedTrialError:
                 return False  # another worker has taken it over, and `tell` returns so
-            return self._study.pruner.prune(self._study, trial)
+            return self._study.pruner.prune(cast("optuna.Study", _ByLabel(self._study)), trial)
 
     @uninterrupted()
     def tell(self, claim: Claim, outcome: Outcome, *, code: Mapping[str, str] | None = None) -> bool:
@@ -283,6 +291,13 @@ class Study:
 
     def _enqueue(self, place: Planned) -> None:
         self.claims.enqueue(place, self._ledger.texts[place.number])
+
+
+class _ByLabel:
+    """A study as a pruner sees it: Optuna's pruners refuse several objectives, and only the label is watched on its way."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        self.get_trials, self.direction = study.get_trials, study.directions[0]
 
 
 def _called(name: str, storage: str | None) -> str:

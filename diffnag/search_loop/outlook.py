@@ -1,0 +1,122 @@
+"""What is expected of architectures in all objectives of a goal, and how likely they meet its limits.
+
+The predictor of the search knows the label. What costs nothing is computed. An objective that is paid for predicts itself if it can
+(`Predicts`), else by the predictor `gp`, which learns from what is measured. Values are turned so that more is better in each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import ndtr
+
+from diffnag.objectives.hypervolume import expected_improvement_of_volume
+from diffnag.plugins import named_errors
+from diffnag.protocols import Predicts
+from diffnag.search_loop.trial import Trial
+from diffnag.spaces.draws import random_archs
+
+if TYPE_CHECKING:
+    from diffnag.arch import Arch
+    from diffnag.guidance.checked import CheckedPredictor
+    from diffnag.objectives.goal import Goal
+    from diffnag.protocols import Objective, SearchSpace
+
+Expected = tuple[np.ndarray, np.ndarray]
+"""Means and standard deviations."""
+REFERENCE_DRAWS = 256
+"""Random architectures that say what is ordinary in a space."""
+WORST = 0.01
+"""Quantile of their values, below which an objective beside the label counts for nothing."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """Expectations of one search.
+
+    Args:
+        space: The search space.
+        goal: Objectives and limits.
+        label: The predictor of the label, in which more is better.
+        others: Predictors of the objectives that are paid for and do not predict themselves, by name.
+    """
+
+    space: SearchSpace
+    goal: Goal
+    label: CheckedPredictor
+    others: Mapping[str, CheckedPredictor] = field(default_factory=dict)
+
+    def learn(self, history: Sequence[Trial]) -> None:
+        """Take what was measured beside the label."""
+        for objective in self.goal.measured:
+            known = [trial for trial in history if objective.name in trial.values]
+            archs, values = [trial.arch for trial in known], np.array([trial.values[objective.name] for trial in known])
+            if isinstance(objective, Predicts):
+                with named_errors("objective", objective.name, "learn", type(objective)):
+                    objective.learn(archs, values)
+            elif known:
+                self.others[objective.name].fit(archs, values)
+
+    # -- expectations
+
+    def expected(self, archs: Sequence[Arch], label: Expected) -> Expected:
+        """Means and standard deviations `(b, k)` of the objectives; `label` are those of the label, `(b,)` each."""
+        columns = [label, *(self._turned(one, archs) for one in self.goal.objectives[1:])]
+        mean, std = (np.stack(parts, axis=1) for parts in zip(*columns, strict=True))
+        return mean, std
+
+    def chance(self, archs: Sequence[Arch], label: Expected) -> np.ndarray:
+        """Probability `(b,)` that each architecture meets the limits on what is paid for, taken as independent."""
+        found = np.ones(len(archs))
+        for limit, objective in self.goal.paid_limits:
+            sign = 1.0 if objective.maximise else -1.0
+            mean, std = (sign * label[0], label[1]) if objective is self.goal.objectives[0] else self._predicted(objective, archs)
+            found *= _below(limit.high, mean, std) - _below(limit.low, mean, std)
+        return found
+
+    def improvement(self, archs: Sequence[Arch], label: Expected, history: Sequence[Trial], pending: Sequence[Arch] = ()) -> np.ndarray:
+        """Expected growth of the hypervolume by each architecture, `(b,)`, times its chance to meet the limits.
+
+        The front is that of the trials, and of what is `pending` as if it had its expected values. The reference point lies, for the
+        label, at the median of the space as it is expected; for every other objective at the end of the ordinary values.
+        """
+        mean, std = self.expected(archs, label)
+        front = self.goal.signs * self.goal.values(self.goal.complete(history))
+        if pending:
+            front = np.concatenate([front, self.expected(pending, self.label.predict(pending))[0]])
+        return self.chance(archs, label) * expected_improvement_of_volume(np.where(np.isnan(mean), -np.inf, mean), std, front, self._reference())
+
+    def _reference(self) -> np.ndarray:
+        draws = random_archs(self.space, REFERENCE_DRAWS, seed=0)
+        mean, _ = self.expected(draws, self.label.predict(draws))
+        return np.array([np.nanmedian(mean[:, 0]), *np.nanquantile(mean[:, 1:], WORST, axis=0)])
+
+    # -- one objective
+
+    def _turned(self, objective: Objective, archs: Sequence[Arch]) -> Expected:
+        mean, std = self._predicted(objective, archs)
+        return (mean if objective.maximise else -mean), std
+
+    def _predicted(self, objective: Objective, archs: Sequence[Arch]) -> Expected:
+        """Mean and standard deviation `(b,)` in the objective's own unit; a value that is computed has no deviation."""
+        if not objective.paid:
+            return np.array([self.goal.measure(objective, arch) for arch in archs]), np.zeros(len(archs))
+        if isinstance(objective, Predicts):
+            with named_errors("objective", objective.name, "predict", type(objective)):
+                mean, std = objective.predict(archs)
+            return np.asarray(mean, dtype=np.float64), np.asarray(std, dtype=np.float64)
+        if (predictor := self.others[objective.name]).knows_something:
+            return predictor.predict(list(archs))
+        return np.zeros(len(archs)), np.full(len(archs), 1.0)
+
+
+def _below(end: float, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """Probability `(b,)` that a normal value is at most `end`."""
+    if math.isinf(end):
+        return np.full(len(mean), float(end > 0))
+    gap = end - mean
+    return np.where(std > 0, ndtr(np.divide(gap, std, out=np.zeros_like(gap), where=std > 0)), (gap >= 0).astype(np.float64))
