@@ -30,6 +30,8 @@ from diffnag.search_loop.methods.gp_enumerate import Enumerated, GPEnumerate
 from diffnag.search_loop.methods.guided import Diffnag
 from diffnag.search_loop.methods.local_search import LocalSearch
 from diffnag.search_loop.methods.model_based import ModelBased
+from diffnag.search_loop.methods.nsga2 import NSGA2
+from diffnag.search_loop.methods.parego import ParEGO
 from diffnag.search_loop.methods.random_search import Random
 from diffnag.search_loop.methods.tpe import TPE
 from diffnag.search_loop.options import SearchOptions
@@ -51,7 +53,7 @@ def made(cls: type[Method], where: Domain, seed: int) -> Method:
     return cls.of(Setting(where, seed, options, load, lambda: RandomGenerator(where.space)))  # type: ignore[arg-type, return-value]
 
 
-NAMES: dict[type[Method], str] = {Bananas: "bananas", TPE: "tpe", GPEnumerate: "gp-enumerate"}
+NAMES: dict[type[Method], str] = {Bananas: "bananas", TPE: "tpe", GPEnumerate: "gp-enumerate", NSGA2: "nsga2", ParEGO: "parego"}
 MAKERS: dict[str, Callable[[Domain, int], Method]] = {name: partial(made, cls) for cls, name in NAMES.items()}
 
 
@@ -241,7 +243,7 @@ def test_tpe_asks_no_longer_than_it_makes_sense(monkeypatch: pytest.MonkeyPatch)
 # -- the contract
 
 
-@pytest.mark.parametrize("method_class", [Random, Evolution, LocalSearch, Bananas, TPE, GPEnumerate], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("method_class", [Random, Evolution, LocalSearch, Bananas, TPE, GPEnumerate, NSGA2, ParEGO], ids=lambda cls: cls.__name__)
 class TestContract(MethodContract):
     def predictor(self, name: str, space: SearchSpace, seed: int) -> CheckedPredictor:
         return CheckedPredictor(name, Nearest())

@@ -51,7 +51,7 @@ class SearchOptions:
     budget: int = option(30, most=1_000_000, help="number of evaluations, all included")
     batch: int = option(1, most=10_000, help="number of evaluations that are planned at once, for all workers")
     method: str = option(
-        "diffnag", help="diffnag, random, evolution, local-search, bananas, tpe, gp-enumerate, or package.module:Class"
+        "diffnag", help="diffnag, random, evolution, local-search, bananas, tpe, gp-enumerate, nsga2, parego, or package.module:Class"
     )  # fmt: skip
     acquisition: str | None = option(
         None, help=f"{', '.join(ACQUISITIONS[:-1])} or {ACQUISITIONS[-1]} (default: ucb); for several objectives {FRONT_ACQUISITION}"

@@ -99,6 +99,11 @@ class SearchResult:
     code: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Plug-in given by dotted path -> checksums of its source file, in the order of the labels; several if it has changed."""
 
+    @property
+    def minimised(self) -> bool:
+        """Whether less of the label is better."""
+        return bool(self.objectives) and not self.objectives[0].maximise
+
     def to_json(self) -> dict[str, Any]:
         """The content of `result.json`: everything but the trials, and `code` only if there is some."""
         left_out = {"trials"} if self.code else {"trials", "code"}

@@ -11,12 +11,22 @@ import pytest
 
 from diffnag.arch import Arch
 from diffnag.datasets.tasks import Task
+from diffnag.errors import UserError
 from diffnag.guidance.checked import CheckedPredictor, load_predictor
 from diffnag.objectives.goal import Goal
 from diffnag.objectives.reading import load_objective, read_limits
-from diffnag.protocols import Generator, Method, SearchSpace
+from diffnag.protocols import Generator, Method, Objective, SearchSpace
 from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.trial import Known, Trial
+
+
+class _Label:
+    """The label of the tests."""
+
+    name, unit, maximise, paid = "label", "", True, True
+
+    def measure(self, arch: Arch, *, task: Task) -> float:
+        raise NotImplementedError
 
 
 class MethodContract:
@@ -40,15 +50,23 @@ class MethodContract:
         """The predictor that the method may load by its name."""
         return load_predictor(name, space=space, dataset=self.dataset, seed=seed)
 
-    def made(self, method_class: type[Method], space: SearchSpace, *, limits: Sequence[str] = (), seed: int = 0) -> tuple[Method, Domain]:
+    def made(
+        self, method_class: type[Method], space: SearchSpace, *, limits: Sequence[str] = (), minimise: Sequence[str] = (), seed: int = 0
+    ) -> tuple[Method, Domain]:
         """The method, with the domain that it proposes from."""
         from diffnag.search_loop.methods.base import Setting
         from diffnag.search_loop.options import SearchOptions
 
         task = Task(self.dataset)
-        domain = Domain(space, Goal(task, (), *read_limits(limits, lambda name: load_objective(name, space=space, task=task))))
+
+        def load(name: str) -> Objective:
+            return load_objective(name, space=space, task=task)
+
+        objectives = (_Label(), *map(load, minimise)) if minimise else ()
+        domain = Domain(space, Goal(task, objectives, *read_limits(limits, load)))
         path = f"{method_class.__module__}:{method_class.__qualname__}"
-        options = SearchOptions(dataset=self.dataset, space=space.name, method=path, seed=seed, **self.options).resolved()
+        asked = SearchOptions(dataset=self.dataset, space=space.name, method=path, seed=seed, minimise=tuple(minimise), **self.options)
+        options = asked.resolved()
         return method_class.of(
             Setting(domain, seed, options, lambda name: self.predictor(name, space, seed), lambda: self.generator(space))
         ), domain
@@ -58,10 +76,16 @@ class MethodContract:
         V, _ = space.encode(arch)
         return 50.0 + float(V[:, ~space.constant[0].all(0)][:, 0].sum())
 
-    def history(self, archs: Sequence[Arch], space: SearchSpace, *, failed: bool = False) -> tuple[Trial, ...]:
-        """Trials of `archs`."""
+    def history(self, archs: Sequence[Arch], space: SearchSpace, *, failed: bool = False, domain: Domain | None = None) -> tuple[Trial, ...]:
+        """Trials of `archs`, with the values of what costs nothing in the goal of `domain`."""
         error = "it broke" if failed else None
-        return tuple(Trial(i, i, arch, None if failed else self.value(arch, space), error, None, None, 0.0) for i, arch in enumerate(archs))
+        trials = []
+        for i, arch in enumerate(archs):
+            value = None if failed else self.value(arch, space)
+            free = domain.goal.free_values(arch) if domain else {}
+            values = free | ({} if value is None else {_Label.name: value})
+            trials.append(Trial(i, i, arch, value, error, None, None, 0.0, values=values))
+        return tuple(trials)
 
     def walk(self, method: Method, domain: Domain, *, q: int, labels: int, lag: int = 0) -> list[Arch]:
         """Propose until there are so many labels or nothing is left, checking each batch; `lag` proposals stay pending."""
@@ -69,7 +93,7 @@ class MethodContract:
         generated = None
         while len(found) < labels:
             done = max(len(found) - lag, 0)
-            known = Known(self.history(found[:done], domain.space), tuple(found[done:]), generated)
+            known = Known(self.history(found[:done], domain.space, domain=domain), tuple(found[done:]), generated)
             batch = method.propose(known, q)
             generated = batch.generated or generated
             archs = [proposal.arch for proposal in batch.proposals]
@@ -89,6 +113,15 @@ class MethodContract:
     def test_proposes_new_architectures_one_by_one_and_in_batches(self, method_class: type[Method], space: SearchSpace) -> None:
         for q, lag in ((1, 0), (3, 0), (2, 3)):
             method, domain = self.made(method_class, space)
+            assert len(self.walk(method, domain, q=q, labels=self.labels, lag=lag)) >= self.labels
+
+    def test_searches_fronts_or_says_that_it_does_not(self, method_class: type[Method], space: SearchSpace) -> None:
+        if not getattr(method_class, "searches_fronts", False):
+            with pytest.raises(UserError, match="optimises the label alone"):
+                self.made(method_class, space, minimise=["params"])
+            return
+        for q, lag in ((1, 0), (2, 3)):
+            method, domain = self.made(method_class, space, minimise=["params"], limits=["flops>=1"])
             assert len(self.walk(method, domain, q=q, labels=self.labels, lag=lag)) >= self.labels
 
     def test_same_history_same_proposals(self, method_class: type[Method], space: SearchSpace) -> None:

@@ -132,14 +132,16 @@ class Points:
 
 
 def _draw_curve(axes: Axes, result: SearchResult, measure: Measure, reference: Reference | None, letters: Lettering) -> None:
-    points = Points.of(result)
+    points, sign = Points.of(result), -1.0 if result.minimised else 1.0
     bottom = _set_limits(axes, result, measure, points, reference)
+    edge = 0.02 if sign > 0 else 0.98
     for shown, face, word in ((points.done, GREY, "evaluated"), (points.pruned, "none", "stopped early")):
-        if inside := [(label, value) for label, value in shown if value >= bottom]:
+        if inside := [(label, value) for label, value in shown if sign * value >= bottom]:
             labels, values = zip(*inside, strict=True)
             axes.scatter(labels, values, facecolors=face, edgecolors=GREY, s=18, label=word)
-    if below := [label for label, value in points.done + points.pruned if value < bottom]:
-        axes.scatter(below, [0.02] * len(below), transform=axes.get_xaxis_transform(), marker="v", color=GREY, s=18, label="below this range")
+    if outside := [label for label, value in points.done + points.pruned if sign * value < bottom]:
+        arrow, word = ("v", "below this range") if sign > 0 else ("^", "above this range")
+        axes.scatter(outside, [edge] * len(outside), transform=axes.get_xaxis_transform(), marker=arrow, color=GREY, s=18, label=word)
     if points.failed:
         heights = [0.02] * len(points.failed)
         axes.scatter(points.failed, heights, transform=axes.get_xaxis_transform(), marker="x", color=RED, s=22, label="failed")
@@ -161,12 +163,13 @@ def _draw_curve(axes: Axes, result: SearchResult, measure: Measure, reference: R
 
 
 def _set_limits(axes: Axes, result: SearchResult, measure: Measure, points: Points, reference: Reference | None) -> float:
-    """Set limits and ticks so that no point is cut at the edge; returns the least value that is drawn as a point."""
+    """Set limits and ticks so that no point is cut at the edge; returns the worst value that is drawn as a point, more being better."""
     count = max(result.labels_target, 1)
     aside = max(0.5, 0.025 * count)
     axes.set_xlim(1 - aside, count + aside)
     axes.set_xticks(label_ticks(count))
-    heights = sorted(value for _, value in points.done + points.pruned)
+    sign = -1.0 if result.minimised else 1.0
+    heights = sorted(sign * value for _, value in points.done + points.pruned)
     if not heights:
         return 0.0
     bottom, top = heights[len(heights) // LOW], heights[-1]
@@ -174,7 +177,7 @@ def _set_limits(axes: Axes, result: SearchResult, measure: Measure, points: Poin
         bottom = min(bottom, float(reference.mean[len(reference.mean) // 2]))
         top = max(top, reference.optimum)
     margin = 0.08 * max(top - bottom, 0.1 if measure.unit else 1e-3)
-    axes.set_ylim(bottom - margin, top + margin)
+    axes.set_ylim(*sorted((sign * (bottom - margin), sign * (top + margin))))
     return bottom
 
 

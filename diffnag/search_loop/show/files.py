@@ -1,4 +1,4 @@
-"""The files that a search writes to its folder: options.json, trials.csv, result.json and search.png."""
+"""The files that a search writes to its folder: options.json, trials.csv, result.json, search.png; for a front front.csv and front.png."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from diffnag import _version
 from diffnag.drawing.attempt import try_to_draw
 from diffnag.io.files import write_json, written_whole
 from diffnag.search_loop.show.curve import search_picture
+from diffnag.search_loop.show.front import front_picture, write_front
 from diffnag.search_loop.study.study import shown
 
 if TYPE_CHECKING:
@@ -44,16 +45,17 @@ def write_result(
     folder: Path, result: SearchResult, space: SearchSpace, *, more: Mapping[str, Any] | None = None,
     reference: Reference | None = None, on_note: Callable[[str], object] = warnings.warn,
 ) -> None:  # fmt: skip
-    """Write trials.csv, then result.json with the entries of `more`, then search.png.
+    """Write trials.csv, then result.json with the entries of `more`, then search.png; for a front front.csv and front.png as well.
 
     The picture shows `reference` beside the search. A picture that fails is reported to `on_note`; the other files stay.
     """
     with written_whole(folder / "trials.csv") as temporary, temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        objectives = [one.name for one in result.objectives[1:]]
+        writer = csv.DictWriter(file, [*COLUMNS, *objectives])
         writer.writeheader()
         for trial in result.trials:
             row = {**vars(trial), "arch": space.to_str(trial.arch), "state": trial.state}
-            writer.writerow({column: row[column] for column in COLUMNS})
+            writer.writerow({column: row[column] for column in COLUMNS} | {name: trial.values.get(name) for name in objectives})
     write_json(folder / "result.json", {**result.to_json(), **(more or {})})
     tested = (more or {}).get("test_accuracy")
     try_to_draw(
@@ -61,6 +63,9 @@ def write_result(
         lambda path: search_picture(path, result, space, reference=reference, finally_tested=tested),
         on_note=on_note,
     )
+    if result.front is not None:
+        write_front(folder / "front.csv", result)
+        try_to_draw(folder / "front.png", lambda path: front_picture(path, result), on_note=on_note)
 
 
 def _commit() -> str | None:

@@ -45,12 +45,12 @@ class Reference:
 
 
 def reference_of(search: Search) -> Reference | None:
-    """The reference for a search whose oracle is a table; None for other oracles and for searches with limits.
+    """The reference for a search whose oracle is a table; None for other oracles, and for searches with limits or several objectives.
 
     Limits exclude architectures, and the table does not say which.
     """
-    table, options = getattr(search.oracle, "table", None), search.options
-    if not isinstance(table, BenchmarkTable) or search.parts.goal.limits:
+    table, options, goal = getattr(search.oracle, "table", None), search.options, search.parts.goal
+    if not isinstance(table, BenchmarkTable) or goal.limits or goal.has_front or goal.label_sign < 0:
         return None
     column = Columns("table", table.values).find(options.dataset, options.reward, None)
     return Reference.of_values(table.values[column], budget=options.budget)

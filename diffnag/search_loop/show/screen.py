@@ -13,19 +13,22 @@ from typing import TYPE_CHECKING, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from diffnag.objectives.quantities import with_unit
+from diffnag.search_loop.show.front import member_lines
 from diffnag.search_loop.show.measure import Measure
 from diffnag.search_loop.show.text import folded
-from diffnag.search_loop.trial import Trial, best_first, best_of
+from diffnag.search_loop.trial import Trial, best_first
 
 if TYPE_CHECKING:
     from diffnag.datasets.images import ImageDataset
-    from diffnag.protocols import SearchSpace
+    from diffnag.objectives.goal import Goal
+    from diffnag.protocols import Objective, SearchSpace
     from diffnag.search_loop.finish.finished import Finish, Share
     from diffnag.search_loop.loop import Search
     from diffnag.search_loop.result import SearchResult
 
-SHOWN = 5
-"""Architectures in the final list."""
+SHOWN, SHOWN_OF_FRONT = 5, 8
+"""Architectures in the final list, and members of a front there."""
 WIDTH = 100
 """Characters of a line if there is no terminal, and at most if there is one."""
 INDENT = 10
@@ -41,7 +44,8 @@ class Screen:
         bar = (TextColumn("{task.description}", markup=False), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
         self._progress = Progress(*bar, console=self.console, transient=True) if self.console.is_terminal else None
         self._done, self._budget, self._what = 0, 0, ""
-        self._best: float | None = None
+        self._goal: Goal | None = None
+        self._history: list[Trial] = []
         self._measure = Measure("table")
 
     def __enter__(self) -> Self:
@@ -66,24 +70,38 @@ class Screen:
             self.note(note)
         history, options = search.study.history, search.options
         self._done, self._budget, self._what = len(history), options.budget, self._measure.name(options.reward)
-        best = best_of(history)
-        self._best = None if best is None else best.value
+        self._goal, self._history = search.parts.goal, list(history)
         if self._progress:
             self._task = self._progress.add_task("searching", total=options.budget, completed=self._done)
 
     def trial(self, trial: Trial) -> None:
         """One more label."""
         self._done += 1
-        if trial.value is not None and not trial.pruned:
-            self._best = trial.value if self._best is None else max(self._best, trial.value)
-        best = "none yet" if self._best is None else self._measure.figure(self._best)
+        self._history.append(trial)
+        best = self._so_far()
         if trial.error is not None:
             self._say(f"trial {trial.number} failed: {trial.error}")
         if self._progress:
             self._progress.update(self._task, completed=self._done, description=f"best so far {best}")
         elif trial.value is not None:
             early = f" when stopped after {trial.epochs} epochs" if trial.pruned else ""
-            self._print(f"{self._done:>4}/{self._budget}  {self._what} {self._measure.figure(trial.value)}{early}  best {best}")
+            others = "".join(f", {self._shown(one, trial)}" for one in self._goal.objectives[1:]) if self._goal else ""
+            self._print(f"{self._done:>4}/{self._budget}  {self._what} {self._measure.figure(trial.value)}{others}{early}  best {best}")
+
+    def _so_far(self) -> str:
+        """The best label that meets all limits, and the size of the front if there are several objectives."""
+        assert self._goal
+        best = self._goal.best(self._history)
+        if best is None or best.value is None:
+            return "none yet"
+        members = f", front of {len(self._goal.front(self._history))}" if self._goal.has_front else ""
+        return self._measure.figure(best.value) + members
+
+    @staticmethod
+    def _shown(objective: Objective, trial: Trial) -> str:
+        """The value of one objective of a trial."""
+        known = objective.name in trial.values
+        return f"{objective.name} {with_unit(trial.values[objective.name], objective.unit) if known else 'unknown'}"
 
     def progress(self, what: str, done: int, of: int) -> None:
         """How far the work after the search is."""
@@ -100,7 +118,9 @@ class Screen:
         """Print the best architectures, what they cost, where the results are, and what can be done next."""
         self._end_bar()
         if result.best is None:
-            self._say("every evaluation failed; trials.csv says why")
+            self._say(_nothing(result))
+        elif result.front is not None:
+            self._list_front(result)
         else:
             self._list_best(result, space)
         if finish:
@@ -110,12 +130,14 @@ class Screen:
         if result.epochs_target is not None:
             paid += f", {result.epochs_target:,} epochs"
         guidance = f", guidance {result.guidance}" if result.predictor != "none" else ""
+        paid += "".join(f", {count} measurements of {name}" for name, count in result.measurements.items())
         self._say(
             f"{result.labels_target} labels of the target{paid}, {_source(result.labels_source)}; {result.nfe} network evaluations, "
             f"{result.predictor_nfe} of the predictor{guidance}; {result.wall_s:.1f} s",
             label="cost", indent=INDENT,
         )  # fmt: skip
-        files = ["result.json", "trials.csv", "search.png", *(["model.pt", "confusion.png"] if finish else [])]
+        files = ["result.json", "trials.csv", "search.png", *(["front.csv", "front.png"] if result.front else [])]
+        files += ["model.pt", "confusion.png"] if finish else []
         files += ["model.onnx"] if finish and finish.onnx_max_abs_difference is not None else []
         self._say(f"{folder}: {', '.join(files)}", label="results", indent=INDENT)
         self._say(_next(folder, finish=finish), label="next", indent=INDENT)
@@ -126,7 +148,7 @@ class Screen:
         on = Path(result.dataset).name
         self._say(f"best of {result.labels_target} labels on {on}, by {self._measure.name(result.reward)}{unit}")
         figure = self._measure.figure
-        done = best_first([trial for trial in result.trials if trial.state == "done"])[:SHOWN]
+        done = best_first(self._goal.complete(result.trials) if self._goal else result.trials)[:SHOWN]
         for place, trial in enumerate(done):
             assert trial.value is not None
             about = [figure(trial.value)]
@@ -136,6 +158,15 @@ class Screen:
                 about.append(f"{self._measure.name('test')} {figure(result.best.test)}")
             self._say("; ".join(about), label=f"{place + 1:>3}", indent=5)
             self._say(space.to_str(trial.arch), indent=5)
+
+    def _list_front(self, result: SearchResult) -> None:
+        """The members of the front with the best labels."""
+        front = result.front
+        assert front
+        self._say(f"front of {len(front.members)} members after {result.labels_target} labels, that with the best {result.objectives[0].name} first")
+        for place, (values, arch) in enumerate(member_lines(front, result.objectives, most=SHOWN_OF_FRONT)):
+            self._say(values, label=f"{place + 1:>3}", indent=5)
+            self._say(arch, indent=5)
 
     def _list_finished(self, finish: Finish) -> None:
         """The final model and the rivals that it is compared with."""
@@ -177,8 +208,11 @@ def _about(search: Search, measure: Measure, folder: Path) -> Mapping[str, str]:
     if search.parts.generator is not None:
         details = f", generator {search.parts.generator.provenance().get('generator')}{details}"
     rows |= {"method": options.method + details, "reward": _reward(search, measure)}
-    if limits := search.parts.goal.limits:
-        rows["limits"] = ", ".join(map(str, limits))
+    goal = search.parts.goal
+    if goal.has_front:
+        rows["goal"] = ", ".join(f"{'maximise' if one.maximise else 'minimise'} {one.name}" for one in goal.objectives)
+    if goal.limits:
+        rows["limits"] = ", ".join(map(str, goal.limits))
     rows["budget"] = f"{options.budget} labels, {options.batch} a round"
     if options.time_limit is not None:
         rows["budget"] += f", within {options.time_limit:g} s with the final training"
@@ -234,6 +268,13 @@ def _next(folder: Path, *, finish: Finish | None) -> str:
     if finish:
         return f"diffnag.load_model('{folder / 'model.pt'}').predict(IMAGE) classifies an image; {more}"
     return f"python -m diffnag.draw draws an architecture, python -m diffnag.export writes its network as model.pt or ONNX; {more}"
+
+
+def _nothing(result: SearchResult) -> str:
+    """Why there is no best architecture."""
+    if any(trial.value is not None for trial in result.trials):
+        return f"no evaluation meets the limits {', '.join(result.limits)}; trials.csv has the values"
+    return "every evaluation failed; trials.csv says why"
 
 
 def _share(share: Share) -> str:
