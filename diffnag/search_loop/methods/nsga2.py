@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 POPULATION = 20
 """Individuals of a generation: fewer than Optuna's 50, which are half of the labels of a search."""
 ASKS = 200
-"""Suggestions in a row without a new architecture after which random draws take their place."""
+"""Suggestions in a row without a new architecture after which random draws take their place for good."""
 Row = list[float] | None
 """Values in all objectives, more being better; None for a failure."""
 
@@ -64,6 +64,8 @@ class _Run:
     """The history that it knows."""
     played: list[int] = field(default_factory=list)
     """Number of suggestions that were asked for in each round."""
+    spent: bool = False
+    """Whether it has nothing new to suggest."""
 
     @classmethod
     def begin(cls, domain: Domain, seed: int) -> _Run:
@@ -87,15 +89,16 @@ class _Run:
         values = dict(zip(map(space.canonical, (trial.arch for trial in history)), worths(self.domain.goal, history), strict=True))
         for key in [key for key in self.open if key in values]:
             self._tell(self.open.pop(key), values[key])
-        seen |= values.keys()
+        seen.update(values)
         self.told = list(history)
         self.played.append(count)
         found: list[Arch] = []
         misses = 0
-        while len(found) < count and misses < ASKS:
+        while len(found) < count and not self.spent:
             fresh = self._suggested(values, seen)
             found += fresh
             misses = 0 if fresh else misses + 1
+            self.spent = misses == ASKS
         return found
 
     def _suggested(self, values: dict[str, Row], seen: set[str]) -> list[Arch]:
