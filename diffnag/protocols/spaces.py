@@ -193,7 +193,25 @@ class NamesMeasures(Protocol):
     """A space whose benchmark measures other things than accuracy on some datasets."""
 
     measures: Mapping[str, str]
-    """Dataset -> what its values are, higher being better, where they are no accuracies in %."""
+    """Dataset -> what its values are, where they are no accuracies in %; higher is better, unless the space `Minimises` it."""
+
+
+@runtime_checkable
+class Minimises(Protocol):
+    """A space that `measures` something of which less is better."""
+
+    minimised: frozenset[str]
+    """Names of such measures, such as `perplexity`."""
+
+
+@runtime_checkable
+class TakesTokens(Protocol):
+    """A space of language models: networks map token ids `(b, t)`, int64, to logits `(b, t, vocabulary)`, for any t.
+
+    `num_classes` is the vocabulary and `image_size` the length of the context in tokens. What needs images refuses such a space.
+    """
+
+    takes_tokens: Literal[True]
 
 
 @runtime_checkable
@@ -227,3 +245,22 @@ class PrefersGenerator(Protocol):
     """A space that names the generator family to use for it by default; otherwise `sde`."""
 
     generator: str
+
+
+@runtime_checkable
+class PrefersOracle(Protocol):
+    """A space that names the oracle which `--oracle auto` takes; otherwise the table or the shipped surrogate."""
+
+    oracle: str
+
+
+@runtime_checkable
+class KeepsOracleFile(Protocol):
+    """A space whose oracle reads a benchmark's file as it is: `python -m diffnag.data import` checks the user's copy and keeps it."""
+
+    oracle_file: str
+    """Name of the file as it lies in `$DIFFNAG_DATA` and in the user cache."""
+
+    def check_oracle_file(self, path: Path) -> str:
+        """What the file holds, in a few words; `UserError` says what is wrong with it."""
+        ...
