@@ -42,7 +42,10 @@ def _space(request: pytest.FixtureRequest) -> SearchSpace:
 
 
 class TestContract(SearchSpaceContract):
-    @pytest.fixture(params=[SPACE, *(pytest.param(space, marks=pytest.mark.slow) for space in SPACES[1:])], ids=lambda space: space.name)
+    @pytest.fixture(
+        params=[SPACE, *(pytest.param(space, marks=[pytest.mark.slow, pytest.mark.timeout(300)]) for space in SPACES[1:])],
+        ids=lambda space: space.name,
+    )
     def space(self, request: pytest.FixtureRequest) -> SearchSpace:
         return request.param
 
