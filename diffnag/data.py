@@ -9,7 +9,7 @@ from diffnag import plugins
 from diffnag.command.running import run_command
 from diffnag.errors import DataNotFound, UserError
 from diffnag.io.files import written_whole
-from diffnag.io.tables import BenchmarkTable, imported_file, kept_file, load_table, locate, locate_file, read_benchmark
+from diffnag.io.tables import BenchmarkTable, imported_file, kept_oracle_file, load_table, locate, locate_file, read_benchmark
 from diffnag.protocols import KeepsOracleFile, ReadsTables
 
 
@@ -28,7 +28,7 @@ def import_table(space: str, source: str | Path, *, trust_pickle: bool = False) 
 def import_oracle_file(space: KeepsOracleFile, source: Path) -> str:
     """Check the user's copy of the file that the oracle of `space` reads, and keep it in the user cache; returns what it holds."""
     found = space.check_oracle_file(source)
-    with written_whole(kept_file(space.oracle_file)) as temporary:
+    with written_whole(kept_oracle_file(space.oracle_file)) as temporary:
         temporary.write_bytes(source.read_bytes())
     return found
 
@@ -90,7 +90,7 @@ def main() -> None:
         return
     if isinstance(owner := load_space(args.space), KeepsOracleFile):
         print(f"{args.space}: {import_oracle_file(owner, Path(args.source))}")
-        print(f"written to {kept_file(owner.oracle_file)}")
+        print(f"written to {kept_oracle_file(owner.oracle_file)}")
         return
     table = import_table(args.space, args.source, trust_pickle=args.trust_pickle)
     print(f"{table.space}: {_summary(table)}")

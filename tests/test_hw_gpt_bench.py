@@ -15,7 +15,7 @@ from diffnag import list as listing
 from diffnag.command.running import run_command
 from diffnag.datasets.tasks import Task
 from diffnag.errors import DataNotFound, UserError
-from diffnag.io.tables import kept_file
+from diffnag.io.tables import kept_oracle_file
 from diffnag.objectives.goal import load_objective
 from diffnag.oracles.checked import load_oracle
 from diffnag.protocols import KeepsOracleFile, Minimises, Objective, Oracle, PrefersOracle, SearchSpace
@@ -144,7 +144,7 @@ class TestFile:
             assert sentence in (told := capsys.readouterr().out) and ("own images" in told) == (not arguments)
 
     def test_without_a_file_the_import_is_named(self, space: GPTSpace) -> None:
-        kept_file(BENCHMARK_FILE).unlink(missing_ok=True)
+        kept_oracle_file(BENCHMARK_FILE).unlink(missing_ok=True)
         with pytest.raises(DataNotFound, match=f"are not here: run `python -m diffnag.data import {space.name} --from FILE`, .*{BENCHMARK_FILE}"):
             find_oracle("auto", space)
         assert listing.search_datasets(space) == {}
@@ -159,10 +159,10 @@ class TestFile:
             assert "gpt-m: surrogates of perplexity and float16_memory, sha256 " in capsys.readouterr().out
             run(monkeypatch, data, "data", "list")
             lines = capsys.readouterr().out.splitlines()
-            assert all(any(line.startswith(f"{space.name}: {kept_file(BENCHMARK_FILE)}, surrogates") for line in lines) for space in SPACES)
+            assert all(any(line.startswith(f"{space.name}: {kept_oracle_file(BENCHMARK_FILE)}, surrogates") for line in lines) for space in SPACES)
             assert find_oracle("auto", SPACE).query(ARCH, dataset="openwebtext", split="val") == pytest.approx(2.0)
         finally:
-            kept_file(BENCHMARK_FILE).unlink(missing_ok=True)
+            kept_oracle_file(BENCHMARK_FILE).unlink(missing_ok=True)
 
     @pytest.mark.parametrize(
         ("changes", "sentence"),

@@ -104,7 +104,7 @@ def imported_file(space: str) -> Path:
     return cache_folder() / "tables" / f"{space}.npz"
 
 
-def kept_file(name: str) -> Path:
+def kept_oracle_file(name: str) -> Path:
     """Path of the copy of a benchmark's file `name` that `python -m diffnag.data import` keeps for an oracle; see `KeepsOracleFile`."""
     return cache_folder() / "tables" / name
 
@@ -112,7 +112,7 @@ def kept_file(name: str) -> Path:
 def locate_file(name: str) -> Path | None:
     """The benchmark's file `name` in `$DIFFNAG_DATA`, else its copy in the user cache, or None."""
     folder = data_folder()
-    return next((path for path in (*([folder / name] if folder else []), kept_file(name)) if path.is_file()), None)
+    return next((path for path in (*([folder / name] if folder else []), kept_oracle_file(name)) if path.is_file()), None)
 
 
 def locate(space: ReadsTables, name: str) -> Path | None:
