@@ -88,8 +88,9 @@ def _of_family(operator: str) -> Colour | None:
         expansion = int(found[1]) if found[1] else 6
         return _shade(np.interp(kernel, KERNELS, MBCONV_HUES), np.interp(expansion, EXPANSIONS, BY_EXPANSION), 0.78)
     if found := re.fullmatch(r"heads(\d+)_mlp(\d+)", name):
-        hue, saturation = (np.interp(int(found[1]), HEADS, values) for values in zip(*BY_HEADS, strict=True))
-        return _shade(hue, np.interp(int(found[2]), RATIOS, BY_RATIO), float(saturation))
+        by_hue, by_saturation = zip(*BY_HEADS, strict=True)
+        heads, ratio = map(int, found.groups())
+        return _shade(np.interp(heads, HEADS, by_hue), np.interp(ratio, RATIOS, BY_RATIO), float(np.interp(heads, HEADS, by_saturation)))
     if found := re.fullmatch(r"width(\d+)_(no)?bias", name):
         return _shade(0.67, np.interp(np.log(int(found[1])), np.log(WIDTHS), BY_WIDTH), 0.0 if found[2] else 0.35)
     for pattern, colour in POOLINGS:
