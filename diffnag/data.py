@@ -8,8 +8,9 @@ from pathlib import Path
 from diffnag import plugins
 from diffnag.command.running import run_command
 from diffnag.errors import DataNotFound, UserError
-from diffnag.io.tables import BenchmarkTable, imported_file, load_table, locate, read_benchmark
-from diffnag.protocols import ReadsTables
+from diffnag.io.files import written_whole
+from diffnag.io.tables import BenchmarkTable, imported_file, kept_oracle_file, load_table, locate, locate_file, read_benchmark
+from diffnag.protocols import KeepsOracleFile, ReadsTables
 
 
 def import_table(space: str, source: str | Path, *, trust_pickle: bool = False) -> BenchmarkTable:
@@ -24,17 +25,32 @@ def import_table(space: str, source: str | Path, *, trust_pickle: bool = False) 
     return table
 
 
+def import_oracle_file(space: KeepsOracleFile, source: Path) -> str:
+    """Check the user's copy of the file that the oracle of `space` reads, and keep it in the user cache; returns what it holds."""
+    found = space.check_oracle_file(source)
+    with written_whole(kept_oracle_file(space.oracle_file)) as temporary:
+        temporary.write_bytes(source.read_bytes())
+    return found
+
+
 def describe(space: str) -> str:
-    """One line for `list`: the place, version and checksum of the table of `space`, or why it cannot be used."""
+    """One line for `list`: the place, version and checksum of the table of `space` or of its oracle's file, or why it cannot be used."""
     from diffnag.spaces.loading import load_space
 
     reader = load_space(space)
     try:
+        if isinstance(reader, KeepsOracleFile):
+            return f"{space}: {_describe_oracle_file(reader)}"
         table = load_table(reader)
     except UserError as error:
         return f"{space}: {error}"
     assert isinstance(reader, ReadsTables)  # or it had no table
     return f"{space}: {locate(reader, reader.name)}, {_summary(table)}"
+
+
+def _describe_oracle_file(space: KeepsOracleFile) -> str:
+    path = locate_file(space.oracle_file)
+    return f"{space.oracle_file} is not here" if path is None else f"{path}, {space.check_oracle_file(path)}"
 
 
 def _summary(table: BenchmarkTable) -> str:
@@ -53,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         "NAS-Bench-201-v1_1-096897.pth. The official file needs pip install diffnag[nasbench201], --trust-pickle, and several "
         "times its size (4.7 GB) in memory: plan for 32 GB. A version in the file's name (v1_0, v1_1) is stored. "
         "For nasbench101: the official nasbench_only108.tfrecord or nasbench_full.tfrecord (without TensorFlow), "
-        "or an .npz with the columns of nas_bench_101.npz.",
+        "or an .npz with the columns of nas_bench_101.npz. For gpt-s, gpt-m and gpt-l: hw_gpt_bench.npz, which is kept as it is for all three.",
     )
     take.add_argument("space", help="search space, such as nasbench201")
     take.add_argument("--from", dest="source", metavar="FILE", required=True, help="the benchmark's own file")
@@ -65,10 +81,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
+    from diffnag.spaces.loading import load_space
+
     args = _parser().parse_args()
     if args.command == "list":
         for space in plugins.names("space"):
             print(describe(space))
+        return
+    if isinstance(owner := load_space(args.space), KeepsOracleFile):
+        print(f"{args.space}: {import_oracle_file(owner, Path(args.source))}")
+        print(f"written to {kept_oracle_file(owner.oracle_file)}")
         return
     table = import_table(args.space, args.source, trust_pickle=args.trust_pickle)
     print(f"{table.space}: {_summary(table)}")

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from diffnag.command import arguments
 from diffnag.command.running import run_command
 from diffnag.errors import UserError, in_a_line, unknown
+
+if TYPE_CHECKING:
+    from diffnag.protocols import Size
 
 FORMATS = ("pt", "onnx")
 
@@ -17,14 +22,23 @@ def main() -> None:
     args = _parser().parse_args()
     kind = _format(args.format, args.out)
 
-    import torch
-
     from diffnag.io.files import check_writable
+    from diffnag.protocols import TakesTokens
+    from diffnag.spaces.loading import load_space
+
+    check_writable(args.out)
+    if isinstance(load_space(args.space), TakesTokens):
+        _write_language_model(args, kind)
+    else:
+        _write_classifier(args, kind)
+
+
+def _write_classifier(args: argparse.Namespace, kind: str) -> None:
+    """Write the network of an architecture whose networks take images."""
     from diffnag.networks.classifier_file import export_onnx, save_model
     from diffnag.networks.untrained import untrained
     from diffnag.spaces.counting import measured_size
 
-    check_writable(args.out)
     model = untrained(
         args.space, args.arch, num_classes=args.num_classes, image_size=args.input_size,
         channels=args.channels, cells=args.cells, seed=args.seed,
@@ -33,14 +47,39 @@ def main() -> None:
         save_model(args.out, model, about={"trained": False, "seed": args.seed})
         how = "diffnag.load_model rebuilds it"
     else:
-        try:
-            how = f"its logits differ from torch's by at most {export_onnx(args.out, model):.1g}"
-        except (RuntimeError, torch.onnx.OnnxExporterError) as failure:
-            raise UserError(f"{args.out} could not be made: {in_a_line(failure)}") from failure
+        how = _as_onnx(args.out, lambda: export_onnx(args.out, model))
     size = measured_size(model.network, image_size=args.input_size)
+    _report(args, str(model.description.skeleton), size, how, model.description.arch)
+
+
+def _write_language_model(args: argparse.Namespace, kind: str) -> None:
+    """Write the network of an architecture whose networks take tokens; raises `UserError` for any format but ONNX."""
+    from diffnag.networks.language_model import export_language_model, untrained_language_model
+
+    if kind != "onnx":
+        raise UserError(f"format {kind!r} is for networks that take images, and those of space {args.space!r} take tokens; accepted is onnx")
+    model = untrained_language_model(
+        args.space, args.arch, vocabulary=args.num_classes, context=args.input_size,
+        channels=args.channels, cells=args.cells, seed=args.seed,
+    )  # fmt: skip
+    how = _as_onnx(args.out, lambda: export_language_model(args.out, model))
+    _report(args, str(model.skeleton), model.size, how, model.arch)
+
+
+def _as_onnx(out: Path, write: Callable[[], float]) -> str:
+    """How exact the file is that `write` writes; raises `UserError` if it fails."""
+    import torch
+
+    try:
+        return f"its logits differ from torch's by at most {write():.1g}"
+    except (RuntimeError, torch.onnx.OnnxExporterError) as failure:
+        raise UserError(f"{out} could not be made: {in_a_line(failure)}") from failure
+
+
+def _report(args: argparse.Namespace, skeleton: str, size: Size, how: str, arch: str) -> None:
     print(
-        f"wrote {args.out}: {model.description.skeleton}, {size.params:,} parameters, {size.flops:,} multiply-adds, untrained; {how}"
-        + arguments.read_as(args.arch, model.description.arch)
+        f"wrote {args.out}: {skeleton}, {size.params:,} parameters, {size.flops:,} multiply-adds, untrained; {how}"
+        + arguments.read_as(args.arch, arch)
     )
 
 
@@ -53,8 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     p.add_argument("arch", metavar="ARCH", help="the architecture as its space writes it, in quotes because of characters such as | and (")
     p.add_argument("--space", default="nasbench201", help="search space, a name or package.module:Class (default: nasbench201)")
-    p.add_argument("--num-classes", type=arguments.positive_int, required=True, help="number of classes, one logit each")
-    p.add_argument("--input-size", type=arguments.positive_int, required=True, help="pixels a side of the images")
+    p.add_argument("--num-classes", type=arguments.positive_int, required=True, help="number of classes (or tokens), one logit each")
+    p.add_argument("--input-size", type=arguments.positive_int, required=True, help="pixels a side of the images (or tokens of a context)")
     p.add_argument("--format", help="pt or onnx (default: the suffix of --out)")
     p.add_argument("--out", type=Path, required=True, help="file to write, .pt or .onnx")
     p.add_argument("--channels", type=arguments.positive_int, help="width of the first stage (default: that of the benchmark's network)")

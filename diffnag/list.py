@@ -43,7 +43,8 @@ def _overview() -> Iterator[str]:
     yield "search spaces, and the datasets for search --dataset (in brackets: the oracle that answers)"
     for name in names("space"):
         try:
-            found = search_datasets(load_space(name))
+            space = load_space(name)
+            found = search_datasets(space)
         except UserError as error:
             yield from _row(name, [f"cannot be used: {error}"])
             continue
@@ -51,8 +52,8 @@ def _overview() -> Iterator[str]:
             yield from _row(name, [f"{', '.join(datasets)}  ({oracle})"])
             name = ""
         if not found:
-            yield from _row(name, ["none by name"])
-    yield from _row("every space", [f"your own images: {OWN_IMAGES}  (training)"])
+            yield from _row(name, [_none_by_name(space)])
+    yield from _row("every space of images", [f"your own images: {OWN_IMAGES}  (training)"])
     yield ""
     for kind in [kind for kind in GROUPS if kind != "space"]:
         yield from _row(f"{kind}s", [*names(kind), DOTTED], indent=0)
@@ -66,7 +67,7 @@ def _overview() -> Iterator[str]:
 
 
 def _one_space(name: str) -> Iterator[str]:
-    from diffnag.protocols import HasRoles
+    from diffnag.protocols import HasRoles, TakesTokens
     from diffnag.spaces.loading import load_space
     from diffnag.spaces.roles import describe
 
@@ -81,21 +82,46 @@ def _one_space(name: str) -> Iterator[str]:
     yield from _row(title, [f"(roles {origin}; see diffnag.protocols.HasRoles)"], indent=0)
     title = "datasets"
     for oracle, datasets in search_datasets(space).items():
-        sizes = [f"{dataset} ({_shape(space.datasets[dataset])})" if dataset in space.datasets else dataset for dataset in datasets]
-        yield from _row(title, [f"{', '.join(sizes)}  ({oracle})"], indent=0)
+        yield from _row(title, [f"{', '.join(_described_dataset(dataset, space) for dataset in datasets)}  ({oracle})"], indent=0)
         title = ""
-    yield from _row(title, [f"your own images: {OWN_IMAGES}  (training)"], indent=0)
+    if not isinstance(space, TakesTokens):
+        yield from _row(title, [f"your own images: {OWN_IMAGES}  (training)"], indent=0)
+    elif title:
+        yield from _row(title, [_none_by_name(space)], indent=0)
 
 
-def _shape(shape: tuple[int, int]) -> str:
-    return f"{shape[0]:,} classes, {shape[1]} x {shape[1]} pixels"
+def _described_dataset(dataset: str, space: SearchSpace) -> str:
+    """A dataset with the shape of its data, if the space knows it, and what is measured if it is no accuracy."""
+    from diffnag.protocols import Minimises, NamesMeasures, TakesTokens
+
+    facts = []
+    if dataset in space.datasets:
+        classes, side = space.datasets[dataset]
+        facts.append(f"{classes:,} tokens, context of {side:,}" if isinstance(space, TakesTokens) else f"{classes:,} classes, {side} x {side} pixels")
+    if isinstance(space, NamesMeasures) and dataset in space.measures:
+        measure = space.measures[dataset]
+        facts.append(f"{measure}, less is better" if isinstance(space, Minimises) and measure in space.minimised else measure)
+    return f"{dataset} ({'; '.join(facts)})" if facts else dataset
+
+
+def _none_by_name(space: SearchSpace) -> str:
+    """The text for a space in which no dataset can be searched, with the reason if an oracle lacks its data."""
+    from diffnag.search_loop.oracle import find_oracle
+
+    try:
+        find_oracle("auto", space)
+    except DataNotFound as error:
+        return f"none by name: {error}"
+    return "none by name"
 
 
 def search_datasets(space: SearchSpace) -> dict[str, tuple[str, ...]]:
     """The datasets that `search --dataset` accepts by name in `space`, by the oracle that answers for them.
 
-    The first oracle is the one that `--oracle auto` takes, if there is one. Training-free oracles answer for the other datasets.
+    The first oracle is the one that `--oracle auto` takes, if there is one. Training-free oracles answer for the other datasets, unless
+    the networks of the space take tokens.
     """
+    from diffnag.protocols import TakesTokens
     from diffnag.search_loop.oracle import find_oracle
 
     try:
@@ -103,6 +129,8 @@ def search_datasets(space: SearchSpace) -> dict[str, tuple[str, ...]]:
         found = {oracle.kind: tuple(oracle.available)}
     except DataNotFound:
         found = {}
+    if isinstance(space, TakesTokens):
+        return found
     if others := tuple(dataset for dataset in space.datasets if dataset not in next(iter(found.values()), ())):
         found[f"--oracle {', '.join(_training_free())}"] = others
     return found

@@ -16,10 +16,11 @@ import torch
 
 from diffnag import load_space
 from diffnag.arch import Arch
-from diffnag.networks.classifier_file import ONNX_TOLERANCE, export_onnx
+from diffnag.networks.classifier_file import export_onnx
+from diffnag.networks.onnx_file import ONNX_TOLERANCE
 from diffnag.networks.untrained import untrained
 from diffnag.plugins import names
-from diffnag.protocols import SearchSpace
+from diffnag.protocols import SearchSpace, TakesTokens
 from experiments.shared.common import one_thread, parser
 from experiments.shared.results import read_result, record, write_result
 
@@ -28,7 +29,8 @@ SIDE, CLASSES = 32, 10
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--spaces", nargs="+", default=names("space"), help="default: all registered spaces")
+    on_images = [name for name in names("space") if not isinstance(load_space(name), TakesTokens)]
+    options.add_argument("--spaces", nargs="+", default=on_images, help="default: all registered spaces whose networks take images")
     options.add_argument("--n", type=int, default=20, help="architectures per space (default: %(default)s)")
     args = options.parse_args()
     one_thread()

@@ -25,7 +25,7 @@ from diffnag.guidance.checked import load_predictor
 from diffnag.plugins import load_class, names
 from diffnag.predictors.proxies.predictor import LOWEST, PRIOR_STD, NaswotPredictor, ParamsPredictor, ProxyPredictor, SynflowPredictor
 from diffnag.predictors.proxies.scores import naswot, synflow, zen
-from diffnag.protocols import Predictor, SearchSpace
+from diffnag.protocols import Predictor, SearchSpace, TakesTokens
 from diffnag.search_spaces.nasbench201.space import NASBench201
 from diffnag.spaces.counting import measured_size
 from diffnag.spaces.loading import load_space
@@ -146,9 +146,10 @@ def test_zen_looks_before_the_last_pooling() -> None:
 
 @pytest.mark.parametrize("space_name", names("space"))
 def test_all_spaces_have_all_proxies(space_name: str) -> None:
+    """Where networks take tokens there are those that only count."""
     space = load_space(space_name)
     archs = draws(space, 6)
-    for name in PROXIES:
+    for name in ("params", "flops") if isinstance(space, TakesTokens) else PROXIES:
         before = torch.random.get_rng_state()
         scores = proxy(name, space).scores(archs)
         assert np.isfinite(scores).all() and len(set(scores)) > 3

@@ -29,6 +29,12 @@ EXPANSIONS, BY_EXPANSION = (1, 3, 4, 6, 10), (0.92, 0.82, 0.66, 0.48, 0.38)
 """Lightness of inverted bottlenecks (MBConv) by expansion."""
 MBCONV_HUES = (0.14, 0.14, 0.075, 0.0, 0.94)
 """Their hue by kernel size: yellow, orange, red."""
+HEADS, BY_HEADS = (4, 8, 12, 16, 20), ((0.70, 0.70), (0.17, 0.31), (0.22, 0.60), (0.70, 0.70), (0.16, 0.55))
+"""Hue and saturation of a language model's layers by their heads; at every scale three of these that can be told apart."""
+RATIOS, BY_RATIO = (2, 3, 4), (0.70, 0.50, 0.27)
+"""Their lightness by MLP ratio."""
+WIDTHS, BY_WIDTH = (192, 1280), (0.80, 0.30)
+"""Lightness of embeddings by the logarithm of their width; grey, blue-grey with biases."""
 POOLINGS: tuple[tuple[re.Pattern[str], Colour], ...] = (
     (re.compile(r"avg|average|mean_?pool"), (0.69, 0.84, 0.50)),  # light green
     (re.compile(r"pool"), (0.20, 0.50, 0.32)),  # dark green
@@ -81,6 +87,12 @@ def _of_family(operator: str) -> Colour | None:
     if found := re.search(r"mb_?conv(?:_?e)?(\d*)", name):
         expansion = int(found[1]) if found[1] else 6
         return _shade(np.interp(kernel, KERNELS, MBCONV_HUES), np.interp(expansion, EXPANSIONS, BY_EXPANSION), 0.78)
+    if found := re.fullmatch(r"heads(\d+)_mlp(\d+)", name):
+        by_hue, by_saturation = zip(*BY_HEADS, strict=True)
+        heads, ratio = map(int, found.groups())
+        return _shade(np.interp(heads, HEADS, by_hue), np.interp(ratio, RATIOS, BY_RATIO), float(np.interp(heads, HEADS, by_saturation)))
+    if found := re.fullmatch(r"width(\d+)_(no)?bias", name):
+        return _shade(0.67, np.interp(np.log(int(found[1])), np.log(WIDTHS), BY_WIDTH), 0.0 if found[2] else 0.35)
     for pattern, colour in POOLINGS:
         if pattern.search(name):
             return colour

@@ -104,6 +104,17 @@ def imported_file(space: str) -> Path:
     return cache_folder() / "tables" / f"{space}.npz"
 
 
+def kept_oracle_file(name: str) -> Path:
+    """Path of the copy of a benchmark's file `name` that `python -m diffnag.data import` keeps for an oracle; see `KeepsOracleFile`."""
+    return cache_folder() / "tables" / name
+
+
+def locate_file(name: str) -> Path | None:
+    """The benchmark's file `name` in `$DIFFNAG_DATA`, else its copy in the user cache, or None."""
+    folder = data_folder()
+    return next((path for path in (*([folder / name] if folder else []), kept_oracle_file(name)) if path.is_file()), None)
+
+
 def locate(space: ReadsTables, name: str) -> Path | None:
     """The file that holds the table of the space called `name`, or None.
 

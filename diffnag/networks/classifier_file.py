@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
-import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from diffnag.errors import UserError
 from diffnag.io.files import written_whole
 from diffnag.networks.build import seeded
+from diffnag.networks.onnx_file import write_onnx
 from diffnag.networks.plan import LARGEST_IMAGE, Skeleton
 from diffnag.networks.training import all_finite
 from diffnag.spaces.loading import load_space
 
 FORMAT = 1
 KIND = "diffnag image classifier"
-ONNX_TOLERANCE = 1e-4
-"""Largest accepted difference between the logits of `model.onnx` and of torch."""
 
 
 @dataclass(frozen=True)
@@ -234,48 +229,11 @@ def _short(error: Exception) -> str:
 def export_onnx(path: str | Path, model: Classifier) -> float:
     """Write `model` as ONNX, for any batch size: input `images` as in `Classifier.forward`, output `logits`.
 
-    The file's metadata hold class names and preprocessing. Returns the largest absolute difference between the logits of onnxruntime
-    and of torch on random images; raises `RuntimeError` if it is above `ONNX_TOLERANCE`.
+    The file's metadata hold class names and preprocessing. See `write_onnx` for the figure that is returned, here of random images, and
+    the error.
     """
     model = model.cpu().eval()
     size = model.description.image_size
     images = torch.rand(8, 3, size, size, generator=torch.Generator().manual_seed(0))
-    with _quiet():
-        program = torch.onnx.export(
-            model, (images,), dynamo=True, verbose=False, input_names=["images"], output_names=["logits"],
-            dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
-        )  # fmt: skip
-    assert program is not None
-    program.model.metadata_props["classes"] = json.dumps(model.classes)
-    program.model.metadata_props["preprocessing"] = json.dumps(model.description.preprocessing())
-    with written_whole(path) as temporary:
-        program.save(temporary, external_data=False)
-        difference = _difference(temporary, model, [images, images[:1], images[:5]])
-        if not difference <= ONNX_TOLERANCE:
-            raise RuntimeError(f"its logits differ from torch's by {difference:.2g}; accepted is {ONNX_TOLERANCE:g}")
-    return difference
-
-
-@torch.no_grad()
-def _difference(path: Path, model: Classifier, batches: Sequence[Tensor]) -> float:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
-    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-    answers = [(session.run(None, {"images": images.numpy()})[0], model(images).numpy()) for images in batches]
-    return max(float(np.abs(theirs - ours).max()) for theirs, ours in answers)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Context without the exporter's warnings of absent packages and of its own deprecated parts, which a user cannot change."""
-    logger = logging.getLogger("torch.onnx")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(before)
+    facts = {"classes": json.dumps(model.classes), "preprocessing": json.dumps(model.description.preprocessing())}
+    return write_onnx(path, model, [images, images[:1], images[:5]], name="images", axes={0: "batch"}, facts=facts)

@@ -15,6 +15,7 @@ from diffnag.networks.classifier_file import Classifier, Description
 from diffnag.networks.plan import LARGEST_IMAGE, MOST_CELLS, MOST_CHANNELS, Skeleton, logits_of
 from diffnag.spaces.counting import measured_size
 from diffnag.spaces.loading import load_space
+from diffnag.spaces.tokens import refuse_tokens
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -40,10 +41,9 @@ def untrained(
     network. The network takes images `(b, 3, image_size, image_size)` with pixels in [0, 1]. Raises `UserError` if `arch` is not in
     the space, if the network is too large, and if it cannot take such images.
     """
-    for name, value in (("num_classes", num_classes), ("image_size", image_size), ("channels", channels), ("cells", cells)):
-        if value is not None and not 1 <= value <= MOST[name]:
-            raise UserError(f"{name} is {value}; 1 to {MOST[name]:,} are accepted")
+    check_ranges(num_classes=num_classes, image_size=image_size, channels=channels, cells=cells)
     loaded = load_space(space)
+    refuse_tokens(loaded, "a classifier")
     built = loaded.from_str(arch)
     skeleton = skeleton_of(loaded, channels=channels, cells=cells)
     _refuse_too_large(skeleton, built, loaded, num_classes=num_classes, image_size=image_size)
@@ -55,6 +55,13 @@ def untrained(
         logits_of(partial(_set_normalisation, network), images, built, loaded, num_classes=num_classes)
     description = Description(space, loaded.to_str(built), skeleton, classes, image_size, (0.0,) * 3, (1.0,) * 3)
     return Classifier(network, description).eval()
+
+
+def check_ranges(*, num_classes: int, image_size: int, channels: int | None, cells: int | None) -> None:
+    """Raise `UserError` if one of these numbers is not within 1 and its entry in `MOST`."""
+    for name, value in (("num_classes", num_classes), ("image_size", image_size), ("channels", channels), ("cells", cells)):
+        if value is not None and not 1 <= value <= MOST[name]:
+            raise UserError(f"{name} is {value}; 1 to {MOST[name]:,} are accepted")
 
 
 def _refuse_too_large(skeleton: Skeleton, arch: Arch, space: SearchSpace, *, num_classes: int, image_size: int) -> None:

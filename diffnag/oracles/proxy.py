@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from diffnag.datasets.tasks import Task
 from diffnag.oracles.columns import Columns
 from diffnag.plugins import make_predictor
+from diffnag.spaces.tokens import refuse_tokens
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -25,7 +26,8 @@ class ProxyOracle:
     proxy: str
 
     def setup(self, *, space: SearchSpace) -> None:
-        """Remember the space; nothing is opened."""
+        """Remember the space; nothing is opened. Raises `UserError` if the networks of the space take tokens."""
+        refuse_tokens(space, f"oracle {self.proxy!r}")
         self._space = space
         self._columns = Columns(self.kind, [f"{dataset}/val/0" for dataset in space.datasets])
         self._scored: dict[str, Any] = {}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffnag.errors import UserError, unknown
+from diffnag.spaces.tokens import refuse_tokens
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +31,8 @@ class TrainingOracle:
     images: ImageDataset
 
     def setup(self, *, space: SearchSpace) -> None:
-        """Remember the space; `set_images` is called next."""
+        """Remember the space; `set_images` is called next. Raises `UserError` if the networks of the space take tokens."""
+        refuse_tokens(space, "oracle 'training'")
         self._space = space
         self._dataset: str | None = None
 

@@ -205,6 +205,16 @@ class Minimises(Protocol):
 
 
 @runtime_checkable
+class TakesTokens(Protocol):
+    """A space of language models: networks map token ids `(b, t)`, int64, to logits `(b, t, vocabulary)`, for any t.
+
+    `num_classes` is the vocabulary and `image_size` the length of the context in tokens. What needs images refuses such a space.
+    """
+
+    takes_tokens: Literal[True]
+
+
+@runtime_checkable
 class Pictured(Protocol):
     """A space whose architectures are drawn otherwise than as their nodes and edges."""
 
@@ -235,3 +245,22 @@ class PrefersGenerator(Protocol):
     """A space that names the generator family to use for it by default; otherwise `sde`."""
 
     generator: str
+
+
+@runtime_checkable
+class PrefersOracle(Protocol):
+    """A space that names the oracle which `--oracle auto` takes; otherwise the table or the shipped surrogate."""
+
+    oracle: str
+
+
+@runtime_checkable
+class KeepsOracleFile(Protocol):
+    """A space whose oracle reads a benchmark's file as it is: `python -m diffnag.data import` checks the user's copy and keeps it."""
+
+    oracle_file: str
+    """Name of the file as it lies in `$DIFFNAG_DATA` and in the user cache."""
+
+    def check_oracle_file(self, path: Path) -> str:
+        """What the file holds, in a few words; `UserError` says what is wrong with it."""
+        ...

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from diffnag.errors import DataNotFound, UserError, unknown
 from diffnag.oracles.checked import CheckedOracle, checked_oracle, load_oracle
 from diffnag.plugins import make_oracle
-from diffnag.protocols import NeedsImages
+from diffnag.protocols import NeedsImages, PrefersOracle
 from diffnag.search_loop.options import SEARCH_SHARE, SearchOptions
 
 if TYPE_CHECKING:
@@ -56,9 +56,14 @@ def refuse_image_options(options: SearchOptions, oracle: CheckedOracle) -> None:
 
 
 def find_oracle(name: str, space: SearchSpace) -> CheckedOracle:
-    """The oracle called `name`, set up for `space`; `auto` is the table if it is there and complete, else the surrogate."""
+    """The oracle called `name`, set up for `space`.
+
+    `auto` is the one that the space prefers, if it names one, else the table if it is there and complete, else the surrogate.
+    """
     if name != "auto":
         return load_oracle(name, space=space)
+    if isinstance(space, PrefersOracle):
+        return load_oracle(space.oracle, space=space)
     try:
         table = load_oracle("table", space=space)
         if getattr(table.plugin, "complete", True):

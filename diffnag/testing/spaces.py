@@ -10,7 +10,7 @@ import torch
 
 from diffnag.arch import ArchBatch, Packing
 from diffnag.errors import UserError
-from diffnag.protocols import HasRoles, Prunes, SearchSpace
+from diffnag.protocols import HasRoles, Prunes, SearchSpace, TakesTokens
 from diffnag.spaces.roles import describe
 from diffnag.testing.draws import draws
 
@@ -107,13 +107,18 @@ class SearchSpaceContract:
         assert all(space.decode(*space.encode(arch)) == (arch, None) for arch in archs)
 
     def test_build_gives_logits_and_size_its_parameters(self, space: SearchSpace) -> None:
+        """A space that `TakesTokens` gets tokens, and its full networks are counted without memory for their weights."""
         classes, side = next(iter(space.datasets.values()), (10, 32))
+        tokens = isinstance(space, TakesTokens)
+        generator = torch.Generator().manual_seed(0)
+        given = torch.randint(classes, (2, 7), generator=generator) if tokens else torch.randn(2, 3, side, side, generator=generator)
         for arch in draws(space, 3):
             size = space.size(arch, num_classes=classes, image_size=side)
-            network = space.build(arch, num_classes=classes)
+            with torch.device("meta" if tokens else "cpu"):
+                network = space.build(arch, num_classes=classes)
             assert sum(p.numel() for p in network.parameters() if p.requires_grad) == size.params
             assert size.flops > 0
             channels, cells = space.skeletons[0]
             small = space.build(arch, channels=channels, cells=cells, num_classes=classes)
-            logits = small(torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0)))
-            assert logits.shape == (2, classes) and logits.isfinite().all()
+            logits = small(given)
+            assert logits.shape == ((2, 7, classes) if tokens else (2, classes)) and logits.isfinite().all()

@@ -27,6 +27,7 @@ from diffnag.predictors.path_features import PathFeatures
 from diffnag.predictors.proxies.scores import naswot, synflow, zen
 from diffnag.protocols import TrainsSmall
 from diffnag.spaces.draws import random_archs
+from diffnag.spaces.tokens import refuse_tokens
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -134,6 +135,11 @@ class FlopsPredictor(_SizePredictor):
 
 class _NetworkPredictor(ProxyPredictor):
     """Score of a small untrained network: the space's own small one, else its narrowest, with maps of side `CELLS_SIDE`."""
+
+    def setup(self, *, space: SearchSpace, task: Task, seed: int) -> None:
+        """As for the others; raises `UserError` if the networks of the space take tokens."""
+        refuse_tokens(space, "the score of an untrained network (naswot, synflow, zen)")
+        super().setup(space=space, task=task, seed=seed)
 
     def _score(self, arch: Arch) -> float:
         images = self._images

@@ -1,0 +1,67 @@
+"""A network as an ONNX file, whose logits are compared with those of torch."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from diffnag.io.files import written_whole
+
+ONNX_TOLERANCE = 1e-4
+"""Largest accepted difference between the logits of an ONNX file and of torch."""
+
+
+def write_onnx(
+    path: str | Path, network: nn.Module, inputs: Sequence[Tensor], *, name: str, axes: Mapping[int, str], facts: Mapping[str, str]
+) -> float:
+    """Write `network`, which is on the CPU and in evaluation mode, with the input `name` and the output `logits`.
+
+    The input may have any size in `axes`, which are named; the metadata of the file hold `facts`. Returns the largest absolute difference
+    between the logits of onnxruntime and of torch on `inputs`, the first of which is traced. Raises `RuntimeError` if it is above
+    `ONNX_TOLERANCE`.
+    """
+    with _quiet():
+        program = torch.onnx.export(
+            network, (inputs[0],), dynamo=True, verbose=False, input_names=[name], output_names=["logits"],
+            dynamic_shapes=({axis: torch.export.Dim(called) for axis, called in axes.items()},),
+        )  # fmt: skip
+    assert program is not None
+    program.model.metadata_props.update(facts)
+    with written_whole(path) as temporary:
+        program.save(temporary, external_data=False)
+        difference = _difference(temporary, network, inputs, name=name)
+        if not difference <= ONNX_TOLERANCE:
+            raise RuntimeError(f"its logits differ from torch's by {difference:.2g}; accepted is {ONNX_TOLERANCE:g}")
+    return difference
+
+
+@torch.no_grad()
+def _difference(path: Path, network: nn.Module, inputs: Sequence[Tensor], *, name: str) -> float:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    answers = [(session.run(None, {name: given.numpy()})[0], network(given).numpy()) for given in inputs]
+    return max(float(np.abs(theirs - ours).max()) for theirs, ours in answers)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Context without the exporter's warnings of absent packages and of its own deprecated parts, which a user cannot change."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
