@@ -88,8 +88,9 @@ def test_a_proposal_is_a_function_of_the_history(name: str) -> None:
 def test_begins_with_random_draws_also_where_all_is_pending_or_has_failed(name: str) -> None:
     method = MAKERS[name](EVERYWHERE, 0)
     trials = drawn(12)
-    assert len(method.propose(Known(), 30).proposals) == 10
-    assert len(method.propose(Known(trials[:7]), 30).proposals) == 3
+    first, then = (30, 30) if name == "nsga2" else (10, 3)  # it has no model to wait for
+    assert len(method.propose(Known(), 30).proposals) == first
+    assert len(method.propose(Known(trials[:7]), 30).proposals) == then
     failed = tuple(Trial(t.number, 0, t.arch, None, "broke", None, None, 0.0) for t in trials)
     for batch in (method.propose(Known(pending=tuple(t.arch for t in trials)), 2), method.propose(Known(failed), 2)):
         assert batch.proposals and not set(keys([p.arch for p in batch.proposals])) & set(keys([t.arch for t in trials]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 Expected = tuple[np.ndarray, np.ndarray]
 """Means and standard deviations."""
 REFERENCE_DRAWS = 256
-"""Random architectures that say what is ordinary in a space."""
+"""Number of `Outlook.draws`."""
 WORST = 0.01
 """Quantile of their values, below which an objective beside the label counts for nothing."""
 
@@ -90,9 +91,13 @@ class Outlook:
             front = np.concatenate([front, self.expected(pending, self.label.predict(pending))[0]])
         return self.chance(archs, label) * expected_improvement_of_volume(np.where(np.isnan(mean), -np.inf, mean), std, front, self._reference())
 
+    @cached_property
+    def draws(self) -> list[Arch]:
+        """Random architectures that say what is ordinary in the space."""
+        return random_archs(self.space, REFERENCE_DRAWS, seed=0)
+
     def _reference(self) -> np.ndarray:
-        draws = random_archs(self.space, REFERENCE_DRAWS, seed=0)
-        mean, _ = self.expected(draws, self.label.predict(draws))
+        mean, _ = self.expected(self.draws, self.label.predict(self.draws))
         return np.array([np.nanmedian(mean[:, 0]), *np.nanquantile(mean[:, 1:], WORST, axis=0)])
 
     # -- one objective

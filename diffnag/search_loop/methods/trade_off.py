@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diffnag.spaces.draws import random_archs
-
 if TYPE_CHECKING:
     from diffnag.arch import Arch
     from diffnag.search_loop.outlook import Outlook
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
 
 AUGMENTED = 0.05
 """Share of the weighted sum, which keeps weakly dominated points from being as good as those that dominate them."""
-DRAWS = 256
-"""Random architectures whose expected values say how an objective varies."""
 
 
 def draw_weights(count: int, objectives: int, rng: np.random.Generator) -> np.ndarray:
@@ -58,8 +54,7 @@ class TradeOff:
 
 def trade_offs(outlook: Outlook, history: Sequence[Trial], count: int, rng: np.random.Generator) -> list[TradeOff]:
     """`count` trade-offs with drawn weights. Objectives are scaled by what the front and random architectures have."""
-    draws = random_archs(outlook.space, DRAWS, seed=0)
-    mean, _ = outlook.expected(draws, outlook.label.predict(draws))
+    mean, _ = outlook.expected(outlook.draws, outlook.label.predict(outlook.draws))
     known = outlook.goal.signs * outlook.goal.values(outlook.goal.front(history))
     low = np.nanquantile(mean, 0.05, axis=0)
     low[0] = np.nanmedian(mean[:, 0])
