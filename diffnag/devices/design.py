@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffnag.devices.fewshot import LEVEL, Hypothesis, prior_design
-from diffnag.devices.prior import COUNTED, LEAST
+from diffnag.devices.prior import LEAST
 from diffnag.errors import UserError
 from diffnag.spaces.draws import random_archs
 
@@ -33,13 +33,13 @@ def choose(features: Features, prior: Prior, count: int, *, seed: int, measured:
     if len(candidates) < count:
         raise UserError(f"{count} samples are asked for, and space {features.space.name!r} has {len(candidates)} more architectures, or hardly more")
     archs = [*measured, *candidates]
-    shares = np.array([COUNTED[counting] for counting in features.countings])
-    covariances, noises = zip(*(_known(features, prior, archs, counting) for counting in features.countings), strict=True)
+    countings = [counting for counting in features.countings if counting in prior.counted]
+    covariances, noises = zip(*(_known(features, prior, archs, counting) for counting in countings), strict=True)
     chosen: list[int] = []
     for place in range(len(measured) + count):
         gains = sum(
-            share * (covariance**2).sum(0) / (np.diag(covariance) + noise)
-            for share, covariance, noise in zip(shares, covariances, noises, strict=True)
+            prior.counted[counting] * (covariance**2).sum(0) / (np.diag(covariance) + noise)
+            for counting, covariance, noise in zip(countings, covariances, noises, strict=True)
         )
         gains[chosen] = -np.inf
         best = place if place < len(measured) else int(np.argmax(gains))

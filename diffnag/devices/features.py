@@ -113,7 +113,7 @@ class Features:
         return 1 + longest.max(1)
 
     def _detail(self, runs: np.ndarray) -> np.ndarray:
-        return runs[:, :, self._counted].reshape(len(runs), -1)
+        return runs[:, :, self._counted].reshape(len(runs), runs.shape[1] * int(self._counted.sum()))
 
 
 def _scaling(detail: np.ndarray) -> tuple[np.ndarray, float]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from diffnag.devices.prior import COUNTED, LEAST
+from diffnag.devices.prior import LEAST
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -26,12 +26,8 @@ NOISES = (0.01, 0.05, 0.2, 1.0, 4.0)
 """Factors of the variance of the noise, equally probable."""
 LEVEL = 0.2
 """Relative standard deviation of the level around its first estimate, the median of measured by expected."""
-UNMEASURED = 1.0
-"""Relative standard deviation of the level where nothing is measured."""
 NEGLIGIBLE = 1e-3
 """Hypotheses that are less probable by this factor than the best one are left out."""
-SPEED = 7e9
-"""Multiply-adds a second that stand for the speed of a device that nothing is measured of."""
 LEAST_MS = 1e-3
 """Smallest prediction, relative to the level."""
 
@@ -62,20 +58,19 @@ class FewShot:
     Args:
         features: Features of the space.
         prior: What is known before.
-        level: Expected mean latency in ms as long as nothing is measured.
     """
 
-    def __init__(self, features: Features, prior: Prior, *, level: float) -> None:
+    def __init__(self, features: Features, prior: Prior) -> None:
         prior.check(features)
-        self._features, self._prior, self._level = features, prior, level
+        self._features, self._prior = features, prior
         self.fit([], np.empty(0))
 
     def fit(self, archs: Sequence[Arch], ms: np.ndarray) -> None:
         """Learn from latencies `ms (m,)`, above 0; what was learned before is forgotten."""
         ms = np.asarray(ms, dtype=np.float64)
-        self._level_spread = LEVEL if len(ms) else UNMEASURED
+        self._level_spread = min(LEVEL, self._prior.level_spread) if len(ms) else self._prior.level_spread
         found = []
-        for counting in self._features.countings:
+        for counting in (one for one in self._features.countings if one in self._prior.counted):
             described = self._features(archs, counting)
             for noise, detail, scale in itertools.product(NOISES, self._prior.details, self._prior.scales):
                 hypothesis = Hypothesis(counting, noise, detail, scale)
@@ -110,7 +105,7 @@ class FewShot:
     def _posterior(self, hypothesis: Hypothesis, design: np.ndarray, columns: np.ndarray, ms: np.ndarray) -> _Posterior:
         """The law of the weights given `ms (m,)`, with the logarithm of prior times evidence."""
         expected = np.maximum(columns @ self._prior.mean, LEAST)
-        level = float(np.median(ms / expected)) if len(ms) else self._level
+        level = float(np.median(ms / expected)) if len(ms) and self._prior.level_spread > LEVEL else self._prior.level
         residual = ms / level - columns @ self._prior.mean
         noise = hypothesis.noise * (self._prior.noise * expected) ** 2
         precision = np.eye(design.shape[1]) + design.T @ (design / noise[:, None])
@@ -119,7 +114,7 @@ class FewShot:
         z_mean = np.linalg.solve(precision, b)
         evidence = -0.5 * (residual**2 / noise).sum() + 0.5 * b @ z_mean - 0.5 * np.log(noise).sum() - np.log(np.diag(root)).sum()
         evidence -= len(ms) * np.log(level)
-        return _Posterior(hypothesis, float(evidence + np.log(COUNTED[hypothesis.counting])), level, z_mean, np.linalg.inv(root).T)
+        return _Posterior(hypothesis, float(evidence + np.log(self._prior.counted[hypothesis.counting])), level, z_mean, np.linalg.inv(root).T)
 
 
 def prior_design(prior: Prior, columns: np.ndarray, detail: np.ndarray, hypothesis: Hypothesis, *, level: float) -> np.ndarray:

@@ -6,7 +6,8 @@ Latencies are relative: those of a device are divided by their mean over the spa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,10 +21,18 @@ WIDENING = 0.2
 """A weight of an unknown device may differ from the mean of the known ones by this share, beside what their spread shows."""
 LEAST_WIDENED = 0.1
 """Weights below this one are widened as this one is: the share of a weight near 0 would be nothing."""
+REWEIGHTED = 4
+"""Rounds of least squares, each with the errors relative to the fit before."""
+SURE = 0.01
+"""Relative standard deviation of the weights and the level of a device that is known."""
 LEAST = 0.2
 """Relative latencies below this one have the noise of this one, and do not count in it."""
 COUNTED = {"all": 0.95, "leading": 0.04, "live": 0.01}
 """Probability of each way to count: most frameworks run what is written."""
+UNMEASURED = 1.0
+"""Relative standard deviation of the level of a device that nothing is measured of."""
+SPEED = 7e9
+"""Multiply-adds a second that stand for the speed of such a device, where no other device is known."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,12 @@ class Prior:
     """`(k, k)`"""
     noise: float
     """Standard deviation of a latency around what its columns say, relative to it."""
+    level: float
+    """Mean latency over the space in ms, as long as nothing is measured."""
+    level_spread: float = UNMEASURED
+    """Relative standard deviation of the level."""
+    counted: Mapping[str, float] = field(default_factory=lambda: COUNTED)
+    """Way to count -> its probability; ways that are not named are impossible."""
     scales: tuple[float, ...] = (1.0,)
     """Factors of the covariance; the measurements choose among them."""
     details: tuple[float, ...] = (0.0,)
@@ -49,37 +64,47 @@ class Prior:
             raise UserError(f"a prior over {', '.join(self.names)} does not fit the operators of space {features.space.name!r}")
 
 
-def learned_prior(features: Features, archs_columns: dict[str, np.ndarray], ms: np.ndarray) -> Prior:
-    """The prior that `d` devices teach, with latencies `ms (m, d)` of m architectures.
-
-    `archs_columns` are the columns `(m, k)` of the architectures by the way to count. Each device is fitted by least squares, in the
-    way that suits it best.
-    """
-    fits = [best_fit(archs_columns, column / column.mean()) for column in ms.T]
+def learned_prior(fits: Sequence[Fit], names: tuple[str, ...]) -> Prior:
+    """The prior that devices teach whose `fits` are known; `names` are those of the columns."""
     weights = np.stack([fit.weights for fit in fits])
     mean = weights.mean(0)
     spread = np.cov(weights.T) if len(fits) > 1 else np.zeros((len(mean), len(mean)))
     widened = WIDENING * np.maximum(np.abs(mean), LEAST_WIDENED)
-    return Prior(features.names, mean, spread + np.diag(widened**2), float(np.median([fit.noise for fit in fits])))
+    noise, level = np.median([fit.noise for fit in fits]), np.exp(np.mean([np.log(fit.level) for fit in fits]))
+    return Prior(names, mean, spread + np.diag(widened**2), float(noise), float(level))
 
 
 @dataclass(frozen=True)
 class Fit:
-    """One device: how it counts, its weights `(k,)`, and the noise as in `Prior`."""
+    """A device of which every architecture is known: how it counts, its weights `(k,)`, and level and noise as in `Prior`."""
 
     counting: str
     weights: np.ndarray
+    level: float
     noise: float
 
+    def prior(self, names: tuple[str, ...]) -> Prior:
+        """A prior that is sure of what the fit says."""
+        covariance = np.diag((SURE * np.maximum(np.abs(self.weights), LEAST_WIDENED)) ** 2)
+        return Prior(names, self.weights, covariance, self.noise, self.level, SURE, {self.counting: 1.0})
 
-def best_fit(columns: dict[str, np.ndarray], relative: np.ndarray) -> Fit:
-    """Fit relative latencies `(m,)` in each way to count, and return the fit with the least noise."""
+
+def best_fit(columns: Mapping[str, np.ndarray], ms: np.ndarray) -> Fit:
+    """Fit latencies `ms (m,)` by least squares of relative errors in each way to count, and return the fit whose median error is the least.
+
+    `columns` are those of the architectures `(m, k)` by the way to count.
+    """
+    level = float(ms.mean())
     fits = []
     for counting, each in columns.items():
-        weights = np.linalg.lstsq(each, relative, rcond=None)[0]
-        fitted = each @ weights
-        fits.append(Fit(counting, weights, float(np.std((relative - fitted) / np.maximum(fitted, LEAST)))))
-    return min(fits, key=lambda fit: fit.noise)
+        fitted = np.ones(len(ms))
+        for _ in range(REWEIGHTED):
+            relative = 1 / np.maximum(fitted, LEAST)
+            weights = np.linalg.lstsq(each * relative[:, None], ms / level * relative, rcond=None)[0]
+            fitted = each @ weights
+        errors = (ms / level - fitted) / np.maximum(fitted, LEAST)
+        fits.append((float(np.median(np.abs(errors))), Fit(counting, weights, level, float(errors.std()))))
+    return min(fits, key=lambda error_and_fit: error_and_fit[0])[1]
 
 
 def general_prior(features: Features) -> Prior:
@@ -93,4 +118,5 @@ def general_prior(features: Features) -> Prior:
     mean = np.zeros(len(features.names))
     mean[:2] = 0.5
     deviations = np.concatenate([[0.3, 0.3, 0.2, 0.3], 0.1 / spread])
-    return Prior(features.names, mean, np.diag(deviations**2), 0.05, scales=(0.1, 1.0, 4.0), details=(0.0, 0.05, 0.15))
+    level = 1e3 * features.mean_flops / SPEED
+    return Prior(features.names, mean, np.diag(deviations**2), 0.05, level, scales=(0.1, 1.0, 4.0), details=(0.0, 0.05, 0.15))
