@@ -12,6 +12,7 @@ from diffnag.devices.fewshot import FewShot
 from diffnag.devices.prior import Fit, general_prior, learned_prior
 from diffnag.io.files import PRETRAINED
 from diffnag.spaces.fingerprint import check_fingerprint
+from diffnag.spaces.paths import COUNTINGS
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -39,6 +40,8 @@ class KnownDevices:
         tensors, meta = load_checkpoint(path, kind=KIND, needs=NEEDS)
         check_fingerprint(space, meta["space_fingerprint"], what=str(path))
         with rebuilding(path):
+            if strange := set(meta["countings"]) - set(COUNTINGS):
+                raise ValueError(f"{min(strange)!r} is no way to count")
             arrays = {name: tensors[name].double().numpy() for name in ("weights", "levels", "noises")}
             rows = zip(meta["countings"], arrays["weights"], arrays["levels"].tolist(), arrays["noises"].tolist(), strict=True)
             fits = dict(zip(meta["devices"], (Fit(*row) for row in rows), strict=True))

@@ -39,3 +39,8 @@ def full_name(device: str, known: list[str]) -> str | None:
     """The name of a device in the table: `pixel3` as it is, `2080ti` without its batch size for `2080ti_1`, `pixel3_1` for `pixel3`."""
     options = (device, f"{device}_1", device.removesuffix("_1"))
     return next((option for option in options if option in known), None)
+
+
+def known_to_table(space: SearchSpace) -> list[str]:
+    """The devices in the user's table, or nothing without one."""
+    return [] if locate_properties(space, KIND) is None else list(latencies(load_properties(space, KIND)))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from diffnag.arch import Arch
     from diffnag.datasets.tasks import Task
     from diffnag.networks.plan import Skeleton
@@ -36,6 +39,24 @@ class Objective(Protocol):
 
     def measure(self, arch: Arch, *, task: Task) -> float:
         """The value, NaN for a failure. If it is not paid for, it is a function of the architecture and the task."""
+        ...
+
+
+@runtime_checkable
+class Predicts(Protocol):
+    """A paid objective that is predicted before it is measured, and that learns from what is measured."""
+
+    @property
+    def measurable(self) -> bool:
+        """Whether `measure` works on this machine."""
+        ...
+
+    def predict(self, archs: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of a measurement, `(b,)` each, in the unit of the objective."""
+        ...
+
+    def learn(self, archs: Sequence[Arch], values: Sequence[float] | np.ndarray) -> None:
+        """Learn all values that a search has measured so far; they replace those of earlier calls."""
         ...
 
 
