@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffnag.errors import DataNotFound, UserError, in_a_line
-from diffnag.io.checkpoint import checksum
 from diffnag.io.files import cache_folder, data_folder, written_whole
 from diffnag.io.tables import load_table
 from diffnag.io.text_tables import read_csv, reading
@@ -101,6 +100,8 @@ def read_properties(space: SearchSpace, kind: str, path: Path) -> PropertyTable:
     A CSV has a column `arch`, or `index`: the place in the order of the benchmark. The rows of an `.npz` have that order. It is the
     order of the table of accuracies, which has to be there as well. Raises `UserError` for other files.
     """
+    from diffnag.io.checkpoint import checksum
+
     if not path.is_file():
         raise UserError(f"there is no file {path}")
     with reading(path, f"table of {kind}"):
