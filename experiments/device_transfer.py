@@ -102,7 +102,8 @@ def main() -> None:
     cells = Cells()
     rows = []
     for name, method, samples, designed in _plan():
-        rows.append(record({"method": name, "samples": samples, "designed": designed, "draws": DRAWS, **score(cells, method, samples, designed=designed)}))
+        figures = score(cells, method, samples, designed=designed)
+        rows.append(record({"method": name, "samples": samples, "designed": designed, "draws": DRAWS, **figures}))
         print({key: value for key, value in rows[-1].items() if key not in ("devices", "made_by")}, flush=True)
     write_result("device_transfer", {"families": {name: list(devices) for name, devices in FAMILIES.items()}, "rows": rows})
 

@@ -19,40 +19,51 @@ if TYPE_CHECKING:
 
 CANDIDATES = 1000
 """Random architectures from which is chosen, and over which the variance counts."""
+MOST_SAMPLES = 500
+DETAIL = 0.1
+"""Standard deviation, relative to the level, of what depends on the node of an operator. Without it the design would trust that latencies
+add up, and choose extreme architectures alone; with it predictions are better (experiments/device_transfer.py)."""
 
 
 def choose(features: Features, prior: Prior, count: int, *, seed: int, measured: Sequence[Arch] = ()) -> list[Arch]:
     """`count` different architectures to measure beside those that are `measured`.
 
-    One after the other is chosen so that the variance of the relative latencies, summed over random architectures and averaged over
-    the ways to count, falls the most (A-optimal design). What a measurement says, not its value, decides: all can be chosen before
-    anything is measured. Raises `UserError` where the space has too few architectures.
+    One after the other is chosen so that the variance of the relative latencies, summed over random architectures,
+    falls the most (A-optimal design). What a measurement says, not its value, decides: all can be chosen before
+    anything is measured. Raises `UserError` for too many samples, and where the space has too few architectures.
     """
-    measured = list(dict.fromkeys(measured))
-    candidates = [arch for arch in dict.fromkeys(random_archs(features.space, max(CANDIDATES, 4 * count), seed=seed)) if arch not in set(measured)]
+    if count > MOST_SAMPLES:
+        raise UserError(f"{count:,} samples are asked for; up to {MOST_SAMPLES} are accepted at a time")
+    known = dict.fromkeys(measured)
+    drawn = random_archs(features.space, max(CANDIDATES, 4 * count), seed=seed)
+    candidates = [arch for arch in dict.fromkeys(drawn) if arch not in known]
     if len(candidates) < count:
         raise UserError(f"{count} samples are asked for, and space {features.space.name!r} has {len(candidates)} more architectures, or hardly more")
-    archs = [*measured, *candidates]
-    countings = [counting for counting in features.countings if counting in prior.counted]
-    covariances, noises = zip(*(_known(features, prior, archs, counting) for counting in countings), strict=True)
+    archs = [*known, *candidates]
+    covariance, noise = _known(features, prior, archs)
     chosen: list[int] = []
-    for place in range(len(measured) + count):
-        gains = sum(
-            prior.counted[counting] * (covariance**2).sum(0) / (np.diag(covariance) + noise)
-            for counting, covariance, noise in zip(countings, covariances, noises, strict=True)
-        )
+    for place in range(len(known) + count):
+        gains = (covariance**2).sum(0) / (np.diag(covariance) + noise)
         gains[chosen] = -np.inf
-        best = place if place < len(measured) else int(np.argmax(gains))
+        best = place if place < len(known) else int(np.argmax(gains))
         chosen.append(best)
-        for covariance, noise in zip(covariances, noises, strict=True):
-            column = covariance[:, best].copy()
-            covariance -= np.outer(column, column) / (column[best] + noise[best])
-    return [archs[place] for place in chosen[len(measured) :]]
+        column = covariance[:, best].copy()
+        covariance -= np.outer(column, column) / (column[best] + noise[best])
+    return [archs[place] for place in chosen[len(known) :]]
 
 
-def _known(features: Features, prior: Prior, archs: Sequence[Arch], counting: str) -> tuple[np.ndarray, np.ndarray]:
-    """Covariance of the relative latencies `(m, m)` before any measurement, and variance of the noise `(m,)`, relative to the expected ones."""
-    described = features(archs, counting)
-    hypothesis = Hypothesis(counting, noise=1.0, detail=float(np.median(prior.details)), scale=float(np.median(prior.scales)))
-    design = prior_design(prior, described.columns, described.detail, hypothesis, level=LEVEL)
-    return design @ design.T, (prior.noise * np.maximum(described.columns @ prior.mean, LEAST)) ** 2
+def _known(features: Features, prior: Prior, archs: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
+    """Covariance of the relative latencies `(m, m)` before any measurement, and variance of the noise `(m,)`.
+
+    It is the covariance over the ways to count as well, equally probable, so that architectures are chosen which tell them apart.
+    """
+    means, designs = [], []
+    countings = [counting for counting in features.countings if counting in prior.counted]
+    for counting in countings:
+        described = features(archs, counting)
+        hypothesis = Hypothesis(counting, noise=1.0, detail=DETAIL, scale=float(np.median(prior.scales)))
+        designs.append(prior_design(prior, described.columns, described.detail, hypothesis, level=LEVEL))
+        means.append(described.columns @ prior.mean)
+    expected = np.mean(means, axis=0)
+    root = np.column_stack([*designs, *(mean - expected for mean in means)]) / np.sqrt(len(countings))
+    return root @ root.T, (prior.noise * np.maximum(expected, LEAST)) ** 2

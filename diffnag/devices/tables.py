@@ -26,21 +26,15 @@ def latencies(table: PropertyTable) -> dict[str, np.ndarray]:
     return found
 
 
-def measured_latencies(space: SearchSpace, device: str) -> dict[str, float] | None:
-    """Architecture as the space writes it -> ms, where the user has the table and it has the device; else None."""
+def measured_latencies(space: SearchSpace) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    """Architectures as the space writes them, and their latencies in ms by device, of the user's table; nothing without one."""
     if locate_properties(space, KIND) is None:
-        return None
+        return (), {}
     table = load_properties(space, KIND)
-    ms = latencies(table).get(device)
-    return None if ms is None else dict(zip(table.archs, ms.tolist(), strict=True))
+    return table.archs, latencies(table)
 
 
 def full_name(device: str, known: list[str]) -> str | None:
     """The name of a device in the table: `pixel3` as it is, `2080ti` without its batch size for `2080ti_1`, `pixel3_1` for `pixel3`."""
     options = (device, f"{device}_1", device.removesuffix("_1"))
     return next((option for option in options if option in known), None)
-
-
-def known_to_table(space: SearchSpace) -> list[str]:
-    """The devices in the user's table, or nothing without one."""
-    return [] if locate_properties(space, KIND) is None else list(latencies(load_properties(space, KIND)))

@@ -14,7 +14,7 @@ from diffnag.devices.features import Features
 from diffnag.devices.fewshot import FewShot
 from diffnag.devices.file import SUFFIX, DeviceFile
 from diffnag.devices.shipped import known_devices, model_for
-from diffnag.devices.tables import full_name, known_to_table, measured_latencies
+from diffnag.devices.tables import full_name, measured_latencies
 from diffnag.devices.timing import check_runtime, host_fingerprint, time_arch
 from diffnag.errors import UserError
 from diffnag.objectives.cost import shape_for
@@ -116,14 +116,15 @@ class Latency:
     def _of_benchmark(self, task: Task, skeleton: Skeleton | None) -> None:
         """A device that the benchmark of the space has measured."""
         space, shipped = self._space, known_devices(self._space)
-        known = list(dict.fromkeys([*known_to_table(space), *(shipped.fits if shipped else ())]))
+        archs, measured = measured_latencies(space)
+        known = list(dict.fromkeys([*measured, *(shipped.fits if shipped else ())]))
         if (device := full_name(self._source, known)) is None:
             there = f"; devices of {space.name} are {', '.join(sorted(known))}" if known else f"; no device of {space.name} is known"
             raise UserError(f"unknown device {self._source!r}: {ACCEPTED}{there}")
         if skeleton is not None or task.name not in space.datasets:
             raise UserError(f"{self.name} is that of the benchmark's own network; for your own images measure a device: python -m diffnag.device")
-        if (measured := measured_latencies(space, device)) is not None:
-            self._measured, self.paid, self.measurable = measured, False, True
+        if device in measured:
+            self._measured, self.paid, self.measurable = dict(zip(archs, measured[device].tolist(), strict=True)), False, True
             return
         assert shipped is not None
         self._model = FewShot(Features(space), shipped.fits[device].prior(shipped.names))
