@@ -29,7 +29,6 @@ def _measure(args: argparse.Namespace) -> None:
     from diffnag.command.progress import Progress
     from diffnag.devices.bundle import check_folder, write_bundle
     from diffnag.devices.measuring import measure, next_archs
-    from diffnag.devices.timing import check_runtime
     from diffnag.spaces.loading import load_space
 
     space = load_space(args.space)
@@ -42,7 +41,6 @@ def _measure(args: argparse.Namespace) -> None:
         print(f"wrote {args.bundle}: {len(archs)} networks ({export}); run `python runner.py` there on the device, then here")
         print(f"python -m diffnag.device fit --space {args.space} --bundle {args.bundle} --from {args.bundle}/measured.csv --out NAME.device.json")
         return
-    check_runtime()
     file = _existing(args.out, space, export)
     with Progress() as progress:
         file = measure(space, export, args.samples, out=args.out, before=file, spec=args.space, seed=args.seed, rounds=args.rounds, progress=progress)

@@ -135,7 +135,7 @@ def test_a_limit_is_an_interval_with_its_ends() -> None:
         (("params<=1000",), r"no architecture of nasbench201 meets params<=1,000 \(the least is 73,306\) on cifar10"),
         (("params>=1e9",), r"meets params>=1,000,000,000 \(the most is 1,531,546\) on cifar10"),
         (("params<=8e4", "params>=1e6"), r"meets params<=80,000 \(the least is 73,306\) and params>=1,000,000 \(the most is 1,531,546\)"),
-        (("depth<=3",), "unknown objective 'depth'; there are: flops, params, or a dotted path package.module:Class"),
+        (("width<=3",), "unknown objective 'width'; there are: depth, flops, latency, memory, params, robustness, or a dotted path"),
         (("tests.test_objectives:Broken<=3",), r"objective 'broken': measure raised ZeroDivisionError: division by zero"),
         (("tests.test_objectives:Unset<=3",), r"objective 'tests.test_objectives:Unset': setup raised KeyError: 'width'"),
         (("tests.test_objectives:Texts<=3",), r"objective 'texts': measure raised ValueError: could not convert string to float: 'three'"),

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffnag.devices.runner import network_run, timed_rounds
-from diffnag.errors import UserError
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -47,14 +46,6 @@ def time_arch(arch: Arch, space: SearchSpace, export: Export, *, rounds: int = R
     """Median latency of one architecture in ms."""
     *_, last = time_archs([arch], space, export, rounds=rounds)
     return last[space.to_str(arch)]
-
-
-def check_runtime() -> None:
-    """Raise `UserError` where onnxruntime is not installed; it needs not be imported to know."""
-    from importlib.util import find_spec
-
-    if find_spec("onnxruntime") is None:
-        raise UserError("timing networks needs onnxruntime, which is not installed: pip install onnxruntime")
 
 
 def runtime_name() -> str:

@@ -15,7 +15,7 @@ from diffnag.devices.fewshot import FewShot
 from diffnag.devices.file import SUFFIX, DeviceFile
 from diffnag.devices.shipped import known_devices, model_for
 from diffnag.devices.tables import full_name, measured_latencies
-from diffnag.devices.timing import check_runtime, host_fingerprint, time_arch
+from diffnag.devices.timing import host_fingerprint, time_arch
 from diffnag.errors import UserError
 from diffnag.objectives.cost import shape_for
 
@@ -80,7 +80,6 @@ class Latency:
             self._measured, self._model = self._file.measurements, self._file.model(space)
             self.measurable = self._file.host == host_fingerprint()
         else:
-            check_runtime()
             self._model, self.measurable = model_for(space, lambda arch: export.size(arch, space)), True
         self._export = export
 
