@@ -9,8 +9,9 @@ from diffnag import plugins
 from diffnag.command.running import run_command
 from diffnag.errors import DataNotFound, UserError
 from diffnag.io.files import written_whole
+from diffnag.io.property_tables import PropertyTable, kept_file, load_properties, locate_properties, read_properties
 from diffnag.io.tables import BenchmarkTable, imported_file, kept_oracle_file, load_table, locate, locate_file, read_benchmark
-from diffnag.protocols import KeepsOracleFile, ReadsTables
+from diffnag.protocols import HasMoreTables, KeepsOracleFile, ReadsTables
 
 
 def import_table(space: str, source: str | Path, *, trust_pickle: bool = False) -> BenchmarkTable:
@@ -33,19 +34,43 @@ def import_oracle_file(space: KeepsOracleFile, source: Path) -> str:
     return found
 
 
-def describe(space: str) -> str:
-    """One line for `list`: the place, version and checksum of the table of `space` or of its oracle's file, or why it cannot be used."""
+def import_properties(space: str, kind: str, source: str | Path) -> PropertyTable:
+    """Read a table of a `kind`, such as `latency`, and write it to the user cache, where objectives find it."""
     from diffnag.spaces.loading import load_space
 
     reader = load_space(space)
+    if not isinstance(reader, HasMoreTables) or kind not in reader.more_tables:
+        raise DataNotFound(f"space {reader.name!r} has no table of {kind} to import")
+    table = read_properties(reader, kind, Path(source))
+    table.save(kept_file(reader.name, kind))
+    return table
+
+
+def describe(space: str) -> list[str]:
+    """Lines for `list`: the place, version and checksum of each table of `space` or of its oracle's file, or why it cannot be used."""
+    from diffnag.spaces.loading import load_space
+
+    reader = load_space(space)
+    lines = []
     try:
         if isinstance(reader, KeepsOracleFile):
-            return f"{space}: {_describe_oracle_file(reader)}"
+            return [f"{space}: {_describe_oracle_file(reader)}"]
         table = load_table(reader)
+        assert isinstance(reader, ReadsTables)  # or it had no table
+        lines.append(f"{space}: {locate(reader, reader.name)}, {_summary(table)}")
     except UserError as error:
-        return f"{space}: {error}"
-    assert isinstance(reader, ReadsTables)  # or it had no table
-    return f"{space}: {locate(reader, reader.name)}, {_summary(table)}"
+        lines.append(f"{space}: {error}")
+    for kind in reader.more_tables if isinstance(reader, HasMoreTables) else ():
+        try:
+            found = load_properties(reader, kind)
+            lines.append(f"{space}, {kind}: {locate_properties(reader, kind)}, {_summary_of_properties(found)}")
+        except UserError as error:
+            lines.append(f"{space}, {kind}: {error}")
+    return lines
+
+
+def _summary_of_properties(table: PropertyTable) -> str:
+    return f"{len(table.archs):,} architectures, {len(table.columns)} columns, sha256 {table.sha256}"
 
 
 def _describe_oracle_file(space: KeepsOracleFile) -> str:
@@ -72,7 +97,10 @@ def _parser() -> argparse.ArgumentParser:
         "or an .npz with the columns of nas_bench_101.npz. For gpt-s, gpt-m and gpt-l: hw_gpt_bench.npz, which is kept as it is for all three.",
     )
     take.add_argument("space", help="search space, such as nasbench201")
-    take.add_argument("--from", dest="source", metavar="FILE", required=True, help="the benchmark's own file")
+    source = take.add_mutually_exclusive_group(required=True)
+    source.add_argument("--from", dest="source", metavar="FILE", help="the benchmark's own file of accuracies")
+    source.add_argument("--latency", metavar="FILE", help="latencies: a CSV with a column index or arch, and columns <device>_ms")
+    source.add_argument("--robustness", metavar="FILE", help="accuracies under attack and corruption: an .npz in the order of the benchmark")
     take.add_argument(
         "--trust-pickle", action="store_true", help="load a pickle, which can run any code; only for a file that you trust"
     )
@@ -86,7 +114,12 @@ def main() -> None:
     args = _parser().parse_args()
     if args.command == "list":
         for space in plugins.names("space"):
-            print(describe(space))
+            print(*describe(space), sep="\n")
+        return
+    for kind, file in ((kind, file) for kind, file in (("latency", args.latency), ("robustness", args.robustness)) if file is not None):
+        found = import_properties(args.space, kind, file)
+        print(f"{found.space}, {kind}: {_summary_of_properties(found)}")
+        print(f"written to {kept_file(found.space, kind)}")
         return
     if isinstance(owner := load_space(args.space), KeepsOracleFile):
         print(f"{args.space}: {import_oracle_file(owner, Path(args.source))}")

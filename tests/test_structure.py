@@ -26,7 +26,7 @@ LAYERS = (
     "drawing",
     "datasets",
     "networks",
-    "oracles",
+    "devices oracles",
     "guidance",
     "generators",
     "objectives",

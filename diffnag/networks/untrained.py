@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -43,17 +44,24 @@ def untrained(
     """
     check_ranges(num_classes=num_classes, image_size=image_size, channels=channels, cells=cells)
     loaded = load_space(space)
-    refuse_tokens(loaded, "a classifier")
-    built = loaded.from_str(arch)
     skeleton = skeleton_of(loaded, channels=channels, cells=cells)
-    _refuse_too_large(skeleton, built, loaded, num_classes=num_classes, image_size=image_size)
+    model = untrained_network(loaded, loaded.from_str(arch), skeleton, num_classes=num_classes, image_size=image_size, seed=seed)
+    return Classifier(model.network, replace(model.description, space=space)).eval()
+
+
+def untrained_network(
+    space: SearchSpace, arch: Arch, skeleton: Skeleton, *, num_classes: int, image_size: int, seed: int = 0
+) -> Classifier:
+    """As `untrained`, with the network that `skeleton` builds in a loaded space; its description calls the space by its own name."""
+    refuse_tokens(space, "a classifier")
+    _refuse_too_large(skeleton, arch, space, num_classes=num_classes, image_size=image_size)
     classes = tuple(map(str, range(num_classes)))
     noise = NOISE if image_size <= LARGE else max(2, min(NOISE // 2, PIXELS // image_size**2))
     with seeded(seed):
-        network = skeleton.build(built, loaded, num_classes=num_classes, image_size=image_size)
+        network = skeleton.build(arch, space, num_classes=num_classes, image_size=image_size)
         images = torch.rand(noise, 3, image_size, image_size)
-        logits_of(partial(_set_normalisation, network), images, built, loaded, num_classes=num_classes)
-    description = Description(space, loaded.to_str(built), skeleton, classes, image_size, (0.0,) * 3, (1.0,) * 3)
+        logits_of(partial(_set_normalisation, network), images, arch, space, num_classes=num_classes)
+    description = Description(space.name, space.to_str(arch), skeleton, classes, image_size, (0.0,) * 3, (1.0,) * 3)
     return Classifier(network, description).eval()
 
 

@@ -44,6 +44,19 @@ class Flops(_Count):
     name = "flops"
 
 
+def shape_for(space: SearchSpace, task: Task) -> tuple[int, int]:
+    """Number of classes and image side of a task: those of the user's own images, or of a dataset that the space knows.
+
+    Raises `UserError` for other datasets.
+    """
+    if task.images is not None:
+        return len(task.images.classes), task.images.size
+    if task.name in space.datasets:
+        return space.datasets[task.name]
+    known = ", ".join(space.datasets)
+    raise UserError(f"limits on the size need the shape of the dataset, known for {known}, not for {task.name!r}")
+
+
 def size_for(space: SearchSpace, task: Task, *, skeleton: Skeleton | None = None) -> Callable[[Arch], Size]:
     """A function that returns the size of an architecture's network for `task`.
 
@@ -51,13 +64,7 @@ def size_for(space: SearchSpace, task: Task, *, skeleton: Skeleton | None = None
     network of the space's default width and depth, unless a `skeleton` is given. Raises `UserError` for other datasets, whose
     images have no known shape.
     """
-    if task.images is not None:
-        classes, side = len(task.images.classes), task.images.size
-    elif task.name in space.datasets:
-        classes, side = space.datasets[task.name]
-    else:
-        known = ", ".join(space.datasets)
-        raise UserError(f"limits on the size need the shape of the dataset, known for {known}, not for {task.name!r}")
+    classes, side = shape_for(space, task)
     if skeleton is None:
         return lambda arch: space.size(arch, num_classes=classes, image_size=side)
     return lambda arch: skeleton.size(arch, space, num_classes=classes, image_size=side)

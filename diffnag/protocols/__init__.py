@@ -8,6 +8,7 @@ from diffnag.protocols.predictors import HasPrior, NeedsSetup, NoisyPredictor, P
 from diffnag.protocols.spaces import (
     Attention,
     Decoded,
+    HasMoreTables,
     HasParts,
     HasResNetLike,
     HasRoles,
@@ -33,6 +34,7 @@ __all__ = [
     "Family",
     "Generator",
     "HasLikelihood",
+    "HasMoreTables",
     "HasParts",
     "HasPrior",
     "HasResNetLike",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
+
     from diffnag.arch import Arch
     from diffnag.datasets.tasks import Task
     from diffnag.networks.plan import Skeleton
@@ -47,25 +47,30 @@ class Objective(Protocol):
 
 
 @runtime_checkable
+class Predicts(Protocol):
+    """A paid objective that is predicted before it is measured, and that learns from what is measured.
+
+    A search predicts other objectives that are paid for by the predictor `gp`.
+    """
+
+    @property
+    def measurable(self) -> bool:
+        """Whether `measure` works on this machine. Otherwise a search uses predictions alone, and says so."""
+        ...
+
+    def predict(self, archs: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of a measurement, `(b,)` each, in the unit of the objective."""
+        ...
+
+    def learn(self, archs: Sequence[Arch], values: Sequence[float] | np.ndarray) -> None:
+        """Learn all values that a search has measured so far; they replace those of earlier calls."""
+        ...
+
+
+@runtime_checkable
 class NeedsNetwork(Protocol):
     """An objective that needs to know the space, the task and the network around an architecture."""
 
     def setup(self, *, space: SearchSpace, task: Task, skeleton: Skeleton | None) -> None:
         """Called once, before `measure`. The network is the one that `skeleton` builds; None stands for the space's default."""
-        ...
-
-
-@runtime_checkable
-class Predicts(Protocol):
-    """An objective that is paid for and can be predicted. A search predicts all others that are paid for by the predictor `gp`."""
-
-    measurable: bool
-    """Whether `measure` works on this machine. Otherwise the search uses predictions alone, and says so."""
-
-    def learn(self, archs: Sequence[Arch], values: np.ndarray) -> None:
-        """Take all values `(m,)` that this search has measured so far; they replace earlier ones."""
-        ...
-
-    def predict(self, archs: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation `(b,)`, in the unit of the objective."""
         ...

@@ -241,6 +241,14 @@ class ReadsTables(Protocol):
 
 
 @runtime_checkable
+class HasMoreTables(Protocol):
+    """A space whose architectures were measured in other ways than their accuracy; see `diffnag.io.property_tables` for the files."""
+
+    more_tables: Mapping[str, str]
+    """What was measured, such as `latency` -> name of its file as it lies in `$DIFFNAG_DATA`."""
+
+
+@runtime_checkable
 class PrefersGenerator(Protocol):
     """A space that names the generator family to use for it by default; otherwise `sde`."""
 

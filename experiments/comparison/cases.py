@@ -19,7 +19,7 @@ NOISE_AWARE = 1e-5
 
 COMMANDS = (
     "train_score", "generate", "search", "draw", "export", "train_surrogate", "train_image_encoder", "embed_datasets",
-    "build_meta_dataset", "data", "list", "train_predictor",
+    "build_meta_dataset", "data", "list", "train_predictor", "train_latency", "device",
 )  # fmt: skip
 CELL = "|nor_conv_3x3~0|+|nor_conv_1x1~0|avg_pool_3x3~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
 GENOTYPE = (
@@ -86,6 +86,8 @@ def _help() -> Iterator[Case]:
     for command in COMMANDS:
         yield Case(f"help {command}", ((f"diffnag.{command}", "--help"),))
     yield Case("help data import", (("diffnag.data", "import", "--help"),))
+    for command in ("measure", "fit", "predict"):
+        yield Case(f"help device {command}", (("diffnag.device", command, "--help"),))
 
 
 def _lists() -> Iterator[Case]:
@@ -97,6 +99,10 @@ def _lists() -> Iterator[Case]:
     }.items():  # fmt: skip
         command = ("diffnag.data", "import", space, "--from", f"$DIFFNAG_DATA/{file}")
         yield Case(f"data import {space}", (command,), (Output("arrays", "cache/**/*.npz"),), needs_data=True, own_cache=True)
+    for kind, suffix in (("latency", "csv.gz"), ("robustness", "npz")):
+        command = ("diffnag.data", "import", "nasbench201", f"--{kind}", f"$DIFFNAG_DATA/nas_bench_201_{kind}.{suffix}")
+        outputs = (Output("arrays", f"cache/**/nasbench201-{kind}.npz"),)
+        yield Case(f"data import {kind}", (command,), outputs, needs_data=True, own_cache=True)
 
 
 def _draws() -> Iterator[Case]:
@@ -116,6 +122,8 @@ def _exports() -> Iterator[Case]:
         yield case(space, "pt", "model", "--seed", "3", *size)
     for space in ("nasbench201", "nasbench101", "transnasbench101-macro"):
         yield case(space, "onnx", "onnx", "--channels", "8", "--cells", "1")
+    bundle = ("diffnag.device", "measure", "--samples", "3", "--channels", "4", "--cells", "1", "--bundle", "$OUT/bundle")
+    yield Case("device bundle", (bundle,), (Output("onnx", "bundle/*.onnx"), Output("json", "bundle/bundle.json")))
 
 
 def _generated(name: str, *arguments: str, n: int = 64, within: float = 0.0, more: tuple[Output, ...] = ()) -> Case:
@@ -185,6 +193,7 @@ def _learned() -> Iterator[Case]:
     weights = (Output("tensors", "weights.safetensors"),)
     out = ("--out", "$OUT/weights.safetensors")
     small = ("--epochs", "2", "--members", "1", "--width", "16")
+    yield Case("train_latency", (("diffnag.train_latency", *out),), weights, needs_data=True)
     yield Case("train_surrogate", (("diffnag.train_surrogate", *small, *out),), weights, needs_data=True)
     yield Case("train_image_encoder", (("diffnag.train_image_encoder", "--images", "$INPUTS/tasks", "--epochs", "1", *out),), weights)
     yield Case("embed_datasets", (("diffnag.embed_datasets", "--images", "$INPUTS/tasks", "--images-per-class", "4", *out),), weights)

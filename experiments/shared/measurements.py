@@ -19,6 +19,7 @@ def document() -> str:
         "candidates": _candidates, "few_labels": _few_labels, "scale_features": _scale_features, "plain": _plain_features, "awareness": _awareness,
         "own_images": _own_images, "networks": _networks, "wiring": _wiring, "samples": _samples, "parts": _parts, "onnx": _onnx,
         "accelerator": _accelerator, "proxies": _proxies, "encoder": _encoder, "comparison": _comparison,
+        "transfer": _device_transfer,
     }  # fmt: skip
     return render("measurements", {
         "root": "../", "overview": overview(), "datasets": DATASETS, "noise": read_result("table_noise"),
@@ -204,6 +205,11 @@ def _proxies() -> Values:
         "label_names": distinct(with_labels, "predictor"), "label_places": list(by_keys(with_labels, "space", "labels")),
         "tau": {place: row["tau"] for place, row in by_keys(with_labels, "predictor", "space", "labels").items()},
     }  # fmt: skip
+
+
+def _device_transfer() -> Values:
+    found = read_result("device_transfer")
+    return {**found, "devices": len(found["rows"][0]["devices"]), "here": read_result("device_here")}
 
 
 def _encoder() -> Values:

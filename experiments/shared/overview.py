@@ -42,7 +42,7 @@ def shipped(root: str) -> str:
     named = (f"nasbench201/{kind}-{target}" for kind in ("sister-tables", "meta-only") for target in (*DATASETS, "own-images"))
     return render("shipped", {
         "root": root, "files": [_file(name) for name in (*others, *named, "nasbench201/surrogate")], "encoder": weights("image_encoder.safetensors"),
-        "measured": [_measurements(path) for path in (*TRAINING, *CROSSED)],
+        "latency": weights("nasbench201/latency.safetensors"), "measured": [_measurements(path) for path in (*TRAINING, *CROSSED)],
     })  # fmt: skip
 
 

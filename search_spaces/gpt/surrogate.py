@@ -17,8 +17,8 @@ import numpy as np
 from diffnag.errors import DataNotFound, UserError
 from diffnag.io.checkpoint import checksum
 from diffnag.io.tables import locate_file
+from diffnag.io.text_tables import reading
 from diffnag.search_spaces.gpt.scale import BENCHMARK_FILE, BIASES, Scale
-from diffnag.search_spaces.shared.table_files import reading
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch

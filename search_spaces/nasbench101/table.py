@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from diffnag.errors import UserError
+from diffnag.io.text_tables import reading
 from diffnag.search_spaces.nasbench101 import graphs
 from diffnag.search_spaces.nasbench101.notation import OPERATIONS, text_of
-from diffnag.search_spaces.shared.table_files import check_file, make_table, reading
+from diffnag.search_spaces.shared.table_files import check_file, make_table
 
 if TYPE_CHECKING:
     from diffnag.io.tables import BenchmarkTable

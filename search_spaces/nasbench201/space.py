@@ -30,6 +30,7 @@ class NASBench201(ConnectionCells):
     resnet_like = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|skip_connect~2|"
     """Two 3x3 convolutions in parallel to a skip connection."""
     table_file = "nas_bench_201.csv.gz"
+    more_tables: Mapping[str, str] = {"latency": "nas_bench_201_latency.csv.gz", "robustness": "nas_bench_201_robustness.npz"}
     datasets: Mapping[str, tuple[int, int]] = {"cifar10": (10, 32), "cifar100": (100, 32), "ImageNet16-120": (120, 16)}
     skeletons = ((8, 1), (16, 1), (16, 2), (32, 2), (32, 3), (64, 3))
 

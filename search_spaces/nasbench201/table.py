@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffnag.errors import UserError
-from diffnag.search_spaces.shared.table_files import check_file, make_table, read_csv, reading
+from diffnag.io.text_tables import read_csv, reading
+from diffnag.search_spaces.shared.table_files import check_file, make_table
 
 if TYPE_CHECKING:
     from nas_201_api import ArchResults
@@ -75,7 +76,7 @@ def _read_csv(path: Path) -> tuple[tuple[str, ...], Columns, Columns]:
     """Architectures, accuracies in % and training times."""
     names = {key: key.replace("/", "_") for key in KEYS}
     with reading(path, "NAS-Bench-201 table"):
-        columns = read_csv(path, "NAS-Bench-201", ("arch_str", *names.values()))
+        columns = read_csv(path, "NAS-Bench-201 table", ("arch_str", *names.values()))
         values = {key: np.array(columns[name], dtype=np.float32) for key, name in names.items()}
         seconds = {"cifar10/12": np.array(columns[TIME_COLUMN], dtype=np.float32)} if TIME_COLUMN in columns else {}
     return columns["arch_str"], values, seconds

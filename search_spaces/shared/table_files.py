@@ -1,16 +1,12 @@
-"""Steps that the readers of benchmark tables share: checks of the file, one sentence for a damaged one, CSV columns, the result."""
+"""Steps that the readers of benchmark tables share: checks of the file, and the result."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from diffnag.errors import UserError, in_a_line
+from diffnag.errors import UserError
 from diffnag.io.checkpoint import checksum
 from diffnag.io.tables import BenchmarkTable, check_accuracies
 
@@ -18,9 +14,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from diffnag.arch import Arch
-
-GZIP = b"\x1f\x8b"
-"""The first bytes of a gzipped file."""
 
 
 class Named(Protocol):
@@ -37,35 +30,6 @@ def check_file(path: Path, *, trust_pickle: bool) -> None:
         raise UserError(f"there is no file {path}")
     if path.suffix == ".pth" and not trust_pickle:
         raise UserError(f"{path.name} is a pickle, which can run any code when it is loaded; if you trust its source, add --trust-pickle")
-
-
-@contextmanager
-def reading(path: Path, kind: str) -> Iterator[None]:
-    """Context in which any error of a damaged file becomes one `UserError`: `path` is no readable `kind`.
-
-    All exceptions count, as pickles, archives and records of other content can fail in any way. A `UserError` passes unchanged.
-    """
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"{path} is no readable {kind} ({in_a_line(error)})") from error
-
-
-def read_csv(path: Path, benchmark: str, required: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Columns of a CSV with a header line, gzipped or plain, as text by name; blank lines are left out.
-
-    Raises `UserError` if one of the `required` columns is missing, other exceptions for a damaged file (see `reading`).
-    """
-    data = path.read_bytes()
-    text = (gzip.decompress(data) if data.startswith(GZIP) else data).decode()
-    lines = [line for line in csv.reader(io.StringIO(text), strict=True) if line]
-    head = lines[0] if lines else []
-    if missing := [name for name in required if name not in head]:
-        raise UserError(f"{path} is no {benchmark} table: it lacks the column {missing[0]}")
-    columns = list(zip(*lines[1:], strict=True)) or [()] * len(head)
-    return dict(zip(head, columns, strict=True))
 
 
 def make_table(

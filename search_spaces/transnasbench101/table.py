@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diffnag.search_spaces.shared.table_files import Named, check_file, make_table, read_csv, reading
+from diffnag.io.text_tables import read_csv, reading
+from diffnag.search_spaces.shared.table_files import Named, check_file, make_table
 
 if TYPE_CHECKING:
     from diffnag.io.tables import BenchmarkTable
@@ -49,7 +50,7 @@ def _read_csv(path: Path, part: str) -> Rows:
     """The rows of `part` in a CSV."""
     names = ["|".join(column) for column in COLUMNS.values()]
     with reading(path, "TransNAS-Bench-101 table"):
-        columns = read_csv(path, "TransNAS-Bench-101", ("arch", "space", *names))
+        columns = read_csv(path, "TransNAS-Bench-101 table", ("arch", "space", *names))
         values = zip(*(columns[name] for name in names), strict=True)
         rows = zip(columns["arch"], columns["space"], values, strict=True)
         return [(arch, [float(value) for value in row]) for arch, space, row in rows if space == part]

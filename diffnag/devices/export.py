@@ -1,0 +1,94 @@
+"""The network whose latency is meant, and how it is run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffnag.errors import UserError, in_a_line
+from diffnag.networks.plan import Skeleton
+
+if TYPE_CHECKING:
+    from diffnag.arch import Arch
+    from diffnag.protocols import SearchSpace, Size
+
+MOST_BATCH, MOST_THREADS = 4096, 1024
+
+
+@dataclass(frozen=True)
+class Export:
+    """Shape of the networks of a space, and how they are run: latencies of two exports cannot be compared."""
+
+    num_classes: int
+    image_size: int
+    channels: int
+    cells: int
+    stem_stride: int = 1
+    batch: int = 1
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        _ = self.skeleton  # it checks its own numbers
+        for name, most in (("num_classes", 1_000_000), ("image_size", 4096), ("batch", MOST_BATCH), ("threads", MOST_THREADS)):
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= most:
+                raise UserError(f"{name} is {value!r}; 1 to {most:,} are accepted")
+
+    @classmethod
+    def of(
+        cls, space: SearchSpace, *, num_classes: int | None = None, image_size: int | None = None, skeleton: Skeleton | None = None,
+        batch: int = 1, threads: int = 1,
+    ) -> Export:  # fmt: skip
+        """The export of a space; what is not given is that of its first dataset and of the benchmark's own network.
+
+        Raises `UserError` for a space without datasets whose shape is not given, and for the small network of a space.
+        """
+        from diffnag.networks.untrained import skeleton_of
+
+        known = next(iter(space.datasets.values()), None)
+        if known is None and (num_classes is None or image_size is None):
+            raise UserError(f"space {space.name!r} names no dataset; give the number of classes and the image side")
+        classes, side = known or (0, 0)
+        skeleton = skeleton or skeleton_of(space)
+        if skeleton.small:
+            raise UserError("the latency of a space's small network is not known; the network of the final training is meant")
+        return cls(
+            num_classes or classes, image_size or side, skeleton.channels, skeleton.cells, skeleton.stem_stride, batch=batch, threads=threads
+        )
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The network around the cells."""
+        return Skeleton(self.channels, self.cells, self.stem_stride)
+
+    def size(self, arch: Arch, space: SearchSpace) -> Size:
+        """Size of the network of an architecture."""
+        return self.skeleton.size(arch, space, num_classes=self.num_classes, image_size=self.image_size)
+
+    def write(self, path: Path, arch: Arch, space: SearchSpace) -> None:
+        """Write the network of an architecture, untrained, as ONNX; raises `UserError` if it cannot be built or exported."""
+        import torch
+
+        from diffnag.networks.classifier_file import export_onnx
+        from diffnag.networks.untrained import untrained_network
+
+        model = untrained_network(space, arch, self.skeleton, num_classes=self.num_classes, image_size=self.image_size)
+        try:
+            export_onnx(path, model)
+        except (RuntimeError, torch.onnx.OnnxExporterError) as failure:
+            raise UserError(f"the network of {space.to_str(arch)} could not be exported: {in_a_line(failure)}") from failure
+
+    def difference(self, other: Export) -> str | None:
+        """The first fact in which another export differs, in words, or None."""
+        for field in fields(self):
+            mine, theirs = getattr(self, field.name), getattr(other, field.name)
+            if mine != theirs:
+                return f"{field.name.replace('_', ' ')} {mine}, not {theirs}"
+        return None
+
+    def __str__(self) -> str:
+        return (
+            f"{self.skeleton}, {self.num_classes} classes, images of {self.image_size} pixels a side, batch {self.batch}, "
+            f"{self.threads} {'thread' if self.threads == 1 else 'threads'}"
+        )

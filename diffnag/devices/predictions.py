@@ -1,0 +1,49 @@
+"""Architectures from a file, and predictions into one."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffnag.errors import UserError
+from diffnag.io.files import written_whole
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from diffnag.arch import Arch
+    from diffnag.protocols import SearchSpace
+
+
+def read_archs(path: Path, space: SearchSpace) -> list[Arch]:
+    """The architectures of a file with one `{"arch": ...}` a line; invalid samples, whose `arch` is null, are left out.
+
+    Raises `UserError` for other lines, for an architecture of another space, and if nothing is left.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no file {path}")
+    archs = []
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            text = json.loads(line)["arch"]
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f'line {number} of {path} is not understood; accepted is {{"arch": "..."}}, as diffnag.generate writes') from None
+        if text is None:
+            continue
+        if not isinstance(text, str):
+            raise UserError(f"line {number} of {path} has the architecture {text!r:.60}; accepted is a string")
+        archs.append(space.from_str(text))
+    if not archs:
+        raise UserError(f"{path} has no architecture")
+    return archs
+
+
+def write_predictions(path: Path, archs: Sequence[str], mean: np.ndarray, std: np.ndarray) -> None:
+    """A CSV with the columns `arch,ms,std`."""
+    with written_whole(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("arch", "ms", "std"))
+        writer.writerows((arch, f"{ms:.6g}", f"{deviation:.6g}") for arch, ms, deviation in zip(archs, mean, std, strict=True))
