@@ -79,18 +79,21 @@ def make(kind: str, name: str, members: tuple[str, ...]) -> Any:
     Raises `UserError` where its class lacks one of `members`, or for an argument too many or too few.
     """
     cls = load_class(kind, name)
-    refuse_without([member for member in members if not hasattr(cls, member)], kind, name, members)
     registered, argument = split_argument(kind, name)
-    if (argument is None) == hasattr(cls, "of"):
-        accepted = f"takes no argument; accepted is {registered}" if argument is not None else f"needs an argument, as {registered}:ARGUMENT"
-        raise UserError(f"{kind} {name!r} {accepted}")
-    if argument is not None:
-        with named_errors(kind, name, "of", cls):
-            return cls.of(argument)
-    try:
-        return cls()
-    except (Exception, SystemExit) as error:
-        raise UserError(f"{kind} {name!r} cannot be made without arguments: {type_and_line(error)}") from error
+    if not hasattr(cls, "of"):
+        refuse_without([member for member in members if not hasattr(cls, member)], kind, name, members)
+        if argument is not None:
+            raise UserError(f"{kind} {name!r} takes no argument; accepted is {registered}")
+        try:
+            return cls()
+        except (Exception, SystemExit) as error:
+            raise UserError(f"{kind} {name!r} cannot be made without arguments: {type_and_line(error)}") from error
+    if argument is None:
+        raise UserError(f"{kind} {name!r} needs an argument, as {registered}:ARGUMENT")
+    with named_errors(kind, name, "of", cls):
+        made = cls.of(argument)
+    refuse_without([member for member in members if not hasattr(made, member)], kind, name, members)
+    return made
 
 
 def refuse_without(missing: Sequence[str], kind: str, name: str, members: Sequence[str]) -> None:
