@@ -180,6 +180,11 @@ def test_here(timed: list[tuple[Arch, Export]]) -> None:
     assert objective.measure(ARCHS[0], task=TASK) == 7.5 and timed[0][1] == Export(10, 32, 16, 5)
 
 
+def test_language_models_are_refused() -> None:
+    with pytest.raises(UserError, match="the latency of a network is for networks that take images, and those of space 'gpt-s' take tokens"):
+        Latency.of("here").setup(space=load_space("gpt-s"), task=Task("openwebtext"), skeleton=None)
+
+
 @pytest.mark.timeout(60)
 def test_a_real_timing() -> None:
     assert 0 < made("here", skeleton=Skeleton(2, 1)).measure(ARCHS[0], task=TASK) < 1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ from diffnag.spaces.loading import load_space
 from diffnag.testing import ObjectiveContract
 
 SPACE, TASK = NASBench201(), Task("cifar10")
+GPT = load_space("gpt-s")
 
 
 class Shortcut(nn.Module):
@@ -57,6 +59,14 @@ def test_buffers_count() -> None:
     with torch.device("meta"):
         alone = network_bytes(nn.Sequential(nn.BatchNorm2d(3)), image_size=8)
     assert alone == 4 * 12 + 8 + 4 * 2 * 192
+
+
+def test_tokens() -> None:
+    """Five tokens of 8 bytes; an embedding of 7 x 3 numbers and what it gives, with the logits of the 7 tokens."""
+    with torch.device("meta"):
+        network = nn.Sequential(nn.Embedding(7, 3), nn.Linear(3, 7, bias=False))
+    assert network_bytes(network, tokens=5) == 5 * 8 + 4 * (21 + 21 + 5 * 3 + 5 * 7)
+    assert memory(space="gpt-s", task=Task("openwebtext")).measure(GPT.random(np.random.default_rng(0)), task=TASK) > 4 * 1024 * 50254
 
 
 def memory(skeleton: Skeleton | None = None, space: str = "nasbench201", task: Task = TASK) -> Memory:

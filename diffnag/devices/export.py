@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from diffnag.errors import UserError, in_a_line
 from diffnag.networks.plan import Skeleton
+from diffnag.spaces.tokens import refuse_tokens
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -42,10 +43,12 @@ class Export:
     ) -> Export:  # fmt: skip
         """The export of a space; what is not given is that of its first dataset and of the benchmark's own network.
 
-        Raises `UserError` for a space without datasets whose shape is not given, and for the small network of a space.
+        Raises `UserError` for a space without datasets whose shape is not given, for the small network of a space, and for language
+        models.
         """
         from diffnag.networks.untrained import skeleton_of
 
+        refuse_tokens(space, "the latency of a network")
         known = next(iter(space.datasets.values()), None)
         if known is None and (num_classes is None or image_size is None):
             raise UserError(f"space {space.name!r} names no dataset; give the number of classes and the image side")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from diffnag.objectives.cost import shape_for
+from diffnag.protocols import TakesTokens
 from diffnag.spaces.paths import having, longest_path, running
 
 if TYPE_CHECKING:
@@ -26,9 +27,9 @@ REMEMBERED = 30_000
 
 
 class Memory:
-    """Bytes of the weights, and of the activations at their peak, of the network on one image.
+    """Bytes of the weights, and of the activations at their peak, of the network on one image, or on a context of tokens.
 
-    The peak is that of the forward pass as torch runs it, layer by layer, the image included.
+    The peak is that of the forward pass as torch runs it, layer by layer, the input included.
     """
 
     name: ClassVar[str] = "memory"
@@ -47,7 +48,7 @@ class Memory:
         @lru_cache(maxsize=REMEMBERED)
         def count(arch: Arch) -> int:
             network = _without_memory(lambda: built.build(arch, space, num_classes=classes, image_size=side))
-            return network_bytes(network, image_size=side)
+            return network_bytes(network, tokens=side) if isinstance(space, TakesTokens) else network_bytes(network, image_size=side)
 
         self._bytes = count
 
@@ -76,16 +77,17 @@ class Depth:
         return float(longest_path(E, live * V[:, :, self._layers].sum(2))[0])
 
 
-def network_bytes(network: nn.Module, *, image_size: int) -> int:
-    """Bytes of the parameters and buffers of `network`, and of its activations at their peak on one image."""
+def network_bytes(network: nn.Module, *, image_size: int = 0, tokens: int = 0) -> int:
+    """Bytes of the parameters and buffers of `network`, and of its activations at their peak on one image, or on a text of so many tokens."""
     import torch
 
     held = [*network.parameters(), *network.buffers()]
     weights = sum(tensor.numel() * tensor.element_size() for tensor in held)
     network.eval()
     with torch.no_grad():
-        image = torch.zeros(1, 3, image_size, image_size, device=held[0].device if held else "cpu")
-        return weights + peak_bytes(lambda: network(image), before=image.numel() * image.element_size(), known=[image, *held])
+        on = held[0].device if held else torch.device("cpu")
+        given = torch.zeros(1, tokens, dtype=torch.int64, device=on) if tokens else torch.zeros(1, 3, image_size, image_size, device=on)
+        return weights + peak_bytes(lambda: network(given), before=given.numel() * given.element_size(), known=[given, *held])
 
 
 def peak_bytes(run: Callable[[], Any], *, before: int, known: list[Any]) -> int:
