@@ -16,13 +16,8 @@ stopped, and other commands add searches. `FILE.json` holds the rows and paired 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import os
-import signal
-import threading
 import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,11 +26,11 @@ from diffnag.command import arguments
 from diffnag.command.running import run_command
 from diffnag.errors import UserError
 from diffnag.io.files import check_writable, write_json, written_whole
-from diffnag.search_loop.workers import end_with_parent
 from experiments.shared import arena_plots, arena_results, arena_search
 from experiments.shared.arena_results import OURS, REFERENCE, Entry
 from experiments.shared.arena_search import BENCHMARKS, METHODS, VARIATIONS, Contender
-from experiments.shared.common import begin, one_thread, parser
+from experiments.shared.common import begin, parser
+from experiments.shared.pool import in_pool, known_names, seeds_argument
 from experiments.shared.results import RESULTS, record
 
 ABLATED = ("nasbench201/cifar10", "nasbench201/ImageNet16-120")
@@ -49,8 +44,8 @@ def main() -> None:
         raise UserError(f"--out is {out}; a name that ends in .json is accepted")
     check_writable(out)
     begin()
-    chosen = {name: contenders[name] for name in _known("method", args.methods, contenders)}
-    benchmarks = _known("benchmark", args.benchmarks, ABLATED if args.ablations and not args.benchmarks else BENCHMARKS)
+    chosen = {name: contenders[name] for name in known_names("method", args.methods, contenders)}
+    benchmarks = known_names("benchmark", args.benchmarks, ABLATED if args.ablations and not args.benchmarks else BENCHMARKS)
     protocols = tuple(args.protocol or ("T" if args.ablations else ("T", "V")))
     seeds = args.seeds or range(30 if args.ablations else 100)
     folder = arena_results.curves_folder(out)
@@ -70,7 +65,7 @@ def _options() -> argparse.Namespace:
     add("--methods", nargs="+", metavar="NAME", help=f"of {', '.join(METHODS)}; with --ablations names of variations (default: all)")
     add("--benchmarks", nargs="+", metavar="NAME", help=f"of {', '.join(BENCHMARKS)} (default: all)")
     add("--protocol", nargs="+", choices=("T", "V"), help="default: both")
-    add("--seeds", type=_seeds, metavar="FROM:TO", help="TO is not included (default: 0:100)")
+    add("--seeds", type=seeds_argument, metavar="FROM:TO", help="TO is not included (default: 0:100)")
     add("--budget", type=arguments.positive_int, default=200, help="labels of a search (default: %(default)s)")
     add("--workers", type=arguments.positive_int, default=2, help="processes, one core each (default: %(default)s)")
     add("--out", type=Path, help="default: arena.json in experiments/results, or arena_ablations.json")
@@ -93,37 +88,22 @@ def _entries(
 
 def _searched(entries: list[Entry], chosen: dict[str, Contender], seeds: range, *, workers: int, folder: Path) -> Iterator[Entry]:
     """Yield each entry as soon as all its seeds are done; save each search as soon as it ends."""
-    os.environ["OMP_NUM_THREADS"] = "1"  # for the processes, which inherit it
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin) as pool:
-        places: dict[Future[dict[str, Any]], tuple[int, int]] = {}
-        for number, entry in enumerate(entries):
-            benchmark, name, protocol = entry.place
-            asked = {"benchmark": benchmark, "protocol": protocol, "budget": entry.identity["budget"]}
-            places |= {
-                pool.submit(arena_search.run, chosen[name], seed=seed, **asked): (number, seed) for seed in seeds if seed not in entry.runs
-            }
-        missing = [sum(number == other for other, _ in places.values()) for number in range(len(entries))]
-        yield from (entry for entry, left in zip(entries, missing, strict=True) if not left)
-        try:
-            for done in as_completed(places):
-                number, seed = places[done]
-                entries[number] = replace(entries[number], runs={**entries[number].runs, seed: record(done.result())})
-                arena_results.save(folder, entries[number])
-                missing[number] -= 1
-                if not missing[number]:
-                    yield entries[number]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for child in multiprocessing.active_children():
-                child.terminate()
-            raise
+    places = [(number, seed) for number, entry in enumerate(entries) for seed in seeds if seed not in entry.runs]
+    missing = [sum(number == other for other, _ in places) for number in range(len(entries))]
+    yield from (entry for entry, left in zip(entries, missing, strict=True) if not left)
+    jobs = [(chosen[entries[number].method], entries[number].identity, seed) for number, seed in places]
+    for job, result in in_pool(_run, jobs, workers=workers):
+        number, seed = places[job]
+        entries[number] = replace(entries[number], runs={**entries[number].runs, seed: record(result)})
+        arena_results.save(folder, entries[number])
+        missing[number] -= 1
+        if not missing[number]:
+            yield entries[number]
 
 
-def _begin() -> None:
-    """Set up a process so that Ctrl-C, or the end of its parent, ends it silently; the next run repeats its unfinished search."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    one_thread()
+def _run(contender: Contender, identity: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    about = {key: identity[key] for key in ("benchmark", "protocol", "budget")}
+    return arena_search.run(contender, seed=seed, **about)
 
 
 def _report(out: Path, order: tuple[str, ...]) -> None:
@@ -156,28 +136,6 @@ def _line(entry: Entry) -> str:
         f"{row['benchmark']} {row['method']} {row['protocol']}: {row['seeds']} seeds, mean best {best}; optimum found by "
         f"{100 * row['hit_rate']:.0f} %, median {row['median_labels_to_optimum']}; {row['seconds_per_label']:.3f} s per label"
     )
-
-
-def _seeds(text: str) -> range:
-    """Argparse type: `0:100`, or one number."""
-    first, colon, last = text.partition(":")
-    try:
-        seeds = range(int(first), int(last) if colon else int(first) + 1)
-    except ValueError:
-        seeds = range(0)
-    if not seeds or seeds[0] < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a range of seeds such as 0:100")
-    return seeds
-
-
-def _known(kind: str, asked: list[str] | None, known: Iterable[str]) -> tuple[str, ...]:
-    """The names that are asked for, or all; raises `UserError` for an unknown one."""
-    from diffnag.errors import unknown
-
-    for name in asked or ():
-        if name not in known:
-            raise unknown(kind, name, known)
-    return tuple(dict.fromkeys(asked or known))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,7 @@ def curves_folder(out: Path) -> Path:
 
 
 def _file(folder: Path, place: Sequence[str]) -> Path:
-    return folder / ("-".join(place).replace("/", "-").replace(" ", "-") + ".json.gz")
+    return folder / (re.sub(r"[/ :]", "-", "-".join(place)) + ".json.gz")
 
 
 def load(folder: Path, *, method: str, identity: Mapping[str, Any], anew: bool = False) -> Entry:
