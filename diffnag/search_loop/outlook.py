@@ -31,8 +31,9 @@ Expected = tuple[np.ndarray, np.ndarray]
 """Means and standard deviations."""
 REFERENCE_DRAWS = 256
 """Number of `Outlook.draws`."""
-WORST = 0.01
-"""Quantile of their values, below which an objective beside the label counts for nothing."""
+ORDINARY, BEYOND = 0.6, 0.02
+"""Where the reference point lies among them: the quantile of their expected labels, and the share of their range in every other objective
+by which it lies beyond the worst. Many random architectures are copies of few poor ones, so that the median would be too low."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,7 @@ class Outlook:
     def improvement(self, archs: Sequence[Arch], label: Expected, history: Sequence[Trial], pending: Sequence[Arch] = ()) -> np.ndarray:
         """Expected growth of the hypervolume by each architecture, `(b,)`, times its chance to meet the limits.
 
-        The front is that of the trials, and of what is `pending` as if it had its expected values. The reference point lies, for the
-        label, at the median of the space as it is expected; for every other objective at the end of the ordinary values.
+        The front is that of the trials, and of what is `pending` as if it had its expected values.
         """
         mean, std = self.expected(archs, label)
         front = self.goal.signs * self.goal.values(self.goal.complete(history))
@@ -98,7 +98,10 @@ class Outlook:
 
     def _reference(self) -> np.ndarray:
         mean, _ = self.expected(self.draws, self.label.predict(self.draws))
-        return np.array([np.nanmedian(mean[:, 0]), *np.nanquantile(mean[:, 1:], WORST, axis=0)])
+        worst, best = np.nanmin(mean, axis=0), np.nanmax(mean, axis=0)
+        reference = worst - BEYOND * (best - worst)
+        reference[0] = np.quantile(mean[:, 0], ORDINARY)
+        return reference
 
     # -- one objective
 

@@ -53,9 +53,8 @@ BENCHMARKS: Mapping[str, Fronts] = {
     "nasbench101/cifar10/params": Fronts("nasbench101", "cifar10", ("params",)),
 }  # fmt: skip
 """In the order of their weight."""
-GP = {"predictor": "gp"}
 METHODS: Mapping[str, Contender] = {
-    "diffnag": Contender("diffnag", GP),
+    "diffnag": Contender("diffnag", {"predictor": "flops"}),
     "diffnag+meta": Contender("diffnag", {"predictor": "meta"}),
     "random": Contender("random"),
     "local-search": Contender("local-search"),
@@ -64,7 +63,9 @@ METHODS: Mapping[str, Contender] = {
     "parego": Contender("parego"),
     "qlognehvi": Contender("experiments.shared.qlognehvi:QLogNEHVI"),
     "gp-enumerate": Contender("gp-enumerate"),
+    "diffnag, gp": Contender("diffnag", {"predictor": "gp"}),
 }
+"""`diffnag` starts from scratch, without a label of any source: its prior is that more multiply-adds are better, which labels may refute."""
 
 
 def possible(method: str, benchmark: str) -> bool:
