@@ -23,9 +23,11 @@ from diffnag.command import arguments
 from diffnag.command.running import run_command
 from diffnag.errors import UserError
 from diffnag.io.files import check_writable, write_json
-from experiments.shared import arena_results, front_results, front_search
+from experiments.fronts import results as front_results
+from experiments.fronts import search as front_search
+from experiments.fronts.search import BENCHMARKS, DEVICES, METHODS
+from experiments.shared import arena_results
 from experiments.shared.common import begin, parser
-from experiments.shared.front_search import BENCHMARKS, DEVICES, METHODS
 from experiments.shared.pool import in_pool, known_names, seeds_argument
 from experiments.shared.results import RESULTS, record
 

@@ -14,7 +14,7 @@ from diffnag.generators.base import Steer
 from diffnag.guidance.checked import CheckedPredictor
 from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.methods.base import Setting, promising, taken
-from diffnag.search_loop.methods.trade_off import trade_offs
+from diffnag.search_loop.methods.preference import ExpectedImprovement
 from diffnag.search_loop.model import Model
 from diffnag.search_loop.trial import Batch, Generated, Known, Proposal, Trial
 
@@ -26,8 +26,6 @@ CANDIDATES = 128
 """Architectures that are generated a round."""
 SCALE = 6.0
 """Strength of the guidance: twice the default of generation, as a search wants the best more than variety."""
-DIRECTIONS = 4
-"""Trade-offs of a front that candidates are generated for at once."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Diffnag:
     candidates. New candidates are generated every `every` labels: between them one label changes the law little. Guidance by
     particles keeps to architectures that are not labelled yet and meet the limits: in a small space, a law that peaks where
     labels are would give little else. Workers share one pool of candidates: a batch reports new ones, and `Known.generated`
-    returns them. With several objectives the candidates of a round are guided by `DIRECTIONS` drawn trade-offs, a share each.
+    returns them. With several objectives the candidates are guided by the improvement that is expected of them.
     """
 
     domain: Domain
@@ -112,28 +110,25 @@ class Diffnag:
         archs: list[Arch] = []
         guidance, nfe, predictor_nfe = "none", 0, 0
         for _ in range(self.tries):
-            steers = self._steers(guide, history, seen, rng)
-            for steer in steers:
-                made = self.generator.sample(ceil(self.candidates / len(steers)), seed=int(rng.integers(2**63)), steer=steer)
-                archs += self.domain.fresh(made.archs, seen)
-                guidance, nfe, predictor_nfe = made.guidance, nfe + made.nfe, predictor_nfe + made.predictor_nfe
+            steer = self._steer(guide, history, seen)
+            made = self.generator.sample(self.candidates, seed=int(rng.integers(2**63)), steer=steer)
+            archs += self.domain.fresh(made.archs, seen)
+            guidance, nfe, predictor_nfe = made.guidance, nfe + made.nfe, predictor_nfe + made.predictor_nfe
             if len(archs) >= (self.initial if guide is None else self.every):
                 break
         return Generated(due, tuple(archs), guidance), nfe, predictor_nfe
 
-    def _steers(self, guide: CheckedPredictor | None, history: Sequence[Trial], seen: set[str], rng: np.random.Generator) -> list[Steer]:
-        """What the next candidates are guided by: nothing, the predictor, or several trade-offs of the objectives."""
+    def _steer(self, guide: CheckedPredictor | None, history: Sequence[Trial], seen: set[str]) -> Steer:
+        """What the next candidates are guided by: nothing, the predictor of the label, or the improvement of the front."""
 
         def wanted(arch: Arch) -> bool:
             return self.domain.fresh_key(arch, seen) is not None
 
-        space = self.domain.space
         if guide is None:
-            return [Steer(wanted=wanted)]
-        if not self.domain.goal.has_front:
-            return [Steer.by(guide, space, self.scale, wanted=wanted)]
-        preferences = trade_offs(self.model.outlook, history, DIRECTIONS, rng)
-        return [Steer.by(CheckedPredictor("trade-off", preference), space, self.scale, wanted=wanted) for preference in preferences]
+            return Steer(wanted=wanted)
+        if self.domain.goal.has_front:
+            guide = CheckedPredictor("improvement", ExpectedImprovement(self.model.outlook, history))
+        return Steer.by(guide, self.domain.space, self.scale, wanted=wanted)
 
     def _refine(self, pool: list[Arch], history: Sequence[Trial], seen: set[str], rng: np.random.Generator) -> int:
         """Add to `pool` what lies near its most promising candidates and the best trials; return the evaluations of the generator's network."""

@@ -12,7 +12,6 @@ import numpy as np
 from diffnag.search_loop.acquisition import rank
 from diffnag.search_loop.methods.base import Setting, batch_of, promising, shuffled, taken
 from diffnag.search_loop.methods.model_based import INITIAL
-from diffnag.search_loop.methods.trade_off import chebyshev, draw_weights
 from diffnag.search_loop.trial import Batch, Known
 
 if TYPE_CHECKING:
@@ -22,6 +21,10 @@ if TYPE_CHECKING:
 
 MUTATIONS, RANDOM = 100, 100
 """Candidates that are scored: neighbours of the best, and random draws."""
+
+
+AUGMENTED = 0.05
+"""Share of the weighted sum, which keeps weakly dominated points from being as good as those that dominate them."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class ParEGO:
         scaled = (values - values.min(0)) / np.where(span > 0, span, 1.0)
         chosen: list[Arch] = []
         pool = self._pool([trial.arch for trial in usable], seen, rng)
-        for weights in draw_weights(min(q, len(pool)), scaled.shape[1], rng):
+        for weights in rng.dirichlet(np.ones(scaled.shape[1]), size=min(q, len(pool))):
             y = chebyshev(scaled, weights)
             self.predictor.fit([trial.arch for trial in usable], y)
             mean, std = self.predictor.predict(pool)
@@ -70,3 +73,12 @@ class ParEGO:
             if len(found) == MUTATIONS:
                 break
         return [*found, *islice(self.domain.random(rng, seen), RANDOM)]
+
+
+def chebyshev(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The augmented Chebyshev function `(b,)` of values `(b, k)` up to 1, the best, with weights `(k,)`.
+
+    It is `-(max_j w_j (1 - v_j) + 0.05 sum_j w_j (1 - v_j))`: eq. 2 of the paper, with the signs turned for maximising.
+    """
+    lack = weights * (1.0 - values)
+    return -(lack.max(1) + AUGMENTED * lack.sum(1))

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from experiments.fronts.search import Truth, truth
 from experiments.shared.arena_results import Entry
-from experiments.shared.front_search import Truth, truth
 from experiments.shared.results import by_seeds
 
 AT = (10, 25, 50, 100)

@@ -61,7 +61,7 @@ METHODS: Mapping[str, Contender] = {
     "nsga2": Contender("nsga2"),
     "motpe": Contender("tpe"),
     "parego": Contender("parego"),
-    "qlognehvi": Contender("experiments.shared.qlognehvi:QLogNEHVI"),
+    "qlognehvi": Contender("experiments.fronts.qlognehvi:QLogNEHVI"),
     "gp-enumerate": Contender("gp-enumerate"),
     "diffnag, gp": Contender("diffnag", {"predictor": "gp"}),
 }

@@ -1,0 +1,1 @@
+"""What the benchmarks of fronts and limits share."""
