@@ -11,9 +11,14 @@ from diffnag.command.running import run_command
 from diffnag.errors import UserError
 
 if TYPE_CHECKING:
+    from diffnag.arch import Arch
     from diffnag.devices.export import Export
     from diffnag.devices.file import DeviceFile
     from diffnag.protocols import SearchSpace
+
+SAMPLES = 10
+"""Architectures that are timed, if the user does not say which."""
+ARCHS = 'a CSV with the column arch, such as the front.csv of a search, or one {"arch": ...} a line, as python -m diffnag.generate writes'
 
 
 def main() -> None:
@@ -28,27 +33,40 @@ def _measure(args: argparse.Namespace) -> None:
         raise UserError("measure needs either --out, to time on this machine, or --bundle, to time on another one")
     from diffnag.command.progress import Progress
     from diffnag.devices.bundle import check_folder, write_bundle
-    from diffnag.devices.measuring import measure, next_archs
+    from diffnag.devices.measuring import measure
     from diffnag.spaces.loading import load_space
 
     space = load_space(args.space)
     export = _export(args, space)
     if args.bundle is not None:
         check_folder(args.bundle)
-        archs = next_archs(space, export, args.samples, seed=args.seed)
+        archs = _chosen(args, space, export)
         with Progress() as progress:
             write_bundle(args.bundle, archs, space, export, on_export=lambda done: progress("export", done, len(archs)))
         print(f"wrote {args.bundle}: {len(archs)} networks ({export}); run `python runner.py` there on the device, then here")
         print(f"python -m diffnag.device fit --space {args.space} --bundle {args.bundle} --from {args.bundle}/measured.csv --out NAME.device.json")
         return
     file = _existing(args.out, space, export)
+    archs = _chosen(args, space, export, before=file)
     with Progress() as progress:
-        file = measure(space, export, args.samples, out=args.out, before=file, spec=args.space, seed=args.seed, rounds=args.rounds, progress=progress)
+        file = measure(space, export, archs, out=args.out, before=file, spec=args.space, rounds=args.rounds, progress=progress)
     print(f"wrote {args.out}: {_summary(file)}")
 
 
+def _chosen(args: argparse.Namespace, space: SearchSpace, export: Export, *, before: DeviceFile | None = None) -> list[Arch]:
+    """The architectures to time: those of `--archs`, once each, or those that say the most."""
+    from diffnag.devices.measuring import next_archs
+    from diffnag.devices.predictions import read_archs
+
+    if args.archs is None:
+        return next_archs(space, export, SAMPLES if args.samples is None else args.samples, seed=args.seed, before=before)
+    if args.samples is not None:
+        raise UserError("--archs says which architectures are timed; --samples does not go with it")
+    return list(dict.fromkeys(read_archs(args.archs, space)))
+
+
 def _fit(args: argparse.Namespace) -> None:
-    """Make a device file of measurements."""
+    """Make a device file of measurements, or add them to the one that is there."""
     from diffnag.devices.bundle import bundle_export
     from diffnag.devices.file import DeviceFile, check_name, read_measurements
     from diffnag.io.files import check_writable
@@ -58,9 +76,16 @@ def _fit(args: argparse.Namespace) -> None:
     check_writable(args.out)
     space = load_space(args.space)
     export = bundle_export(args.bundle) if args.bundle is not None else _export(args, space)
-    measurements = read_measurements(args.source, space)
-    name = args.out.name.removesuffix(".device.json")
-    file = DeviceFile.new(space, measurements, name=name, spec=args.space, export=export, runtime="unknown", host="")
+    if args.out.exists():
+        before = DeviceFile.load(args.out)
+        before.check(space, export)
+        if before.host:
+            raise UserError(f"{args.out} was timed by `python -m diffnag.device measure`; measurements of others go into another file")
+        file = before.with_measured(read_measurements(args.source, space, fewest=1))
+    else:
+        name = args.out.name.removesuffix(".device.json")
+        measurements = read_measurements(args.source, space)
+        file = DeviceFile.new(space, measurements, name=name, spec=args.space, export=export, runtime="unknown", host="")
     file.save(args.out)
     print(f"wrote {args.out}: {_summary(file)}")
 
@@ -133,13 +158,15 @@ def _parser() -> argparse.ArgumentParser:
         description="Choose the architectures that say the most, export them and time them with onnxruntime: medians over rounds in which every "
         "network runs in turn, warm. Where the file exists, measurements are added. Ctrl-C keeps what is measured.",
     )
-    measure.add_argument("--samples", type=arguments.positive_int, default=10, help="architectures to time (default: 10)")
+    measure.add_argument("--samples", type=arguments.positive_int, help=f"architectures to time (default: {SAMPLES})")
+    measure.add_argument("--archs", type=Path, metavar="FILE", help=f"time exactly these, in place of --samples: {ARCHS}")
     measure.add_argument("--out", type=Path, metavar="NAME.device.json", help="the device file to write or to add to")
     measure.add_argument("--bundle", type=Path, metavar="DIR", help="write the networks and runner.py for another device, and time nothing")
     measure.add_argument("--rounds", type=arguments.positive_int, default=20, help="rounds of timing (default: 20)")
     measure.add_argument("--seed", type=arguments.seed, default=0, help="seed of the architectures among which is chosen (default: 0)")
     fit = commands.add_parser(
-        "fit", help="make a device file of measurements", description="Make a device file of measurements, of runner.py or of your own."
+        "fit", help="make a device file of measurements",
+        description="Make a device file of measurements, of runner.py or of your own. Where the file exists, measurements are added.",
     )
     fit.add_argument("--from", dest="source", type=Path, metavar="CSV", required=True, help="measurements with the columns arch,ms")
     fit.add_argument("--bundle", type=Path, metavar="DIR", help="the bundle that was timed: it states shape, batch and threads")
@@ -148,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_export(each)
     predict = commands.add_parser("predict", help="predict architectures", description="Predict the latency of architectures, with its uncertainty.")
     predict.add_argument("device", type=Path, metavar="NAME.device.json", help="a device file")
-    predict.add_argument("--archs", type=Path, metavar="JSONL", required=True, help='one {"arch": ...} a line, as python -m diffnag.generate writes')
+    predict.add_argument("--archs", type=Path, metavar="FILE", required=True, help=ARCHS)
     predict.add_argument("--out", type=Path, metavar="CSV", required=True, help="the file to write, with the columns arch,ms,std")
     predict.add_argument("--space", help="needed where the space of the file is a dotted path: its code is run")
     return parser

@@ -105,7 +105,7 @@ def check_name(path: Path) -> None:
         raise UserError(f"{path} is no name of a device file; it has to end in {SUFFIX}")
 
 
-def read_measurements(path: Path, space: SearchSpace) -> dict[str, float]:
+def read_measurements(path: Path, space: SearchSpace, *, fewest: int = FEWEST) -> dict[str, float]:
     """Architecture -> ms, from a CSV with the columns `arch` and `ms`; raises `UserError` for what is not accepted."""
     if not path.is_file():
         raise UserError(f"there is no file {path}")
@@ -114,8 +114,8 @@ def read_measurements(path: Path, space: SearchSpace) -> dict[str, float]:
         rows = list(zip(columns["arch"], columns["ms"], strict=True))
     archs = [space.to_str(space.from_str(arch)) for arch, _ in rows]
     found = checked([(arch, _number(ms)) for arch, (_, ms) in zip(archs, rows, strict=True)], what=str(path))
-    if len(found) < FEWEST:
-        raise UserError(f"{path} has {len(found)} measurements; at least {FEWEST} are needed")
+    if len(found) < fewest:
+        raise UserError(f"{path} has {len(found)} measurements; at least {fewest} are needed")
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,17 +24,16 @@ def next_archs(space: SearchSpace, export: Export, count: int, *, seed: int, bef
 
 
 def measure(
-    space: SearchSpace, export: Export, count: int, *, out: Path, before: DeviceFile | None, spec: str, seed: int,
+    space: SearchSpace, export: Export, archs: Sequence[Arch], *, out: Path, before: DeviceFile | None, spec: str,
     progress: Callable[[str, int, int, str], None], rounds: int = ROUNDS,
 ) -> DeviceFile:  # fmt: skip
-    """Time `count` architectures on this machine and write `out`, with what was measured `before`. `spec` is how the space was named.
+    """Time architectures on this machine and write `out`, with what was measured `before`. `spec` is how the space was named.
 
     What is measured when it is interrupted is written, and the interrupt is raised again with a sentence that says so.
     """
     file = before or DeviceFile.new(
         space, {}, name=out.name.removesuffix(SUFFIX), spec=spec, export=export, runtime=runtime_name(), host=host_fingerprint()
     )
-    archs = next_archs(space, export, count, seed=seed, before=before)
     measured: dict[str, float] = {}
     try:
         timing = time_archs(archs, space, export, rounds=rounds, on_export=lambda done: progress("export", done, len(archs), ""))

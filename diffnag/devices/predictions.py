@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from diffnag.errors import UserError
 from diffnag.io.files import written_whole
+from diffnag.io.text_tables import read_csv, reading
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,12 +20,24 @@ if TYPE_CHECKING:
 
 
 def read_archs(path: Path, space: SearchSpace) -> list[Arch]:
-    """The architectures of a file with one `{"arch": ...}` a line; invalid samples, whose `arch` is null, are left out.
+    """The architectures of a file: a CSV with the column `arch`, such as front.csv, or one `{"arch": ...}` a line.
 
-    Raises `UserError` for other lines, for an architecture of another space, and if nothing is left.
+    Invalid samples, whose `arch` is null, are left out. Raises `UserError` for other content, for an architecture of another space, and
+    if nothing is left.
     """
     if not path.is_file():
         raise UserError(f"there is no file {path}")
+    if path.suffix == ".csv":
+        with reading(path, "CSV of architectures"):
+            archs = [space.from_str(text) for text in read_csv(path, "CSV of architectures", ("arch",))["arch"]]
+    else:
+        archs = _of_lines(path, space)
+    if not archs:
+        raise UserError(f"{path} has no architecture")
+    return archs
+
+
+def _of_lines(path: Path, space: SearchSpace) -> list[Arch]:
     archs = []
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
@@ -36,8 +49,6 @@ def read_archs(path: Path, space: SearchSpace) -> list[Arch]:
         if not isinstance(text, str):
             raise UserError(f"line {number} of {path} has the architecture {text!r:.60}; accepted is a string")
         archs.append(space.from_str(text))
-    if not archs:
-        raise UserError(f"{path} has no architecture")
     return archs
 
 

@@ -40,9 +40,13 @@ class Limit:
         return self.low <= value <= self.high
 
     def __str__(self) -> str:
-        """As it may be written on the command line: `params<=500,000`."""
+        """Without a unit: `params<=500,000`."""
+        return self.text("")
+
+    def text(self, unit: str) -> str:
+        """With the unit of its objective: `latency:pixel3<=18 ms`."""
         ends = ((">=", self.low), ("<=", self.high))
-        return " and ".join(f"{self.objective}{sign}{shown(end)}" for sign, end in ends if math.isfinite(end))
+        return " and ".join(f"{self.objective}{sign}{shown(end)} {unit}".rstrip() for sign, end in ends if math.isfinite(end))
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,11 @@ class Goal:
     def paid_limits(self) -> tuple[tuple[Limit, Objective], ...]:
         """Limits on what is paid for, with their objectives: predictions say whether they are likely to be met."""
         return tuple((limit, self.named[limit.objective]) for limit in self.limits if self.named[limit.objective].paid)
+
+    @property
+    def limit_texts(self) -> tuple[str, ...]:
+        """The limits with their units."""
+        return tuple(limit.text(self.named[limit.objective].unit) for limit in self.limits)
 
     @cached_property
     def signs(self) -> np.ndarray:
@@ -189,8 +198,20 @@ class Goal:
                 nearest[limit] = min((nearest.get(limit, math.nan), *values), key=lambda value: _distance(limit, value))
             if met.any():
                 return
-        parts = (f"{limit} ({_nearest_word(limit)} {with_unit(value, self.named[limit.objective].unit)})" for limit, value in nearest.items())
-        raise UserError(f"no architecture of {space.name} meets {' and '.join(parts)} on {self.task.name}")
+        parts = (f"{limit.text(unit)} ({_nearest(limit, value, unit)})" for limit, value, unit in (
+            (limit, value, self.named[limit.objective].unit) for limit, value in nearest.items()
+        ))  # fmt: skip
+        raise UserError(f"no architecture of {space.name} meets {' and '.join(parts)}{' at once' if len(nearest) > 1 else ''} on {self.task.name}")
+
+    def check_known(self, archs: Sequence[Arch]) -> None:
+        """Raise `UserError` if an objective that is computed or predicted has no finite value for any of `archs`."""
+        for objective in self.objectives[1:]:
+            if isinstance(objective, Predicts):
+                known = np.isfinite(self._predicted(objective, archs)).any()
+            else:
+                known = objective.paid or any(math.isfinite(self.measure(objective, arch)) for arch in archs)
+            if not known:
+                raise UserError(f"objective {objective.name!r} has no finite value for any of {len(archs)} random architectures")
 
     @property
     def is_checkable(self) -> bool:
@@ -209,7 +230,13 @@ class Goal:
     def _predicted(self, objective: Objective, archs: Sequence[Arch]) -> np.ndarray:
         assert isinstance(objective, Predicts)
         with named_errors("objective", objective.name, "predict", type(objective)):
-            return np.asarray(objective.predict(archs)[0], dtype=np.float64)
+            mean, std = (np.asarray(part, dtype=np.float64) for part in objective.predict(archs))
+        if mean.shape != (len(archs),) or std.shape != mean.shape:
+            raise UserError(
+                f"objective {objective.name!r}: predict returned shapes {mean.shape} and {std.shape} for {len(archs)} architectures; accepted "
+                f"are means and standard deviations, one of each for every architecture"
+            )
+        return mean
 
 
 def _distance(limit: Limit, value: float) -> float:
@@ -217,5 +244,7 @@ def _distance(limit: Limit, value: float) -> float:
     return math.inf if math.isnan(value) else max(limit.low - value, value - limit.high)
 
 
-def _nearest_word(limit: Limit) -> str:
-    return "the least is" if math.isfinite(limit.high) else "the most is"
+def _nearest(limit: Limit, value: float, unit: str) -> str:
+    if math.isnan(value):
+        return "none has a value"
+    return f"the {'least' if math.isfinite(limit.high) else 'most'} is {with_unit(value, unit)}"

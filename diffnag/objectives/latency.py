@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -47,6 +48,7 @@ class Latency:
     note: str | None = None
     """What the user should know of the values, after `setup`."""
     _space: SearchSpace
+    _dataset: str
     _model: FewShot | None
     _export: Export | None
 
@@ -68,7 +70,7 @@ class Latency:
 
         Raises `UserError` for an unknown device, and for a device file of another space or of other networks.
         """
-        self._space, self._model, self._export, self.note = space, None, None, None
+        self._space, self._dataset, self._model, self._export, self.note = space, task.name, None, None, None
         if self._file is None and self._source != HERE:
             self._of_benchmark(task, skeleton)
             return
@@ -111,6 +113,28 @@ class Latency:
         known = dict(zip(*self._file.known(self._space), strict=True)) if self._file else {}
         known |= {arch: float(value) for arch, value in zip(archs, values, strict=True) if math.isfinite(value)}
         self._model.fit(list(known), np.array(list(known.values())))
+
+    def how_to_measure(self, archs: Path, *, folder: Path) -> tuple[str, ...]:
+        """See `Explains`."""
+        space = quote(self._file.space if self._file else self._space.name)
+        bundle, measured = folder / "bundle", folder / "bundle" / "measured.csv"
+        out = self._source if self._file else f"{self._source}{SUFFIX}"
+        command = f"python -m diffnag.device {{}} --space {space} {{}} --bundle {quote(str(bundle))}"
+        return (
+            command.format("measure", f"{self._networks()} --archs {quote(str(archs))}"),
+            f"python runner.py  # in {bundle}, copied to the device; then copy it back",
+            command.format("fit", f"--from {quote(str(measured))} --out {quote(out)}"),
+            f"# then search with latency:{out}" + ("" if self._file else " into another folder"),
+        )
+
+    def _networks(self) -> str:
+        """The arguments of `diffnag.device` that ask for the networks that are meant."""
+        if (export := self._export) is None:
+            return f"--dataset {self._dataset}"
+        return (
+            f"--num-classes {export.num_classes} --input-size {export.image_size} --channels {export.channels} --cells {export.cells} "
+            f"--batch {export.batch} --threads {export.threads}"
+        )
 
     def _of_benchmark(self, task: Task, skeleton: Skeleton | None) -> None:
         """A device that the benchmark of the space has measured."""

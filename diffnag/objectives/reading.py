@@ -73,6 +73,8 @@ def read_goal(
     for names, wanted in ((minimise, False), (maximise, True)):
         for name in names:
             objective = found(name)
+            if any(objective is one for one in objectives[1:]):
+                raise UserError(f"objective {name!r} is named twice; name it once")
             if objective is label:
                 raise UserError(f"{name} is the label of the task, and always an objective; leave it out")
             if objective.maximise is not wanted:

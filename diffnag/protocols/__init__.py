@@ -2,7 +2,7 @@
 
 from diffnag.protocols.generators import Family, Generator, HasLikelihood, LogProb, TrainableFamily
 from diffnag.protocols.methods import Method
-from diffnag.protocols.objectives import NeedsNetwork, Objective, Predicts
+from diffnag.protocols.objectives import Explains, NeedsNetwork, Objective, Predicts
 from diffnag.protocols.oracles import MultiFidelity, NeedsImages, Oracle
 from diffnag.protocols.predictors import HasPrior, NeedsSetup, NoisyPredictor, Predictor, RelaxedPredictor
 from diffnag.protocols.spaces import (
@@ -31,6 +31,7 @@ from diffnag.protocols.spaces import (
 __all__ = [
     "Attention",
     "Decoded",
+    "Explains",
     "Family",
     "Generator",
     "HasLikelihood",

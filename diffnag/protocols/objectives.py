@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -64,6 +65,20 @@ class Predicts(Protocol):
 
     def learn(self, archs: Sequence[Arch], values: Sequence[float] | np.ndarray) -> None:
         """Learn all values that a search has measured so far; they replace those of earlier calls."""
+        ...
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """An objective that says where its values come from, and how predictions become measurements."""
+
+    @property
+    def note(self) -> str | None:
+        """What the user should know of the values, in one sentence; None for nothing. A search prints it once, at its start."""
+        ...
+
+    def how_to_measure(self, archs: Path, *, folder: Path) -> tuple[str, ...]:
+        """The commands, one a line, that measure the architectures of a CSV with the column `arch`; `folder` has room for their files."""
         ...
 
 

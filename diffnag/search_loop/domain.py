@@ -10,9 +10,12 @@ import numpy as np
 from diffnag.arch import Arch
 from diffnag.objectives.goal import Goal
 from diffnag.protocols import SearchSpace
+from diffnag.spaces.draws import random_archs
 
 MISSES = 1_000
 """Random draws in a row without anything new, after which the rest of the space is enumerated."""
+KNOWN_DRAWS = 64
+"""Random draws of which one at least must have a value in each objective."""
 DRAWS = 10_000
 """Random draws that represent a space that cannot be enumerated."""
 
@@ -21,13 +24,15 @@ DRAWS = 10_000
 class Domain:
     """The architectures of `space` that meet the limits of `goal` which can be checked without paying.
 
-    Raises `UserError` if no architecture meets the limits, those included that can only be predicted.
+    Raises `UserError` if no architecture meets the limits, those included that can only be predicted, and for an objective without values.
     """
 
     space: SearchSpace
     goal: Goal
 
     def __post_init__(self) -> None:
+        if self.goal.has_front:
+            self.goal.check_known(random_archs(self.space, KNOWN_DRAWS, seed=0))
         if self.goal.is_checkable:
             self.goal.check_reachable(self.space, self.space.enumerate() or _draws(self.space, DRAWS))
 

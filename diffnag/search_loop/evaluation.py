@@ -22,20 +22,22 @@ Stop = Callable[[int, float], bool]
 """Called with epochs and value at each stage of an evaluation that can be watched; returns whether to stop there."""
 
 
-def evaluate(arch: Arch, label: Label, goal: Goal, *, stop: Stop) -> Outcome:
+def evaluate(arch: Arch, label: Label, goal: Goal, *, stop: Stop, untried: bool = False) -> Outcome:
     """The outcome of one evaluation. If it raises, or gives no finite number, that is a failed label; a `UserError` passes.
 
-    What limits name is measured first: an architecture that misses a limit is not worth a label. Other objectives are measured last.
+    What limits name is measured first: an architecture that misses a limit is not worth a label. Other objectives are measured last, or
+    first if they are `untried`: one that raises then costs no label.
     """
     begin = time.perf_counter()
     values = goal.free_values(arch)
     limited = {limit.objective for limit in goal.limits}
-    first = [one for one in goal.measured if one.name in limited]
+    first = [one for one in goal.measured if untried or one.name in limited]
     for objective in first:
         values[objective.name] = goal.measure(objective, arch)
     if missed := [limit for limit in goal.limits if limit.objective in {one.name for one in first} and not limit.allows(values[limit.objective])]:
-        said = with_unit(values[missed[0].objective], goal.named[missed[0].objective].unit)
-        outcome = Outcome(None, f"{missed[0]} is not met: it is {said}, so no label was paid for", 0.0, asked=False)
+        unit, value = goal.named[missed[0].objective].unit, values[missed[0].objective]
+        said = "it has no value" if math.isnan(value) else f"it is {with_unit(value, unit)}"
+        outcome = Outcome(None, f"{missed[0].text(unit)} is not met: {said}, so no label was paid for", 0.0, asked=False)
     else:
         outcome = _watched(arch, label, goal.task, stop) if label.watched else Outcome(*ask(arch, label, goal.task), cost_s=0.0)
     if outcome.value is not None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from diffnag.objectives.hypervolume import hypervolume
 from diffnag.protocols import Predicts
+from diffnag.search_loop.outlook import below
 from diffnag.search_loop.result import Front, Member, Wanted
 
 if TYPE_CHECKING:
@@ -43,6 +45,22 @@ def values_of(goal: Goal, trial: Trial) -> dict[str, float]:
     return dict(trial.values) | {name: mean for name, (mean, _) in _predictions(goal, trial).items()}
 
 
+def with_predictions(goal: Goal, history: Sequence[Trial]) -> tuple[Trial, ...]:
+    """The trials with predictions of what is not measured among their values."""
+    return tuple(replace(trial, values=values_of(goal, trial)) for trial in history) if goal.unmeasured else tuple(history)
+
+
+def chance_of(goal: Goal, trial: Trial) -> float:
+    """The probability that a trial meets the limits on what can only be predicted, taken as independent and normal."""
+    found = _predictions(goal, trial)
+    chance = 1.0
+    for limit in goal.limits:
+        if limit.objective in found:
+            mean, std = (np.array([part]) for part in found[limit.objective])
+            chance *= float(below(limit.high, mean, std)[0] - below(limit.low, mean, std)[0])
+    return chance
+
+
 def front_of(goal: Goal, history: Sequence[Trial], space: SearchSpace, *, test: Callable[[Trial], float | None]) -> Front | None:
     """The front of the trials; None for a single objective. `test` returns the test value of a member."""
     if not goal.has_front:
@@ -59,7 +77,10 @@ def front_of(goal: Goal, history: Sequence[Trial], space: SearchSpace, *, test: 
         curve.append(hypervolume(known, reference) if len(known) else 0.0)
     return Front(
         members=tuple(_member(goal, trial, space, test(trial)) for trial in members),
-        reference={one.name: float(sign * value) for one, sign, value in zip(goal.objectives, goal.signs, reference, strict=True)},
+        reference={
+            one.name: float(sign * value) if math.isfinite(value) else None
+            for one, sign, value in zip(goal.objectives, goal.signs, reference, strict=True)
+        },
         hypervolume=curve[-1] if curve else 0.0, hypervolume_curve=tuple(curve),
     )  # fmt: skip
 

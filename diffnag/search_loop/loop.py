@@ -12,7 +12,7 @@ from diffnag.errors import UserError
 from diffnag.plugins import named_errors
 from diffnag.search_loop.assembly import assemble
 from diffnag.search_loop.evaluation import ask, evaluate
-from diffnag.search_loop.fronts import front_of, incumbents, values_of, wanted
+from diffnag.search_loop.fronts import front_of, incumbents, values_of, wanted, with_predictions
 from diffnag.search_loop.identity import code_checksums, identity
 from diffnag.search_loop.options import SEARCH_SHARE, SearchOptions
 from diffnag.search_loop.result import Best, SearchResult
@@ -134,7 +134,7 @@ class Search:
             epochs_target=sum(trial.epochs or 0 for trial in history) if parts.label.watched else None,
             seconds_target=round(sum(trial.cost_s for trial in history), 3),
             labels_source=self.labels_source, guidance=spent.guidance, wall_s=spent.wall_s, nfe=spent.nfe,
-            predictor_nfe=spent.predictor_nfe, seed=options.seed, budget=options.budget, trials=history, code=self.study.code,
+            predictor_nfe=spent.predictor_nfe, seed=options.seed, budget=options.budget, trials=with_predictions(goal, history), code=self.study.code,
             objectives=wanted(goal), limits=tuple(map(str, goal.limits)), front=front_of(goal, history, self.space, test=self._test(on_note)),
             measurements={one.name: sum(one.name in trial.values for trial in history) for one in goal.measured},
         )  # fmt: skip
@@ -182,7 +182,7 @@ class Search:
             poor = self.study.report(claim, epochs=epochs, value=value)
             return may_stop and (poor or self._out_of_time)
 
-        outcome = evaluate(claim.planned.proposal.arch, self.parts.label, self.parts.goal, stop=stop)
+        outcome = evaluate(claim.planned.proposal.arch, self.parts.label, self.parts.goal, stop=stop, untried=not self.study.history)
         if not self.study.tell(claim, outcome, code=self._code):
             on_note(f"trial {claim.planned.number} was given to another worker, as this one was not heard of for {PATIENCE:g} s")
 

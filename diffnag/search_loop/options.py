@@ -113,6 +113,10 @@ class SearchOptions:
         if has_front and not getattr(method, "searches_fronts", False):
             raise UserError(f"method {self.method!r} optimises the label alone; for several objectives use --method diffnag, or leave them out")
         accepted = (FRONT_ACQUISITION,) if has_front else ACQUISITIONS
+        if self.acquisition == FRONT_ACQUISITION and not has_front:
+            raise UserError(
+                f"acquisition {FRONT_ACQUISITION!r} is for several objectives; add --minimise or --maximise, or use one of {', '.join(ACQUISITIONS)}"
+            )
         if self.acquisition not in (None, *accepted):
             raise unknown(f"acquisition{' for several objectives' if has_front else ''}", str(self.acquisition), accepted)
         own = {key: getattr(self, key) for key in METHOD_OPTIONS}

@@ -77,7 +77,7 @@ class Outlook:
         for limit, objective in self.goal.paid_limits:
             sign = 1.0 if objective.maximise else -1.0
             mean, std = (sign * label[0], label[1]) if objective is self.goal.objectives[0] else self._predicted(objective, archs)
-            found *= _below(limit.high, mean, std) - _below(limit.low, mean, std)
+            found *= below(limit.high, mean, std) - below(limit.low, mean, std)
         return found
 
     def improvement(self, archs: Sequence[Arch], label: Expected, history: Sequence[Trial], pending: Sequence[Arch] = ()) -> np.ndarray:
@@ -122,7 +122,7 @@ class Outlook:
         return np.zeros(len(archs)), np.full(len(archs), 1.0)
 
 
-def _below(end: float, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+def below(end: float, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
     """Probability `(b,)` that a normal value is at most `end`."""
     if math.isinf(end):
         return np.full(len(mean), float(end > 0))

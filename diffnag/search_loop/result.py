@@ -52,8 +52,9 @@ class Front:
     """The members that no other dominates, and how good they are together."""
 
     members: tuple[Member, ...]
-    reference: Mapping[str, float]
-    """The point from which volumes count: the median of the labels, and the worst of the front and a tenth of its range beyond."""
+    reference: Mapping[str, float | None]
+    """The point from which volumes count: the median of the labels, and the worst of the front and a tenth of its range beyond; None
+    without members."""
     hypervolume: float
     hypervolume_curve: tuple[float, ...]
     """Volume after each label, from the same reference."""

@@ -96,7 +96,7 @@ def _label(trial: Trial, label: Wanted) -> float:
     return math.nan if trial.pruned else trial.values.get(label.name, math.nan)
 
 
-def member_lines(front: Front, objectives: tuple[Wanted, ...], *, most: int) -> list[tuple[str, str]]:
+def member_lines(front: Front, objectives: tuple[Wanted, ...], *, most: int, with_test: bool) -> list[tuple[str, str]]:
     """Values and architecture of at most `most` members, spread evenly over the front, that with the best label first."""
     label = objectives[0]
     ordered = sorted(front.members, key=lambda member: member.values[label.name], reverse=label.maximise)
@@ -107,5 +107,7 @@ def member_lines(front: Front, objectives: tuple[Wanted, ...], *, most: int) -> 
             if one.name in member.values:
                 doubt = f" ± {member.predicted_std[one.name]:.2g}, predicted" if one.name in member.predicted_std else ""
                 parts.append(f"{one.name} {with_unit(member.values[one.name], one.unit)}{doubt}")
+        if member.test is not None and with_test:
+            parts.append(f"test {label.name} {with_unit(member.test, label.unit)}")
         lines.append(("; ".join(parts), member.arch))
     return lines

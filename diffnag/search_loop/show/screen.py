@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from diffnag.objectives.quantities import with_unit
+from diffnag.protocols import Explains
+from diffnag.search_loop.fronts import chance_of, values_of
 from diffnag.search_loop.show.front import member_lines
 from diffnag.search_loop.show.measure import Measure
 from diffnag.search_loop.show.text import folded
@@ -66,7 +68,8 @@ class Screen:
         self._measure = Measure.of(search.space, dataset=search.options.dataset, kind=search.parts.oracle.kind)
         for key, text in _about(search, self._measure, folder).items():
             self._say(text, label=key, indent=INDENT)
-        for note in search.images.notes if search.images else ():
+        notes = [one.note for one in search.parts.goal.all if isinstance(one, Explains) and one.note]
+        for note in [*(search.images.notes if search.images else ()), *notes]:
             self.note(note)
         history, options = search.study.history, search.options
         self._done, self._budget, self._what = len(history), options.budget, self._measure.name(options.reward)
@@ -85,7 +88,7 @@ class Screen:
             self._progress.update(self._task, completed=self._done, description=f"best so far {best}")
         elif trial.value is not None:
             early = f" when stopped after {trial.epochs} epochs" if trial.pruned else ""
-            others = "".join(f", {self._shown(one, trial)}" for one in self._goal.objectives[1:]) if self._goal else ""
+            others = f", {_others(self._goal, trial, self._goal.objectives[1:])}" if self._goal and self._goal.has_front else ""
             self._print(f"{self._done:>4}/{self._budget}  {self._what} {self._measure.figure(trial.value)}{others}{early}  best {best}")
 
     def _so_far(self) -> str:
@@ -96,12 +99,6 @@ class Screen:
             return "none yet"
         members = f", front of {len(self._goal.front(self._history))}" if self._goal.has_front else ""
         return self._measure.figure(best.value) + members
-
-    @staticmethod
-    def _shown(objective: Objective, trial: Trial) -> str:
-        """The value of one objective of a trial."""
-        known = objective.name in trial.values
-        return f"{objective.name} {with_unit(trial.values[objective.name], objective.unit) if known else 'unknown'}"
 
     def progress(self, what: str, done: int, of: int) -> None:
         """How far the work after the search is."""
@@ -118,11 +115,12 @@ class Screen:
         """Print the best architectures, what they cost, where the results are, and what can be done next."""
         self._end_bar()
         if result.best is None:
-            self._say(_nothing(result))
+            self._say(_nothing(result, self._goal))
         elif result.front is not None:
             self._list_front(result)
         else:
             self._list_best(result, space)
+        self._say_what_is_predicted(result, folder)
         if finish:
             self._list_finished(finish)
         states: Counter[str] = Counter(trial.state for trial in result.trials)
@@ -156,6 +154,8 @@ class Screen:
                 about.append(f"predicted {figure(trial.predicted_mean)} when it was chosen")
             if place == 0 and result.best and result.best.test is not None and result.reward != "test":
                 about.append(f"{self._measure.name('test')} {figure(result.best.test)}")
+            if self._goal and (others := _others(self._goal, trial, self._goal.beside)):
+                about.append(others)
             self._say("; ".join(about), label=f"{place + 1:>3}", indent=5)
             self._say(space.to_str(trial.arch), indent=5)
 
@@ -163,10 +163,29 @@ class Screen:
         """The members of the front with the best labels."""
         front = result.front
         assert front
-        self._say(f"front of {len(front.members)} members after {result.labels_target} labels, that with the best {result.objectives[0].name} first")
-        for place, (values, arch) in enumerate(member_lines(front, result.objectives, most=SHOWN_OF_FRONT)):
+        count = f"{len(front.members)} {'member' if len(front.members) == 1 else 'members'}"
+        self._say(f"front of {count} after {result.labels_target} labels, that with the best {result.objectives[0].name} first")
+        for place, (values, arch) in enumerate(member_lines(front, result.objectives, most=SHOWN_OF_FRONT, with_test=result.reward != "test")):
             self._say(values, label=f"{place + 1:>3}", indent=5)
             self._say(arch, indent=5)
+
+    def _say_what_is_predicted(self, result: SearchResult, folder: Path) -> None:
+        """A note for each objective that can only be predicted here: how likely its limits are met, and how it is measured."""
+        goal = self._goal
+        if goal is None or result.best is None:
+            return
+        numbers = {member.number for member in result.front.members} if result.front else {next(iter(goal.front(result.trials))).number}
+        chances = [chance_of(goal, trial) for trial in result.trials if trial.number in numbers]
+        for one in goal.unmeasured:
+            text = f"every value of {one.name} is predicted, as it cannot be measured here"
+            if any(limit.objective == one.name for limit in goal.limits):
+                low, high = (f"{100 * chance:.0f}" for chance in (min(chances), max(chances)))
+                text += f"; limits on what is predicted are met with a probability of {low if low == high else f'{low} to {high}'} %"
+            self.note(text)
+            if isinstance(one, Explains):
+                listed = folder / ("front.csv" if result.front else "trials.csv")
+                for line in ("To measure these architectures:", *(f"  {command}" for command in one.how_to_measure(listed, folder=folder))):
+                    self._print(line)
 
     def _list_finished(self, finish: Finish) -> None:
         """The final model and the rivals that it is compared with."""
@@ -201,7 +220,7 @@ def _about(search: Search, measure: Measure, folder: Path) -> Mapping[str, str]:
     """Label -> text of the lines that open a search."""
     options, images = search.options, search.images
     rows = {"predictor": f"{options.predictor}, {_source(search.labels_source)}"} if options.predictor else {}
-    rows |= {"space": options.space, "dataset": options.dataset if images is None else _images(images), "oracle": _oracle(search)}
+    rows |= {"space": options.space, "dataset": options.dataset if images is None else _images(images), "oracle": _oracle(search, measure)}
     if images:
         rows["network"] = _networks(search)
     details = f", acquisition {options.acquisition}, scale {options.scale:g}" if options.scale is not None else ""
@@ -212,7 +231,7 @@ def _about(search: Search, measure: Measure, folder: Path) -> Mapping[str, str]:
     if goal.has_front:
         rows["goal"] = ", ".join(f"{'maximise' if one.maximise else 'minimise'} {one.name}" for one in goal.objectives)
     if goal.limits:
-        rows["limits"] = ", ".join(map(str, goal.limits))
+        rows["limits"] = ", ".join(goal.limit_texts)
     rows["budget"] = f"{options.budget} labels, {options.batch} a round"
     if options.time_limit is not None:
         rows["budget"] += f", within {options.time_limit:g} s with the final training"
@@ -227,13 +246,14 @@ def _reward(search: Search, measure: Measure) -> str:
         return "validation accuracy; the best by it is trained on training and validation images and tested once"
     options = search.options
     name = measure.name(options.reward)
+    who = "members of the front are asked for their" if search.parts.goal.has_front else "the best by it is asked for its"
     if options.reward == "test":
         return f"{name} (protocol T)"
     tested = "test" in search.parts.oracle.available[options.dataset]
-    return f"{name}; the best by it is asked for its {measure.name('test')} once, at the end" if tested else name
+    return f"{name}; {who} {measure.name('test')} once, at the end" if tested else name
 
 
-def _oracle(search: Search) -> str:
+def _oracle(search: Search, measure: Measure) -> str:
     """Kind and provenance of the oracle; of several figures for this dataset and split, the least. result.json has all of it."""
     oracle, options = search.parts.oracle, search.options
     if search.images:
@@ -244,7 +264,7 @@ def _oracle(search: Search) -> str:
         name = key.split("/")[0]
         if f"/{options.dataset}/{options.reward}" in key and isinstance(value, int | float):
             about[name] = min(value, float(about.get(name, value)))
-    note = "every accuracy below is a surrogate's, none is measured" if oracle.kind == "surrogate" else about.get("note", "")
+    note = f"every {measure.what} below is a surrogate's, none is measured" if oracle.kind == "surrogate" else about.get("note", "")
     details = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in about.items() if key != "note")
     text = f"{oracle.kind} ({details})" if details else oracle.kind
     return f"{text}: {note}" if note else text
@@ -270,10 +290,23 @@ def _next(folder: Path, *, finish: Finish | None) -> str:
     return f"python -m diffnag.draw draws an architecture, python -m diffnag.export writes its network as model.pt or ONNX; {more}"
 
 
-def _nothing(result: SearchResult) -> str:
+def _others(goal: Goal, trial: Trial, objectives: Sequence[Objective]) -> str:
+    """The values of objectives beside the label."""
+    values, parts = values_of(goal, trial), []
+    for one in objectives:
+        predicted = ", predicted" if one in goal.unmeasured else ""
+        parts.append(f"{one.name} {with_unit(values[one.name], one.unit) + predicted if one.name in values else 'unknown'}")
+    return "; ".join(parts)
+
+
+def _nothing(result: SearchResult, goal: Goal | None) -> str:
     """Why there is no best architecture."""
-    if any(trial.value is not None for trial in result.trials):
-        return f"no evaluation meets the limits {', '.join(result.limits)}; trials.csv has the values"
+    whole = [trial for trial in result.trials if trial.value is not None]
+    for one in goal.beside if goal else ():
+        if whole and not any(one.name in trial.values for trial in whole):
+            return f"objective {one.name!r} has no value for any evaluation; trials.csv has those of the others"
+    if whole and goal:
+        return f"no evaluation meets the limits {', '.join(goal.limit_texts)}; trials.csv has the values"
     return "every evaluation failed; trials.csv says why"
 
 
