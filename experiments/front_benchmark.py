@@ -8,7 +8,7 @@ at the median of the space, every other objective at its worst on the true front
 spaces the best front that is known of all methods together stands for the true one.
 
 Each search is saved in `FILE/<benchmark>-<method>-T.json.gz` as soon as it ends. The same command continues where it was stopped, and
-other commands add searches. `FILE.json` holds the rows and paired tests of all saved searches.
+other commands add searches. `FILE.json` holds the rows and paired tests of all saved searches, `FILE.png` their curves.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from diffnag.command import arguments
 from diffnag.command.running import run_command
 from diffnag.errors import UserError
 from diffnag.io.files import check_writable, write_json
+from experiments.fronts import plots as front_plots
 from experiments.fronts import results as front_results
 from experiments.fronts import search as front_search
 from experiments.fronts.search import BENCHMARKS, DEVICES, METHODS
@@ -90,6 +91,7 @@ def _report(out: Path) -> None:
     means = front_results.means_over_devices(rows, DEVICES)
     hours = sum(run["seconds"] for entry in entries for run in entry.runs.values()) / 3600
     tests = front_results.tests_of(entries, curves)
+    front_plots.draw(entries, curves, out.with_suffix(".png"))
     write_json(out, {"core_hours": round(hours, 2), "devices": means, "rows": rows, "tests": tests})
     for row in (*rows, *({"benchmark": "mean of the devices", "seeds": "", **mean} for mean in means)):
         print(row["benchmark"], row["method"], row["seeds"], row["regret_at"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from diffnag.io.files import PRETRAINED
@@ -19,7 +19,7 @@ def document() -> str:
         "candidates": _candidates, "few_labels": _few_labels, "scale_features": _scale_features, "plain": _plain_features, "awareness": _awareness,
         "own_images": _own_images, "networks": _networks, "wiring": _wiring, "samples": _samples, "parts": _parts, "onnx": _onnx,
         "accelerator": _accelerator, "proxies": _proxies, "encoder": _encoder, "comparison": _comparison,
-        "transfer": _device_transfer,
+        "transfer": _device_transfer, "fronts": _fronts,
     }  # fmt: skip
     return render("measurements", {
         "root": "../", "overview": overview(), "datasets": DATASETS, "noise": read_result("table_noise"),
@@ -205,6 +205,27 @@ def _proxies() -> Values:
         "label_names": distinct(with_labels, "predictor"), "label_places": list(by_keys(with_labels, "space", "labels")),
         "tau": {place: row["tau"] for place, row in by_keys(with_labels, "predictor", "space", "labels").items()},
     }  # fmt: skip
+
+
+def _fronts() -> Values:
+    """The front benchmark; empty before its first search."""
+    if not (found := read_result("front_benchmark")):
+        return {}
+    rows = found["rows"]
+    return {
+        "core_hours": found["core_hours"], "budget": rows[0]["budget"], "at": list(rows[0]["regret_at"]),
+        "benchmarks": distinct(rows, "benchmark"), "methods": distinct(rows, "method"),
+        "regret": {(row["benchmark"], row["method"]): row["regret_at"] for row in rows},
+        "seeds": {name: _range(row["seeds"] for row in rows if row["benchmark"] == name) for name in distinct(rows, "benchmark")},
+        "devices": {mean["method"]: mean["regret_at"] for mean in found["devices"]},
+    }  # fmt: skip
+
+
+def _range(numbers: Iterable[int]) -> str:
+    """`10`, or `5 to 10` for different numbers."""
+    numbers = list(numbers)
+    least, most = min(numbers), max(numbers)
+    return str(least) if least == most else f"{least} to {most}"
 
 
 def _device_transfer() -> Values:

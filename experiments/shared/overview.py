@@ -26,12 +26,13 @@ def measured(root: str) -> str:
 def overview() -> Values:
     """Values for the rows of `overview.md.j2`."""
     speed = read_result("speed")
+    choosing = [row for row in speed["choosing"] if row.get("objectives", 1) == 1]
     return {
         "ours": OURS, "arena": _arena(), "meta_search": _meta_search(), "speed": speed, "gain": _gain(), "awareness": _awareness(),
         **_quality(), "workers": _workers(), "digits": [row["test_accuracy"] for row in read_result("own_images")["digits"]],
         "rate": {row["guidance"]: row["archs_per_s"] for row in speed["generation"]},
         "choosing": {
-            name: max(row["median_s"] for row in speed["choosing"] if row["predictor"] == name) for name in distinct(speed["choosing"], "predictor")
+            name: max(row["median_s"] for row in choosing if row["predictor"] == name) for name in distinct(choosing, "predictor")
         },
     }  # fmt: skip
 
