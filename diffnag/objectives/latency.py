@@ -100,11 +100,13 @@ class Latency:
         return time_arch(arch, self._space, self._export)
 
     def predict(self, archs: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation in ms, `(b,)` each; what the table knows is exact."""
+        """Mean and standard deviation in ms, `(b,)` each; what the table or the file knows is exact."""
+        measured = np.array([self._measured.get(self._space.to_str(arch), math.nan) for arch in archs])
         if self._model is None:
-            values = np.array([self._measured.get(self._space.to_str(arch), math.nan) for arch in archs])
-            return values, np.zeros(len(archs))
-        return self._model.predict(archs)
+            return measured, np.zeros(len(archs))
+        mean, std = self._model.predict(archs)
+        known = np.isfinite(measured)
+        return np.where(known, measured, mean), np.where(known, 0.0, std)
 
     def learn(self, archs: Sequence[Arch], values: Sequence[float] | np.ndarray) -> None:
         """Learn all latencies that a search has measured; those of earlier calls are replaced, those of the device file stay. NaN is left out."""

@@ -45,6 +45,11 @@ def values_of(goal: Goal, trial: Trial) -> dict[str, float]:
     return dict(trial.values) | {name: mean for name, (mean, _) in _predictions(goal, trial).items()}
 
 
+def doubts(goal: Goal, trial: Trial) -> dict[str, float]:
+    """Standard deviation of each value of a trial that is predicted, by objective; what a device file knows is not."""
+    return {name: std for name, (_, std) in _predictions(goal, trial).items() if std > 0}
+
+
 def with_predictions(goal: Goal, history: Sequence[Trial]) -> tuple[Trial, ...]:
     """The trials with predictions of what is not measured among their values."""
     return tuple(replace(trial, values=values_of(goal, trial)) for trial in history) if goal.unmeasured else tuple(history)
@@ -86,8 +91,7 @@ def front_of(goal: Goal, history: Sequence[Trial], space: SearchSpace, *, test: 
 
 
 def _member(goal: Goal, trial: Trial, space: SearchSpace, test: float | None) -> Member:
-    stds = {name: std for name, (_, std) in _predictions(goal, trial).items()}
-    return Member(trial.number, space.to_str(trial.arch), values_of(goal, trial), stds, test)
+    return Member(trial.number, space.to_str(trial.arch), values_of(goal, trial), doubts(goal, trial), test)
 
 
 def _predictions(goal: Goal, trial: Trial) -> dict[str, tuple[float, float]]:

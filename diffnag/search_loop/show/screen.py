@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from diffnag.objectives.quantities import with_unit
 from diffnag.protocols import Explains
-from diffnag.search_loop.fronts import chance_of, values_of
+from diffnag.search_loop.fronts import chance_of, doubts, values_of
 from diffnag.search_loop.show.front import member_lines
 from diffnag.search_loop.show.measure import Measure
 from diffnag.search_loop.show.text import folded
@@ -170,22 +170,24 @@ class Screen:
             self._say(arch, indent=5)
 
     def _say_what_is_predicted(self, result: SearchResult, folder: Path) -> None:
-        """A note for each objective that can only be predicted here: how likely its limits are met, and how it is measured."""
+        """A note for each objective whose values are predictions: how likely the limits are met, and how it is measured."""
         goal = self._goal
         if goal is None or result.best is None:
             return
-        numbers = {member.number for member in result.front.members} if result.front else {next(iter(goal.front(result.trials))).number}
-        chances = [chance_of(goal, trial) for trial in result.trials if trial.number in numbers]
+        best = goal.front(result.trials)
         for one in goal.unmeasured:
-            text = f"every value of {one.name} is predicted, as it cannot be measured here"
+            if not any(one.name in doubts(goal, trial) for trial in best):
+                continue
+            text = f"values of {one.name} are predictions, as it cannot be measured here"
             if any(limit.objective == one.name for limit in goal.limits):
-                low, high = (f"{100 * chance:.0f}" for chance in (min(chances), max(chances)))
-                text += f"; limits on what is predicted are met with a probability of {low if low == high else f'{low} to {high}'} %"
+                chances = [f"{100 * chance_of(goal, trial):.0f}" for trial in sorted(best, key=lambda trial: chance_of(goal, trial))]
+                shown = chances[0] if chances[0] == chances[-1] else f"{chances[0]} to {chances[-1]}"
+                text += f"; by these, its limits are met with a probability of {shown} %"
             self.note(text)
             if isinstance(one, Explains):
-                listed = folder / ("front.csv" if result.front else "trials.csv")
-                for line in ("To measure these architectures:", *(f"  {command}" for command in one.how_to_measure(listed, folder=folder))):
-                    self._print(line)
+                self._say("to measure these architectures, and to go on with what is measured:")
+                for command in one.how_to_measure(folder / ("front.csv" if result.front else "trials.csv"), folder=folder):
+                    self._print(f"  {command}")
 
     def _list_finished(self, finish: Finish) -> None:
         """The final model and the rivals that it is compared with."""
@@ -292,9 +294,9 @@ def _next(folder: Path, *, finish: Finish | None) -> str:
 
 def _others(goal: Goal, trial: Trial, objectives: Sequence[Objective]) -> str:
     """The values of objectives beside the label."""
-    values, parts = values_of(goal, trial), []
+    values, doubtful, parts = values_of(goal, trial), doubts(goal, trial), []
     for one in objectives:
-        predicted = ", predicted" if one in goal.unmeasured else ""
+        predicted = ", predicted" if one.name in doubtful else ""
         parts.append(f"{one.name} {with_unit(values[one.name], one.unit) + predicted if one.name in values else 'unknown'}")
     return "; ".join(parts)
 
