@@ -16,7 +16,7 @@ from diffnag.command.running import run_command
 from diffnag.datasets.tasks import Task
 from diffnag.errors import DataNotFound, UserError
 from diffnag.io.tables import kept_oracle_file
-from diffnag.objectives.goal import load_objective
+from diffnag.objectives.reading import load_objective
 from diffnag.oracles.checked import load_oracle
 from diffnag.protocols import KeepsOracleFile, Minimises, Objective, Oracle, PrefersOracle, SearchSpace
 from diffnag.search_loop.oracle import find_oracle
