@@ -59,7 +59,7 @@ class Watts(Convolutions):
 
 
 class Elsewhere(Watts):
-    """Of a device that is not here: predicted, never measured."""
+    """Predicted, as the device is not here, and never measured."""
 
     name, measurable = "elsewhere", False
 
@@ -107,7 +107,7 @@ def test_a_missed_limit_costs_a_measurement_and_no_label() -> None:
     goal = Goal(TASK, (label(oracle),), (Limit("watts", high=3.0),), (Watts(),))
     outcome = evaluate(BEST, label(oracle), goal, stop=NEVER)
     assert not outcome.asked and outcome.value is None and oracle.asked == []
-    assert outcome.error == "watts<=3 is not met: it is 4.1 W, so no label was paid for" and outcome.values == {"watts": pytest.approx(4.1)}
+    assert outcome.error == "watts<=3 W is not met: it is 4.1 W, so no label was paid for" and outcome.values == {"watts": pytest.approx(4.1)}
     small = SPACE.of_operations((1,) * 6)
     outcome = evaluate(small, label(oracle), goal, stop=NEVER)
     assert outcome.asked and outcome.values == {"watts": pytest.approx(2.9), "accuracy": value(small)} and len(oracle.asked) == 1
@@ -252,7 +252,7 @@ def test_what_is_measured_is_learned_and_what_is_not_is_predicted() -> None:
 
 def test_a_limit_that_nothing_is_predicted_to_meet_is_refused_before_any_label() -> None:
     oracle = ToyOracle()
-    with pytest.raises(UserError, match=r"no architecture of nasbench201 meets elsewhere<=3 \(the least is 13 W\) on cifar10"):
+    with pytest.raises(UserError, match=r"no architecture of nasbench201 meets elsewhere<=3 W \(the least is 13 W\) on cifar10"):
         run_search(asked(limit=(f"{path_of(Elsewhere)}<=3",)), oracle=oracle)
     assert oracle.asked == []
 
@@ -302,10 +302,10 @@ def test_the_files_of_a_front(tmp_path: Path) -> None:
     [
         ({"minimise": ("accuracy",)}, "accuracy is the label of the task, and always an objective; leave it out"),
         ({"maximise": ("params",)}, "less of objective 'params' is better: use --minimise params"),
-        ({"minimise": ("params", "params")}, "two objectives called 'params'"),
+        ({"minimise": ("params", "params")}, "objective 'params' is named twice; name it once"),
         ({"minimise": ("params",), "method": "evolution"}, "method 'evolution' optimises the label alone"),
         ({"minimise": ("params",), "method": "gp-enumerate", "acquisition": "ei"}, "acquisition for several objectives 'ei'; there are: ehvi"),
-        ({"method": "gp-enumerate", "acquisition": "ehvi"}, "unknown acquisition 'ehvi'; there are: ei, ucb, pi, ts"),
+        ({"method": "gp-enumerate", "acquisition": "ehvi"}, "acquisition 'ehvi' is for several objectives; add --minimise or --maximise, or use one of ei, ucb, pi, ts"),
         ({"confidence": 1.5}, "confidence is 1.5; accepted is a finite number from 0 to 1"),
         ({"minimise": ("speed",)}, "unknown objective 'speed'"),
     ],

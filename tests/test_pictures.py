@@ -297,7 +297,7 @@ def test_only_a_table_without_limits_is_a_reference() -> None:
     options = SimpleNamespace(dataset="cifar10", reward="val", budget=2)
 
     def reference(oracle: object, *limits: str) -> Reference | None:
-        parts = SimpleNamespace(goal=SimpleNamespace(limits=limits))
+        parts = SimpleNamespace(goal=SimpleNamespace(limits=limits, has_front=False, label_sign=1.0))
         return reference_of(SimpleNamespace(oracle=oracle, options=options, parts=parts))  # type: ignore[arg-type]
 
     found = reference(SimpleNamespace(table=table))
