@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,11 @@ import numpy as np
 from diffnag.drawing.lettering import lettering
 from diffnag.io.files import written_whole
 from diffnag.objectives.quantities import with_unit
+from diffnag.search_loop.show.curve import label_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
     from diffnag.search_loop.result import Front, SearchResult, Wanted
     from diffnag.search_loop.trial import Trial
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 PANEL = 5.2
 """Inches of one panel."""
 GREY, BLUE, ORANGE = "#8c8c8c", "#1f6fb4", "#b8860b"
+LARGE = 1e5
+"""Numbers from which axes are labelled in thousands or millions."""
 LOW = 0.1
 """Share of the labels that may lie outside the range of the picture: a few broken architectures would squash all others."""
 
@@ -55,6 +60,8 @@ def front_picture(path: Path, result: SearchResult) -> None:
             axes.set_ylabel(letters.plain(_titled(label)))
         curve = result.front.hypervolume_curve
         growth.step(range(1, len(curve) + 1), curve, where="post", color=BLUE, linewidth=2)
+        _ticks(growth.yaxis, curve)
+        growth.set_xticks(label_ticks(max(len(curve), 1)))
         growth.set_xlabel("labels paid for (evaluations)")
         growth.set_ylabel("hypervolume of the front")
         growth.grid(alpha=0.3)
@@ -88,8 +95,31 @@ def _draw_panel(axes: Axes, result: SearchResult, other: Wanted, label: Wanted) 
         inside = np.quantile(points[:, 1], [LOW, 1] if label.maximise else [0, 1 - LOW])
         margin = 0.06 * (inside.max() - inside.min() or 1.0)
         axes.set_ylim(inside.min() - margin, inside.max() + margin)
+        _mark_outside(axes, points, members, label)
+        _ticks(axes.xaxis, points[:, 0])
     axes.grid(alpha=0.3)
     axes.legend(loc="best", frameon=False, fontsize=8.5)
+
+
+def _mark_outside(axes: Axes, points: np.ndarray, members: np.ndarray, label: Wanted) -> None:
+    """Arrows at the edge for what is too poor for the range, blue for members of the front."""
+    low, high = axes.get_ylim()
+    edge, arrow = (0.02, "v") if label.maximise else (0.98, "^")
+    word = "below this range" if label.maximise else "above this range"
+    on_front = {tuple(member) for member in members.tolist()}
+    for x, y in points[(points[:, 1] < low) | (points[:, 1] > high)].tolist():
+        colour = BLUE if (x, y) in on_front else GREY
+        axes.scatter([x], [edge], transform=axes.get_xaxis_transform(), marker=arrow, color=colour, s=22, label=word, zorder=3)
+        word = ""
+
+
+def _ticks(axis: Axis, values: Sequence[float] | np.ndarray) -> None:
+    """Few numbers, large ones as 250k: long ones would run into each other."""
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
+    if np.abs(np.asarray(values)).max(initial=0.0) >= LARGE:
+        axis.set_major_formatter(EngFormatter(sep=""))
 
 
 def _label(trial: Trial, label: Wanted) -> float:
