@@ -90,6 +90,24 @@ def test_own_generator(tmp_path):
     assert len(lines) == 64 and all(line["valid"] for line in lines)
 
 
+def test_own_objective(tmp_path):
+    (tmp_path / "my_objectives.py").write_text(block("docs/objectives.md", "# my_objectives.py"))
+    (command,) = [line for line in commands("docs/objectives.md") if "my_objectives:" in line]
+    said = run(tmp_path, command, *shlex.split("--oracle surrogate --budget 8 --candidates 64 --device cpu --out own"))
+    assert "limits    energy<=40 mJ" in said and "minimise energy" in said
+    result = json.loads((tmp_path / "own" / "result.json").read_text())
+    assert result["measurements"] == {"energy": 8} and result["front"]["members"]
+    assert all(member["values"]["energy"] <= 40 for member in result["front"]["members"])
+
+
+def test_the_study_of_a_front(tmp_path, monkeypatch, capsys):
+    text = block("docs/objectives.md", "# after: ")
+    run(tmp_path, text.splitlines()[0].removeprefix("# after: "), *shlex.split("--oracle surrogate --device cpu"))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(text, "objectives.md", "exec"), {})
+    assert "StudyDirection.MAXIMIZE: 2" in (out := capsys.readouterr().out) and "StudyDirection.MINIMIZE: 1" in out
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
