@@ -1,0 +1,230 @@
+"""`python -m diffnag.search` with several objectives: what it says of values that are predicted, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from diffnag.arch import Arch
+from diffnag.datasets.tasks import Task
+from diffnag.devices.file import DeviceFile
+from diffnag.devices.runner import MANIFEST
+from diffnag.errors import UserError
+from diffnag.search_loop.loop import Search, run_search
+from diffnag.search_loop.options import SearchOptions
+from diffnag.search_loop.show import front as drawn
+from diffnag.search_loop.show.files import write_result
+from tests.search_fakes import ToyOracle
+from tests.test_devices import ARCHS, SPACE
+from tests.test_latency import STRINGS, device_file
+from tests.test_search_cli import call, words
+
+TOY = ("--dataset", "cifar10", "--oracle", "tests.search_fakes:ToyOracle", "--method", "random", "--budget", "6")
+
+
+class Meter:
+    """Paid for, and NaN."""
+
+    name, unit, maximise, paid = "meter", "J", False, True
+
+    def measure(self, arch: Arch, *, task: Task) -> object:
+        return math.nan
+
+
+class Broken(Meter):
+    """Raises."""
+
+    def measure(self, arch: Arch, *, task: Task) -> object:
+        raise RuntimeError("the meter is off")
+
+
+class Texts(Meter):
+    """Returns a text."""
+
+    def measure(self, arch: Arch, *, task: Task) -> object:
+        return "much"
+
+
+class FreeNaN(Meter):
+    """Computed, and NaN."""
+
+    paid = False
+
+
+class FreeTexts(Texts):
+    """Computed, and a text."""
+
+    paid = False
+
+
+class Crooked(Meter):
+    """Predicts one value for all."""
+
+    measurable = True
+
+    def predict(self, archs: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
+        return np.zeros(1), np.ones(1)
+
+    def learn(self, archs: Sequence[Arch], values: np.ndarray) -> None: ...
+
+
+def path_of(cls: type) -> str:
+    return f"{__name__}:{cls.__name__}"
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+# -- values that are predicted
+
+
+def test_what_is_predicted_can_be_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The commands at the end of a search measure its front, and the same search goes on with what they measured."""
+    from diffnag.device import main as device
+
+    monkeypatch.chdir(tmp_path)
+    device_file(Path("mine.device.json"))
+    search = (*TOY, "--minimise", "latency:mine.device.json", "--limit", "latency:mine.device.json<=9ms", "--out", "run")
+    assert call(monkeypatch, *search) == 0
+    said = capsys.readouterr().out
+    assert "limits latency:mine.device.json<=9 ms budget" in words(said) and "ms, predicted best" in words(said)
+    note = "note: values of latency:mine.device.json are predictions, as it cannot be measured here; by these, its limits"
+    assert f"{note} are met with a probability of" in words(said) and "unknown" not in said
+    measure, runner, fit, _ = [line.strip() for line in said.split("what is measured:\n")[1].splitlines()[:4]]
+    rows = table(Path("run/front.csv"))
+    monkeypatch.setattr("sys.argv", shlex.split(measure)[2:])
+    monkeypatch.setattr("diffnag.devices.export.Export.write", lambda self, path, arch, space: path.write_bytes(b""))
+    device()
+    assert runner.startswith("python runner.py")
+    assert list(json.loads((Path("run/bundle") / MANIFEST).read_text())["networks"].values()) == [row["arch"] for row in rows]
+    Path("run/bundle/measured.csv").write_text("arch,ms\n" + "".join(f"{row['arch']},{4 + i}\n" for i, row in enumerate(rows)))
+    monkeypatch.setattr("sys.argv", shlex.split(fit)[2:])
+    device()
+    known = DeviceFile.load(Path("mine.device.json")).measurements
+    assert len(known) >= 12 and all(known[row["arch"]] == 4 + i for i, row in enumerate(rows))
+    capsys.readouterr()
+    assert call(monkeypatch, *search) == 0
+    members = json.loads(Path("run/result.json").read_text())["front"]["members"]
+    exact = [member for member in members if member["arch"] in known]
+    assert exact and all(member["values"]["latency:mine.device.json"] == known[member["arch"]] and not member["predicted_std"] for member in exact)
+
+
+def test_weights_of_the_package_are_noted_at_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("DIFFNAG_DATA", str(tmp_path))
+    assert call(monkeypatch, *TOY, "--limit", "latency:pixel3<=0.018s", "--out", tmp_path / "run") == 0
+    said = words(capsys.readouterr().out)
+    assert said.count("note: latency:pixel3 is predicted by the weights of the package") == 1 and "latency:pixel3<=18 ms" in said
+    assert "--archs" in said and "trials.csv" in said and "--out pixel3.device.json" in said
+    assert all(float(row["latency:pixel3"]) > 0 for row in table(tmp_path / "run" / "trials.csv"))
+
+
+def test_a_device_of_the_file_is_exact_where_it_was_measured(tmp_path: Path) -> None:
+    options = SearchOptions(dataset="cifar10", method="random", budget=30, minimise=(f"latency:{device_file(tmp_path / 'a.device.json')}",))
+    result = run_search(options, oracle=ToyOracle())
+    assert result.front
+    for member in result.front.members:
+        assert bool(member.predicted_std) == (member.arch not in STRINGS[:12])
+
+
+# -- objectives that fail
+
+
+@pytest.mark.parametrize(
+    ("cls", "message"),
+    [
+        (Broken, "objective 'meter': measure raised RuntimeError: the meter is off"),
+        (Texts, "objective 'meter': measure raised ValueError: could not convert string to float: 'much'"),
+        (FreeNaN, "objective 'meter' has no finite value for any of 64 random architectures"),
+        (FreeTexts, "objective 'meter': measure raised ValueError"),
+        (Crooked, r"objective 'meter': predict returned shapes \(1,\) and \(1,\) for 64 architectures"),
+    ],
+)
+def test_a_broken_objective_costs_no_label(cls: type, message: str) -> None:
+    oracle = ToyOracle()
+    with pytest.raises(UserError, match=message):
+        run_search(SearchOptions(dataset="cifar10", method="random", budget=3, minimise=(path_of(cls),)), oracle=oracle)
+    assert oracle.asked == []
+
+
+def test_an_objective_that_always_fails_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, *TOY, "--minimise", path_of(Meter), "--out", tmp_path) == 1
+    assert "objective 'meter' has no value for any evaluation; trials.csv has those of the others" in words(capsys.readouterr().out)
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["best"] is None and result["front"]["members"] == [] and set(result["front"]["reference"].values()) == {None}
+    assert (tmp_path / "front.png").is_file()
+
+
+def test_limits_without_a_value_name_no_number() -> None:
+    with pytest.raises(UserError, match=r"meets meter<=3 J \(none has a value\) on cifar10"):
+        run_search(SearchOptions(dataset="cifar10", method="random", budget=3, limit=(f"{path_of(FreeNaN)}<=3J",)), oracle=ToyOracle())
+    result = run_search(SearchOptions(dataset="cifar10", method="random", budget=2, limit=(f"{path_of(Meter)}<=3J",)), oracle=ToyOracle())
+    assert {trial.error for trial in result.trials} == {"meter<=3 J is not met: it has no value, so no label was paid for"}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("--limit params<=1e5 --limit params>=2e5", "(the most is 1,531,546) at once on cifar10"),
+        ("--minimise params --minimise params", "objective 'params' is named twice; name it once"),
+        ("--minimise params --acquisition ehvi --method gp-enumerate --confidence 2", "'2' is not a finite number from 0 to 1"),
+        ("--method gp-enumerate --acquisition ehvi", "acquisition 'ehvi' is for several objectives; add --minimise or --maximise"),
+        ("--minimise params --method bananas", "method 'bananas' optimises the label alone"),
+        ("--minimise latency:none.device.json", "there is no device file none.device.json"),
+        ("--minimise latency:damaged.device.json", "damaged.device.json is no readable device file"),
+        ("--minimise latency:other.device.json", "device 'mine' was measured with num classes 3, not 10"),
+    ],
+)
+def test_goals_that_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: str, message: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    device_file(Path("other.device.json"), num_classes=3)
+    Path("damaged.device.json").write_text("{")
+    assert call(monkeypatch, *TOY, *more.split(), "--out", "run") == 2
+    assert message in words(capsys.readouterr().err) and not Path("run/trials.csv").exists()
+
+
+# -- what is shown
+
+
+def test_members_beyond_the_range_and_predictions_are_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    kept: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kwargs: kept.append(self))
+    options = SearchOptions(dataset="cifar10", method="random", budget=40, minimise=(f"latency:{device_file(tmp_path / 'a.device.json')}", "params"))
+    result = run_search(options, oracle=ToyOracle())
+    monkeypatch.setattr(drawn, "written_whole", lambda path: __import__("contextlib").nullcontext(path))
+    drawn.front_picture(tmp_path / "front.png", result)
+    latency, params, growth = kept[0].axes
+    points = next(one for one in latency.collections if one.get_label() == "evaluated").get_offsets()
+    assert len(points) == 40 and "predicted" in latency.get_xlabel()
+    low = latency.get_ylim()[0]
+    beyond = [trial for trial in result.trials if trial.values["accuracy"] < low]
+    assert beyond and sum(len(one.get_offsets()) == 1 and one.get_offsets()[0][1] == 0.02 for one in latency.collections) == len(beyond)
+    kept[0].canvas.draw()
+    assert any(text.get_text().endswith("k") for text in params.get_xticklabels()) and growth.get_xlabel()
+
+
+def test_a_list_of_bests_has_the_values_that_limits_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, *TOY, "--limit", "params<=5e5", "--out", tmp_path) == 0
+    assert words(capsys.readouterr().out).split("best of")[1].count("; params ") == 5
+
+
+def test_files_of_architectures(tmp_path: Path) -> None:
+    from diffnag.devices.predictions import read_archs
+
+    with Search(SearchOptions(dataset="cifar10", method="random", budget=5, minimise=("params",)), oracle=ToyOracle()) as search:
+        result = search.run()
+        write_result(tmp_path, result, search.space)
+    assert [SPACE.to_str(arch) for arch in read_archs(tmp_path / "front.csv", SPACE)] == [member.arch for member in result.front.members]  # type: ignore[union-attr]
+    (tmp_path / "few.jsonl").write_text(json.dumps({"arch": SPACE.to_str(ARCHS[0])}))
+    assert read_archs(tmp_path / "few.jsonl", SPACE) == [ARCHS[0]]
+    (tmp_path / "none.csv").write_text("network\nx\n")
+    with pytest.raises(UserError, match="it lacks the column arch"):
+        read_archs(tmp_path / "none.csv", SPACE)
