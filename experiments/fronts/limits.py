@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.fronts.search import DEVICES, generator, space_and_oracle
-from experiments.fronts.simulated import exact_latencies
+from experiments.fronts.simulated import SPACE, exact_latencies
 from experiments.shared.arena_search import Contender
 
 if TYPE_CHECKING:
     from diffnag.search_loop.trial import Trial
 
-SPACE, DATASET, REWARD = "nasbench201", "cifar100", "test"
+DATASET, REWARD = "cifar100", "test"
 SHARES = (50, 70, 90)
 """Shares of the cells that meet a limit, in %."""
 
@@ -83,7 +83,7 @@ def run(contender: Contender, benchmark: str, budget: int, seed: int) -> dict[st
 
     about, best = BENCHMARKS[benchmark], optimum(benchmark)
     space, oracle = space_and_oracle(SPACE, "table")
-    ms = exact_latencies(space, about.device)
+    ms = exact_latencies(about.device)
     steps: list[list[float]] = []
     hits: list[int] = []
     count = {"places": 0, "labels": 0, "missed": 0, "violations": 0}
@@ -107,9 +107,8 @@ def run(contender: Contender, benchmark: str, budget: int, seed: int) -> dict[st
         **{"batch": 1, **contender.options, "method": contender.method},
     )  # fmt: skip
     begin = time.process_time()
-    with Search(options, oracle=oracle, generator=generator(SPACE) if contender.method == "diffnag" else None) as search:
-        with suppress(_Reached):
-            search.work(on_trial=note)
+    with Search(options, oracle=oracle, generator=generator(SPACE) if contender.method == "diffnag" else None) as search, suppress(_Reached):
+        search.work(on_trial=note)
     return {"steps": steps, "hit": hits[0] if hits else None, **count, "seconds": round(time.process_time() - begin, 3)}
 
 
@@ -140,7 +139,7 @@ def optimum(benchmark: str) -> Optimum:
 
     about = BENCHMARKS[benchmark]
     space, oracle = space_and_oracle(SPACE, "table")
-    latencies = exact_latencies(space, about.device)
+    latencies = exact_latencies(about.device)
     table = oracle.table  # type: ignore[attr-defined]
     ms = np.array([latencies[text] for text in table.archs])
     limit = float(np.sort(ms)[math.ceil(about.share * len(ms) / 100) - 1])

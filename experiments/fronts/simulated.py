@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from diffnag.networks.plan import Skeleton
     from diffnag.protocols import SearchSpace
 
+SPACE = "nasbench201"
+
 
 class Simulated:
     """Latency in ms of a device that nobody has measured but for ten cells, which are chosen by design.
@@ -41,9 +43,9 @@ class Simulated:
         from diffnag.devices.fewshot import FewShot
 
         del task, skeleton
-        features, prior = _without_family(space, self.device)
-        self._space, self._ms, self._model = space, exact_latencies(space, self.device), FewShot(features, prior)
-        self.known = {arch: self._ms[space.to_str(arch)] for arch in _designed(space, self.device, self.draw)}
+        features, prior = _without_family(self.device)
+        self._space, self._ms, self._model = space, exact_latencies(self.device), FewShot(features, prior)
+        self.known = {arch: self._ms[space.to_str(arch)] for arch in _designed(self.device, self.draw)}
         self.learn([], [])
 
     def measure(self, arch: Arch, *, task: Task) -> float:
@@ -70,21 +72,24 @@ def __getattr__(name: str) -> type[Simulated]:
 
 
 @cache
-def exact_latencies(space: SearchSpace, device: str) -> dict[str, float]:
-    """Latency in ms of every architecture, as the space writes it."""
+def exact_latencies(device: str) -> dict[str, float]:
+    """Latency in ms of every cell, as the space writes it."""
+    from diffnag import load_space
     from diffnag.devices.tables import measured_latencies
 
-    archs, ms = measured_latencies(space)
+    archs, ms = measured_latencies(load_space(SPACE))
     return dict(zip(archs, ms[device].tolist(), strict=True))
 
 
 @cache
-def _without_family(space: SearchSpace, device: str) -> tuple[Features, Prior]:
+def _without_family(device: str) -> tuple[Features, Prior]:
     """The features of the space, and the prior of the devices of other families, of which the package ships fits."""
+    from diffnag import load_space
     from diffnag.devices.features import Features
     from diffnag.devices.prior import learned_prior
     from diffnag.devices.shipped import known_devices
 
+    space = load_space(SPACE)
     known = known_devices(space)
     assert known is not None, "the package ships devices of NAS-Bench-201"
     (family,) = (each for each in FAMILIES.values() if device in each)
@@ -92,8 +97,8 @@ def _without_family(space: SearchSpace, device: str) -> tuple[Features, Prior]:
 
 
 @cache
-def _designed(space: SearchSpace, device: str, draw: int) -> list[Arch]:
+def _designed(device: str, draw: int) -> list[Arch]:
     """The cells that are measured first."""
     from diffnag.devices.design import choose
 
-    return choose(*_without_family(space, device), SAMPLES, seed=draw)
+    return choose(*_without_family(device), SAMPLES, seed=draw)
