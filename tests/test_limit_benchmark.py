@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from diffnag.arch import Arch
 from diffnag.datasets.tasks import Task
 from diffnag.errors import UserError
+from diffnag.guidance.checked import CheckedPredictor
 from diffnag.io.property_tables import locate_properties
+from diffnag.objectives.goal import Goal, Limit
 from diffnag.plugins import make
 from diffnag.protocols import NeedsNetwork, Predicts
+from diffnag.search_loop.model import Model
+from diffnag.search_loop.outlook import Outlook
 from diffnag.search_spaces.nasbench201.space import NASBench201
 from experiments.device_transfer import FAMILIES
 from experiments.fronts import limit_results, limits, simulated
 from experiments.fronts.limits import BENCHMARKS, METHODS
 from experiments.fronts.search import DEVICES
 from experiments.shared.arena_results import Entry
+from tests.search_fakes import Prior
 
 SPACE, TASK = NASBench201(), Task("cifar100")
 
@@ -37,7 +45,7 @@ def device(name: str) -> Any:
 
 
 def entry(benchmark: str, *runs: dict[str, Any], method: str = "diffnag, gp") -> Entry:
-    identity = {"benchmark": benchmark, "protocol": "T", "budget": 10, "limit_ms": 2.0, "optimum": 9.0}
+    identity = {"benchmark": benchmark, "protocol": "T", "budget": 10, "limit_ms": 2.0, "optimum": 9.0, "copies": 2 if "50" in benchmark else 1}
     rest = {"places": 10, "labels": 10, "missed": 0, "violations": 0, "hit": None, "seconds": 1.0, "made_by": {"commit": "0" * 40}}
     return Entry(method, identity, {seed: {**rest, **run} for seed, run in enumerate(runs)})
 
@@ -55,6 +63,7 @@ def test_the_limit_is_met_by_the_share_and_the_optimum_is_the_best_of_them(bench
     about, best = BENCHMARKS[benchmark], limits.optimum(benchmark)
     ms = np.array(list(simulated.exact_latencies(about.device).values()))
     assert (ms <= best.limit).mean() == pytest.approx(about.share / 100, abs=1e-4) and best.value == value
+    assert best.copies == {"pixel3/50": 2, "gold_6240/90": 2, "1080ti_32/90": 1}[benchmark]
     assert best == limits.optimum(f"{benchmark}/predicted")
 
 
@@ -79,6 +88,43 @@ def test_a_simulated_device_has_seen_nothing_of_its_family(tables: None) -> None
 def test_another_device_is_refused(name: str) -> None:
     with pytest.raises(UserError, match="has no class"):
         make("objective", f"experiments.fronts.simulated:{name}", ("measure",))
+
+
+# -- how likely a limit must be met
+
+
+@dataclass
+class Guessed:
+    """An objective whose values are guessed: the share of the all-3x3 cell's operators that an architecture has, with deviation 1."""
+
+    measurable: bool
+    name: str = "guessed"
+    maximise: bool = False
+    unit, paid = "", True
+
+    def measure(self, arch: Arch, *, task: Task) -> float:
+        return 0.0
+
+    def predict(self, archs: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
+        return np.array([sum(op == 5 for op in arch.ops[1:-1]) / 6 for arch in archs]), np.ones(len(archs))
+
+    def learn(self, archs: Sequence[Arch], values: Sequence[float] | np.ndarray) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("measurable", "confidence", "high", "first"),
+    [(True, None, 1.1, "best"), (False, None, 1.1, "safe"), (True, 0.9, 1.1, "safe"), (False, 0.5, 1.1, "best"), (True, None, 0.9, "safe")],
+)
+def test_a_measured_limit_may_be_missed_more_easily(measurable: bool, confidence: float | None, high: float, first: str) -> None:
+    """The best architecture is guessed at 1.0 with deviation 1: 1.1 is met with a probability of 0.54, 0.9 with 0.46."""
+    archs = {"safe": SPACE.of_operations((1, 1, 1, 1, 1, 1)), "best": SPACE.of_operations((3,) * 6)}
+    guessed = Guessed(measurable)
+    goal = Goal(TASK, (Guessed(True, "label", True),), (Limit("guessed", high=high),), (guessed,))
+    assert goal.measures_limits_first is measurable
+    model = Model(Outlook(SPACE, goal, CheckedPredictor("prior", Prior())), "ucb", confidence)
+    order = model.order(list(archs.values()), [], np.random.default_rng(0))
+    assert list(archs)[order[0]] == first
 
 
 # -- one search
@@ -115,6 +161,7 @@ def test_rows_pool_the_searches_of_all_limits() -> None:
         entry("pixel3/50/predicted", {"steps": [[4, 8.5]], "missed": 4}, {"steps": [[4, 8.0]], "missed": 1, "violations": 1}),
     ]
     report = limit_results.report(entries)
+    assert (report["optima"], report["crowded"], report["share_by_chance"]) == (2, 1, 0.75)
     (exact,) = report["exact"]
     assert (exact["limits"], exact["searches"], exact["median_to_value"], exact["found_value"]) == (2, 3, 5, 0.667)
     assert (exact["median_to_class"], exact["found_class"], exact["mean_gap"], exact["missed"]) == (3, 1.0, 0.3333, 0)

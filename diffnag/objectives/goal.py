@@ -108,6 +108,11 @@ class Goal:
         """Limits on what is paid for, with their objectives: predictions say whether they are likely to be met."""
         return tuple((limit, self.named[limit.objective]) for limit in self.limits if self.named[limit.objective].paid)
 
+    @property
+    def measures_limits_first(self) -> bool:
+        """Whether every limit on what is paid for is on what can be measured here, before the label is paid for."""
+        return all(objective in self.measured for _, objective in self.paid_limits)
+
     @cached_property
     def signs(self) -> np.ndarray:
         """1 for each objective that is maximised, -1 for the others, `(k,)`."""

@@ -58,6 +58,8 @@ class Optimum:
     limit: float
     value: float
     key: str
+    copies: int = 1
+    """Cells of this class within the limit."""
 
 
 class _Reached(Exception):
@@ -128,7 +130,7 @@ def identity(contender: Contender, benchmark: str, *, budget: int) -> dict[str, 
     weights = weights_checksum(shipped_denoiser(SPACE)) if contender.method == "diffnag" else None
     return {
         "benchmark": benchmark, "protocol": "T", "budget": budget, **contender.identity(), "limit_ms": best.limit, "optimum": best.value,
-        "checkpoint": weights,
+        "copies": best.copies, "checkpoint": weights,
     }  # fmt: skip
 
 
@@ -145,4 +147,6 @@ def optimum(benchmark: str) -> Optimum:
     limit = float(np.sort(ms)[math.ceil(about.share * len(ms) / 100) - 1])
     values = np.asarray(table.values[Columns("table", table.values).find(DATASET, REWARD, None)], dtype=np.float64)
     best = space.from_str(table.archs[int(np.argmax(np.where(ms <= limit, values, -np.inf)))])
-    return Optimum(limit, oracle.query(best, dataset=DATASET, split=REWARD), space.canonical(best))
+    key = space.canonical(best)
+    copies = sum(space.canonical(space.from_str(text)) == key for text, allowed in zip(table.archs, ms <= limit, strict=True) if allowed)
+    return Optimum(limit, oracle.query(best, dataset=DATASET, split=REWARD), key, copies)
