@@ -80,7 +80,7 @@ def test_a_proposal_is_a_function_of_the_history(name: str) -> None:
     used = MAKERS[name](EVERYWHERE, 5)
     used.propose(Known(history.history[:20]), 2)
     assert used.propose(history, 2) == MAKERS[name](EVERYWHERE, 5).propose(history, 2)
-    if name != "gp-enumerate":  # whose seed only tells copies apart
+    if name not in ("gp-enumerate", "parego"):  # whose seeds tell copies apart, and may lead to the same choice
         assert used.propose(history, 2) != MAKERS[name](EVERYWHERE, 6).propose(history, 2)
 
 

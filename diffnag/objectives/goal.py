@@ -117,6 +117,11 @@ class Goal:
         """The limits with their units."""
         return tuple(limit.text(self.named[limit.objective].unit) for limit in self.limits)
 
+    @property
+    def measures_limits_first(self) -> bool:
+        """Whether every limit on what is paid for is on what can be measured here, before the label is paid for."""
+        return all(objective in self.measured for _, objective in self.paid_limits)
+
     @cached_property
     def signs(self) -> np.ndarray:
         """1 for each objective that is maximised, -1 for the others, `(k,)`."""

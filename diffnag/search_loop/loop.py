@@ -178,11 +178,14 @@ class Search:
         """Pay for one label."""
         may_stop = best_of(self.study.history) is not None  # the first that comes to an end is never stopped: there would be no best
 
+        arch, goal = claim.planned.proposal.arch, self.parts.goal
+        free = {one.name: goal.measure(one, arch) for one in goal.objectives[1:] if not one.paid} if self.parts.label.watched else {}
+
         def stop(epochs: int, value: float) -> bool:
-            poor = self.study.report(claim, epochs=epochs, value=value)
+            poor = self.study.report(claim, epochs=epochs, value=value, free=free)
             return may_stop and (poor or self._out_of_time)
 
-        outcome = evaluate(claim.planned.proposal.arch, self.parts.label, self.parts.goal, stop=stop, untried=not self.study.history)
+        outcome = evaluate(arch, self.parts.label, goal, stop=stop, untried=not self.study.history)
         if not self.study.tell(claim, outcome, code=self._code):
             on_note(f"trial {claim.planned.number} was given to another worker, as this one was not heard of for {PATIENCE:g} s")
 

@@ -71,8 +71,9 @@ class SearchOptions:
         (), metavar="LIMIT", help="what every result must meet: an objective, <= or >=, and a number with or without a unit, such as "
         "'params<=5e5' or 'flops<=50M'; may be repeated. What costs nothing to compute is met by every architecture that is evaluated",
     )  # fmt: skip
-    confidence: float = option(
-        0.9, most=1, help="probability with which a candidate must meet limits that can only be predicted before it is evaluated"
+    confidence: float | None = option(
+        None, most=1, help="probability with which a candidate must meet limits that can only be predicted before it is evaluated (default: "
+        "0.9; 0.5 where a measurement shows before the label is paid for that a limit is not met)",
     )  # fmt: skip
     max_params: int | None = option(None, metavar="N", help="short for --limit 'params<=N': trainable parameters")
     max_flops: int | None = option(None, metavar="N", help="short for --limit 'flops<=N': multiply-adds of one image")

@@ -19,7 +19,7 @@ def document() -> str:
         "candidates": _candidates, "few_labels": _few_labels, "scale_features": _scale_features, "plain": _plain_features, "awareness": _awareness,
         "own_images": _own_images, "networks": _networks, "wiring": _wiring, "samples": _samples, "parts": _parts, "onnx": _onnx,
         "accelerator": _accelerator, "proxies": _proxies, "encoder": _encoder, "comparison": _comparison,
-        "transfer": _device_transfer, "fronts": _fronts,
+        "transfer": _device_transfer, "fronts": _fronts, "limits": _limits,
     }  # fmt: skip
     return render("measurements", {
         "root": "../", "overview": overview(), "datasets": DATASETS, "noise": read_result("table_noise"),
@@ -107,6 +107,11 @@ def _scale_features() -> Values:
         "good": found["good"], "seeds": found["seeds"], "labels": list(rows[0]["tau"]), "tasks": distinct(rows, "task"),
         "groups": distinct(rows, "groups"), "tau": {place: row["tau"] for place, row in by_keys(rows, "task", "groups").items()},
     }  # fmt: skip
+
+
+def _limits() -> Values:
+    """Empty before the first measurement."""
+    return read_result("limit_benchmark")
 
 
 def _comparison() -> Values:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import islice
 from math import ceil
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -121,14 +122,16 @@ class Diffnag:
     def _steer(self, guide: CheckedPredictor | None, history: Sequence[Trial], seen: set[str]) -> Steer:
         """What the next candidates are guided by: nothing, the predictor of the label, or the improvement of the front."""
 
+        @cache
         def wanted(arch: Arch) -> bool:
-            return self.domain.fresh_key(arch, seen) is not None
+            return self.domain.fresh_key(arch, seen) is not None and (guide is None or self.model.is_likely(arch))
 
         if guide is None:
             return Steer(wanted=wanted)
+        preference = guide
         if self.domain.goal.has_front:
-            guide = CheckedPredictor("improvement", ExpectedImprovement(self.model.outlook, history))
-        return Steer.by(guide, self.domain.space, self.scale, wanted=wanted)
+            preference = CheckedPredictor("improvement", ExpectedImprovement(self.model.outlook, history))
+        return Steer.by(preference, self.domain.space, self.scale, wanted=wanted)
 
     def _refine(self, pool: list[Arch], history: Sequence[Trial], seen: set[str], rng: np.random.Generator) -> int:
         """Add to `pool` what lies near its most promising candidates and the best trials; return the evaluations of the generator's network."""

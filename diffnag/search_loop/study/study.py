@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -15,12 +15,13 @@ from diffnag.errors import UserError
 from diffnag.search_loop.study.claims import Claim, Claims
 from diffnag.search_loop.study.leases import Worker
 from diffnag.search_loop.study.ledger import Ledger, Planned
-from diffnag.search_loop.study.records import SCHEMA, Outcome, refuse_other, written_plan
+from diffnag.search_loop.study.records import OUTCOME, SCHEMA, Outcome, refuse_other, written_plan
 from diffnag.search_loop.study.storage import answering, close_storage, open_storage, opening, quiet, shown
 from diffnag.search_loop.trial import Batch, Known
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.trial import FrozenTrial, TrialState
 
     from diffnag.protocols import SearchSpace
     from diffnag.search_loop.trial import Generated, Trial
@@ -56,7 +57,7 @@ class Study:
         url: str | None,
     ) -> None:  # fmt: skip
         self._study, self._opened_storage, self._space, self._url = study, opened, space, url
-        self._called = _called(study.study_name, url)
+        self._called, self._directions = _called(study.study_name, url), directions
         self._made = study.user_attrs["options"]
         self.claims = Claims(study, space, worker=worker, objectives=tuple(directions), renewed=url is not None, called=self._called)
         self._ledger = Ledger(space, maximise=next(iter(directions.values())), study=self._called)
@@ -244,8 +245,12 @@ class Study:
         return Claim(trial_id, Planned(first, following - 1, proposals[0]))
 
     @uninterrupted()
-    def report(self, claim: Claim, *, epochs: int, value: float) -> bool:
-        """Write a value seen on the way; returns whether to stop there, as it is below the median of whole evaluations."""
+    def report(self, claim: Claim, *, epochs: int, value: float, free: Mapping[str, float] | None = None) -> bool:
+        """Write a value seen on the way; returns whether to stop there, as it is worse than the median of whole evaluations.
+
+        With values `free` of other objectives it is compared only with those that are at least as good in each of them: a cheap
+        architecture with a poor label may belong to the front.
+        """
         from optuna.exceptions import UpdateFinishedTrialError
 
         with self.answering():  # it is called during an evaluation, which may fail for other reasons
@@ -253,7 +258,7 @@ class Study:
                 trial = self.claims.report(claim.trial_id, epochs=epochs, value=value)
             except UpdateFinishedTrialError:
                 return False  # another worker has taken it over, and `tell` returns so
-            return self._study.pruner.prune(cast("optuna.Study", _ByLabel(self._study)), trial)
+            return self._study.pruner.prune(cast("optuna.Study", _ByLabel(self._study, self._directions, free or {})), trial)
 
     @uninterrupted()
     def tell(self, claim: Claim, outcome: Outcome, *, code: Mapping[str, str] | None = None) -> bool:
@@ -294,10 +299,23 @@ class Study:
 
 
 class _ByLabel:
-    """A study as a pruner sees it: Optuna's pruners refuse several objectives, and only the label is watched on its way."""
+    """A study as a pruner sees it: Optuna's pruners refuse several objectives, and only the label is watched on its way.
 
-    def __init__(self, study: optuna.Study) -> None:
-        self.get_trials, self.direction = study.get_trials, study.directions[0]
+    It has those trials that are at least as good as `free` in each of these objectives.
+    """
+
+    def __init__(self, study: optuna.Study, directions: Mapping[str, bool], free: Mapping[str, float]) -> None:
+        self._study, self._directions, self._free = study, directions, free
+        self.direction = study.directions[0]
+
+    def get_trials(self, deepcopy: bool = True, states: Sequence[TrialState] | None = None) -> list[FrozenTrial]:
+        """See Optuna."""
+        return [trial for trial in self._study.get_trials(deepcopy, tuple(states) if states else None) if self._comparable(trial)]
+
+    def _comparable(self, trial: FrozenTrial) -> bool:
+        values = trial.user_attrs.get(OUTCOME, {}).get("values", {}) if self._free else {}
+        signs = {name: 1.0 if self._directions[name] else -1.0 for name in self._free}
+        return all(name in values and sign * values[name] >= sign * self._free[name] for name, sign in signs.items())
 
 
 def _called(name: str, storage: str | None) -> str:
