@@ -105,12 +105,6 @@ class Model:
             order = order[np.argsort(unlikely[order], kind="stable")]
         return order, (mean, std)
 
-    def is_likely(self, arch: Arch) -> bool:
-        """Whether an architecture meets the limits on what is paid for with the probability that is asked for. The predictor must be fitted."""
-        if not self.outlook.goal.paid_limits:
-            return True
-        return bool(self.outlook.chance([arch], self.predictor.predict([arch]))[0] >= self._least_chance)
-
     @property
     def _least_chance(self) -> float:
         if self.confidence is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from itertools import islice
 from math import ceil
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -122,9 +121,8 @@ class Diffnag:
     def _steer(self, guide: CheckedPredictor | None, history: Sequence[Trial], seen: set[str]) -> Steer:
         """What the next candidates are guided by: nothing, the predictor of the label, or the improvement of the front."""
 
-        @cache
         def wanted(arch: Arch) -> bool:
-            return self.domain.fresh_key(arch, seen) is not None and (guide is None or self.model.is_likely(arch))
+            return self.domain.fresh_key(arch, seen) is not None
 
         if guide is None:
             return Steer(wanted=wanted)
