@@ -79,7 +79,7 @@ def _report(out: Path) -> None:
         return
     benchmarks, methods = list(BENCHMARKS), list(METHODS)
     entries.sort(key=lambda entry: (benchmarks.index(entry.place[0]), methods.index(entry.method)))
-    report = limit_results.report(entries)
+    report = limit_results.report(entries, {entry.place[0]: limits.optimum(entry.place[0]).copies for entry in entries})
     write_json(out, report)
     for row in (*report["exact"], *report["predicted"]):
         print({key: value for key, value in row.items() if key != "made_by"})

@@ -307,6 +307,16 @@ def test_a_domain_is_what_the_limits_allow() -> None:
     assert domain(SPACE).allows(SPACE.of_operations((3,) * 6)) and not where.allows(SPACE.of_operations((3,) * 6))
 
 
+def test_a_dear_architecture_gives_way_to_its_copy_within_the_limits() -> None:
+    dear = SPACE.from_str("|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|none~2|")  # node 2 leads nowhere
+    unique, cheap = SPACE.of_operations((3,) * 6), SPACE.of_operations((1,) * 6)
+    within = domain(SPACE, "params<=0.6M")
+    assert within.goal.beyond(cheap) == 0 < within.goal.beyond(dear) < within.goal.beyond(unique) and not within.allows(dear)
+    found = list(within.within([dear, unique, cheap]))
+    assert found[1:] == [unique, cheap] and within.allows(found[0]) and SPACE.canonical(found[0]) == SPACE.canonical(dear)
+    assert list(domain(SPACE).within([dear, unique, cheap])) == [dear, unique, cheap]
+
+
 def test_limits_on_what_is_paid_for_keep_nothing_from_being_evaluated() -> None:
     goal = Goal(TASK, (Label(toy(), "val"),), (Limit("accuracy", low=90.0),))
     assert goal.free_limits == () and goal.allows(SPACE.of_operations((0,) * 6))

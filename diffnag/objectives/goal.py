@@ -143,6 +143,12 @@ class Goal:
         """Whether `arch` meets every limit that can be checked without paying."""
         return all(limit.allows(self.measure(objective, arch)) for limit, objective in self.free_limits)
 
+    def beyond(self, arch: Arch) -> float:
+        """How far `arch` is beyond the limits that can be checked without paying, relative to its own values; 0 within, infinity for a failure."""
+        values = ((limit, self.measure(objective, arch)) for limit, objective in self.free_limits)
+        distances = ((max(_distance(limit, value), 0.0), value) for limit, value in values)
+        return sum(distance / abs(value) if value and math.isfinite(distance) else distance for distance, value in distances)
+
     def free_values(self, arch: Arch) -> dict[str, float]:
         """The value of every objective that is computed without paying."""
         return {one.name: self.measure(one, arch) for one in self.all if not one.paid}

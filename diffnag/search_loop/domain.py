@@ -73,6 +73,22 @@ class Domain:
                     arch, best, improved = copy, best + found, True
         return arch
 
+    def within(self, archs: Iterable[Arch]) -> Iterator[Arch]:
+        """`archs`, but in place of each that is beyond a limit a canonical copy within, if edits lead to one that bring it ever nearer.
+
+        Copies compute the same, but not all in the same time or size. In a tight limit many good architectures are known by dear copies.
+        """
+        for arch in archs:
+            beyond, copy = self.goal.beyond(arch), arch
+            key = self.space.canonical(arch) if beyond else ""
+            while beyond:
+                copies = {self.goal.beyond(one): one for one in self.space.neighbours(copy) if self.space.canonical(one) == key}
+                nearest = min(copies, default=beyond)
+                if not nearest < beyond:
+                    break
+                beyond, copy = nearest, copies[nearest]
+            yield arch if beyond else copy
+
     def random(self, rng: np.random.Generator, seen: set[str]) -> Iterator[Arch]:
         """Fresh architectures, each drawn uniformly from those that are left; ends when none is left.
 

@@ -15,18 +15,21 @@ from experiments.shared.statistics import median_labels
 PREDICTED = "/predicted"
 
 
-def report(entries: Sequence[Entry]) -> dict[str, Any]:
-    """Content of the result file: a row for each method over all limits of exact and of predicted latencies, and each row alone."""
+def report(entries: Sequence[Entry], copies: Mapping[str, int]) -> dict[str, Any]:
+    """Content of the result file: a row for each method over all limits of exact and of predicted latencies, and each row alone.
+
+    `copies` are the members of the best class that are within the limit, by benchmark.
+    """
     exact = [entry for entry in entries if not BENCHMARKS[entry.place[0]].predicted]
     predicted = [entry for entry in entries if BENCHMARKS[entry.place[0]].predicted]
     by_place = {entry.place[:2]: entry for entry in exact}
     hours = sum(run["seconds"] for entry in entries for run in entry.runs.values()) / 3600
-    copies = [entry.identity["copies"] for entry in {entry.place[0].removesuffix(PREDICTED): entry for entry in entries}.values()]
+    found = {entry.place[0].removesuffix(PREDICTED): copies[entry.place[0]] for entry in entries}.values()
     return {
-        "core_hours": round(hours, 2), "optima": len(copies), "crowded": sum(count > 1 for count in copies),
-        "share_by_chance": round(float(np.mean([1 / count for count in copies])), 3), "exact": [_over_limits(each) for each in _by_method(exact)],
+        "core_hours": round(hours, 2), "optima": len(found), "crowded": sum(count > 1 for count in found),
+        "share_by_chance": round(float(np.mean([1 / count for count in found])), 3), "exact": [_over_limits(each) for each in _by_method(exact)],
         "predicted": [{**_over_limits(each), **_compared(each, by_place)} for each in _by_method(predicted)],
-        "rows": [_row(entry) for entry in entries],
+        "rows": [{**_row(entry), "copies": copies[entry.place[0]]} for entry in entries],
     }  # fmt: skip
 
 
@@ -56,7 +59,7 @@ def _figures(entries: Sequence[Entry]) -> dict[str, Any]:
 def _row(entry: Entry) -> dict[str, Any]:
     return {
         "benchmark": entry.place[0], "method": entry.method, "budget": entry.identity["budget"], "limit_ms": entry.identity["limit_ms"],
-        "optimum": entry.identity["optimum"], "copies": entry.identity["copies"], **_figures([entry]),
+        "optimum": entry.identity["optimum"], **_figures([entry]),
         "made_by": by_seeds({seed: run["made_by"] for seed, run in entry.runs.items()}),
     }  # fmt: skip
 

@@ -96,7 +96,7 @@ def run(contender: Contender, benchmark: str, budget: int, seed: int) -> dict[st
         count["missed"] += not trial.asked
         if trial.value is None:
             return
-        if space.canonical(trial.arch) == best.key:
+        if trial.value >= best.value or space.canonical(trial.arch) == best.key:
             hits.append(count["places"])
         if not steps or trial.value > steps[-1][1]:
             steps.append([count["places"], trial.value])
@@ -130,7 +130,7 @@ def identity(contender: Contender, benchmark: str, *, budget: int) -> dict[str, 
     weights = weights_checksum(shipped_denoiser(SPACE)) if contender.method == "diffnag" else None
     return {
         "benchmark": benchmark, "protocol": "T", "budget": budget, **contender.identity(), "limit_ms": best.limit, "optimum": best.value,
-        "copies": best.copies, "checkpoint": weights,
+        "checkpoint": weights,
     }  # fmt: skip
 
 

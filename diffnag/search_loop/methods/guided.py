@@ -37,7 +37,8 @@ class Diffnag:
     candidates. New candidates are generated every `every` labels: between them one label changes the law little. Guidance by
     particles keeps to architectures that are not labelled yet and meet the limits: in a small space, a law that peaks where
     labels are would give little else. Workers share one pool of candidates: a batch reports new ones, and `Known.generated`
-    returns them. With several objectives the candidates are guided by the improvement that is expected of them.
+    returns them. With several objectives the candidates are guided by the improvement that is expected of them. A candidate beyond a limit
+    that costs nothing to check gives way to its copy within, if there is one.
     """
 
     domain: Domain
@@ -112,7 +113,7 @@ class Diffnag:
         for _ in range(self.tries):
             steer = self._steer(guide, history, seen)
             made = self.generator.sample(self.candidates, seed=int(rng.integers(2**63)), steer=steer)
-            archs += self.domain.fresh(made.archs, seen)
+            archs += self.domain.fresh(self.domain.within(made.archs), seen)
             guidance, nfe, predictor_nfe = made.guidance, nfe + made.nfe, predictor_nfe + made.predictor_nfe
             if len(archs) >= (self.initial if guide is None else self.every):
                 break
@@ -138,7 +139,7 @@ class Diffnag:
             if roots := [*(pool[i] for i in self.model.order(pool, history, rng)[: self.roots[0]]), *elite]:
                 near = self.generator.vary(roots, self.variations, seed=int(rng.integers(2**63)))
                 nfe += near.nfe
-                pool += self.domain.fresh(near.archs, seen)
+                pool += self.domain.fresh(self.domain.within(near.archs), seen)
         return nfe
 
     def _elite(self, history: Sequence[Trial], rng: np.random.Generator) -> list[Trial]:
