@@ -92,9 +92,11 @@ def _report(out: Path) -> None:
     hours = sum(run["seconds"] for entry in entries for run in entry.runs.values()) / 3600
     tests = front_results.tests_of(entries, curves)
     front_plots.draw(entries, curves, out.with_suffix(".png"))
-    write_json(out, {"core_hours": round(hours, 2), "devices": means, "rows": rows, "tests": tests})
-    for row in (*rows, *({"benchmark": "mean of the devices", "seeds": "", **mean} for mean in means)):
+    write_json(out, {"core_hours": round(hours, 2), "device_means": means, "rows": rows, "tests": tests})
+    for row in rows:
         print(row["benchmark"], row["method"], row["seeds"], row["regret_at"])
+    for method, regret in means.items():
+        print("mean of the devices", method, regret)
 
 
 if __name__ == "__main__":

@@ -92,14 +92,14 @@ def tests_of(entries: Sequence[Entry], curves: Mapping[tuple[str, str, str], Cur
     return rows
 
 
-def means_over_devices(rows: Iterable[Mapping[str, Any]], devices: Sequence[str]) -> list[dict[str, Any]]:
-    """Mean regret of each method over the devices of NAS-Bench-201 on CIFAR-100, for methods that have all of them."""
+def means_over_devices(rows: Iterable[Mapping[str, Any]], devices: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Method -> mean regret over the devices of NAS-Bench-201 on CIFAR-100, for methods that have all of them."""
     wanted = [f"nasbench201/cifar100/{device}" for device in devices]
-    by_method: dict[str, dict[str, Mapping[str, Any]]] = {}
+    by_method: dict[str, dict[str, Mapping[str, float]]] = {}
     for row in rows:
         if row["benchmark"] in wanted:
             by_method.setdefault(row["method"], {})[row["benchmark"]] = row["regret_at"]
-    return [
-        {"method": method, "regret_at": {m: round(float(np.mean([found[name][m] for name in wanted])), 2) for m in found[wanted[0]]}}
+    return {
+        method: {m: round(float(np.mean([found[name][m] for name in wanted])), 2) for m in found[wanted[0]]}
         for method, found in by_method.items() if len(found) == len(wanted)
-    ]  # fmt: skip
+    }  # fmt: skip

@@ -222,7 +222,7 @@ def _fronts() -> Values:
         "benchmarks": distinct(rows, "benchmark"), "methods": distinct(rows, "method"),
         "regret": {(row["benchmark"], row["method"]): row["regret_at"] for row in rows},
         "seeds": {name: _range(row["seeds"] for row in rows if row["benchmark"] == name) for name in distinct(rows, "benchmark")},
-        "devices": {mean["method"]: mean["regret_at"] for mean in found["devices"]},
+        "devices": found["device_means"],
     }  # fmt: skip
 
 
