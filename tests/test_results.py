@@ -15,8 +15,8 @@ from experiments.shared import results
 from experiments.shared.results import RESULTS, ROOT, by_seeds, made_by, record
 
 FILES = sorted(RESULTS.glob("*.json"))
-DERIVED = {"searches", "tests", "device_means"}
-"""Keys that hold no measurements: options of searches, tests between the rows of the same file, and means over its rows."""
+DERIVED = {"searches", "tests", "device_means", "exact", "predicted"}
+"""Keys that hold no measurements: options of searches, tests between the rows of the same file, and summaries of its rows."""
 
 
 def records(found: Any) -> list[dict[str, Any]]:
