@@ -159,10 +159,10 @@ def test_the_improvement_is_none_where_the_front_dominates() -> None:
     archs = [SPACE.of_operations(ops) for ops in ((3, 3, 3, 3, 3, 3), (3, 3, 3, 3, 0, 0), (0, 0, 3, 3, 3, 3))]
     values = [{"accuracy": value(arch), "convolutions": float(arch.ops.count(5))} for arch in archs]
     history = [Trial(i, i, arch, value(arch), None, None, None, 0.0, values=row) for i, (arch, row) in enumerate(zip(archs, values, strict=True))]
-    growth = about.improvement(archs, about.label.predict(archs), history[:1])
+    growth = about.improvement(archs, about.label.predict(archs), about.standing(history[:1]))
     assert growth[0] == 0 and growth[2] > growth[1] > 0, "what is known adds nothing, and of equal cost the more accurate adds more"
-    assert (about.improvement(archs, about.label.predict(archs), history) == 0).all()
-    assert about.improvement(archs, about.label.predict(archs), history[:1], pending=archs[1:])[2] == 0, "nor does what is pending"
+    assert (about.improvement(archs, about.label.predict(archs), about.standing(history)) == 0).all()
+    assert about.improvement(archs, about.label.predict(archs), about.standing(history[:1], pending=archs[1:]))[2] == 0, "nor does what is pending"
 
 
 def test_likely_candidates_come_first() -> None:

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import ndtr
 
 from diffnag.errors import UserError
 from diffnag.objectives.front import non_dominated
@@ -38,6 +39,10 @@ class Limit:
     def allows(self, value: float) -> bool:
         """Whether `value` lies within; NaN, which stands for a failure, does not."""
         return self.low <= value <= self.high
+
+    def chance(self, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+        """Probability `(b,)` that normal values lie within; a deviation of 0 stands for a value that is known."""
+        return _below(self.high, mean, std) - _below(self.low, mean, std)
 
     def __str__(self) -> str:
         """Without a unit: `params<=500,000`."""
@@ -149,6 +154,19 @@ class Goal:
         distances = ((max(_distance(limit, value), 0.0), value) for limit, value in values)
         return sum(distance / abs(value) if value and math.isfinite(distance) else distance for distance, value in distances)
 
+    def predicted(self, objective: Objective, archs: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of an objective that predicts itself, `(b,)` each; raises `UserError` for other shapes."""
+        name = objective.name
+        assert isinstance(objective, Predicts)
+        with named_errors("objective", name, "predict", type(objective)):
+            mean, std = (np.asarray(part, dtype=np.float64) for part in objective.predict(archs))
+        if mean.shape != (len(archs),) or std.shape != mean.shape:
+            raise UserError(
+                f"objective {name!r}: predict returned shapes {mean.shape} and {std.shape} for {len(archs)} architectures; accepted "
+                f"are means and standard deviations, one of each for every architecture"
+            )
+        return mean, std
+
     def free_values(self, arch: Arch) -> dict[str, float]:
         """The value of every objective that is computed without paying."""
         return {one.name: self.measure(one, arch) for one in self.all if not one.paid}
@@ -161,7 +179,7 @@ class Goal:
         found = found.reshape(len(trials), len(self.objectives))
         for column, objective in enumerate(self.objectives):
             if objective in self.unmeasured and trials:
-                found[:, column] = self._predicted(objective, [trial.arch for trial in trials])
+                found[:, column], _ = self.predicted(objective, [trial.arch for trial in trials])
         return found
 
     def meets(self, trials: Sequence[Trial]) -> np.ndarray:
@@ -171,7 +189,7 @@ class Goal:
             objective = self.named[limit.objective]
             values = [trial.values.get(limit.objective, math.nan) for trial in trials]
             if objective in self.unmeasured and trials:
-                values = self._predicted(objective, [trial.arch for trial in trials]).tolist()
+                values = self.predicted(objective, [trial.arch for trial in trials])[0].tolist()
             met &= np.array([limit.allows(value) for value in values], dtype=bool)
         return met
 
@@ -218,7 +236,7 @@ class Goal:
         """Raise `UserError` if an objective that is computed or predicted has no finite value for any of `archs`."""
         for objective in self.objectives[1:]:
             if isinstance(objective, Predicts):
-                known = np.isfinite(self._predicted(objective, archs)).any()
+                known = np.isfinite(self.predicted(objective, archs)[0]).any()
             else:
                 known = objective.paid or any(math.isfinite(self.measure(objective, arch)) for arch in archs)
             if not known:
@@ -236,18 +254,15 @@ class Goal:
             if not objective.paid:
                 yield limit, [self.measure(objective, arch) for arch in archs]
             elif isinstance(objective, Predicts):
-                yield limit, self._predicted(objective, archs).tolist()
+                yield limit, self.predicted(objective, archs)[0].tolist()
 
-    def _predicted(self, objective: Objective, archs: Sequence[Arch]) -> np.ndarray:
-        assert isinstance(objective, Predicts)
-        with named_errors("objective", objective.name, "predict", type(objective)):
-            mean, std = (np.asarray(part, dtype=np.float64) for part in objective.predict(archs))
-        if mean.shape != (len(archs),) or std.shape != mean.shape:
-            raise UserError(
-                f"objective {objective.name!r}: predict returned shapes {mean.shape} and {std.shape} for {len(archs)} architectures; accepted "
-                f"are means and standard deviations, one of each for every architecture"
-            )
-        return mean
+
+def _below(end: float, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """Probability `(b,)` that a normal value is at most `end`."""
+    if math.isinf(end):
+        return np.full(len(mean), float(end > 0))
+    gap = end - mean
+    return np.where(std > 0, ndtr(np.divide(gap, std, out=np.zeros_like(gap), where=std > 0)), (gap >= 0).astype(np.float64))
 
 
 def _distance(limit: Limit, value: float) -> float:

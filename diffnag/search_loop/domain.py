@@ -59,7 +59,6 @@ class Domain:
         """
         free = [one for one in self.goal.objectives[1:] if not one.paid]
         signs = np.array([1.0 if one.maximise else -1.0 for one in free])
-        key = self.space.canonical(arch)
 
         def values(copy: Arch) -> np.ndarray:
             return signs * np.array([self.goal.measure(one, copy) for one in free])
@@ -68,8 +67,8 @@ class Domain:
         improved = bool(free)
         while improved:
             improved = False
-            for copy in self.space.neighbours(arch):
-                if self.space.canonical(copy) == key and self.allows(copy) and (found := values(copy) - best).min() >= 0 and found.any():
+            for copy in self._copies(arch):
+                if self.allows(copy) and (found := values(copy) - best).min() >= 0 and found.any():
                     arch, best, improved = copy, best + found, True
         return arch
 
@@ -80,14 +79,18 @@ class Domain:
         """
         for arch in archs:
             beyond, copy = self.goal.beyond(arch), arch
-            key = self.space.canonical(arch) if beyond else ""
             while beyond:
-                copies = {self.goal.beyond(one): one for one in self.space.neighbours(copy) if self.space.canonical(one) == key}
+                copies = {self.goal.beyond(one): one for one in self._copies(copy)}
                 nearest = min(copies, default=beyond)
                 if not nearest < beyond:
                     break
                 beyond, copy = nearest, copies[nearest]
             yield arch if beyond else copy
+
+    def _copies(self, arch: Arch) -> list[Arch]:
+        """The canonical copies of `arch` that are one edit away."""
+        key = self.space.canonical(arch)
+        return [one for one in self.space.neighbours(arch) if self.space.canonical(one) == key]
 
     def random(self, rng: np.random.Generator, seen: set[str]) -> Iterator[Arch]:
         """Fresh architectures, each drawn uniformly from those that are left; ends when none is left.

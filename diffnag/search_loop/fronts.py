@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffnag.objectives.hypervolume import hypervolume
-from diffnag.protocols import Predicts
-from diffnag.search_loop.outlook import below
 from diffnag.search_loop.result import Front, Member, Wanted
 
 if TYPE_CHECKING:
@@ -62,7 +60,7 @@ def chance_of(goal: Goal, trial: Trial) -> float:
     for limit in goal.limits:
         if limit.objective in found:
             mean, std = (np.array([part]) for part in found[limit.objective])
-            chance *= float(below(limit.high, mean, std)[0] - below(limit.low, mean, std)[0])
+            chance *= float(limit.chance(mean, std)[0])
     return chance
 
 
@@ -75,18 +73,19 @@ def front_of(goal: Goal, history: Sequence[Trial], space: SearchSpace, *, test: 
     members = goal.front(history)
     reference = _reference(values, goal.signs * goal.values(members))
     places = {trial.number: row for trial, row in zip(complete, values, strict=True)}
-    curve, known = [], np.empty((0, len(reference)))
+    curve, volume, known = [], 0.0, np.empty((0, len(reference)))
     for trial in history:
         if trial.number in places:
             known = np.concatenate([known, places[trial.number][None]])
-        curve.append(hypervolume(known, reference) if len(known) else 0.0)
+            volume = hypervolume(known, reference)
+        curve.append(volume)
     return Front(
         members=tuple(_member(goal, trial, space, test(trial)) for trial in members),
         reference={
             one.name: float(sign * value) if math.isfinite(value) else None
             for one, sign, value in zip(goal.objectives, goal.signs, reference, strict=True)
         },
-        hypervolume=curve[-1] if curve else 0.0, hypervolume_curve=tuple(curve),
+        hypervolume=volume, hypervolume_curve=tuple(curve),
     )  # fmt: skip
 
 
@@ -98,8 +97,7 @@ def _predictions(goal: Goal, trial: Trial) -> dict[str, tuple[float, float]]:
     """Mean and standard deviation of each objective that can only be predicted."""
     found = {}
     for objective in goal.unmeasured:
-        assert isinstance(objective, Predicts)
-        mean, std = objective.predict([trial.arch])
+        mean, std = goal.predicted(objective, [trial.arch])
         found[objective.name] = (float(mean[0]), float(std[0]))
     return found
 

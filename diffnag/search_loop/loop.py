@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 Note = Callable[[str], object]
 OnTrial = Callable[[Trial], object]
+Test = Callable[[Trial], float | None]
 
 
 class Search:
@@ -126,16 +128,16 @@ class Search:
         with self.study.answering():
             self.study.refresh()
         options, parts, spent, history = self.options, self.parts, self.study.spent, self.study.history
-        goal = parts.goal
+        goal, test = parts.goal, self._test(on_note)
         return SearchResult(
             space=options.space, dataset=options.dataset, oracle={"kind": parts.oracle.kind, **parts.oracle.provenance()},
-            reward=options.reward, method=options.method, predictor=options.predictor or "none", best=self._best(history, on_note),
+            reward=options.reward, method=options.method, predictor=options.predictor or "none", best=self._best(history, test),
             incumbent_curve=incumbents(goal, history), labels_target=sum(trial.asked for trial in history),
             epochs_target=sum(trial.epochs or 0 for trial in history) if parts.label.watched else None,
             seconds_target=round(sum(trial.cost_s for trial in history), 3),
             labels_source=self.labels_source, guidance=spent.guidance, wall_s=spent.wall_s, nfe=spent.nfe,
             predictor_nfe=spent.predictor_nfe, seed=options.seed, budget=options.budget, trials=with_predictions(goal, history), code=self.study.code,
-            objectives=wanted(goal), limits=tuple(map(str, goal.limits)), front=front_of(goal, history, self.space, test=self._test(on_note)),
+            objectives=wanted(goal), limits=tuple(map(str, goal.limits)), front=front_of(goal, history, self.space, test=test),
             measurements={one.name: sum(one.name in trial.values for trial in history) for one in goal.measured},
         )  # fmt: skip
 
@@ -203,17 +205,18 @@ class Search:
             return self.study.spent.wall_s > limit
         return self.seconds_left < ((1 - SEARCH_SHARE) * limit if self.images else 0.0)
 
-    def _best(self, history: tuple[Trial, ...], on_note: Note) -> Best | None:
+    def _best(self, history: tuple[Trial, ...], test: Test) -> Best | None:
         trial = self.parts.goal.best(history)
         if trial is None or trial.value is None:
             return None
         arch, values = self.space.to_str(trial.arch), values_of(self.parts.goal, trial)
-        return Best(arch=arch, predicted=trial.predicted_mean, value=trial.value, test=self._test(on_note)(trial), values=values)
+        return Best(arch=arch, predicted=trial.predicted_mean, value=trial.value, test=test(trial), values=values)
 
-    def _test(self, on_note: Note) -> Callable[[Trial], float | None]:
-        """A function that asks for the test value of a trial, which is no label; None if there is none."""
+    def _test(self, on_note: Note) -> Test:
+        """A function that asks once for the test value of a trial, which is no label; None if there is none."""
         parts = self.parts
 
+        @cache
         def test(trial: Trial) -> float | None:
             if self.options.reward == "test":
                 return trial.value

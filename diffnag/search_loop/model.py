@@ -95,7 +95,7 @@ class Model:
         mean, std = self.predictor.predict(archs)
         goal = self.outlook.goal
         if goal.has_front:
-            order = np.lexsort((-mean, -self.outlook.improvement(archs, (mean, std), history, pending)))
+            order = np.lexsort((-mean, -self.outlook.improvement(archs, (mean, std), self.outlook.standing(history, pending))))
         else:
             best = goal.best(history) if goal.paid_limits else best_of(history)
             order = rank(self.acquisition, mean, std, best=best.worth if best else None, rng=rng)

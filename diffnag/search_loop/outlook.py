@@ -6,14 +6,12 @@ The predictor of the search knows the label. What costs nothing is computed. An 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import ndtr
 
 from diffnag.objectives.hypervolume import expected_improvement_of_volume
 from diffnag.plugins import named_errors
@@ -34,6 +32,14 @@ REFERENCE_DRAWS = 256
 ORDINARY, BEYOND = 0.6, 0.02
 """Where the reference point lies among them: the quantile of their expected labels, and the share of their range in every other objective
 by which it lies beyond the worst. Many random architectures are copies of few poor ones, so that the median would be too low."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What has to be improved on: values that are there `(m, k)`, more being better, and the reference point `(k,)`."""
+
+    front: np.ndarray
+    reference: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -77,19 +83,21 @@ class Outlook:
         for limit, objective in self.goal.paid_limits:
             sign = 1.0 if objective.maximise else -1.0
             mean, std = (sign * label[0], label[1]) if objective is self.goal.objectives[0] else self._predicted(objective, archs)
-            found *= below(limit.high, mean, std) - below(limit.low, mean, std)
+            found *= limit.chance(mean, std)
         return found
 
-    def improvement(self, archs: Sequence[Arch], label: Expected, history: Sequence[Trial], pending: Sequence[Arch] = ()) -> np.ndarray:
-        """Expected growth of the hypervolume by each architecture, `(b,)`, times its chance to meet the limits.
-
-        The front is that of the trials, and of what is `pending` as if it had its expected values.
-        """
-        mean, std = self.expected(archs, label)
+    def standing(self, history: Sequence[Trial], pending: Sequence[Arch] = ()) -> Standing:
+        """The front of the trials, and of what is `pending` as if it had its expected values, with the reference point. Fit `label` first."""
         front = self.goal.signs * self.goal.values(self.goal.complete(history))
         if pending:
             front = np.concatenate([front, self.expected(pending, self.label.predict(pending))[0]])
-        return self.chance(archs, label) * expected_improvement_of_volume(np.where(np.isnan(mean), -np.inf, mean), std, front, self._reference())
+        return Standing(front, self._reference())
+
+    def improvement(self, archs: Sequence[Arch], label: Expected, standing: Standing) -> np.ndarray:
+        """Expected growth of the hypervolume by each architecture, `(b,)`, times its chance to meet the limits."""
+        mean, std = self.expected(archs, label)
+        growth = expected_improvement_of_volume(np.where(np.isnan(mean), -np.inf, mean), std, standing.front, standing.reference)
+        return self.chance(archs, label) * growth
 
     @cached_property
     def draws(self) -> list[Arch]:
@@ -114,17 +122,7 @@ class Outlook:
         if not objective.paid:
             return np.array([self.goal.measure(objective, arch) for arch in archs]), np.zeros(len(archs))
         if isinstance(objective, Predicts):
-            with named_errors("objective", objective.name, "predict", type(objective)):
-                mean, std = objective.predict(archs)
-            return np.asarray(mean, dtype=np.float64), np.asarray(std, dtype=np.float64)
+            return self.goal.predicted(objective, archs)
         if (predictor := self.others[objective.name]).knows_something:
             return predictor.predict(list(archs))
         return np.zeros(len(archs)), np.full(len(archs), 1.0)
-
-
-def below(end: float, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """Probability `(b,)` that a normal value is at most `end`."""
-    if math.isinf(end):
-        return np.full(len(mean), float(end > 0))
-    gap = end - mean
-    return np.where(std > 0, ndtr(np.divide(gap, std, out=np.zeros_like(gap), where=std > 0)), (gap >= 0).astype(np.float64))

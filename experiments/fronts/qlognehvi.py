@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from diffnag.arch import ArchBatch
-from diffnag.search_loop.methods.base import Setting, batch_of, promising, shuffled, taken
+from diffnag.search_loop.methods.base import Setting, batch_of, mutations, promising, taken
 from diffnag.search_loop.methods.model_based import INITIAL
 
 if TYPE_CHECKING:
@@ -53,9 +53,7 @@ class QLogNEHVI:
         usable = promising(self.domain, known.history)
         if count < INITIAL or len(usable) < 2:
             return batch_of(islice(self.domain.random(rng, seen), min(max(INITIAL - count, 1), q)))
-        pool: list[Arch] = []
-        for trial in usable:
-            pool += islice(self.domain.fresh(shuffled(self.domain.space.neighbours(trial.arch), rng), seen), POOL - len(pool))
+        pool = mutations(self.domain, (trial.arch for trial in usable), POOL, seen, rng)
         pool += islice(self.domain.random(rng, seen), POOL)
         goal = self.domain.goal
         values = goal.signs * goal.values(usable)

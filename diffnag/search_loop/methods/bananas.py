@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from diffnag.search_loop.domain import Domain
-from diffnag.search_loop.methods.base import Setting, shuffled
+from diffnag.search_loop.methods.base import Setting, mutations
 from diffnag.search_loop.methods.model_based import ModelBased
 from diffnag.search_loop.model import Model
 from diffnag.search_loop.trial import Known, best_first
@@ -44,10 +44,5 @@ class Mutations:
 
     def __call__(self, known: Known, seen: set[str], rng: np.random.Generator) -> list[Arch]:
         """See `Pool`."""
-        found: list[Arch] = []
-        for trial in best_first(known.history):
-            near = shuffled(self.domain.space.neighbours(trial.arch), rng)
-            found += islice(self.domain.fresh(near, seen), MUTATIONS - len(found))
-            if len(found) == MUTATIONS:
-                return found
+        found = mutations(self.domain, (trial.arch for trial in best_first(known.history)), MUTATIONS, seen, rng)
         return found + list(islice(self.domain.random(rng, seen), MUTATIONS - len(found)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -78,6 +79,16 @@ def promising(domain: Domain, history: Sequence[Trial]) -> list[Trial]:
 def shuffled(archs: list[Arch], rng: np.random.Generator) -> list[Arch]:
     """The architectures in random order."""
     return [archs[i] for i in rng.permutation(len(archs))]
+
+
+def mutations(domain: Domain, best: Iterable[Arch], count: int, seen: set[str], rng: np.random.Generator) -> list[Arch]:
+    """At most `count` fresh neighbours of the architectures `best`, those of the first before the others, in random order."""
+    found: list[Arch] = []
+    for arch in best:
+        if len(found) == count:
+            break
+        found += islice(domain.fresh(shuffled(domain.space.neighbours(arch), rng), seen), count - len(found))
+    return found
 
 
 def batch_of(archs: Iterable[Arch]) -> Batch:

@@ -129,7 +129,8 @@ class Diffnag:
             return Steer(wanted=wanted)
         preference = guide
         if self.domain.goal.has_front:
-            preference = CheckedPredictor("improvement", ExpectedImprovement(self.model.outlook, history))
+            outlook = self.model.outlook
+            preference = CheckedPredictor("improvement", ExpectedImprovement(outlook, outlook.standing(history)))
         return Steer.by(preference, self.domain.space, self.scale, wanted=wanted)
 
     def _refine(self, pool: list[Arch], history: Sequence[Trial], seen: set[str], rng: np.random.Generator) -> int:

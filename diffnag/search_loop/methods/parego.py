@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from diffnag.search_loop.acquisition import rank
-from diffnag.search_loop.methods.base import Setting, batch_of, promising, shuffled, taken
+from diffnag.search_loop.methods.base import Setting, batch_of, mutations, promising, taken
 from diffnag.search_loop.methods.model_based import INITIAL
 from diffnag.search_loop.trial import Batch, Known
 
@@ -56,23 +56,14 @@ class ParEGO:
         span = np.ptp(values, axis=0)
         scaled = (values - values.min(0)) / np.where(span > 0, span, 1.0)
         chosen: list[Arch] = []
-        pool = self._pool([trial.arch for trial in usable], seen, rng)
+        pool = mutations(self.domain, (trial.arch for trial in usable), MUTATIONS, seen, rng)
+        pool += islice(self.domain.random(rng, seen), RANDOM)
         for weights in rng.dirichlet(np.ones(scaled.shape[1]), size=min(q, len(pool))):
             y = chebyshev(scaled, weights)
             self.predictor.fit([trial.arch for trial in usable], y)
             mean, std = self.predictor.predict(pool)
             chosen.append(pool.pop(rank("ei", mean, std, best=float(y.max()), rng=rng)[0]))
         return batch_of(chosen)
-
-    def _pool(self, best: list[Arch], seen: set[str], rng: np.random.Generator) -> list[Arch]:
-        """Fresh neighbours of the best, best first, and random draws."""
-        found: list[Arch] = []
-        for arch in best:
-            near = shuffled(self.domain.space.neighbours(arch), rng)
-            found += islice(self.domain.fresh(near, seen), MUTATIONS - len(found))
-            if len(found) == MUTATIONS:
-                break
-        return [*found, *islice(self.domain.random(rng, seen), RANDOM)]
 
 
 def chebyshev(values: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -10,8 +10,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
-    from diffnag.search_loop.outlook import Outlook
-    from diffnag.search_loop.trial import Trial
+    from diffnag.search_loop.outlook import Outlook, Standing
 
 LEAST = 1e-12
 """Share of the largest improvement that counts as none, so that the logarithm exists."""
@@ -28,7 +27,7 @@ class ExpectedImprovement:
     """
 
     outlook: Outlook
-    history: Sequence[Trial]
+    standing: Standing
 
     def fit(self, archs: Sequence[Arch], y: np.ndarray) -> None:
         """Nothing: the outlook learns by itself."""
@@ -36,6 +35,6 @@ class ExpectedImprovement:
     def predict(self, archs: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
         """The logarithm `(b,)`, and deviations of 0."""
         archs = list(archs)
-        growth = self.outlook.improvement(archs, self.outlook.label.predict(archs), self.history)
+        growth = self.outlook.improvement(archs, self.outlook.label.predict(archs), self.standing)
         value = np.log(np.maximum(growth, LEAST * max(float(growth.max(initial=0.0)), LEAST)))
         return np.maximum(value, np.quantile(value, FLOOR)), np.zeros(len(archs))

@@ -160,16 +160,15 @@ class Claims:
         """
         from optuna.trial import TrialState
 
-        if len(self._objectives) == 1:
-            values = None if outcome.value is None else [outcome.value]
-        else:
-            values = [outcome.values[name] for name in self._objectives if name in outcome.values]
+        several = len(self._objectives) > 1
+        state, values = TrialState.FAIL, None
         if outcome.value is not None and outcome.pruned:
-            self._storage.set_trial_state_values(trial_id, TrialState.PRUNED, values if len(self._objectives) == 1 else None)
-        elif values is not None and len(values) == len(self._objectives):
-            self._storage.set_trial_state_values(trial_id, TrialState.COMPLETE, values)
-        else:
-            self._storage.set_trial_state_values(trial_id, TrialState.FAIL, None)
+            state, values = TrialState.PRUNED, None if several else [outcome.value]
+        elif outcome.value is not None and not several:
+            state, values = TrialState.COMPLETE, [outcome.value]
+        elif outcome.values.keys() >= set(self._objectives):
+            state, values = TrialState.COMPLETE, [outcome.values[name] for name in self._objectives]
+        self._storage.set_trial_state_values(trial_id, state, values)
 
     def bury(self, trial_id: int) -> None:
         """End an attempt on which nobody works any more. It is read again: its worker may have written until it died."""
