@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,8 @@ from experiments.shared import arena_plots, arena_results, arena_search
 from experiments.shared.arena_results import OURS, REFERENCE, Entry
 from experiments.shared.arena_search import BENCHMARKS, METHODS, VARIATIONS, Contender
 from experiments.shared.common import begin, parser
-from experiments.shared.pool import in_pool, known_names, seeds_argument
-from experiments.shared.results import RESULTS, record
+from experiments.shared.pool import known_names, seeds_argument
+from experiments.shared.results import RESULTS
 
 ABLATED = ("nasbench201/cifar10", "nasbench201/ImageNet16-120")
 
@@ -53,8 +52,6 @@ def main() -> None:
     try:
         for entry in _searched(entries, chosen, seeds, workers=args.workers, folder=folder):
             print(_line(entry), flush=True)
-    except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt(f"stopped; finished searches are saved in {folder}, and the same command continues") from interrupt
     finally:
         _report(out, (*METHODS, *VARIATIONS))
 
@@ -88,17 +85,13 @@ def _entries(
 
 def _searched(entries: list[Entry], chosen: dict[str, Contender], seeds: range, *, workers: int, folder: Path) -> Iterator[Entry]:
     """Yield each entry as soon as all its seeds are done; save each search as soon as it ends."""
-    places = [(number, seed) for number, entry in enumerate(entries) for seed in seeds if seed not in entry.runs]
-    missing = [sum(number == other for other, _ in places) for number in range(len(entries))]
-    yield from (entry for entry, left in zip(entries, missing, strict=True) if not left)
-    jobs = [(chosen[entries[number].method], entries[number].identity, seed) for number, seed in places]
-    for job, result in in_pool(_run, jobs, workers=workers):
-        number, seed = places[job]
-        entries[number] = replace(entries[number], runs={**entries[number].runs, seed: record(result)})
-        arena_results.save(folder, entries[number])
-        missing[number] -= 1
-        if not missing[number]:
-            yield entries[number]
+    yield from (entry for entry in entries if not arena_results.missing([entry], seeds))
+    jobs = arena_results.missing(entries, seeds)
+    for entry in arena_results.search_missing(
+        entries, _run, jobs, arguments=lambda entry: (chosen[entry.method], entry.identity), folder=folder, workers=workers
+    ):
+        if not arena_results.missing([entry], seeds):
+            yield entry
 
 
 def _run(contender: Contender, identity: Mapping[str, Any], seed: int) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.fronts.search import DEVICES, generator, space_and_oracle
+from experiments.fronts.search import DEVICES
 from experiments.fronts.simulated import SPACE, exact_latencies
-from experiments.shared.arena_search import Contender
+from experiments.shared.arena_search import Contender, generator, space_and_oracle
 
 if TYPE_CHECKING:
     from diffnag.search_loop.trial import Trial
@@ -123,14 +123,10 @@ def limit_text(benchmark: str, seed: int) -> str:
 
 def identity(contender: Contender, benchmark: str, *, budget: int) -> dict[str, Any]:
     """Everything that searches in one row must have in common, ready for JSON."""
-    from diffnag.generators.diffusion.denoiser import shipped_denoiser
-    from diffnag.io.checkpoint import weights_checksum
-
     best = optimum(benchmark)
-    weights = weights_checksum(shipped_denoiser(SPACE)) if contender.method == "diffnag" else None
     return {
         "benchmark": benchmark, "protocol": "T", "budget": budget, **contender.identity(), "limit_ms": best.limit, "optimum": best.value,
-        "checkpoint": weights,
+        "checkpoint": contender.checkpoint(SPACE),
     }  # fmt: skip
 
 
@@ -142,7 +138,7 @@ def optimum(benchmark: str) -> Optimum:
     about = BENCHMARKS[benchmark]
     space, oracle = space_and_oracle(SPACE, "table")
     latencies = exact_latencies(about.device)
-    table = oracle.table  # type: ignore[attr-defined]
+    table = oracle.table
     ms = np.array([latencies[text] for text in table.archs])
     limit = float(np.sort(ms)[math.ceil(about.share * len(ms) / 100) - 1])
     values = np.asarray(table.values[Columns("table", table.values).find(DATASET, REWARD, None)], dtype=np.float64)

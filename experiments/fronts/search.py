@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.shared.arena_search import TASKS, Contender
+from experiments.shared.arena_search import TASKS, Contender, generator, space_and_oracle
 from experiments.shared.common import DATASETS
 
 if TYPE_CHECKING:
-    from diffnag.protocols import Generator, Oracle, SearchSpace
     from diffnag.search_loop.trial import Trial
 
 DEVICES = ("pixel3", "samsung_s7", "gold_6240", "silver_4210r", "1080ti_32", "titanx_32")
@@ -112,13 +111,12 @@ def run(contender: Contender, benchmark: str, budget: int, seed: int) -> dict[st
 
 def identity(contender: Contender, benchmark: str, *, budget: int) -> dict[str, Any]:
     """Everything that searches in one row must have in common, ready for JSON."""
-    from diffnag.generators.diffusion.denoiser import shipped_denoiser
-    from diffnag.io.checkpoint import weights_checksum
-
     about = BENCHMARKS[benchmark]
-    weights = weights_checksum(shipped_denoiser(about.space)) if contender.method == "diffnag" else None
     objectives = {"minimise": list(about.minimise), "maximise": list(about.maximise)}
-    return {"benchmark": benchmark, "protocol": PROTOCOL, "budget": budget, **objectives, **contender.identity(), "checkpoint": weights}
+    return {
+        "benchmark": benchmark, "protocol": PROTOCOL, "budget": budget, **objectives, **contender.identity(),
+        "checkpoint": contender.checkpoint(about.space),
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -174,7 +172,7 @@ def table_values(about: Fronts) -> np.ndarray:
 
     space, oracle = space_and_oracle(about.space, about.oracle)
     goal = goal_of(about)
-    table = oracle.table  # type: ignore[attr-defined]
+    table = oracle.table
     labels = np.asarray(table.values[Columns("table", table.values).find(about.dataset, about.reward, None)], dtype=np.float64)
     archs = [space.from_str(text) for text in table.archs]
     others = [[goal.measure(one, arch) for arch in archs] for one in goal.objectives[1:]]
@@ -189,23 +187,3 @@ def median_of_draws(about: Fronts, count: int = 2000) -> float:
     space, oracle = space_and_oracle(about.space, about.oracle)
     values = [oracle.query(arch, dataset=about.dataset, split=about.reward) for arch in random_archs(space, count, seed=0)]
     return float(np.median(goal_of(about).signs[0] * np.array(values)))
-
-
-@cache
-def space_and_oracle(space_name: str, oracle_name: str) -> tuple[SearchSpace, Oracle]:
-    """A space with its oracle, set up."""
-    from diffnag import load_space
-    from diffnag.plugins import make_oracle
-
-    space, oracle = load_space(space_name), make_oracle(oracle_name)
-    oracle.setup(space=space)
-    return space, oracle
-
-
-@cache
-def generator(space_name: str) -> Generator:
-    """The space's own generator."""
-    from diffnag import load_space
-    from diffnag.generators.loading import load_generator
-
-    return load_generator(load_space(space_name))

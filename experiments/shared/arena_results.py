@@ -5,8 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import numpy as np
 
 from diffnag.errors import UserError
 from diffnag.io.files import written_whole
-from experiments.shared.results import by_seeds
+from experiments.shared.pool import in_pool
+from experiments.shared.results import by_seeds, record
 from experiments.shared.statistics import median_labels
 from experiments.shared.templates import render
 
@@ -119,6 +120,32 @@ def save(folder: Path, entry: Entry) -> None:
     content = {"method": entry.method, "identity": entry.identity, "runs": {str(seed): entry.runs[seed] for seed in entry.seeds}}
     with written_whole(_file(folder, entry.place)) as temporary:
         temporary.write_bytes(gzip.compress(json.dumps(content, allow_nan=False, separators=(",", ":")).encode(), mtime=0))
+
+
+def search_missing(
+    entries: Sequence[Entry], run: Callable[..., Mapping[str, Any]], jobs: Sequence[tuple[int, int]], *,
+    arguments: Callable[[Entry], tuple[Any, ...]], folder: Path, workers: int,
+) -> Iterator[Entry]:  # fmt: skip
+    """Run searches in processes, save each as soon as it ends, and yield its entry with all that is saved.
+
+    A job is the number of an entry and a seed; `run` is called with the `arguments` of the entry and the seed. An interrupt is raised
+    again with a sentence that says that the same command continues.
+    """
+    entries = list(entries)
+    try:
+        for job, result in in_pool(run, [(*arguments(entries[number]), seed) for number, seed in jobs], workers=workers):
+            number, seed = jobs[job]
+            entries[number] = replace(entries[number], runs={**entries[number].runs, seed: record(result)})
+            save(folder, entries[number])
+            yield entries[number]
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(f"stopped; finished searches are saved in {folder}, and the same command continues") from interrupt
+
+
+def missing(entries: Sequence[Entry], seeds: Iterable[int]) -> list[tuple[int, int]]:
+    """The number of an entry and a seed for each search that is not saved yet, the entries one after the other."""
+    seeds = list(seeds)
+    return [(number, seed) for number, entry in enumerate(entries) for seed in seeds if seed not in entry.runs]
 
 
 def load_all(folder: Path) -> list[Entry]:

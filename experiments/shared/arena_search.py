@@ -16,7 +16,6 @@ from experiments.shared.common import DATASETS
 from experiments.shared.draws import MUTATED, Draws
 
 if TYPE_CHECKING:
-    from diffnag.oracles.table import TableOracle
     from diffnag.protocols import Generator, SearchSpace
     from diffnag.search_loop.trial import Trial
 
@@ -42,6 +41,13 @@ class Contender:
     def identity(self) -> dict[str, Any]:
         """All options, for the file of its results."""
         return {"batch": 1, **self.options, "method": self.method, **({"draws": self.draws} if self.draws else {})}
+
+    def checkpoint(self, space: str) -> str | None:
+        """Checksum of the weights that it generates with; None if it uses no network."""
+        from diffnag.generators.diffusion.denoiser import shipped_denoiser
+        from diffnag.io.checkpoint import weights_checksum
+
+        return weights_checksum(shipped_denoiser(space)) if self.method == "diffnag" and not self.draws else None
 
 
 GUIDED = {"predictor": "gp"}
@@ -98,7 +104,7 @@ def run(contender: Contender, *, benchmark: str, protocol: str, seed: int, budge
     from diffnag.search_loop.options import SearchOptions
 
     name, dataset = benchmark.split("/")
-    space, oracle = _space_and_oracle(name)
+    space, oracle = space_and_oracle(name)
     split = REWARDS[protocol]
     goal = _goal(benchmark, split)
     steps: list[list[float]] = []
@@ -124,8 +130,8 @@ def run(contender: Contender, *, benchmark: str, protocol: str, seed: int, budge
     )  # fmt: skip
     begin = time.process_time()
     draws = Draws(space, mutated=MUTATED[contender.draws]) if contender.draws else None
-    generator: Any = draws or (_generator(name) if contender.method == "diffnag" else None)
-    with Search(options, oracle=oracle, generator=generator) as search:
+    drawing: Any = draws or (generator(name) if contender.method == "diffnag" else None)
+    with Search(options, oracle=oracle, generator=drawing) as search:
         if draws:
             draws.search = search
         sources = sum(search.labels_source.values())
@@ -139,29 +145,27 @@ def run(contender: Contender, *, benchmark: str, protocol: str, seed: int, budge
 
 def identity(contender: Contender, *, benchmark: str, protocol: str, budget: int) -> dict[str, Any]:
     """Everything that searches in one row must have in common, ready for JSON."""
-    from diffnag.generators.diffusion.denoiser import shipped_denoiser
-    from diffnag.io.checkpoint import weights_checksum
     from diffnag.search_loop.methods.guided import CANDIDATES
 
     name, _ = benchmark.split("/")
-    _, oracle = _space_and_oracle(name)
+    _, oracle = space_and_oracle(name)
     goal = _goal(benchmark, REWARDS[protocol])
-    weights = weights_checksum(shipped_denoiser(name)) if contender.method == "diffnag" and not contender.draws else None
     generated = {"candidates": CANDIDATES} if contender.method == "diffnag" else {}
     return {
-        "benchmark": benchmark, "protocol": protocol, "budget": budget, **generated, **contender.identity(), "checkpoint": weights,
+        "benchmark": benchmark, "protocol": protocol, "budget": budget, **generated, **contender.identity(), "checkpoint": contender.checkpoint(name),
         "table": {key: oracle.provenance()[key] for key in ("version", "sha256")}, "optimum": goal.value,
     }  # fmt: skip
 
 
 @cache
-def _space_and_oracle(name: str) -> tuple[SearchSpace, TableOracle]:
+def space_and_oracle(name: str, oracle: str = "table") -> tuple[SearchSpace, Any]:
+    """A space with an oracle, set up."""
     from diffnag import load_space
-    from diffnag.oracles.table import TableOracle
+    from diffnag.plugins import make_oracle
 
-    space, oracle = load_space(name), TableOracle()
-    oracle.setup(space=space)
-    return space, oracle
+    space, made = load_space(name), make_oracle(oracle)
+    made.setup(space=space)
+    return space, made
 
 
 @cache
@@ -169,15 +173,16 @@ def _goal(benchmark: str, split: str) -> Goal:
     from diffnag.oracles.columns import Columns
 
     name, dataset = benchmark.split("/")
-    space, oracle = _space_and_oracle(name)
+    space, oracle = space_and_oracle(name)
     values = oracle.table.values[Columns("table", oracle.table.values).find(dataset, split, None)]
     best = space.from_str(oracle.table.archs[int(np.nanargmax(values))])
     return Goal(oracle.query(best, dataset=dataset, split=split), space.canonical(best))
 
 
 @cache
-def _generator(name: str) -> Generator:
+def generator(name: str) -> Generator:
+    """The space's own generator."""
     from diffnag import load_generator
 
-    space, _ = _space_and_oracle(name)
+    space, _ = space_and_oracle(name)
     return load_generator(space)
