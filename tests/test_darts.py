@@ -27,6 +27,7 @@ from diffnag.search_spaces.darts.space import DARTS
 from diffnag.search_spaces.nasbench201.space import NASBench201
 from diffnag.spaces.counting import measured_size
 from diffnag.testing import OracleContract, SearchSpaceContract, draws
+from tests.edited import Change, edited
 from tests.exporting import onnx_difference
 
 SPACE = DARTS()
@@ -43,6 +44,7 @@ MEASURED = (
     "('avg_pool_3x3', 1), ('skip_connect', 0), ('dil_conv_5x5', 1), ('sep_conv_3x3', 1), ('sep_conv_5x5', 2), ('sep_conv_3x3', 2), "
     "('dil_conv_3x3', 3)], reduce_concat=range(2, 6))"
 )
+
 """Cells of a training that NAS-Bench-301 documents with its number of parameters."""
 
 
@@ -113,11 +115,8 @@ class TestMatrices:
             ([("E", 0, 20, 1)], "edge 0->20 is not in the space"),
         ],
     )
-    def test_reasons(self, changes: list[tuple[str, int, int | slice, int]], reason: str) -> None:
-        V, E = SPACE.encode(SPACE.from_str(DARTS_V2))
-        for matrix, i, j, value in changes:
-            (V if matrix == "V" else E)[i, j] = value
-        arch, said = SPACE.decode(V.astype(np.uint8), E.astype(np.uint8))
+    def test_reasons(self, changes: list[Change], reason: str) -> None:
+        arch, said = SPACE.decode(*edited(SPACE, DARTS_V2, changes))
         assert arch is None and said is not None and said.startswith(reason)
 
 

@@ -29,6 +29,7 @@ from diffnag.search_spaces.gpt.network import GPT, Block, Shape, _rotated, _turn
 from diffnag.search_spaces.gpt.space import GPTLarge, GPTMedium, GPTSmall, GPTSpace
 from diffnag.search_spaces.nasbench201.space import NASBench201
 from diffnag.testing import PredictorContract, SearchSpaceContract, draws
+from tests.edited import Change, edited
 
 SPACE = GPTSmall()
 SPACES = (SPACE, GPTMedium(), GPTLarge())
@@ -118,11 +119,8 @@ class TestMatrices:
             ([("E", 11, 12, 1)], "edge 11->12 is not in the space with these layers"),
         ],
     )
-    def test_reasons(self, changes: list[tuple[str, int, int | slice, int]], reason: str) -> None:
-        V, E = SPACE.encode(SPACE.from_str(MIXED))
-        for matrix, i, j, value in changes:
-            (V if matrix == "V" else E)[i, j] = value
-        assert SPACE.decode(V.astype(np.uint8), E.astype(np.uint8)) == (None, reason)
+    def test_reasons(self, changes: list[Change], reason: str) -> None:
+        assert SPACE.decode(*edited(SPACE, MIXED, changes)) == (None, reason)
 
 
 class TestNeighboursAndDraws:

@@ -27,9 +27,8 @@ from diffnag.protocols import NeedsNetwork, Predicts
 from diffnag.search_spaces.nasbench201.space import NASBench201
 from diffnag.spaces.draws import random_archs
 from diffnag.spaces.loading import load_space
-from diffnag.testing import ObjectiveContract
+from tests.objectives_of_cells import SPACE, TASK, CellObjectiveContract
 
-SPACE, TASK = NASBench201(), Task("cifar10")
 ARCHS = list(dict.fromkeys(random_archs(SPACE, 40, seed=3)))
 STRINGS = [SPACE.to_str(arch) for arch in ARCHS]
 
@@ -300,15 +299,7 @@ def test_entry_points() -> None:
     assert load_class("objective", "latency") is Latency and load_class("objective", "robustness") is Robustness
 
 
-class TestFreeLatency(ObjectiveContract):
-    @pytest.fixture
-    def space(self) -> NASBench201:
-        return SPACE
-
-    @pytest.fixture
-    def task(self) -> Task:
-        return TASK
-
+class TestFreeLatency(CellObjectiveContract):
     @pytest.fixture
     def objective(self) -> Latency:
         archs = list(SPACE.enumerate())

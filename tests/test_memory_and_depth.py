@@ -14,11 +14,9 @@ from diffnag.networks.plan import Skeleton
 from diffnag.objectives.structure import Depth, Memory, network_bytes
 from diffnag.plugins import load_class
 from diffnag.protocols import Objective
-from diffnag.search_spaces.nasbench201.space import NASBench201
 from diffnag.spaces.loading import load_space
-from diffnag.testing import ObjectiveContract
+from tests.objectives_of_cells import SPACE, TASK, CellObjectiveContract
 
-SPACE, TASK = NASBench201(), Task("cifar10")
 GPT = load_space("gpt-s")
 
 
@@ -125,15 +123,7 @@ def test_entry_points() -> None:
 
 
 @pytest.mark.parametrize("cls", [Memory, Depth])
-class TestContract(ObjectiveContract):
-    @pytest.fixture
-    def space(self) -> NASBench201:
-        return SPACE
-
-    @pytest.fixture
-    def task(self) -> Task:
-        return TASK
-
+class TestContract(CellObjectiveContract):
     @pytest.fixture
     def objective(self, cls: type[Memory] | type[Depth]) -> Objective:
         made = cls()

@@ -20,6 +20,7 @@ from diffnag.search_spaces.mobilenetv3.space import ABSENT, MobileNetV3
 from diffnag.spaces.counting import measured_size
 from diffnag.spaces.roles import roles_of
 from diffnag.testing import PredictorContract, SearchSpaceContract, draws
+from tests.edited import Change, edited
 from tests.exporting import onnx_difference
 
 SPACE = MobileNetV3()
@@ -98,11 +99,8 @@ class TestMatrices:
             ([("E", 0, 2, 1)], "edge 0->2 is not in the space with these layers"),
         ],
     )
-    def test_reasons(self, changes: list[tuple[str, int, int | slice, int]], reason: str) -> None:
-        V, E = SPACE.encode(SPACE.from_str(MIXED))
-        for matrix, i, j, value in changes:
-            (V if matrix == "V" else E)[i, j] = value
-        assert SPACE.decode(V.astype(np.uint8), E.astype(np.uint8)) == (None, reason)
+    def test_reasons(self, changes: list[Change], reason: str) -> None:
+        assert SPACE.decode(*edited(SPACE, MIXED, changes)) == (None, reason)
 
 
 class TestNeighboursAndDraws:

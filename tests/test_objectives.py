@@ -22,14 +22,9 @@ from diffnag.oracles.checked import checked_oracle
 from diffnag.search_loop.loop import run_search
 from diffnag.search_loop.options import SearchOptions
 from diffnag.search_loop.trial import Trial, best_of
-from diffnag.search_spaces.nasbench201.space import NASBench201
 from diffnag.spaces.loading import load_space
-from diffnag.testing import ObjectiveContract
+from tests.objectives_of_cells import SPACE, TASK, CellObjectiveContract
 from tests.search_fakes import ToyOracle, domain
-
-SPACE = NASBench201()
-TASK = Task("cifar10")
-
 
 # -- fronts
 
@@ -337,15 +332,7 @@ def test_objectives_are_loaded_once_each() -> None:
 
 
 @pytest.mark.parametrize("cls", [Params, Flops, Depth])
-class TestContract(ObjectiveContract):
-    @pytest.fixture
-    def space(self) -> NASBench201:
-        return SPACE
-
-    @pytest.fixture
-    def task(self) -> Task:
-        return TASK
-
+class TestContract(CellObjectiveContract):
     @pytest.fixture
     def objective(self, cls: type[Depth]) -> Depth:
         made = cls()

@@ -26,6 +26,7 @@ from diffnag.search_spaces.transnasbench101.space import ABSENT, OPERATIONS, Tra
 from diffnag.search_spaces.transnasbench101.table import COLUMNS, read
 from diffnag.spaces.counting import measured_size
 from diffnag.testing import OracleContract, SearchSpaceContract, draws
+from tests.edited import Change, edited
 from tests.exporting import onnx_difference
 
 MICRO, MACRO = TransNASBench101Micro(), TransNASBench101Macro()
@@ -120,11 +121,8 @@ class TestMacroMatrices:
             ([("E", 3, 4, 1)], "edge 3->4 is not in the space with these modules"),
         ],
     )
-    def test_reasons(self, changes: list[tuple[str, int, int, int]], reason: str) -> None:
-        V, E = MACRO.encode(MACRO.from_str("64-1444-basic"))
-        for matrix, i, j, value in changes:
-            (V if matrix == "V" else E)[i, j] = value
-        assert MACRO.decode(V, E) == (None, reason)
+    def test_reasons(self, changes: list[Change], reason: str) -> None:
+        assert MACRO.decode(*edited(MACRO, "64-1444-basic", changes)) == (None, reason)
 
     def test_random_is_uniform(self) -> None:
         lengths = Counter(len(MACRO.modules(arch)) for arch in draws(MACRO, 3_256))
