@@ -16,7 +16,7 @@ from experiments.shared.common import DATASETS
 if TYPE_CHECKING:
     from diffnag.search_loop.trial import Trial
 
-DEVICES = ("pixel3", "samsung_s7", "gold_6240", "silver_4210r", "1080ti_32", "titanx_32")
+DEVICES = ("pixel3", "samsung_s7", "gold_6240", "silver_4210r", "1080ti_32", "titanx_256")
 PROTOCOL = "T"
 """The label is mean test accuracy; gpt-s has one perplexity."""
 
