@@ -132,7 +132,8 @@ def _export(args: argparse.Namespace, space: SearchSpace) -> Export:
     """The export that the arguments ask for."""
     from diffnag.devices.export import Export
     from diffnag.errors import unknown
-    from diffnag.networks.untrained import skeleton_of
+    from diffnag.networks.plan import skeleton_of
+    from diffnag.protocols import HasResolution
 
     classes, side = args.num_classes, args.input_size
     if args.dataset is not None:
@@ -141,6 +142,8 @@ def _export(args: argparse.Namespace, space: SearchSpace) -> Export:
         if classes is not None or side is not None:
             raise UserError("--dataset states the number of classes and the image side; --num-classes and --input-size do not go with it")
         classes, side = space.datasets[args.dataset]
+    if args.input_size is not None and isinstance(space, HasResolution):
+        raise UserError(f"--input-size does not go with space {space.name!r}, whose architectures have their own resolution")
     skeleton = skeleton_of(space, channels=args.channels, cells=args.cells)
     return Export.of(space, num_classes=classes, image_size=side, skeleton=skeleton, batch=args.batch, threads=args.threads)
 

@@ -23,11 +23,14 @@ def main() -> None:
     kind = _format(args.format, args.out)
 
     from diffnag.io.files import check_writable
-    from diffnag.protocols import TakesTokens
+    from diffnag.protocols import HasResolution, TakesTokens
     from diffnag.spaces.loading import load_space
 
     check_writable(args.out)
-    if isinstance(load_space(args.space), TakesTokens):
+    space = load_space(args.space)
+    if args.input_size is None and not isinstance(space, HasResolution):
+        raise UserError("--input-size is missing: how many pixels a side the images have (or tokens a context)")
+    if isinstance(space, TakesTokens):
         _write_language_model(args, kind)
     else:
         _write_classifier(args, kind)
@@ -48,7 +51,7 @@ def _write_classifier(args: argparse.Namespace, kind: str) -> None:
         how = "diffnag.load_model rebuilds it"
     else:
         how = _as_onnx(args.out, lambda: export_onnx(args.out, model))
-    size = measured_size(model.network, image_size=args.input_size)
+    size = measured_size(model.network, image_size=model.description.image_size)
     _report(args, str(model.description.skeleton), size, how, model.description.arch)
 
 
@@ -93,7 +96,10 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("arch", metavar="ARCH", help="the architecture as its space writes it, in quotes because of characters such as | and (")
     p.add_argument("--space", default="nasbench201", help="search space, a name or package.module:Class (default: nasbench201)")
     p.add_argument("--num-classes", type=arguments.positive_int, required=True, help="number of classes (or tokens), one logit each")
-    p.add_argument("--input-size", type=arguments.positive_int, required=True, help="pixels a side of the images (or tokens of a context)")
+    p.add_argument(
+        "--input-size", type=arguments.positive_int,
+        help="pixels a side of the images (or tokens of a context); needless where architectures have their own resolution",
+    )  # fmt: skip
     p.add_argument("--format", help="pt or onnx (default: the suffix of --out)")
     p.add_argument("--out", type=Path, required=True, help="file to write, .pt or .onnx")
     p.add_argument("--channels", type=arguments.positive_int, help="width of the first stage (default: that of the benchmark's network)")

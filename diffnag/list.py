@@ -67,7 +67,7 @@ def _overview() -> Iterator[str]:
 
 
 def _one_space(name: str) -> Iterator[str]:
-    from diffnag.protocols import HasRoles, TakesTokens
+    from diffnag.protocols import HasResolution, HasRoles, TakesTokens
     from diffnag.spaces.loading import load_space
     from diffnag.spaces.roles import describe
 
@@ -84,7 +84,7 @@ def _one_space(name: str) -> Iterator[str]:
     for oracle, datasets in search_datasets(space).items():
         yield from _row(title, [f"{', '.join(_described_dataset(dataset, space) for dataset in datasets)}  ({oracle})"], indent=0)
         title = ""
-    if not isinstance(space, TakesTokens):
+    if not isinstance(space, TakesTokens | HasResolution):
         yield from _row(title, [f"your own images: {OWN_IMAGES}  (training)"], indent=0)
     elif title:
         yield from _row(title, [_none_by_name(space)], indent=0)
@@ -92,12 +92,13 @@ def _one_space(name: str) -> Iterator[str]:
 
 def _described_dataset(dataset: str, space: SearchSpace) -> str:
     """A dataset with the shape of its data, if the space knows it, and what is measured if it is no accuracy."""
-    from diffnag.protocols import Minimises, NamesMeasures, TakesTokens
+    from diffnag.protocols import HasResolution, Minimises, NamesMeasures, TakesTokens
 
     facts = []
     if dataset in space.datasets:
         classes, side = space.datasets[dataset]
-        facts.append(f"{classes:,} tokens, context of {side:,}" if isinstance(space, TakesTokens) else f"{classes:,} classes, {side} x {side} pixels")
+        pixels = "each architecture has its own resolution" if isinstance(space, HasResolution) else f"{side} x {side} pixels"
+        facts.append(f"{classes:,} tokens, context of {side:,}" if isinstance(space, TakesTokens) else f"{classes:,} classes, {pixels}")
     if isinstance(space, NamesMeasures) and dataset in space.measures:
         measure = space.measures[dataset]
         facts.append(f"{measure}, less is better" if isinstance(space, Minimises) and measure in space.minimised else measure)

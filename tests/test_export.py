@@ -13,8 +13,8 @@ import diffnag
 from diffnag import export
 from diffnag.command.running import run_command
 from diffnag.networks.classifier_file import read_model
-from diffnag.networks.plan import Skeleton
-from diffnag.networks.untrained import skeleton_of, untrained
+from diffnag.networks.plan import Skeleton, skeleton_of
+from diffnag.networks.untrained import untrained
 from diffnag.plugins import names
 from diffnag.protocols import TakesTokens
 from diffnag.search_spaces.nasbench201.space import NASBench201

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from diffnag.errors import UserError, in_a_line
 from diffnag.networks.plan import Skeleton
+from diffnag.protocols import HasResolution
 from diffnag.spaces.tokens import refuse_tokens
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace, Size
 
 MOST_BATCH, MOST_THREADS = 4096, 1024
+OWN = 0
+"""The image size of an export whose architectures have resolutions of their own."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Export:
 
     num_classes: int
     image_size: int
+    """Pixels a side of the images; `OWN` where each architecture has its own resolution."""
     channels: int
     cells: int
     stem_stride: int = 1
@@ -31,10 +35,12 @@ class Export:
 
     def __post_init__(self) -> None:
         _ = self.skeleton  # it checks its own numbers
-        for name, most in (("num_classes", 1_000_000), ("image_size", 4096), ("batch", MOST_BATCH), ("threads", MOST_THREADS)):
+        for name, least, most in (
+            ("num_classes", 1, 1_000_000), ("image_size", OWN, 4096), ("batch", 1, MOST_BATCH), ("threads", 1, MOST_THREADS)
+        ):  # fmt: skip
             value = getattr(self, name)
-            if type(value) is not int or not 1 <= value <= most:
-                raise UserError(f"{name} is {value!r}; 1 to {most:,} are accepted")
+            if type(value) is not int or not least <= value <= most:
+                raise UserError(f"{name} is {value!r}; {least} to {most:,} are accepted")
 
     @classmethod
     def of(
@@ -43,21 +49,25 @@ class Export:
     ) -> Export:  # fmt: skip
         """The export of a space; what is not given is that of its first dataset and of the benchmark's own network.
 
+        `image_size` does not matter to architectures with a resolution of their own.
+
         Raises `UserError` for a space without datasets whose shape is not given, for the small network of a space, and for language
         models.
         """
-        from diffnag.networks.untrained import skeleton_of
+        from diffnag.networks.plan import skeleton_of
 
         refuse_tokens(space, "the latency of a network")
         known = next(iter(space.datasets.values()), None)
-        if known is None and (num_classes is None or image_size is None):
+        own = isinstance(space, HasResolution)
+        if known is None and (num_classes is None or (image_size is None and not own)):
             raise UserError(f"space {space.name!r} names no dataset; give the number of classes and the image side")
         classes, side = known or (0, 0)
         skeleton = skeleton or skeleton_of(space)
         if skeleton.small:
             raise UserError("the latency of a space's small network is not known; the network of the final training is meant")
+        size = OWN if own else image_size or side
         return cls(
-            num_classes or classes, image_size or side, skeleton.channels, skeleton.cells, skeleton.stem_stride, batch=batch, threads=threads
+            num_classes or classes, size, skeleton.channels, skeleton.cells, skeleton.stem_stride, batch=batch, threads=threads
         )
 
     @property
@@ -91,7 +101,8 @@ class Export:
         return None
 
     def __str__(self) -> str:
+        images = "images of each architecture's own resolution" if self.image_size == OWN else f"images of {self.image_size} pixels a side"
         return (
-            f"{self.skeleton}, {self.num_classes} classes, images of {self.image_size} pixels a side, batch {self.batch}, "
+            f"{self.skeleton}, {self.num_classes} classes, {images}, batch {self.batch}, "
             f"{self.threads} {'thread' if self.threads == 1 else 'threads'}"
         )

@@ -38,8 +38,8 @@ def timed_rounds(
         yield {name: float(np.median(times)) for name, times in taken.items()}
 
 
-def network_run(content: bytes, *, batch: int, side: int, threads: int) -> Callable[[], object]:
-    """A function that runs an ONNX file on `batch` images of `side` pixels, on the CPU with `threads` threads."""
+def network_run(content: bytes, *, batch: int, threads: int) -> Callable[[], object]:
+    """A function that runs an ONNX file on `batch` images of the size that it takes, on the CPU with `threads` threads."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -47,7 +47,8 @@ def network_run(content: bytes, *, batch: int, side: int, threads: int) -> Calla
     options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
     options.log_severity_level = 3  # errors
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    images = np.random.default_rng(0).random((batch, 3, side, side), dtype=np.float32)
+    (images_in,) = session.get_inputs()
+    images = np.random.default_rng(0).random((batch, *images_in.shape[1:]), dtype=np.float32)
     return lambda: session.run(None, {"images": images})
 
 
@@ -64,7 +65,7 @@ def main() -> None:
     bundle = json.loads((folder / MANIFEST).read_text())
     export = bundle["export"]
     runs = {
-        arch: network_run((folder / name).read_bytes(), batch=export["batch"], side=export["image_size"], threads=export["threads"])
+        arch: network_run((folder / name).read_bytes(), batch=export["batch"], threads=export["threads"])
         for name, arch in bundle["networks"].items()
     }
     for number, medians in enumerate(timed_rounds(runs, rounds=args.rounds), start=1):

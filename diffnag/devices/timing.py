@@ -36,7 +36,7 @@ def time_archs(
         for done, arch in enumerate(archs, start=1):
             path = Path(folder) / f"{done}.onnx"
             export.write(path, arch, space)
-            runs[space.to_str(arch)] = network_run(path.read_bytes(), batch=export.batch, side=export.image_size, threads=export.threads)
+            runs[space.to_str(arch)] = network_run(path.read_bytes(), batch=export.batch, threads=export.threads)
             path.unlink()
             on_export(done)
     yield from timed_rounds(runs, rounds=rounds)

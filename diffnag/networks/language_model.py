@@ -11,8 +11,8 @@ from torch import nn
 from diffnag.errors import UserError
 from diffnag.networks.build import seeded
 from diffnag.networks.onnx_file import write_onnx
-from diffnag.networks.plan import Skeleton
-from diffnag.networks.untrained import MOST_PARAMS, check_ranges, skeleton_of
+from diffnag.networks.plan import Skeleton, skeleton_of
+from diffnag.networks.untrained import MOST_PARAMS, check_ranges
 from diffnag.protocols import Size, TakesTokens
 from diffnag.spaces.loading import load_space
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import numpy as np
 
 from diffnag.errors import UserError, in_a_line
 from diffnag.networks.training import Recipe
-from diffnag.protocols import Size, TrainsSmall
+from diffnag.protocols import HasResolution, Size, TrainsSmall
 from diffnag.spaces.counting import measured_size
 
 if TYPE_CHECKING:
@@ -97,6 +98,19 @@ class Skeleton:
         return "small network of the space" if self.small else f"{self.channels} channels, {self.cells} cells a stage{stride}"
 
 
+def skeleton_of(space: SearchSpace, *, channels: int | None = None, cells: int | None = None) -> Skeleton:
+    """The default skeleton of the space's `build`, with `channels` and `cells` replaced if they are given."""
+    parameters = inspect.signature(space.build).parameters
+
+    def option(name: str, value: int | None) -> int:
+        chosen = parameters[name].default if value is None and name in parameters else value
+        if not isinstance(chosen, int):
+            raise UserError(f"build of space {space.name!r} has no default for {name}; a search space must have one")
+        return chosen
+
+    return Skeleton(option("channels", channels), option("cells", cells), option("stem_stride", None))
+
+
 @dataclass(frozen=True)
 class Plan:
     """One training: `skeleton` is trained on `images` images by `recipe`."""
@@ -124,9 +138,9 @@ def plan_evaluation(images: ImageDataset, space: SearchSpace, *, seconds: float,
     network, or the narrowest of its `skeletons` if it has none, and the other skeletons except the largest. If even the smallest
     takes too long, it trains fewer epochs, at least 8, then on fewer images, at least 1,000 and 20 of each class. Few images are
     trained for more epochs, so that there are 300 optimiser steps. `epochs` replaces the number of epochs and nothing else.
-    The stem reduces images of 24 or more pixels a side to about 16.
+    The stem reduces images of 24 or more pixels a side to about 16, except where architectures have resolutions of their own.
     """
-    stride = _stem_stride(images.size)
+    stride = _stem_stride(images.size, space)
     skeletons = [Skeleton(channels, cells, stride) for channels, cells in space.skeletons[:-1] or space.skeletons]
     if isinstance(space, TrainsSmall):
         skeletons[0] = Skeleton(0, 0, small=True)
@@ -149,12 +163,15 @@ def plan_final(images: ImageDataset, space: SearchSpace, *, seconds: float, epoc
     It takes the largest of the space's `skeletons` that can train 40 epochs in this time, and trains it for up to 80. If even the
     smallest takes too long, it trains fewer epochs. Few images, `epochs` and the stem are treated as in `plan_evaluation`.
     """
-    skeletons = [Skeleton(channels, cells, _stem_stride(images.size)) for channels, cells in space.skeletons]
+    skeletons = [Skeleton(channels, cells, _stem_stride(images.size, space)) for channels, cells in space.skeletons]
     n = len(images.train.y) + len(images.val.y)
     return _plan(images, space, skeletons, n=n, seconds=seconds, epochs=epochs, enough=40, most=80, fewest=3, may_leave_out=False)
 
 
-def _stem_stride(size: int) -> int:
+def _stem_stride(size: int, space: SearchSpace) -> int:
+    """The stride for images of this side; that of the space itself where architectures have resolutions of their own."""
+    if isinstance(space, HasResolution):
+        return skeleton_of(space).stem_stride
     return max(1, (size + CELLS_SIDE // 2) // CELLS_SIDE)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,8 +12,10 @@ from torch import nn
 from diffnag.errors import UserError
 from diffnag.networks.build import seeded
 from diffnag.networks.classifier_file import Classifier, Description
-from diffnag.networks.plan import LARGEST_IMAGE, MOST_CELLS, MOST_CHANNELS, Skeleton, logits_of
+from diffnag.networks.plan import LARGEST_IMAGE, MOST_CELLS, MOST_CHANNELS, Skeleton, logits_of, skeleton_of
+from diffnag.protocols import HasResolution
 from diffnag.spaces.counting import measured_size
+from diffnag.spaces.inputs import side_of
 from diffnag.spaces.loading import load_space
 from diffnag.spaces.tokens import refuse_tokens
 
@@ -33,27 +34,34 @@ MOST_PARAMS, MOST_FLOPS = 500_000_000, 100_000_000_000
 
 
 def untrained(
-    space: str, arch: str, *, num_classes: int, image_size: int, channels: int | None = None, cells: int | None = None, seed: int = 0
+    space: str, arch: str, *, num_classes: int, image_size: int | None = None, channels: int | None = None, cells: int | None = None, seed: int = 0
 ) -> Classifier:
     """The network that `space`, a name or dotted path, builds for `arch`, in evaluation mode. Its classes are called 0, 1, ...
 
     `channels` and `cells` are options of the space's `build`, by default those of the benchmark's own network; `seed` decides the
     weights. The statistics of normalisation layers come from images of noise. Without them, signals would vanish or grow in a deep
-    network. The network takes images `(b, 3, image_size, image_size)` with pixels in [0, 1]. Raises `UserError` if `arch` is not in
-    the space, if the network is too large, and if it cannot take such images.
+    network. The network takes images `(b, 3, image_size, image_size)` with pixels in [0, 1]; an architecture with a resolution of its
+    own needs no `image_size`. Raises `UserError` if `arch` is not in the space, if the network is too large, and if it cannot take
+    such images.
     """
     check_ranges(num_classes=num_classes, image_size=image_size, channels=channels, cells=cells)
     loaded = load_space(space)
     skeleton = skeleton_of(loaded, channels=channels, cells=cells)
-    model = untrained_network(loaded, loaded.from_str(arch), skeleton, num_classes=num_classes, image_size=image_size, seed=seed)
+    parsed = loaded.from_str(arch)
+    side = _asked_side(parsed, loaded, image_size)
+    model = untrained_network(loaded, parsed, skeleton, num_classes=num_classes, image_size=side, seed=seed)
     return Classifier(model.network, replace(model.description, space=space)).eval()
 
 
 def untrained_network(
     space: SearchSpace, arch: Arch, skeleton: Skeleton, *, num_classes: int, image_size: int, seed: int = 0
 ) -> Classifier:
-    """As `untrained`, with the network that `skeleton` builds in a loaded space; its description calls the space by its own name."""
+    """As `untrained`, with the network that `skeleton` builds in a loaded space; its description calls the space by its own name.
+
+    A resolution of the architecture's own replaces `image_size`.
+    """
     refuse_tokens(space, "a classifier")
+    image_size = side_of(arch, space, image_size)
     _refuse_too_large(skeleton, arch, space, num_classes=num_classes, image_size=image_size)
     classes = tuple(map(str, range(num_classes)))
     noise = NOISE if image_size <= LARGE else max(2, min(NOISE // 2, PIXELS // image_size**2))
@@ -65,7 +73,19 @@ def untrained_network(
     return Classifier(network, description).eval()
 
 
-def check_ranges(*, num_classes: int, image_size: int, channels: int | None, cells: int | None) -> None:
+def _asked_side(arch: Arch, space: SearchSpace, image_size: int | None) -> int:
+    """The side that a user asks for; raises `UserError` if it is not the architecture's own, or if there is none."""
+    if isinstance(space, HasResolution):
+        own = space.resolution(arch)
+        if image_size not in (None, own):
+            raise UserError(f"{space.to_str(arch)} has a resolution of its own: the images have {own} pixels a side, not {image_size}")
+        return own
+    if image_size is None:
+        raise UserError(f"architectures of space {space.name!r} have no resolution of their own: say how many pixels a side the images have")
+    return image_size
+
+
+def check_ranges(*, num_classes: int, image_size: int | None, channels: int | None, cells: int | None) -> None:
     """Raise `UserError` if one of these numbers is not within 1 and its entry in `MOST`."""
     for name, value in (("num_classes", num_classes), ("image_size", image_size), ("channels", channels), ("cells", cells)):
         if value is not None and not 1 <= value <= MOST[name]:
@@ -83,19 +103,6 @@ def _refuse_too_large(skeleton: Skeleton, arch: Arch, space: SearchSpace, *, num
     for what, count, most in (("parameters", size.params, MOST_PARAMS), ("multiply-adds an image", size.flops, MOST_FLOPS)):
         if count > most:
             raise UserError(f"the network of {space.to_str(arch)}, {skeleton}, has {count:,} {what}; up to {most:,} are accepted")
-
-
-def skeleton_of(space: SearchSpace, *, channels: int | None = None, cells: int | None = None) -> Skeleton:
-    """The default skeleton of the space's `build`, with `channels` and `cells` replaced if they are given."""
-    parameters = inspect.signature(space.build).parameters
-
-    def option(name: str, value: int | None) -> int:
-        chosen = parameters[name].default if value is None and name in parameters else value
-        if not isinstance(chosen, int):
-            raise UserError(f"build of space {space.name!r} has no default for {name}; a search space must have one")
-        return chosen
-
-    return Skeleton(option("channels", channels), option("cells", cells), option("stem_stride", None))
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from diffnag.devices.export import Export
+from diffnag.devices.export import OWN, Export
 from diffnag.devices.features import Features
 from diffnag.devices.fewshot import FewShot
 from diffnag.devices.file import SUFFIX, DeviceFile
@@ -133,8 +133,9 @@ class Latency:
         """The arguments of `diffnag.device` that ask for the networks that are meant."""
         if (export := self._export) is None:
             return f"--dataset {self._dataset}"
+        side = "" if export.image_size == OWN else f"--input-size {export.image_size} "
         return (
-            f"--num-classes {export.num_classes} --input-size {export.image_size} --channels {export.channels} --cells {export.cells} "
+            f"--num-classes {export.num_classes} {side}--channels {export.channels} --cells {export.cells} "
             f"--batch {export.batch} --threads {export.threads}"
         )
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from diffnag.objectives.cost import shape_for
 from diffnag.protocols import TakesTokens
+from diffnag.spaces.inputs import side_of
 from diffnag.spaces.paths import having, longest_path, running
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Memory:
 
     def setup(self, *, space: SearchSpace, task: Task, skeleton: Skeleton | None) -> None:
         """Take the network that `skeleton` makes of an architecture for `task`; see `NeedsNetwork`."""
-        from diffnag.networks.untrained import skeleton_of
+        from diffnag.networks.plan import skeleton_of
 
         classes, side = shape_for(space, task)
         built = skeleton or skeleton_of(space)
@@ -55,7 +56,7 @@ class Memory:
             from diffnag.networks.build import seeded
 
             with seeded(0):  # a small network runs ten times faster than torch infers its shapes
-                return network_bytes(build(arch), image_size=side)
+                return network_bytes(build(arch), image_size=side_of(arch, space, side))
 
         self._bytes = count
 

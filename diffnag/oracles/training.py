@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffnag.errors import UserError, unknown
+from diffnag.spaces.inputs import refuse_resolutions
 from diffnag.spaces.tokens import refuse_tokens
 
 if TYPE_CHECKING:
@@ -31,8 +32,12 @@ class TrainingOracle:
     images: ImageDataset
 
     def setup(self, *, space: SearchSpace) -> None:
-        """Remember the space; `set_images` is called next. Raises `UserError` if the networks of the space take tokens."""
+        """Remember the space; `set_images` is called next.
+
+        Raises `UserError` if the networks of the space take tokens, and if its architectures have resolutions of their own.
+        """
         refuse_tokens(space, "oracle 'training'")
+        refuse_resolutions(space, "oracle 'training'")
         self._space = space
         self._dataset: str | None = None
 

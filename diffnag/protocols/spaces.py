@@ -123,7 +123,10 @@ class SearchSpace(Protocol):
     def from_parameters(self, parameters: Mapping[str, str]) -> Arch: ...
 
     def size(self, arch: Arch, *, channels: int = ..., cells: int = ..., num_classes: int, image_size: int, stem_stride: int = ...) -> Size:
-        """Size of the network that `build` gives with the same options, on one image of `image_size` pixels a side."""
+        """Size of the network that `build` gives with the same options, on one image of `image_size` pixels a side.
+
+        A space that `HasResolution` takes that of the architecture instead.
+        """
         ...
 
     def build(self, arch: Arch, *, channels: int = ..., cells: int = ..., num_classes: int, stem_stride: int = ...) -> nn.Module:
@@ -150,6 +153,19 @@ class HasResNetLike(Protocol):
 
     resnet_like: str
     """As the space writes it."""
+
+
+@runtime_checkable
+class HasResolution(Protocol):
+    """A space whose architectures have an input size of their own, to which images of any size are resized.
+
+    The space's `size` counts at this resolution, and its `build` gives a network for images of this size.
+    `diffnag.spaces.inputs.side_of` answers for all spaces how large the images of an architecture are.
+    """
+
+    def resolution(self, arch: Arch) -> int:
+        """Pixels a side of the images that the network of `arch` takes."""
+        ...
 
 
 @runtime_checkable

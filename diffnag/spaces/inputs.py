@@ -1,0 +1,23 @@
+"""How large the images are that the network of an architecture takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from diffnag.errors import UserError
+from diffnag.protocols import HasResolution
+
+if TYPE_CHECKING:
+    from diffnag.arch import Arch
+    from diffnag.protocols import SearchSpace
+
+
+def side_of(arch: Arch, space: SearchSpace, given: int) -> int:
+    """Pixels a side of the input of an architecture's network: its own resolution if it has one, else the `given` side."""
+    return space.resolution(arch) if isinstance(space, HasResolution) else given
+
+
+def refuse_resolutions(space: SearchSpace, what: str) -> None:
+    """Raise `UserError` if architectures of `space` have resolutions of their own; `what` names what takes one size for all of them."""
+    if isinstance(space, HasResolution):
+        raise UserError(f"{what} takes images of one size for all architectures, and those of space {space.name!r} have their own resolution")
