@@ -89,6 +89,7 @@ def _searched(
         use_threads(threads)
     helping = workers - 1 if len(search.study.history) < options.budget else 0
     with Helpers(helping, options, storage=storage, name=name, threads=threads or 1) as helpers:
+        search.prepare(on_progress=screen.progress)
         search.work(on_trial=screen.trial, on_note=screen.note)
         helpers.wait(at_work=search.study.others_at_work > 0, on_note=screen.note)
     result = search.result(on_note=screen.note)

@@ -29,6 +29,8 @@ FEWEST_IMAGES = 1_000
 """An evaluation uses all training images if there are no more than these."""
 LEAST_STEPS = 300
 """Optimiser steps of a training, at least: few images are trained for more epochs."""
+FINE_TUNING_EPOCHS = 10
+"""Epochs of the final training of a pretrained network."""
 DRAWS, HEAVY = 64, 90
 """The cost of a network of the space is the percentile `HEAVY` of the multiply-adds of so many random architectures."""
 
@@ -166,6 +168,19 @@ def plan_final(images: ImageDataset, space: SearchSpace, *, seconds: float, epoc
     skeletons = [Skeleton(channels, cells, _stem_stride(images.size, space)) for channels, cells in space.skeletons]
     n = len(images.train.y) + len(images.val.y)
     return _plan(images, space, skeletons, n=n, seconds=seconds, epochs=epochs, enough=40, most=80, fewest=3, may_leave_out=False)
+
+
+def plan_fine_tuning(images: ImageDataset, space: SearchSpace, *, epochs: int | None = None) -> Plan:
+    """The plan of the final training of an architecture that inherits its weights, on the images of training and validation.
+
+    A network that is pretrained needs few epochs, a small learning rate, and the statistics that it comes with: on five classes of
+    CIFAR-10 (10 epochs, 1,500 images) it reached 96 % with these, and 90 to 94 % with those of each batch.
+    """
+    recipe = Recipe(
+        epochs=epochs or FINE_TUNING_EPOCHS, batch_size=32, learning_rate=3e-3, weight_decay=1e-4, shift=max(1, images.size // 8),
+        flip=images.channels == 3, keep_statistics=True,
+    )  # fmt: skip
+    return Plan(skeleton_of(space), len(images.train.y) + len(images.val.y), recipe)
 
 
 def _stem_stride(size: int, space: SearchSpace) -> int:

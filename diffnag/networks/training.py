@@ -23,7 +23,8 @@ class Recipe:
     """How a network is trained: SGD with Nesterov momentum; the learning rate rises in a warm-up and falls as a cosine.
 
     `warm_up` is a share of the training, `average` the share over which the exponential moving average of the weights extends.
-    `shift` is the largest random translation in pixels; with `flip`, images are mirrored at random.
+    `shift` is the largest random translation in pixels; with `flip`, images are mirrored at random. With `keep_statistics`, batch
+    normalisation uses the statistics that the network comes with, for networks that are pretrained.
     """
 
     epochs: int = 10
@@ -36,6 +37,7 @@ class Recipe:
     average: float = 0.1
     shift: int = 1
     flip: bool = True
+    keep_statistics: bool = False
 
 
 def as_input(
@@ -96,6 +98,10 @@ def epochs(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, *, generator:
         model.parameters(), recipe.learning_rate, recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay, foreach=True
     )
     model.train()
+    if recipe.keep_statistics:
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
     for epoch in range(recipe.epochs):
         order = torch.randperm(len(x), generator=generator)
         for k in range(steps):

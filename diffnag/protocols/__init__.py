@@ -3,7 +3,7 @@
 from diffnag.protocols.generators import Family, Generator, HasLikelihood, LogProb, TrainableFamily
 from diffnag.protocols.methods import Method
 from diffnag.protocols.objectives import Explains, NeedsNetwork, Objective, Predicts
-from diffnag.protocols.oracles import MultiFidelity, NeedsImages, Oracle
+from diffnag.protocols.oracles import GivesNetworks, MultiFidelity, NeedsImages, Oracle, Prepares
 from diffnag.protocols.predictors import HasPrior, NeedsSetup, NoisyPredictor, Predictor, RelaxedPredictor
 from diffnag.protocols.spaces import (
     Attention,
@@ -13,6 +13,7 @@ from diffnag.protocols.spaces import (
     HasResNetLike,
     HasResolution,
     HasRoles,
+    Inherits,
     KeepsOracleFile,
     Minimises,
     NamesMeasures,
@@ -35,6 +36,7 @@ __all__ = [
     "Explains",
     "Family",
     "Generator",
+    "GivesNetworks",
     "HasLikelihood",
     "HasMoreTables",
     "HasParts",
@@ -42,6 +44,7 @@ __all__ = [
     "HasResNetLike",
     "HasResolution",
     "HasRoles",
+    "Inherits",
     "KeepsOracleFile",
     "LogProb",
     "Method",
@@ -60,6 +63,7 @@ __all__ = [
     "Predicts",
     "PrefersGenerator",
     "PrefersOracle",
+    "Prepares",
     "Prunes",
     "ReadsTables",
     "RelaxedPredictor",

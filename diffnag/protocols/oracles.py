@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from diffnag.arch import Arch
     from diffnag.datasets.images import ImageDataset
     from diffnag.protocols.spaces import SearchSpace
@@ -65,4 +67,22 @@ class NeedsImages(Protocol):
         One full evaluation should cost about `seconds` of one core; `epochs` says how long it trains, None leaves both to
         the oracle.
         """
+        ...
+
+
+@runtime_checkable
+class GivesNetworks(Protocol):
+    """An oracle on a user's own images whose architectures have weights before they are trained; the space is one of `Inherits`."""
+
+    def network(self, arch: Arch) -> nn.Module:
+        """The network of `arch` for standardised images of its own resolution, in evaluation mode; its caller may train it."""
+        ...
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """An oracle that has long work to do before its first answer."""
+
+    def prepare(self, *, on_progress: Callable[[str, int, int], object]) -> None:
+        """Do the work, if it is not done yet, and call `on_progress(what, done, of)` as it goes on; without it the first query does so."""
         ...

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from diffnag.arch import Arch
     from diffnag.io.tables import BenchmarkTable
@@ -165,6 +165,37 @@ class HasResolution(Protocol):
 
     def resolution(self, arch: Arch) -> int:
         """Pixels a side of the images that the network of `arch` takes."""
+        ...
+
+
+@runtime_checkable
+class Inherits(HasResolution, Protocol):
+    """A space whose architectures are parts of one pretrained network and inherit its weights; see `diffnag.networks.elastic`.
+
+    The network maps images `(b, 3, h, w)` of any size to logits, and computes a part of itself by `network(images, part)`. It has
+    `features(images)`, `(b, d)`, and behind them a linear layer `classifier`.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    """Statistics of each channel, for pixels in [0, 1], that images are standardised by."""
+    largest: Arch
+    smallest: Arch
+
+    def pretrained(self, *, num_classes: int) -> nn.Module:
+        """The network with its pretrained weights and a classifier of zeros; raises `UserError` if the weights are not there."""
+        ...
+
+    def sort_channels(self, network: nn.Module, images: Tensor) -> None:
+        """Rearrange the weights so that parts keep what matters most for standardised `images`; the network computes what it did."""
+        ...
+
+    def member(self, arch: Arch) -> Any:
+        """The part of the network that an architecture is."""
+        ...
+
+    def inherit(self, network: nn.Module, arch: Arch) -> nn.Module:
+        """The network that `build` gives, with copies of the weights that the architecture uses."""
         ...
 
 

@@ -14,6 +14,7 @@ from diffnag.objectives.goal import Goal
 from diffnag.objectives.reading import load_objective, read_goal
 from diffnag.oracles.checked import CheckedOracle, checked_oracle
 from diffnag.plugins import named_errors
+from diffnag.protocols import Inherits
 from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.methods.base import Setting
 from diffnag.search_loop.options import SEARCH_SHARE, SearchOptions
@@ -153,8 +154,10 @@ class _Loader:
 
 
 def _plan_final(options: SearchOptions, images: ImageDataset, space: SearchSpace) -> Plan:
-    from diffnag.networks.plan import plan_final
+    from diffnag.networks.plan import plan_final, plan_fine_tuning
 
     seconds = FINAL_SECONDS if options.time_limit is None else (1 - SEARCH_SHARE) * options.time_limit
     epochs = None if options.epochs is None else FINAL_EPOCHS * options.epochs
+    if isinstance(space, Inherits):
+        return plan_fine_tuning(images, space, epochs=epochs)
     return plan_final(images, space, seconds=seconds, epochs=epochs)

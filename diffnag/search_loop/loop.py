@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from diffnag.errors import UserError
 from diffnag.plugins import named_errors
+from diffnag.protocols import Prepares
 from diffnag.search_loop.assembly import assemble
 from diffnag.search_loop.evaluation import ask, evaluate
 from diffnag.search_loop.fronts import front_of, incumbents, values_of, wanted, with_predictions
@@ -77,8 +78,16 @@ class Search:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.study.close()
 
+    def prepare(self, *, on_progress: Callable[[str, int, int], object] = lambda what, done, of: None) -> None:
+        """Let the oracle do what it has to do before its first answer; the time counts as loading."""
+        if isinstance(self.oracle, Prepares) and len(self.study.history) < self.options.budget:
+            begin = time.perf_counter()
+            self.oracle.prepare(on_progress=on_progress)
+            self._loading_s += time.perf_counter() - begin
+
     def run(self, *, on_trial: OnTrial = lambda _: None, on_note: Note = lambda _: None) -> SearchResult:
-        """`work`, then `result`."""
+        """`prepare`, `work`, then `result`."""
+        self.prepare()
         self.work(on_trial=on_trial, on_note=on_note)
         return self.result(on_note=on_note)
 

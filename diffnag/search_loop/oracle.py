@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from diffnag.errors import DataNotFound, UserError, unknown
 from diffnag.oracles.checked import CheckedOracle, checked_oracle, load_oracle
 from diffnag.plugins import make_oracle
-from diffnag.protocols import NeedsImages, PrefersOracle
+from diffnag.protocols import Inherits, NeedsImages, PrefersOracle
 from diffnag.search_loop.options import SEARCH_SHARE, SearchOptions
 
 if TYPE_CHECKING:
@@ -24,20 +24,21 @@ def is_own_images(options: SearchOptions, space: SearchSpace) -> bool:
 
 def oracle_on_images(options: SearchOptions, space: SearchSpace) -> tuple[CheckedOracle, ImageDataset]:
     """An oracle that trains on a user's own images, set up, and the images; it may use `SEARCH_SHARE` of the time limit."""
-    from diffnag.datasets.images import load_images
+    from diffnag.datasets.images import MOST, load_images
     from diffnag.networks.plan import epochs_within
 
-    name = "training" if options.oracle == "auto" else options.oracle
+    name = ("inherit" if isinstance(space, Inherits) else "training") if options.oracle == "auto" else options.oracle
     oracle = checked_oracle(name, make_oracle(name))
     if not isinstance(oracle, NeedsImages):
         raise UserError(f"oracle {name!r} cannot use your own images, such as {options.dataset}; accepted is --oracle training")
     if options.reward != "val":
         raise UserError(f"--reward {options.reward} would choose by the images of the final test; accepted with your own images is val")
-    images = load_images(options.dataset, size=options.image_size)
+    most = space.resolution(space.largest) if isinstance(space, Inherits) else MOST
+    images = load_images(options.dataset, size=options.image_size, most=most)
     oracle.setup(space=space)
     seconds = None if options.time_limit is None else SEARCH_SHARE * options.time_limit / options.budget
     epochs = options.epochs
-    if epochs is not None and options.time_limit is not None and seconds is not None:
+    if epochs is not None and options.time_limit is not None and seconds is not None and not isinstance(space, Inherits):
         epochs = epochs_within(images, space, epochs=epochs, each=seconds, total=SEARCH_SHARE * options.time_limit)
     oracle.set_images(images, dataset=options.dataset, seconds=seconds, epochs=epochs, seed=options.seed, device=options.device)
     return oracle, images

@@ -16,15 +16,28 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import nn
 
 from diffnag.arch import Arch
 from diffnag.errors import UserError
 from diffnag.protocols import Attention, Decoded, Picture, Role, Size
-from diffnag.search_spaces.efficientnet_lite.network import STAGES, Block, Member, Network, full, narrowed, size
+from diffnag.search_spaces.efficientnet_lite.network import (
+    HEAD,
+    STAGES,
+    Block,
+    Member,
+    Network,
+    extract,
+    full,
+    narrowed,
+    size,
+    sort_channels,
+)  # fmt: skip
+from diffnag.search_spaces.efficientnet_lite.published import MEAN, STD, load_network
 from diffnag.search_spaces.shared.matrices import operator_fault, wiring_fault
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor
 
 RESOLUTIONS = (96, 128, 160, 192, 224)
 """Pixels a side of the input. All are multiples of 32, so that no stride rounds."""
@@ -69,6 +82,7 @@ class EfficientNetLite:
     attention: Attention = "full"
     datasets: Mapping[str, tuple[int, int]] = {"imagenet": (1000, 224)}
     skeletons = ((WIDTH, 1),)
+    mean, std = MEAN, STD
 
     def __init__(self) -> None:
         self.choices = tuple(map(_operators_of, range(self.nodes)))
@@ -229,6 +243,24 @@ class EfficientNetLite:
         """
         _check_width(channels, cells, stem_stride)
         return Network(list(self._blocks(arch)), num_classes=num_classes)
+
+    def pretrained(self, *, num_classes: int) -> nn.Module:
+        """The published network with a classifier of zeros; raises `UserError` if the package of the weights is not installed."""
+        network = load_network()
+        network.classifier = classifier = nn.Linear(HEAD, num_classes)
+        for parameter in classifier.parameters():
+            nn.init.zeros_(parameter)
+        return network
+
+    def sort_channels(self, network: nn.Module, images: Tensor) -> None:
+        """Put the most important middle channels of each block first, so that narrower blocks use them."""
+        assert isinstance(network, Network)
+        sort_channels(network, images)
+
+    def inherit(self, network: nn.Module, arch: Arch) -> nn.Module:
+        """The network that `build` gives, with copies of the weights that the architecture uses."""
+        assert isinstance(network, Network)
+        return extract(network, self.member(arch))
 
     def _blocks(self, arch: Arch) -> Iterator[Block]:
         """The parts of the blocks that are present."""

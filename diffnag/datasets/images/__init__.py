@@ -15,10 +15,10 @@ from diffnag.datasets.images.files import decode, decode_picture
 from diffnag.datasets.images.folder import read_folder
 from diffnag.datasets.images.npz import read_npz
 from diffnag.datasets.images.splits import into_splits
-from diffnag.datasets.images.squares import LARGEST, SIDES, fit_part
+from diffnag.datasets.images.squares import LARGEST, LEAST, MOST, fit_part
 from diffnag.errors import UserError
 
-__all__ = ["ImageDataset", "Images", "fit_images", "is_image_source", "load_images"]
+__all__ = ["MOST", "ImageDataset", "Images", "fit_images", "is_image_source", "load_images"]
 
 DIGITS = "digits"
 _IMAGES = "files, Pillow images, arrays (h, w[, 3]), sequences of these, and arrays (n, h, w[, 3])"
@@ -35,24 +35,24 @@ def is_image_source(text: str) -> bool:
     return text == DIGITS or written_as_path or os.path.isdir(text)
 
 
-def load_images(source: str | Path, *, seed: int = 0, size: int | None = None) -> ImageDataset:
+def load_images(source: str | Path, *, seed: int = 0, size: int | None = None, most: int = MOST) -> ImageDataset:
     """Read `source`: "digits", a folder with one sub-folder a class, or an `.npz` file with x_train and y_train.
 
     Images are resized and centre-cropped to squares of `size` pixels. By default `size` is the median of the shorter sides,
-    rounded down to a multiple of 4 and within `SIDES`. Splits that the data has (folders or arrays named train, val, test) are
+    rounded down to a multiple of 4, at least 8 and at `most` so much. Splits that the data has (folders or arrays named train, val, test) are
     kept; missing ones are drawn from the training images with `seed`, 20 % of each class for validation and 20 % for the test.
     One of several images with equal pixels is kept. Raises `UserError` for data that cannot be used.
     """
-    if size is not None and not SIDES[0] <= size <= LARGEST:
-        raise UserError(f"an image size of {size} pixels was asked for; accepted are {SIDES[0]} to {LARGEST}")
+    if size is not None and not LEAST <= size <= LARGEST:
+        raise UserError(f"an image size of {size} pixels was asked for; accepted are {LEAST} to {LARGEST}")
     if source == DIGITS:
         return into_splits(DIGITS, read_digits(size), seed=seed)
     path = Path(os.path.expanduser(source))
     try:
         if path.is_dir():
-            return into_splits(path.resolve().name, read_folder(path, size), seed=seed)
+            return into_splits(path.resolve().name, read_folder(path, size, most), seed=seed)
         if path.suffix.lower() == ".npz" and path.is_file():
-            return into_splits(path.stem, read_npz(path, size), seed=seed)
+            return into_splits(path.stem, read_npz(path, size, most), seed=seed)
         there = path.exists()
     except PermissionError as error:
         raise UserError(f"cannot read {error.filename or path}: permission denied") from error

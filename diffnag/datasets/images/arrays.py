@@ -11,7 +11,7 @@ import numpy as np
 
 from diffnag.datasets.images.notes import some
 from diffnag.datasets.images.splits import FEWEST, Pool
-from diffnag.datasets.images.squares import choose_size, fit_part, in_threads, size_note
+from diffnag.datasets.images.squares import MOST, choose_size, fit_part, in_threads, size_note
 from diffnag.errors import UserError
 
 _CHUNK = 256
@@ -59,13 +59,14 @@ def from_arrays(
     *,
     names: Sequence[str],
     size: int | None,
+    most: int = MOST,
     scales: Mapping[str, float],
     notes: list[str],
     path: Path | None = None,
 ) -> Pool:
     """Make a pool of images `x (n, h, w, 1 or 3)` and labels `y (n,)`, each by split. The labels of "train" are the classes.
 
-    `names` of the images are for notes. `size` is the side in pixels, chosen from the data if None. `scales` are the factors
+    `names` of the images are for notes. `size` is the side in pixels, chosen from the data, and at `most` so much, if None. `scales` are the factors
     that bring the pixels of each split to 0..255.
     """
     own = y["train"]
@@ -84,7 +85,7 @@ def from_arrays(
     elif labels.tolist() != list(range(len(labels))):
         notes = [*notes, f"Labels {some([str(k) for k in labels])} were numbered 0 .. {len(labels) - 1}."]
     sides = [(part.shape[2], part.shape[1]) for part in x.values() for _ in range(len(part))]
-    side = choose_size([min(pair) for pair in sides], size)
+    side = choose_size([min(pair) for pair in sides], size, most)
     fitted = np.empty((len(sides), side, side, 3), np.uint8)
     done = 0
     for split, part in x.items():

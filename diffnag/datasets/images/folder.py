@@ -14,7 +14,7 @@ import numpy as np
 from diffnag.datasets.images.files import ACCEPTED, EXTENSIONS, decode, read_sides
 from diffnag.datasets.images.notes import note, some
 from diffnag.datasets.images.splits import Pool
-from diffnag.datasets.images.squares import SIDES, choose_size, in_threads, size_note
+from diffnag.datasets.images.squares import LEAST, choose_size, in_threads, size_note
 from diffnag.errors import UserError
 
 _SPLIT_FOLDERS = {
@@ -30,7 +30,7 @@ class _File:
     split: str
 
 
-def read_folder(root: Path, size: int | None) -> Pool:
+def read_folder(root: Path, size: int | None, most: int) -> Pool:
     """Read the sizes from the headers first, then decode and shrink the images one by one, so that memory stays small."""
     splits, notes = _find_splits(root)
     found = {split: _find_classes(folder, root) for split, folder in splits.items()}
@@ -60,10 +60,10 @@ def read_folder(root: Path, size: int | None) -> Pool:
 
         warnings.simplefilter("ignore")  # Pillow warns of metadata that do not matter here
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        return _decode_all(files, labels, size=size, notes=notes)
+        return _decode_all(files, labels, size=size, most=most, notes=notes)
 
 
-def _decode_all(files: list[_File], labels: list[str], *, size: int | None, notes: list[str]) -> Pool:
+def _decode_all(files: list[_File], labels: list[str], *, size: int | None, most: int, notes: list[str]) -> Pool:
     unreadable: dict[int, str] = {}
     sides: dict[int, tuple[int, int]] = {}
     for i, header in enumerate(in_threads(lambda file: read_sides(file.path), files)):
@@ -71,7 +71,7 @@ def _decode_all(files: list[_File], labels: list[str], *, size: int | None, note
             unreadable[i] = header
         else:
             sides[i] = header
-    side = choose_size([min(pair) for pair in sides.values()] or [SIDES[0]], size)
+    side = choose_size([min(pair) for pair in sides.values()] or [LEAST], size, most)
     x = np.zeros((len(files), side, side, 3), np.uint8)
     remarks: defaultdict[str, list[str]] = defaultdict(list)
     readable = sorted(sides)

@@ -14,7 +14,7 @@ from diffnag.datasets.images.splits import Pool
 from diffnag.errors import UserError
 
 
-def read_npz(path: Path, size: int | None) -> Pool:
+def read_npz(path: Path, size: int | None, most: int) -> Pool:
     """Read x_train and y_train, and the arrays of val and test if the file has them; nothing is unpickled."""
     arrays, notes = _npz_arrays(path)
     x, y = {}, {}
@@ -26,7 +26,7 @@ def read_npz(path: Path, size: int | None) -> Pool:
                 raise UserError(f"{path} has {len(x[split])} images in x_{split} and {len(y[split])} labels in y_{split}")
     scales, scaled = _pixel_scales(path, x)
     names = [f"x_{split}[{i}]" for split, part in x.items() for i in range(len(part))]
-    return from_arrays(x, y, names=names, size=size, scales=scales, notes=notes + scaled, path=path)
+    return from_arrays(x, y, names=names, size=size, most=most, scales=scales, notes=notes + scaled, path=path)
 
 
 def _npz_arrays(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:

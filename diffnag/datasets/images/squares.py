@@ -12,8 +12,8 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL import Image
 
-SIDES = (8, 64)
-"""Limits of a size that is chosen from the data, so that training on a CPU is feasible."""
+LEAST, MOST = 8, 64
+"""Limits of a size that is chosen from the data, so that training from scratch on a CPU is feasible."""
 LARGEST = 512
 """Largest side in pixels that a user may ask for."""
 
@@ -21,11 +21,11 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def choose_size(shorter: Sequence[int], asked: int | None) -> int:
-    """The side that was `asked` for; if None, the median of the `shorter` sides, rounded down to a multiple of 4 and within `SIDES`."""
+def choose_size(shorter: Sequence[int], asked: int | None, most: int) -> int:
+    """The side that was `asked` for; if None, the median of the `shorter` sides, rounded down to a multiple of 4, within `LEAST` and `most`."""
     if asked is not None:
         return asked
-    return int(np.clip(4 * (int(np.median(shorter)) // 4), *SIDES))
+    return int(np.clip(4 * (int(np.median(shorter)) // 4), LEAST, most))
 
 
 def size_note(sides: Sequence[tuple[int, int]], size: int) -> list[str]:

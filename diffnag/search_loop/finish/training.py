@@ -15,10 +15,13 @@ from diffnag.errors import UserError, in_a_line
 from diffnag.io.device import resolve_device
 from diffnag.networks.build import seeded_build
 from diffnag.networks.classifier_file import Classifier, Description, read_model, save_model
-from diffnag.networks.training import Diverged, Recipe, as_input, channel_statistics, logits, train
+from diffnag.networks.elastic import Resized, resized
+from diffnag.networks.training import EVALUATION_BATCH, Diverged, Recipe, as_input, channel_statistics, logits, train
+from diffnag.protocols import GivesNetworks, Inherits
 from diffnag.search_loop.finish.finished import Finished, Share
 from diffnag.search_loop.loop import Search
 from diffnag.spaces.counting import measured_size
+from diffnag.spaces.inputs import side_of
 
 if TYPE_CHECKING:
     from diffnag.datasets.images import Images
@@ -64,7 +67,7 @@ def finish_one(
     model, trained = found
     device = resolve_device(options.device)
     return Finished(
-        name=name, arch=arch, model=model, size=measured_size(model.network, image_size=images.size), labels=labels,
+        name=name, arch=arch, model=model, size=measured_size(model.network, image_size=model.description.image_size), labels=labels,
         validation=Share.of_percent(value, len(images.val.y)), confusion=confusion(model.to(device), images.test), **trained._asdict(),
     )  # fmt: skip
 
@@ -93,18 +96,20 @@ def train_fully(
     images, plan, options = search.images, search.final_plan, search.options
     assert images and plan
     pixels = np.concatenate([images.train.x, images.val.x])
-    statistics = channel_statistics(pixels)
-    mean, std = ((part / 255).tolist() for part in statistics)
-    description = Description(options.space, arch, plan.skeleton, images.classes, images.size, tuple(mean), tuple(std))
+    space, parsed = search.space, search.space.from_str(arch)
+    side = side_of(parsed, space, images.size)
+    mean, std = (255 * torch.tensor(space.mean), 255 * torch.tensor(space.std)) if isinstance(space, Inherits) else channel_statistics(pixels)
+    description = Description(options.space, arch, plan.skeleton, images.classes, side, tuple((mean / 255).tolist()), tuple((std / 255).tolist()))
     device = resolve_device(options.device)
-    x = as_input(pixels, device=device, statistics=statistics)
+    x = as_input(pixels, device=device, statistics=(mean, std))
     y = torch.from_numpy(np.concatenate([images.train.y, images.val.y])).to(device)
 
-    def network() -> torch.nn.Module:
-        return seeded_build(
-            plan.skeleton, search.space.from_str(arch), search.space, num_classes=len(images.classes), image_size=images.size,
-            seed=options.seed, device=device,
-        )  # fmt: skip
+    def network() -> Resized:
+        if isinstance(search.oracle, GivesNetworks):
+            made = search.oracle.network(parsed)
+        else:
+            made = seeded_build(plan.skeleton, parsed, space, num_classes=len(images.classes), image_size=side, seed=options.seed, device=device)
+        return Resized(made, side)
 
     try:
         recipe = replace(plan.recipe, epochs=epochs or _epochs_within_time(search, network, x, y, on_note=on_note))
@@ -119,7 +124,7 @@ def train_fully(
 
 
 def _train(
-    search: Search, network: Callable[[], torch.nn.Module], x: torch.Tensor, y: torch.Tensor, recipe: Recipe, *,
+    search: Search, network: Callable[[], Resized], x: torch.Tensor, y: torch.Tensor, recipe: Recipe, *,
     on_progress: Callable[[int, int], object], on_note: Note,
 ) -> tuple[torch.nn.Module, Trained]:  # fmt: skip
     begin = time.perf_counter()
@@ -132,12 +137,13 @@ def _train(
             on_note(f"the final training diverged with learning rate {gentler.learning_rate:g}")
             continue
         trained = Trained(recipe.epochs, gentler.learning_rate, time.perf_counter() - begin)
-        return averaged.to(memory_format=torch.contiguous_format), trained  # type: ignore[call-overload]
+        assert isinstance(averaged, Resized)
+        return averaged.network.to(memory_format=torch.contiguous_format), trained  # type: ignore[call-overload]
     raise UserError(f"it diverged with every learning rate down to {gentler.learning_rate:g}")
 
 
 def _epochs_within_time(
-    search: Search, network: Callable[[], torch.nn.Module], x: torch.Tensor, y: torch.Tensor, *, on_note: Note
+    search: Search, network: Callable[[], Resized], x: torch.Tensor, y: torch.Tensor, *, on_note: Note
 ) -> int:
     """The plan's epochs, or as many as fit into the time left, estimated from a few steps after the first."""
     assert search.final_plan
@@ -162,9 +168,9 @@ def _epochs_within_time(
 
 def confusion(model: Classifier, images: Images) -> np.ndarray:
     """Counts `(classes, classes)` of images by true class and by chosen class."""
-    device = model.mean.device
-    x = (torch.from_numpy(images.x).to(device).float() / 255).permute(0, 3, 1, 2)
-    chosen = logits(model, x).argmax(1).cpu().numpy()
+    device, side = model.mean.device, model.description.image_size
+    parts = torch.from_numpy(images.x).permute(0, 3, 1, 2).split(EVALUATION_BATCH)
+    chosen = torch.cat([logits(model, resized(part.to(device).float() / 255, side)).argmax(1) for part in parts]).cpu().numpy()
     counts = np.zeros((len(model.classes), len(model.classes)), np.int64)
     np.add.at(counts, (images.y, chosen), 1)
     return counts

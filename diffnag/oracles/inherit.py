@@ -1,0 +1,198 @@
+"""The oracle `inherit`: accuracies on a user's own images of architectures that inherit the weights of an adapted pretrained network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffnag.errors import UserError, unknown
+from diffnag.io.files import cache_folder
+from diffnag.protocols import Inherits
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from diffnag.arch import Arch
+    from diffnag.datasets.images import ImageDataset, Images
+    from diffnag.networks.elastic import Adaptation, Probe
+    from diffnag.protocols import SearchSpace
+
+KIND = "elastic network"
+WORTH = 15
+"""The adaptation may take as long as so many evaluations are planned to take: half of a search with the default budget."""
+Progress = Callable[[str, int, int], object]
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """The pretrained network, adapted to the user's images."""
+
+    network: nn.Module
+    probe_accuracy: float
+    """Validation accuracy in % of a linear probe on the whole pretrained network, at `diffnag.networks.elastic.SIDE` pixels."""
+
+
+class InheritOracle:
+    """Judges each architecture on the validation images, with the weights that it inherits.
+
+    The pretrained network of the space is adapted to the training images once, before the first answer. The result is kept in the user's
+    cache: a search that is resumed, and other workers, find it there. An answer costs new statistics of normalisation and one pass
+    over the validation images. The oracle never sees the test images.
+    """
+
+    kind = "inherit"
+    images: ImageDataset
+
+    def setup(self, *, space: SearchSpace) -> None:
+        """Remember the space; raises `UserError` if its architectures inherit no weights."""
+        if not isinstance(space, Inherits):
+            raise UserError(
+                f"oracle 'inherit' needs a space whose architectures inherit pretrained weights, and {space.name!r} is none; use "
+                f"--space efficientnet-lite, or --oracle training"
+            )
+        self._space, self._name = space, space.name
+        self._dataset: str | None = None
+        self._adapted: Adapted | None = None
+
+    def set_images(
+        self, images: ImageDataset, *, dataset: str, seconds: float | None, epochs: int | None, seed: int, device: str
+    ) -> None:
+        """See `diffnag.protocols.NeedsImages`; `epochs` are those of the adaptation."""
+        from diffnag.io.device import resolve_device
+        from diffnag.networks.elastic import Adaptation
+
+        self.images, self._dataset, self._seed = images, dataset, seed
+        self._device = resolve_device(device)
+        plan = Adaptation(seconds=None if seconds is None else WORTH * seconds, shift=max(1, images.size // 8), flip=images.channels == 3)
+        self.adaptation: Adaptation = plan if epochs is None else replace(plan, epochs=epochs)
+        self._space.pretrained(num_classes=len(images.classes))  # finds missing weights before anything is paid for
+
+    @property
+    def available(self) -> Mapping[str, tuple[str, ...]]:
+        """The user's dataset, with its validation split only."""
+        return {} if self._dataset is None else {self._dataset: ("val",)}
+
+    def prepare(self, *, on_progress: Progress = lambda what, done, of: None) -> None:
+        """Adapt the network, unless that is done: see `diffnag.protocols.Prepares`."""
+        if self._adapted is None:
+            path = cache_folder() / "elastic" / f"{self._key()}.safetensors"
+            with _alone(path):
+                self._adapted = self._kept(path) or self._adapt(path, on_progress)
+
+    def query(self, arch: Arch, *, dataset: str, split: str, epochs: int | None = None) -> float:
+        """Validation accuracy in % with inherited weights."""
+        from diffnag.networks.elastic import Resized
+        from diffnag.networks.training import accuracy
+
+        del epochs  # an architecture is not trained
+        if dataset not in self.available:
+            raise unknown("dataset", dataset, self.available)
+        if split not in self.available[dataset]:
+            raise unknown("split", split, self.available[dataset])
+        x, y = self._tensors(self.images.val)
+        network = Resized(self.network(arch), self._space.resolution(arch))
+        return round(accuracy(network, x, y), 4)
+
+    def network(self, arch: Arch) -> nn.Module:
+        """A network of its own with the weights that `arch` inherits, with statistics of the training images, in evaluation mode."""
+        from diffnag.networks.elastic import MOMENTS, recalibrate, resized
+
+        self.prepare()
+        assert self._adapted
+        x, _ = self._tensors(self.images.train, most=MOMENTS)
+        return recalibrate(self._space.inherit(self._adapted.network, arch), resized(x, self._space.resolution(arch)))
+
+    @property
+    def probe_accuracy(self) -> float:
+        """Validation accuracy in % of the linear probe on the whole pretrained network."""
+        self.prepare()
+        assert self._adapted
+        return self._adapted.probe_accuracy
+
+    def provenance(self) -> Mapping[str, str | float]:
+        """Checksum of images and split, and how the network was adapted."""
+        if self._dataset is None:
+            return {}
+        plan = {name: value for name, value in self._plan().items() if value is not None}
+        return {"sha256": self.images.sha256, "image_size": self.images.size, **{name: float(value) for name, value in plan.items()}}
+
+    # -- the adaptation
+
+    def _plan(self) -> dict[str, int | float | None]:
+        return asdict(self.adaptation)
+
+    def _key(self) -> str:
+        """What decides the adapted weights, as a checksum."""
+        about = {"space": self._name, "images": self.images.sha256, "seed": self._seed, "plan": self._plan()}
+        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
+
+    def _kept(self, path: Path) -> Adapted | None:
+        """The network that an earlier search of the same images has left."""
+        from diffnag.io.checkpoint import load_checkpoint, rebuilding
+
+        if not path.is_file():
+            return None
+        tensors, meta = load_checkpoint(path, kind=KIND, needs={"probe_accuracy": float})
+        network = self._space.pretrained(num_classes=len(self.images.classes))
+        with rebuilding(path):
+            network.load_state_dict(tensors)
+        return Adapted(network.to(self._device).eval(), float(meta["probe_accuracy"]))
+
+    def _adapt(self, path: Path, on_progress: Progress) -> Adapted:
+        import torch
+
+        from diffnag.io.checkpoint import save_checkpoint
+        from diffnag.networks.elastic import MOMENTS, SIDE, adapt, rebase, resized
+
+        what = "adapting the pretrained network"
+        on_progress(what, 0, 100)
+        x, y = self._tensors(self.images.train)
+        network = self._space.pretrained(num_classes=len(self.images.classes)).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        probe = self._probe(network)
+        probe.write_to(network.classifier)
+        some = resized(x[:MOMENTS], SIDE)
+        rebase(network, some)
+        self._space.sort_channels(network, some)
+        for share in adapt(network, self._space, x, y, self.adaptation, seed=self._seed):
+            on_progress(what, int(100 * share), 100)
+        network.eval()
+        about = {"kind": KIND, "space": self._name, "images": self.images.sha256, "probe_accuracy": probe.accuracy, "plan": self._plan()}
+        save_checkpoint(path, network.state_dict(), about)
+        return Adapted(network, probe.accuracy)
+
+    def _probe(self, network: nn.Module) -> Probe:
+        from diffnag.networks.elastic import SIDE, features, fit_probe
+
+        (x, y), (x_val, y_val) = (self._tensors(part) for part in (self.images.train, self.images.val))
+        return fit_probe(
+            features(network, x, side=SIDE), y.cpu().numpy(), features(network, x_val, side=SIDE), y_val.cpu().numpy()
+        )
+
+    def _tensors(self, part: Images, *, most: int | None = None) -> tuple[Tensor, Tensor]:
+        """Standardised images and their labels; the first `most` of them if they are enough, in an order that mixes the classes."""
+        import numpy as np
+        import torch
+
+        from diffnag.networks.training import as_input
+
+        chosen = np.random.default_rng(0).permutation(len(part.y))[:most]
+        statistics = tuple(255 * torch.tensor(values) for values in (self._space.mean, self._space.std))
+        x = as_input(part.x[chosen], device=self._device, statistics=(statistics[0], statistics[1]))
+        return x, torch.from_numpy(part.y[chosen]).to(self._device)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the lock beside a file: of several workers one adapts the network, and the others find it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("w") as lock:
+        with suppress(ImportError):  # Windows has no such lock
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,243 @@
+"""An elastic network: statistics, the order of channels, the probe, the adaptation, and the oracle that uses it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from diffnag.datasets.images import load_images
+from diffnag.errors import UserError
+from diffnag.networks import elastic
+from diffnag.networks.elastic import Adaptation, Resized, adapt, fit_probe, rebase, recalibrate, resized
+from diffnag.networks.training import accuracy
+from diffnag.oracles.inherit import InheritOracle
+from diffnag.search_loop.loop import Search
+from diffnag.search_loop.options import SearchOptions
+from diffnag.search_spaces.efficientnet_lite import space as module
+from diffnag.search_spaces.efficientnet_lite.network import Block, Network, full, narrowed, sort_channels
+from diffnag.search_spaces.efficientnet_lite.space import EfficientNetLite
+from diffnag.search_spaces.nasbench201.space import NASBench201
+
+BLOCKS = (Block(32, 16, 32, 3, 1, expand=False), Block(16, 24, 48, 5, 2), Block(24, 24, 48, 3, 1))
+SMALL = (BLOCKS[0], narrowed(BLOCKS[1], share=1 / 3, kernel=3), None)
+
+
+@pytest.fixture(name="network")
+def _network() -> Network:
+    torch.manual_seed(0)
+    network = Network(BLOCKS, num_classes=3)
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.normal_(norm.running_mean, std=0.1)
+            nn.init.uniform_(norm.running_var, 0.5, 2.0)
+            nn.init.uniform_(norm.weight, 0.5, 2.0)
+            nn.init.normal_(norm.bias)
+    return network.eval()
+
+
+class Parts:
+    """The part of an elastic space that `adapt` uses."""
+
+    smallest = 0
+
+    def random(self, rng: np.random.Generator) -> int:
+        return int(rng.integers(2))
+
+    def resolution(self, arch: int) -> int:
+        return 16 + 8 * arch
+
+    def member(self, arch: int) -> tuple[Block | None, ...]:
+        return BLOCKS if arch else SMALL
+
+
+def images_of(count: int, *, side: int = 16, seed: int = 1) -> Tensor:
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def test_a_new_base_changes_the_statistics_and_not_the_outputs(network: Network) -> None:
+    images, others = images_of(16), images_of(4, seed=2)
+    before, statistics = network(others), network.stem.norm.running_mean.clone()
+    rebase(network, images)
+    assert torch.allclose(network(others), before, atol=1e-4)
+    assert not torch.allclose(network.stem.norm.running_mean, statistics)
+    # the statistics of the same images are now those that the network has: a recalibration changes nothing
+    again = recalibrate(copy.deepcopy(network), images)
+    assert torch.allclose(again(others), before, atol=2e-3)
+
+
+@torch.no_grad()
+def test_recalibrated_statistics_are_the_moments_of_the_images(network: Network) -> None:
+    images = images_of(16)
+    given: list[Tensor] = []
+    network.stem.norm.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    recalibrate(network, images)
+    assert torch.allclose(network.stem.norm.running_mean, given[-1].mean((0, 2, 3)), atol=1e-5)
+    assert torch.allclose(network.stem.norm.running_var, given[-1].var((0, 2, 3)), rtol=1e-4)
+
+
+@torch.no_grad()
+def test_sorting_channels_keeps_the_outputs_and_puts_the_important_first(network: Network) -> None:
+    images = images_of(8)
+    before = network(images)
+    sort_channels(network, images)
+    assert torch.allclose(network(images), before, atol=1e-4)
+    block = network.blocks[1]
+    middle: list[Tensor] = []
+    block.project.register_forward_pre_hook(lambda _, inputs: middle.append(inputs[0]))
+    network(images)
+    importance = middle[0].mean((0, 2, 3)) * block.project.conv.weight.abs().sum((0, 2, 3))
+    assert (importance.diff() <= 1e-5).all()
+
+
+def test_a_probe_is_a_logistic_regression_on_standardised_features() -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    rng = np.random.default_rng(0)
+    for classes in (2, 3):
+        y, y_val = (np.arange(count) % classes for count in (60, 30))
+        x, x_val = (rng.normal(size=(len(labels), 5)) * [1, 2, 3, 4, 5] + labels[:, None] for labels in (y, y_val))
+        probe = fit_probe(x, y, x_val, y_val)
+        by_strength = {
+            strength: make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000)).fit(x, y) for strength in elastic.STRENGTHS
+        }
+        assert probe.accuracy == pytest.approx(100 * max(model.score(x_val, y_val) for model in by_strength.values()), abs=3.4)
+        layer = nn.Linear(5, classes)
+        probe.write_to(layer)
+        with torch.no_grad():
+            mine = layer(torch.from_numpy(x_val).float()).softmax(1).numpy()
+        assert np.allclose(mine, by_strength[probe.strength].predict_proba(x_val), atol=5e-3)
+
+
+def test_images_are_resized_as_torch_resizes_them() -> None:
+    images = images_of(2, side=12)
+    assert resized(images, 12).equal(images)
+    assert resized(images, 6).equal(functional.interpolate(images, size=(6, 6), mode="bilinear", antialias=True))
+
+
+    assert Resized(nn.Identity(), 24)(images).shape[-1] == 24
+
+
+def trained(network: Network, how: Adaptation, monkeypatch: pytest.MonkeyPatch) -> tuple[Network, list[float]]:
+    monkeypatch.setattr(elastic, "SIDE", 24)
+    network = copy.deepcopy(network)
+    labels = torch.arange(24) % 3
+    images = images_of(24) + 2 * labels[:, None, None, None]  # brighter for larger labels
+    rebase(network, resized(images, 24))
+    return network, list(adapt(network, Parts(), images, labels, how, seed=0))  # type: ignore[arg-type]
+
+
+def test_an_adaptation_teaches_the_parts_and_keeps_the_statistics(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    how = Adaptation(epochs=100, batch_size=8, flip=False, shift=0)
+    adapted, shares = trained(network, how, monkeypatch)
+    assert shares[-1] == 1.0 and shares == sorted(shares) and len(shares) == 301
+    labels = torch.arange(60) % 3
+    images = images_of(60, seed=3) + 2 * labels[:, None, None, None]
+    for model, least, most in ((network, 0, 50), (adapted, 90, 100)):
+        part = recalibrate(module.extract(model, SMALL), images)
+        assert least <= accuracy(part, images, labels) <= most
+    first, again = (trained(network, replace(how, epochs=2), monkeypatch)[0] for _ in range(2))
+    assert adapted.stem.norm.running_mean.equal(first.stem.norm.running_mean)
+    assert adapted.blocks[1].expand.norm.running_var.equal(first.blocks[1].expand.norm.running_var)
+    assert all(a.equal(b) for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True))
+
+
+def test_an_adaptation_ends_in_time(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(np.arange(0, 1000, 10.0))
+    monkeypatch.setattr(elastic.time, "perf_counter", lambda: next(clock))
+    _, shares = trained(network, Adaptation(epochs=1000, batch_size=8, seconds=100.0), monkeypatch)
+    assert len(shares) == 10 and shares[-2] < 1 == shares[-1]
+
+
+# -- the oracle
+
+
+@pytest.fixture(name="photos")
+def _photos(tmp_path: Path) -> Path:
+    """Three classes of tiny pictures that differ in brightness."""
+    rng = np.random.default_rng(0)
+    y = np.arange(36) % 3
+    x = np.clip(rng.normal(60 + 70 * y[:, None, None, None], 20, size=(36, 8, 8, 3)), 0, 255).astype(np.uint8)
+    np.savez(tmp_path / "photos.npz", x_train=x, y_train=y)
+    return tmp_path / "photos.npz"
+
+
+@pytest.fixture(name="weights", autouse=True)
+def _weights(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Random weights in place of the published ones, and small resolutions; the list counts how often they are loaded."""
+    loaded: list[int] = []
+
+    def load() -> Network:
+        loaded.append(1)
+        torch.manual_seed(0)
+        return Network(full(), num_classes=1000).eval()
+
+    monkeypatch.setattr(module, "load_network", load)
+    monkeypatch.setattr(module, "RESOLUTIONS", (16, 16, 24, 32, 32))
+    monkeypatch.setattr(elastic, "SIDE", 24)
+    yield loaded
+
+
+def made(photos: Path, **options: Any) -> InheritOracle:
+    oracle = InheritOracle()
+    oracle.setup(space=EfficientNetLite())
+    given = {"dataset": "mine", "seconds": None, "epochs": 1, "seed": 0, "device": "cpu"} | options
+    oracle.set_images(load_images(photos), **given)
+    return oracle
+
+
+def test_an_answer_is_the_validation_accuracy_of_the_inherited_network(photos: Path) -> None:
+    space, oracle = EfficientNetLite(), made(photos)
+    reported: list[tuple[int, int]] = []
+    oracle.prepare(on_progress=lambda what, done, of: reported.append((done, of)))
+    assert reported[0] == (0, 100) and reported[-1] == (100, 100)
+    arch = space.random(np.random.default_rng(0))
+    value = oracle.query(arch, dataset="mine", split="val")
+    network = oracle.network(arch)
+    assert sum(p.numel() for p in network.parameters()) == space.size(arch, num_classes=3).params
+    images = load_images(photos).val
+    mean, std = (torch.tensor(part).view(1, 3, 1, 1) for part in (space.mean, space.std))
+    x = (torch.from_numpy(images.x).permute(0, 3, 1, 2) / 255 - mean) / std
+    assert value == round(accuracy(network, resized(x, space.resolution(arch)), torch.from_numpy(images.y)), 4)
+    assert 0 <= oracle.probe_accuracy <= 100
+    assert {"sha256", "epochs", "learning_rate"} <= oracle.provenance().keys()
+
+
+def test_the_adapted_network_is_kept_for_the_same_images_and_plan(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arch = EfficientNetLite().smallest
+    first = made(photos)
+    value = first.query(arch, dataset="mine", split="val")
+    adapting: list[int] = []
+    monkeypatch.setattr(elastic, "adapt", lambda *_, **__: adapting.append(1) or iter(()))
+    again = made(photos)
+    assert again.query(arch, dataset="mine", split="val") == value and again.probe_accuracy == first.probe_accuracy
+    assert not adapting
+    made(photos, seed=1).prepare()
+    made(photos, epochs=2).prepare()
+    assert len(adapting) == 2
+
+
+def test_it_needs_a_space_that_inherits_and_its_weights(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="oracle 'inherit' needs a space whose architectures inherit pretrained weights"):
+        InheritOracle().setup(space=NASBench201())
+
+    def absent() -> Network:
+        raise UserError("the published weights of EfficientNet-Lite0 are not installed")
+
+    monkeypatch.setattr(module, "load_network", absent)
+    with pytest.raises(UserError, match="weights of EfficientNet-Lite0 are not installed"):
+        made(photos)
+    with pytest.raises(UserError, match="val"):
+        replace(SearchOptions(dataset=str(photos), space="efficientnet-lite", method="random"), reward="test").resolved()
+        Search(SearchOptions(dataset=str(photos), space="efficientnet-lite", method="random", reward="test"))
