@@ -36,6 +36,8 @@ FIRST = len(RESOLUTIONS)
 """Index of the first operator that is a layer."""
 ABSENT = FIRST + len(LAYERS)
 """Index of the operator `absent`."""
+LAYER: Set[Role] = {"layer", "spatial"}
+"""Roles of every operator but `absent`. A resolution is a layer: it stands for the first convolution and the first block at its size."""
 LEFT_OUT = "x"
 """A block that is left out, in strings."""
 WIDTH = 24
@@ -62,10 +64,7 @@ class EfficientNetLite:
         *(f"{side}px" for side in RESOLUTIONS), *(f"mbconv{expansion}_{kernel}x{kernel}" for kernel, expansion in LAYERS), "absent"
     )  # fmt: skip
     parts = (0, *(stage for stage, (repeats, *_) in enumerate(STAGES[1:], start=1) for _ in range(repeats)))
-    roles: Mapping[str, Set[Role]] = {
-        **{name: {"input"} for name in operators[:FIRST]}, **{name: {"layer", "spatial"} for name in operators[FIRST:ABSENT]},
-        "absent": {"absent"},
-    }  # fmt: skip
+    roles: Mapping[str, Set[Role]] = {**dict.fromkeys(operators[:ABSENT], LAYER), "absent": {"absent"}}
     attention: Attention = "full"
     datasets: Mapping[str, tuple[int, int]] = {"imagenet": (1000, 224)}
     skeletons = ((WIDTH, 1),)
