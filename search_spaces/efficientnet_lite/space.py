@@ -36,8 +36,10 @@ FIRST = len(RESOLUTIONS)
 """Index of the first operator that is a layer."""
 ABSENT = FIRST + len(LAYERS)
 """Index of the operator `absent`."""
+RESIZED: Set[Role] = {"layer"}
+"""Roles of a resolution. It stands for the first convolution and block at its size; as an `input` it would not show in path features."""
 LAYER: Set[Role] = {"layer", "spatial"}
-"""Roles of every operator but `absent`. A resolution is a layer: it stands for the first convolution and the first block at its size."""
+"""Roles of a block."""
 LEFT_OUT = "x"
 """A block that is left out, in strings."""
 WIDTH = 24
@@ -64,7 +66,9 @@ class EfficientNetLite:
         *(f"{side}px" for side in RESOLUTIONS), *(f"mbconv{expansion}_{kernel}x{kernel}" for kernel, expansion in LAYERS), "absent"
     )  # fmt: skip
     parts = (0, *(stage for stage, (repeats, *_) in enumerate(STAGES[1:], start=1) for _ in range(repeats)))
-    roles: Mapping[str, Set[Role]] = {**dict.fromkeys(operators[:ABSENT], LAYER), "absent": {"absent"}}
+    roles: Mapping[str, Set[Role]] = {
+        **dict.fromkeys(operators[:FIRST], RESIZED), **dict.fromkeys(operators[FIRST:ABSENT], LAYER), "absent": {"absent"}
+    }  # fmt: skip
     attention: Attention = "full"
     datasets: Mapping[str, tuple[int, int]] = {"imagenet": (1000, 224)}
     skeletons = ((WIDTH, 1),)
