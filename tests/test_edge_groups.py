@@ -15,6 +15,7 @@ from diffnag.generators.diffusion.edge_groups import EdgeGroups
 from diffnag.generators.diffusion.options import Config
 from diffnag.generators.diffusion.sde import make_sde
 from diffnag.search_spaces.darts.space import DARTS
+from diffnag.search_spaces.efficientnet_lite.space import EfficientNetLite
 from diffnag.search_spaces.mobilenetv3.space import MobileNetV3
 from diffnag.search_spaces.nasbench201.space import NASBench201
 from diffnag.testing import draws
@@ -52,6 +53,11 @@ def test_those_of_darts_are_the_pairs_of_states_that_a_state_reads(groups: EdgeG
 
 def test_those_of_mobilenetv3_are_the_depths_of_its_stages() -> None:
     assert (EdgeGroups.of(MobileNetV3()).offset == 0).sum(1).tolist() == [3] * 5
+
+
+def test_rare_edges_do_not_join_groups_that_are_independent() -> None:
+    """In EfficientNet-Lite0 each stage has a group of its own: 1 to 3 of its blocks can be left out, all of them with probability 1/729."""
+    assert (EdgeGroups.of(EfficientNetLite()).offset == 0).sum(1).tolist() == [2, 2, 4, 4, 8]
 
 
 def test_a_space_of_one_wiring_has_none() -> None:

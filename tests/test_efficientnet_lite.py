@@ -25,9 +25,10 @@ from diffnag.objectives.cost import Flops
 from diffnag.objectives.structure import Memory, network_bytes
 from diffnag.oracles.training import TrainingOracle
 from diffnag.predictors.gaussian_process import GaussianProcessPredictor
+from diffnag.predictors.path_features import PathFeatures
 from diffnag.protocols import Predictor, SearchSpace
 from diffnag.search_spaces.efficientnet_lite.network import Block, Network, extract, full
-from diffnag.search_spaces.efficientnet_lite.space import ABSENT, FIRST, EfficientNetLite
+from diffnag.search_spaces.efficientnet_lite.space import ABSENT, FIRST, RESOLUTIONS, EfficientNetLite
 from diffnag.spaces.counting import measured_size
 from diffnag.testing import PredictorContract, SearchSpaceContract, draws
 from tests.edited import Change, edited
@@ -216,7 +217,12 @@ class TestResolution:
             assert objective.measure(small, task=task) < objective.measure(large, task=task)
         assert memory.measure(small, task=task) == network_bytes(SPACE.build(small, num_classes=1000), image_size=96)
 
-    def test_exports_that_are_timed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_predictors_see_it(self) -> None:
+        """Among random architectures hardly two differ in the resolution alone, so that the space's roles alone must show it."""
+        same = [SPACE.from_str(f"{side}{MIXED[3:]}") for side in RESOLUTIONS]
+        assert len({row.tobytes() for row in np.round(np.concatenate(PathFeatures(SPACE)(same), axis=1), 9)}) == len(RESOLUTIONS)
+
+    def test_exports_that_are_timed(self, tmp_path: Path) -> None:
         onnxruntime = pytest.importorskip("onnxruntime")
         wanted = Export.of(SPACE, num_classes=3, image_size=224)
         assert wanted.image_size == OWN and "images of each architecture's own resolution" in str(wanted)

@@ -16,7 +16,7 @@ from diffnag.networks.classifier_file import read_model
 from diffnag.networks.plan import Skeleton, skeleton_of
 from diffnag.networks.untrained import untrained
 from diffnag.plugins import names
-from diffnag.protocols import TakesTokens
+from diffnag.protocols import HasResolution, TakesTokens
 from diffnag.search_spaces.nasbench201.space import NASBench201
 from diffnag.spaces.loading import load_space
 
@@ -183,12 +183,18 @@ def test_bad_input(arguments: list[str], sentence: str, tmp_path: Path, monkeypa
     assert not list(tmp_path.glob("model*"))
 
 
-@pytest.mark.parametrize("name", [name for name in names("space") if not isinstance(load_space(name), TakesTokens)])
+@pytest.mark.parametrize("name", [name for name in names("space") if not isinstance(load_space(name), TakesTokens | HasResolution)])
 def test_networks_of_every_space_of_images_take_few_pixels(name: str) -> None:
     space = load_space(name)
     arch = space.to_str(space.random(np.random.default_rng(0)))
     for side in (1, 5):
         assert untrained(name, arch, num_classes=1, image_size=side, channels=8, cells=1)(torch.rand(2, 3, side, side)).shape == (2, 1)
+
+
+def test_an_input_size_is_needed_where_architectures_have_none(tmp_path: Path, monkeypatch, capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run(monkeypatch, NASBench201.resnet_like, "--num-classes", "5", "--out", str(tmp_path / "a.pt"))
+    assert stop.value.code == 2 and "--input-size is missing" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("name", "fewest"), [("nasbench101", 2), ("transnasbench101-micro", 2), ("transnasbench101-macro", 2)])

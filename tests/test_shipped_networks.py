@@ -18,7 +18,7 @@ from diffnag.spaces.loading import load_space
 
 UNIQUE = {
     "nasbench201": 0.95, "transnasbench101-micro": 0.92, "transnasbench101-macro": 0.91,
-    "nasbench101": 0.99, "mobilenetv3": 0.995, "darts": 0.995, "gpt-s": 0.995, "gpt-m": 0.995, "gpt-l": 0.995,
+    "nasbench101": 0.99, "mobilenetv3": 0.995, "efficientnet-lite": 0.995, "darts": 0.995, "gpt-s": 0.995, "gpt-m": 0.995, "gpt-l": 0.995,
 }  # fmt: skip
 """Least share of distinct ones among 256 samples; in the small spaces not even random draws are all distinct."""
 

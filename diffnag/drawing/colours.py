@@ -25,8 +25,10 @@ ENDS = frozenset({"input", "output"})
 
 KERNELS, BY_KERNEL = (1, 3, 5, 7, 11), (0.87, 0.72, 0.56, 0.42, 0.30)
 """Lightness of convolutions by kernel size."""
-EXPANSIONS, BY_EXPANSION = (1, 3, 4, 6, 10), (0.92, 0.82, 0.66, 0.48, 0.38)
+EXPANSIONS, BY_EXPANSION = (1, 2, 3, 4, 6, 10), (0.98, 0.96, 0.82, 0.66, 0.48, 0.38)
 """Lightness of inverted bottlenecks (MBConv) by expansion."""
+PALE = 0.07
+"""How much darker those of an expansion below 3 are with a large kernel: pale hues cannot be told apart."""
 MBCONV_HUES = (0.14, 0.14, 0.075, 0.0, 0.94)
 """Their hue by kernel size: yellow, orange, red."""
 HEADS, BY_HEADS = (4, 8, 12, 16, 20), ((0.70, 0.70), (0.17, 0.31), (0.22, 0.60), (0.70, 0.70), (0.16, 0.55))
@@ -35,6 +37,8 @@ RATIOS, BY_RATIO = (2, 3, 4), (0.70, 0.50, 0.27)
 """Their lightness by MLP ratio."""
 WIDTHS, BY_WIDTH = (192, 1280), (0.80, 0.30)
 """Lightness of embeddings by the logarithm of their width; grey, blue-grey with biases."""
+SIDES, BY_SIDE = (96, 224), (0.86, 0.26)
+"""Lightness of the resolutions of an input, violet, by their pixels a side."""
 POOLINGS: tuple[tuple[re.Pattern[str], Colour], ...] = (
     (re.compile(r"avg|average|mean_?pool"), (0.69, 0.84, 0.50)),  # light green
     (re.compile(r"pool"), (0.20, 0.50, 0.32)),  # dark green
@@ -86,13 +90,16 @@ def _of_family(operator: str) -> Colour | None:
     kernel = _kernel(name)
     if found := re.search(r"mb_?conv(?:_?e)?(\d*)", name):
         expansion = int(found[1]) if found[1] else 6
-        return _shade(np.interp(kernel, KERNELS, MBCONV_HUES), np.interp(expansion, EXPANSIONS, BY_EXPANSION), 0.78)
+        pale = PALE if expansion < 3 and kernel > 3 else 0.0
+        return _shade(np.interp(kernel, KERNELS, MBCONV_HUES), np.interp(expansion, EXPANSIONS, BY_EXPANSION) - pale, 0.78)
     if found := re.fullmatch(r"heads(\d+)_mlp(\d+)", name):
         by_hue, by_saturation = zip(*BY_HEADS, strict=True)
         heads, ratio = map(int, found.groups())
         return _shade(np.interp(heads, HEADS, by_hue), np.interp(ratio, RATIOS, BY_RATIO), float(np.interp(heads, HEADS, by_saturation)))
     if found := re.fullmatch(r"width(\d+)_(no)?bias", name):
         return _shade(0.67, np.interp(np.log(int(found[1])), np.log(WIDTHS), BY_WIDTH), 0.0 if found[2] else 0.35)
+    if found := re.fullmatch(r"(\d+)px", name):
+        return _shade(0.68, np.interp(int(found[1]), SIDES, BY_SIDE), 0.5)
     for pattern, colour in POOLINGS:
         if pattern.search(name):
             return colour

@@ -49,6 +49,10 @@ FIRST = len(RESOLUTIONS)
 """Index of the first operator that is a layer."""
 ABSENT = FIRST + len(LAYERS)
 """Index of the operator `absent`."""
+RESIZED: Set[Role] = {"layer"}
+"""Roles of a resolution. It stands for the first convolution and block at its size; as an `input` it would not show in path features."""
+LAYER: Set[Role] = {"layer", "spatial"}
+"""Roles of a block."""
 LEFT_OUT = "x"
 """A block that is left out, in strings."""
 WIDTH = 24
@@ -76,8 +80,7 @@ class EfficientNetLite:
     )  # fmt: skip
     parts = (0, *(stage for stage, (repeats, *_) in enumerate(STAGES[1:], start=1) for _ in range(repeats)))
     roles: Mapping[str, Set[Role]] = {
-        **{name: {"input"} for name in operators[:FIRST]}, **{name: {"layer", "spatial"} for name in operators[FIRST:ABSENT]},
-        "absent": {"absent"},
+        **dict.fromkeys(operators[:FIRST], RESIZED), **dict.fromkeys(operators[FIRST:ABSENT], LAYER), "absent": {"absent"}
     }  # fmt: skip
     attention: Attention = "full"
     datasets: Mapping[str, tuple[int, int]] = {"imagenet": (1000, 224)}

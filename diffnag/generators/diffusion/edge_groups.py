@@ -14,8 +14,10 @@ from diffnag.spaces.draws import random_archs
 if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
-DRAWS = 4000
+DRAWS = 10_000
 """Random architectures from which groups are read: what none of them has counts as impossible."""
+EXPECTED = 8.0
+"""How often a combination would have to occur at least, were two edges independent, for its absence to count as a rule of the space."""
 MOST = 64
 """Most patterns of a group; edges that form more stay independent."""
 
@@ -32,13 +34,17 @@ class EdgeGroups(NamedTuple):
 
     @classmethod
     def of(cls, space: SearchSpace) -> EdgeGroups:
-        """Read the groups off a space: two edges belong together where one of their four combinations (there or not) never occurs."""
+        """Read the groups off a space.
+
+        Two edges belong together where one of their four combinations (there or not) never occurs, although it would if they were
+        independent. Of two rare edges it would not, and nothing is known of them.
+        """
         upper = np.triu_indices(space.nodes, 1)
         there = np.array([space.encode(arch)[1][upper] for arch in random_archs(space, DRAWS, seed=0)])
         (varying,) = np.nonzero((there != there[0]).any(0))
         one = there[:, varying].astype(np.float64)
-        ways = [a.T @ b for a in (one, 1 - one) for b in (one, 1 - one)]
-        bound = networkx.from_numpy_array(np.logical_or.reduce([way == 0 for way in ways]))
+        ways = [(a.T @ b, np.outer(a.sum(0), b.sum(0)) / DRAWS) for a in (one, 1 - one) for b in (one, 1 - one)]
+        bound = networkx.from_numpy_array(np.logical_or.reduce([(seen == 0) & (expected >= EXPECTED) for seen, expected in ways]))
         groups = [varying[sorted(group)] for group in networkx.connected_components(bound) if len(group) > 1]
         found = [(group, kinds) for group in groups if len(kinds := np.unique(there[:, group], axis=0)) <= MOST]
         patterns = np.zeros((len(found), max((len(kinds) for _, kinds in found), default=1), len(upper[0])), dtype=np.float32)
