@@ -10,7 +10,7 @@ from diffnag.drawing.inline import inline_svg
 from diffnag.drawing.picture import picture_of
 from diffnag.errors import UserError, in_a_line
 from diffnag.objectives.quantities import with_unit
-from diffnag.search_loop.report.html import Html, joined, table, tag
+from diffnag.search_loop.report.html import Cells, Html, joined, table, tag
 from diffnag.search_loop.report.run import Row, Run
 
 if TYPE_CHECKING:
@@ -116,8 +116,9 @@ def evaluations_table(run: Run, axes: Sequence[Axis]) -> Html:
     """Everything that the scatter and the curve show, and what failed, one row for each label."""
     measure, others = run.measure, [one.name for one in run.objectives[1:]]
     sized = [axis for axis in axes if axis.name == "params" and "params" not in others]
-    heads = ["label", run.measure.name(run.reward), *others, *(axis.name for axis in sized), "state", "best so far", "epochs", "seconds", "architecture"]
-    rows: list[list[str | int | float | None]] = []
+    columns = [*others, *(axis.name for axis in sized)]
+    heads = ["label", measure.name(run.reward), *columns, "state", "best so far", "epochs", "seconds", "architecture"]
+    rows: list[Cells] = []
     for k, row in enumerate(run.rows):
         best = run.curve[k] if k < len(run.curve) else None
         units = [run.objectives[1 + i].unit for i in range(len(others))]

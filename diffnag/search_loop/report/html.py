@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -14,6 +14,8 @@ class Html(str):
     __slots__ = ()
 
 
+Cells = Sequence[str | int | float | None]
+"""A row of a table."""
 VOID = frozenset({"img"})
 """Elements without an end."""
 
@@ -30,7 +32,7 @@ def joined(*children: str | int | float | None) -> Html:
 
 
 def table(
-    heads: list[str], rows: list[list[str | int | float | None]], *, caption: str, attributes: Mapping[str, str | int] | None = None
+    heads: Sequence[str], rows: Sequence[Cells], *, caption: str, attributes: Mapping[str, str | int] | None = None
 ) -> Html:
     """A table that scrolls sideways where it is too wide; the first cell of each row is its head."""
     head = tag("tr", *(tag("th", text, attributes={"scope": "col"}) for text in heads))

@@ -53,7 +53,8 @@ def filled(run: Run, space: SearchSpace | None) -> str:
         "points": points_of(run, axes), "curve": list(run.curve), "hypervolumes": run.hypervolumes and list(run.hypervolumes),
         "failed": [k for k, row in enumerate(run.rows, start=1) if row.value is None],
     }  # fmt: skip
-    policy = f"default-src 'none'; img-src data:; style-src '{_checksum(style)}'; script-src '{_checksum(script)}'; base-uri 'none'; form-action 'none'"
+    inside = f"style-src '{_checksum(style)}'; script-src '{_checksum(script)}'"
+    policy = f"default-src 'none'; img-src data:; {inside}; base-uri 'none'; form-action 'none'"
     options = [tag("option", axis.title, attributes={"value": k}) for k, axis in enumerate(axes)]
     best = drawings.get(run.best_row.number) if run.best_row else None
     return Template((_HERE / "page.html").read_text(encoding="utf-8")).substitute(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from diffnag.search_loop.report.evaluations import described
 from diffnag.search_loop.report.files import draw_command, export_command, kept_files, size_of
-from diffnag.search_loop.report.html import Html, code, joined, scrolled, table, tag
+from diffnag.search_loop.report.html import Cells, Html, code, joined, scrolled, table, tag
 from diffnag.search_loop.show.confusion import frequent_errors
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def _found(run: Run) -> str:
     if row is None:
         return "nothing: every evaluation failed or misses a limit; the table says which."
     members = sum(each.on_front for each in run.rows)
-    front = "" if run.hypervolumes is None else f"a front of {members} {'network' if members == 1 else 'networks'}; that with the best {run.label.name}: "
+    count = f"{members} {'network' if members == 1 else 'networks'}"
+    front = "" if run.hypervolumes is None else f"a front of {count}; that with the best {run.label.name}: "
     tested = f"; after the final training {_tested(run.final)}" if run.final else ""
     return f"{front}{described(run, row)}{tested}."
 
@@ -66,7 +67,7 @@ def _spent(run: Run) -> str:
 def _labels(run: Run) -> str:
     states = Counter(row.state for row in run.rows)
     aside = [f"{states[state]} {word}" for state, word in (("pruned", "stopped early"), ("failed", "failed")) if states[state]]
-    return f"{len(run.rows):,} labels{f' ({", ".join(aside)})' if aside else ''}"
+    return f"{len(run.rows):,} labels" + (f" ({', '.join(aside)})" if aside else "")
 
 
 def best(run: Run, drawing: Html | None, why: str | None) -> Html:
@@ -74,7 +75,8 @@ def best(run: Run, drawing: Html | None, why: str | None) -> Html:
     row = run.best_row
     if row is None:
         return tag("p", "There is no best network.")
-    shown = scrolled(drawing, label="Drawing of the best network") if drawing else tag("p", f"It could not be drawn: {why}", attributes={"class": "note"})
+    missing = tag("p", f"It could not be drawn: {why}", attributes={"class": "note"})
+    shown = scrolled(drawing, label="Drawing of the best network") if drawing else missing
     size = f" The final network has {run.final.params:,} parameters and {run.final.flops:,} multiply-adds." if run.final else ""
     return joined(shown, tag("p", f"{described(run, row)}.{size}"), code(row.arch))
 
@@ -85,13 +87,14 @@ def test(run: Run) -> Html | None:
         return None
     parts = [tag("h2", "On the test images", attributes={"id": "test-heading"}), tag("p", f"The final network classifies {_tested(run.final)}.")]
     if run.final.compare:
-        rows: list[list[str | int | float | None]] = [
+        rows: list[Cells] = [
             [name, f"{100 * accuracy:.2f} %", f"{params:,}", labels, arch] for name, accuracy, params, labels, arch in run.final.compare
         ]
-        parts.append(table(["chosen by", "test accuracy", "parameters", "labels", "architecture"], rows, caption="Trained and tested in the same way"))
+        heads = ["chosen by", "test accuracy", "parameters", "labels", "architecture"]
+        parts.append(table(heads, rows, caption="Trained and tested in the same way"))
     found = run.mistakes
     if found is None:
-        parts.append(_picture(run))
+        parts.append(joined(_picture(run)))
         parts.append(tag("p", "The mistakes of this network were not stored; the same search command writes them.", attributes={"class": "note"}))
     else:
         parts += [_confusion(found) if len(found.classes) <= COUNTED else joined(_picture(run), _errors(found)), _worst(found)]
@@ -120,7 +123,7 @@ def _errors(found: Mistakes) -> Html:
     import numpy as np
 
     counts = np.array(found.counts)
-    rows: list[list[str | int | float | None]] = [
+    rows: list[Cells] = [
         [found.classes[i], found.classes[j], int(counts[i, j]), int(counts[i].sum())] for i, j in frequent_errors(counts)
     ]
     return table(["true class", "chosen class", "images", "of"], rows, caption="The most frequent errors")
@@ -150,13 +153,14 @@ def _worst(found: Mistakes) -> Html:
 
 def cost(run: Run) -> Html:
     """What every label and every second was spent on."""
-    labels: list[list[str | int | float | None]] = [
-        ["evaluations", _labels(run), f"{run.seconds:.1f}"],
-        *([["epochs trained for them", f"{run.epochs:,}", None]] if run.epochs is not None else []),
-        *([name, f"{count:,} measurements", None] for name, count in run.measurements.items()),
-        *([f"source labels from {origin}", f"{count:,}", None] for origin, count in run.sources.items()),
-        [f"generation, guidance {run.guidance}", f"{run.nfe:,} network evaluations, {run.predictor_nfe:,} of the predictor", None],
-    ]
+    labels: list[Cells] = [["evaluations", _labels(run), f"{run.seconds:.1f}"]]
+    if run.epochs is not None:
+        labels.append(["epochs trained for them", f"{run.epochs:,}", None])
+    for name, count in run.measurements.items():
+        labels.append([f"measurements of {name}", f"{count:,}", None])
+    for origin, count in run.sources.items():
+        labels.append([f"source labels from {origin}", f"{count:,}", None])
+    labels.append([f"generation, guidance {run.guidance}", f"{run.nfe:,} network evaluations, {run.predictor_nfe:,} of the predictor", None])
     if run.wall_s >= run.seconds:  # the evaluations of several workers overlap
         labels.append(["choosing what to evaluate, and the rest of the search", None, f"{run.wall_s - run.seconds:.1f}"])
     else:
