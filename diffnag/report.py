@@ -15,7 +15,7 @@ def main() -> None:
         epilog="example: python -m diffnag.report runs/nasbench201-cifar10-meta-0",
     )  # fmt: skip
     p.add_argument("run", metavar="RUN", type=Path, help="folder of a search")
-    p.add_argument("--space", metavar="PATH", help="the search space of the search, if it was given package.module:Class; its code makes the drawings")
+    p.add_argument("--space", metavar="PATH", help="package.module:Class that the search was given as its space; this code makes the drawings")
     args = p.parse_args()
 
     from diffnag.search_loop.report.page import write_report

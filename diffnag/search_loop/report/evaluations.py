@@ -81,7 +81,7 @@ def points_of(run: Run, axes: Sequence[Axis]) -> list[dict[str, Any]]:
     return [
         {
             "n": row.number, "y": row.value, "x": [axis.values[k] for axis in axes], "state": row.state, "front": row.on_front,
-            "best": row is best, "text": described(run, row), "arch": row.arch, "title": titled(run, k),
+            "best": row is best, "text": "; ".join([described(run, row), *paid(run, row)]), "arch": row.arch, "title": titled(run, k),
         }
         for k, row in enumerate(run.rows) if row.value is not None
     ]  # fmt: skip
@@ -90,8 +90,8 @@ def points_of(run: Run, axes: Sequence[Axis]) -> list[dict[str, Any]]:
 def titled(run: Run, k: int) -> str:
     """A title for row `k`."""
     row = run.rows[k]
-    marks = [word for there, word in ((row is run.best_row, "the best"), (row.on_front, "on the front"), (row.state == "pruned", "stopped early"))
-             if there]  # fmt: skip
+    best = "the best" if run.hypervolumes is None else f"the best {run.label.name}"
+    marks = [word for there, word in ((row is run.best_row, best), (row.on_front, "on the front"), (row.state == "pruned", "stopped early")) if there]
     return f"Evaluation {k + 1} of {len(run.rows)}{', ' if marks else ''}{', '.join(marks)}"
 
 
@@ -105,11 +105,12 @@ def described(run: Run, row: Row) -> str:
     test = row.test if row.test is not None else run.best_test if row is run.best_row else None
     if test is not None and run.reward != "test":
         parts.append(f"{measure.name('test')} {measure.figure(test)} {measure.unit}".rstrip())
-    if row.epochs is not None:
-        parts.append(f"{row.epochs} epochs")
-    if run.kind == TRAINED:
-        parts.append(f"{row.seconds:.1f} s")
     return "; ".join(parts)
+
+
+def paid(run: Run, row: Row) -> list[str]:
+    """What an evaluation took, where it was a training."""
+    return [] if run.kind != TRAINED else [*([] if row.epochs is None else [f"{row.epochs} epochs"]), f"{row.seconds:.1f} s"]
 
 
 def evaluations_table(run: Run, axes: Sequence[Axis]) -> Html:
@@ -117,20 +118,21 @@ def evaluations_table(run: Run, axes: Sequence[Axis]) -> Html:
     measure, others = run.measure, [one.name for one in run.objectives[1:]]
     sized = [axis for axis in axes if axis.name == "params" and "params" not in others]
     columns = [*others, *(axis.name for axis in sized)]
-    heads = ["label", measure.name(run.reward), *columns, "state", "best so far", "epochs", "seconds", "architecture"]
+    trained = any(row.epochs is not None for row in run.rows)
+    heads = ["label", measure.name(run.reward), *columns, "state", "best so far", *(["epochs"] if trained else []), "seconds", "architecture"]
     rows: list[Cells] = []
     for k, row in enumerate(run.rows):
         best = run.curve[k] if k < len(run.curve) else None
         units = [run.objectives[1 + i].unit for i in range(len(others))]
         values = [with_unit(row.values[name], unit) if name in row.values else None for name, unit in zip(others, units, strict=True)]
         sizes = [None if axis.values[k] is None else f"{axis.values[k]:,.0f}" for axis in sized]
-        state = "on the front" if row.on_front else {"pruned": "stopped early", "failed": f"failed: {row.error}"}.get(row.state, row.state)
+        state = "front" if row.on_front else {"pruned": "stopped early", "failed": f"failed: {row.error}"}.get(row.state, row.state)
         show = tag("button", row.arch, attributes={"type": "button", "class": "arch", "data-number": row.number})
         rows.append([
             k + 1, None if row.value is None else measure.figure(row.value), *values, *sizes, state, None if best is None else measure.figure(best),
-            row.epochs, f"{row.seconds:.3g}", show if row.value is not None else row.arch,
+            *([row.epochs] if trained else []), "< 0.01" if row.seconds < 0.01 else f"{row.seconds:.2f}", show if row.value is not None else row.arch,
         ])  # fmt: skip
-    return table(heads, rows, caption="All evaluations; an architecture's button shows it")
+    return table(heads, rows, caption="All evaluations; the button with an architecture shows its drawing")
 
 
 def drawings_of(run: Run, space: SearchSpace) -> tuple[Mapping[int, Html], str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +29,8 @@ def kept_files(run: Run) -> list[Kept]:
     known = [
         Kept("model.pt", "the trained network, for Python with diffnag", _MODEL.format(space=_space_argument(run.space))),
         Kept("model.onnx", _onnx(run), _ONNX.format(size=run.final.image_size if run.final else 0)),
-        Kept("front.csv", "the members of the front with all their values", _CSV.format(name="front.csv", value=run.label.name)),
-        Kept("trials.csv", "every evaluation: architecture, value, state, seconds", _CSV.format(name="trials.csv", value="value")),
+        Kept("front.csv", "the members of the front with all their values", _CSV.format(name="front.csv", value=json.dumps(run.label.name))),
+        Kept("trials.csv", "every evaluation: architecture, value, state, seconds", _CSV.format(name="trials.csv", value=json.dumps("value"))),
         Kept("result.json", "what was found and what it cost", _RESULT),
         Kept("options.json", "every option of the search, and the versions of the packages"),
         Kept("study.db", "the Optuna study; the same command resumes it, a larger --budget continues it", _STUDY),
@@ -92,12 +93,13 @@ print(model.predict(["cat.png", "dog.jpg"]))  # files, Pillow images or arrays o
 """
 _ONNX = """\
 import json
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
-classes = json.load(open("result.json"))["classes"]
+classes = json.loads(Path("result.json").read_text())["classes"]
 session = onnxruntime.InferenceSession("model.onnx")
 image = ImageOps.fit(Image.open("cat.png").convert("RGB"), ({size}, {size}), Image.Resampling.BILINEAR)
 pixels = np.asarray(image, np.float32).transpose(2, 0, 1)[None] / 255
@@ -109,12 +111,13 @@ import csv
 
 with open("{name}", newline="", encoding="utf-8") as file:
     for row in csv.DictReader(file):
-        print(row[{value!r}], row["arch"])
+        print(row[{value}], row["arch"])
 """
 _RESULT = """\
 import json
+from pathlib import Path
 
-result = json.load(open("result.json"))
+result = json.loads(Path("result.json").read_text())
 print(result["best"]["arch"], result["best"]["values"])
 """
 _STUDY = """\

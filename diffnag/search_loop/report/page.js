@@ -46,11 +46,12 @@ function widened([low, high], share) {
   return [low - margin, high + margin];
 }
 
-function withoutWorst(values, maximise) {
-  const ordered = [...values].sort((a, b) => a - b);
+// The range of the label: what was stopped early and the worst tenth may lie outside.
+function labelRange() {
+  const whole = data.points.filter((point) => point.state === "done");
+  const ordered = (whole.length ? whole : data.points).map((point) => point.y).sort((a, b) => a - b);
   const cut = Math.floor(ordered.length * LOW);
-  const range = maximise ? [ordered[cut], ordered.at(-1)] : [ordered[0], ordered.at(-1 - cut)];
-  return widened(range, 0.08);
+  return widened(data.label.maximise ? [ordered[cut], ordered.at(-1)] : [ordered[0], ordered.at(-1 - cut)], 0.08);
 }
 
 // The frame of a plot as wide as its place, with ticks and titles; `x` and `y` turn values into pixels.
@@ -110,7 +111,7 @@ function drawScatter() {
   const { name, title } = data.axes[axis];
   const xs = there.map((point) => point.x[axis]);
   const xRange = widened([Math.min(...xs), Math.max(...xs)], 0.05);
-  const yRange = withoutWorst(there.map((point) => point.y), data.label.maximise);
+  const yRange = labelRange();
   const plot = framed(place, xRange, yRange, title, data.label.title, name === "label");
   plot.made.setAttribute("role", "group");
   plot.made.setAttribute("aria-label", `${data.label.title} against ${title}, ${there.length} evaluations`);
@@ -152,7 +153,7 @@ function drawScatter() {
   plot.made.addEventListener("pointerleave", hush);
   plot.made.addEventListener("click", (event) => {
     const found = nearest(event);
-    if (found) choose(found.point);
+    if (found) choose(found.point, true);
   });
   plot.made.addEventListener("keydown", move);
 }
@@ -170,7 +171,7 @@ function move(event) {
     places[Math.min(Math.max(to, 0), places.length - 1)].element.focus();
   } else if (event.key === "Enter" || event.key === " ") {
     event.preventDefault();
-    choose(places[at].point);
+    choose(places[at].point, true);
   } else if (event.key === "Escape") hush();
 }
 
@@ -192,7 +193,8 @@ function hush() {
   for (const each of places) each.element.classList.remove("near");
 }
 
-function choose(point) {
+// Shows an evaluation in the panel; `look` brings the panel into sight.
+function choose(point, look) {
   shown = point.n;
   for (const each of places) each.element.setAttribute("aria-pressed", each.point.n === shown);
   const drawing = byId(`drawing-${point.n}`);
@@ -200,12 +202,13 @@ function choose(point) {
     ? html("div", { className: "scroll" }, drawing.content.cloneNode(true))
     : html("p", { className: "note" }, "It is not drawn in this page; the command at its end draws any architecture.");
   byId("chosen").replaceChildren(html("h3", {}, point.title), picture, html("p", {}, point.text), codeBlock(point.arch));
+  if (look) byId("chosen").scrollIntoView({ block: "nearest" });
 }
 
 function drawLegend() {
   const seen = [
     [data.points.some((point) => point.front), "front", "on the front"],
-    [data.points.some((point) => point.best), "best", data.spans.length ? "best first objective" : "the best"],
+    [data.points.some((point) => point.best), "best", data.spans.length ? `the best ${data.label.name}` : "the best"],
     [data.points.some((point) => point.state === "done" && !point.front), "done", "evaluated"],
     [data.points.some((point) => point.state === "pruned"), "pruned", "stopped early"],
   ];
@@ -228,7 +231,7 @@ function drawCurve() {
   }
   const labels = data.axes.findIndex((axis) => axis.name === "label");
   const count = data.curve.length;
-  const yRange = withoutWorst([...data.points.map((point) => point.y), ...values.map(([, value]) => value)], data.label.maximise);
+  const yRange = labelRange();
   const plot = framed(place, widened([1, Math.max(count, 2)], 0.03), yRange, "labels paid for (evaluations)", data.label.title, true);
   const [first, last] = [values[0], values.at(-1)];
   plot.made.setAttribute("role", "img");
@@ -284,8 +287,7 @@ document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button?.classList.contains("copy")) copy(button);
   if (button?.dataset.number !== undefined) {
-    choose(data.points.find((point) => point.n === Number(button.dataset.number)));
-    byId("chosen").scrollIntoView({ block: "nearest" });
+    choose(data.points.find((point) => point.n === Number(button.dataset.number)), true);
   }
 });
 byId("axis").addEventListener("change", drawScatter);
@@ -297,5 +299,5 @@ new ResizeObserver(() => {
   }
 }).observe(byId("scatter"));
 const best = data.points.find((point) => point.best) ?? data.points[0];
-if (best) choose(best);
+if (best) choose(best, false);
 drawLegend();

@@ -47,7 +47,7 @@ def filled(run: Run, space: SearchSpace | None) -> str:
     axes = axes_of(run, space)
     drawings, why = drawings_of(run, space) if space else ({}, f"the code of space {run.space} was not loaded; --space {run.space} loads it")
     data = {
-        "label": {"title": sections.label_title(run), "maximise": run.label.maximise},
+        "label": {"name": run.label.name, "title": sections.label_title(run), "maximise": run.label.maximise},
         "axes": [{"name": axis.name, "title": axis.title} for axis in axes],
         "spans": list(run.wanted), "minimised": [one.name for one in run.objectives if not one.maximise],
         "points": points_of(run, axes), "curve": list(run.curve), "hypervolumes": run.hypervolumes and list(run.hypervolumes),
@@ -61,7 +61,7 @@ def filled(run: Run, space: SearchSpace | None) -> str:
         policy=policy, style=style, script=script, data=script_data(data), title=tag("title", f"{run.dataset} in {run.space}: diffnag"),
         heading=tag("h1", f"{run.dataset} in {run.space}"), summary=sections.summary(run),
         scatter_heading="The front" if run.hypervolumes is not None else "What was evaluated", axes=Html("").join(options),
-        evaluations=evaluations_table(run, axes), best=sections.best(run, best, why), test=sections.test(run),
+        evaluations=evaluations_table(run, axes), best=sections.best(run, best, why), test=sections.test(run) or "",
         cost=sections.cost(run), files=sections.files(run, space), drawings=templates(drawings),
         growth="" if run.hypervolumes is None else tag("div", attributes={"id": "growth", "class": "plot"}),
     )  # fmt: skip

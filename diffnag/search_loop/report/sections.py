@@ -39,7 +39,7 @@ def _asked(run: Run) -> str:
     goal = " and ".join(f"{'highest' if one.maximise else 'lowest'} {name}" for one, name in zip(wanted, names, strict=True))
     limits = f", within {', '.join(run.limits)}" if run.limits else ""
     predictor = "" if run.predictor == "none" else f" and predictor {run.predictor}"
-    return f"{goal} on {run.dataset}{limits}: {run.budget:,} labels by {run.kind}, with method {run.method}{predictor}, seed {run.seed}."
+    return f"{goal} on {run.dataset}{limits}; {run.budget:,} labels from the {run.kind} oracle, method {run.method}{predictor}, seed {run.seed}."
 
 
 def _found(run: Run) -> str:
@@ -153,7 +153,7 @@ def _worst(found: Mistakes) -> Html:
 
 def cost(run: Run) -> Html:
     """What every label and every second was spent on."""
-    labels: list[Cells] = [["evaluations", _labels(run), f"{run.seconds:.1f}"]]
+    labels: list[Cells] = [["evaluations", _labels(run), f"{run.seconds:.3g}"]]
     if run.epochs is not None:
         labels.append(["epochs trained for them", f"{run.epochs:,}", None])
     for name, count in run.measurements.items():
@@ -167,7 +167,8 @@ def cost(run: Run) -> Html:
         labels.append(["whole search, evaluations side by side", None, f"{run.wall_s:.1f}"])
     if run.final:
         labels.append(["final training", f"{run.final.epochs:,} epochs", f"{run.final.seconds:.1f}"])
-    return table(["what", "count", "seconds"], labels, caption="Labels and seconds; those of each evaluation stand in the table of all evaluations")
+    caption = "Labels and seconds; those of each evaluation stand in the table of all evaluations"
+    return table(["what", "count", "seconds"], labels, caption=caption, attributes={"class": "words"})
 
 
 def files(run: Run, space: SearchSpace | None) -> Html:

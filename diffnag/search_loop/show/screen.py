@@ -134,7 +134,7 @@ class Screen:
             f"{result.predictor_nfe} of the predictor{guidance}; {result.wall_s:.1f} s",
             label="cost", indent=INDENT,
         )  # fmt: skip
-        files = ["result.json", "trials.csv", "search.png", *(["front.csv", "front.png"] if result.front else [])]
+        files = ["report.html", "result.json", "trials.csv", "search.png", *(["front.csv", "front.png"] if result.front else [])]
         files += ["model.pt", "confusion.png"] if finish else []
         files += ["model.onnx"] if finish and finish.onnx_max_abs_difference is not None else []
         self._say(f"{folder}: {', '.join(files)}", label="results", indent=INDENT)
@@ -286,7 +286,7 @@ def _networks(search: Search) -> str:
 
 def _next(folder: Path, *, finish: Finish | None) -> str:
     """What a user may do with the results."""
-    more = "the same command with a larger --budget continues the search"
+    more = "report.html, in a browser, shows all of it; the same command with a larger --budget continues the search"
     if finish:
         return f"diffnag.load_model('{folder / 'model.pt'}').predict(IMAGE) classifies an image; {more}"
     return f"python -m diffnag.draw draws an architecture, python -m diffnag.export writes its network as model.pt or ONNX; {more}"
