@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 UNIT = 80
 """Pixels of one unit of the picture."""
+WIDE = 10.0
+"""Width in units from which a picture cannot be read on a phone's screen."""
 HEAD = 0.09
 """Length of an arrow's head, in units."""
 LETTER_WIDTH = 0.6
@@ -30,7 +32,7 @@ LETTER_WIDTH = 0.6
 def inline_svg(arch: Arch, space: SearchSpace, *, title: str) -> str:
     """The picture as an `<svg>` element with `title` for readers who do not see it. All text in it is escaped.
 
-    Classes for the style sheet: `frame`, `edge`, `head` (of an arrow), `box`, `end` (input, output, words), `dead` (passes nothing on).
+    Classes for the style sheet: `drawing`, `wide`, `frame`, `edge`, `head` (of an arrow), `box`, `end` (input, output, words), `dead` (passes nothing on).
     """
     found, colours = arrangement_of(arch, space), colours_of(space.operators)
     left, bottom, right, top = found.bounds
@@ -44,8 +46,9 @@ def inline_svg(arch: Arch, space: SearchSpace, *, title: str) -> str:
     for box in found.boxes:
         parts += _box(box, colours.get(box.text), word=box.text not in space.operators)
     width, height = _px(right - left), _px(top - bottom)
+    kind = "drawing wide" if right - left > WIDE else "drawing"
     return (
-        f'<svg class="drawing" role="img" aria-label="{escape(title)}" viewBox="{_px(left)} {_px(-top)} {width} {height}" '
+        f'<svg class="{kind}" role="img" aria-label="{escape(title)}" viewBox="{_px(left)} {_px(-top)} {width} {height}" '
         f'width="{width}" height="{height}">{"".join(parts)}</svg>'
     )
 

@@ -77,11 +77,13 @@ def _counter(run: Run, space: SearchSpace) -> Any:
 
 def points_of(run: Run, axes: Sequence[Axis]) -> list[dict[str, Any]]:
     """The evaluations that have a value, for the script of the page."""
-    best = run.best_row
+    best, beside = run.best_row, {one.name for one in run.objectives}
+    counted = next((axis.values for axis in axes if axis.name == "params" and axis.name not in beside), (None,) * len(run.rows))
+    sizes = [[] if count is None else [f"{count:,.0f} parameters"] for count in counted]
     return [
         {
             "n": row.number, "y": row.value, "x": [axis.values[k] for axis in axes], "state": row.state, "front": row.on_front,
-            "best": row is best, "text": "; ".join([described(run, row), *paid(run, row)]), "arch": row.arch, "title": titled(run, k),
+            "best": row is best, "text": "; ".join([described(run, row), *sizes[k], *paid(run, row)]), "arch": row.arch, "title": titled(run, k),
         }
         for k, row in enumerate(run.rows) if row.value is not None
     ]  # fmt: skip

@@ -47,11 +47,11 @@ def scrolled(content: Html, *, label: str) -> Html:
     return tag("div", content, attributes={"class": "scroll", "role": "region", "tabindex": 0, "aria-label": label})
 
 
-def code(text: str) -> Html:
-    """A block of code with a button that copies it."""
+def code(text: str, *, wrapped: bool = False) -> Html:
+    """A block of code with a button that copies it; its lines scroll sideways, or are `wrapped` at any letter."""
     button = tag("button", "Copy", attributes={"type": "button", "class": "copy"})
     block = tag("pre", tag("code", text), attributes={"tabindex": 0})
-    return tag("div", button, block, attributes={"class": "code"})
+    return tag("div", button, block, attributes={"class": "code wrapped" if wrapped else "code"})
 
 
 def script_data(value: Any) -> Html:

@@ -22,7 +22,7 @@ function html(name, properties, ...children) {
 
 function codeBlock(text) {
   const block = html("pre", { tabIndex: 0 }, html("code", {}, text));
-  return html("div", { className: "code" }, html("button", { type: "button", className: "copy" }, "Copy"), block);
+  return html("div", { className: "code wrapped" }, html("button", { type: "button", className: "copy" }, "Copy"), block);
 }
 
 // -- plots

@@ -78,7 +78,7 @@ def best(run: Run, drawing: Html | None, why: str | None) -> Html:
     missing = tag("p", f"It could not be drawn: {why}", attributes={"class": "note"})
     shown = scrolled(drawing, label="Drawing of the best network") if drawing else missing
     size = f" The final network has {run.final.params:,} parameters and {run.final.flops:,} multiply-adds." if run.final else ""
-    return joined(shown, tag("p", f"{described(run, row)}.{size}"), code(row.arch))
+    return joined(shown, tag("p", f"{described(run, row)}.{size}"), code(row.arch, wrapped=True))
 
 
 def test(run: Run) -> Html | None:
@@ -180,5 +180,5 @@ def files(run: Run, space: SearchSpace | None) -> Html:
     if run.best is not None:
         commands = [command for command in (draw_command(run, run.best), export_command(run, space)) if command]
         also = " and writes its network, untrained" if len(commands) > 1 else ""
-        parts.append(joined(tag("h3", "Any other network"), tag("p", f"Draws an architecture{also}; here the best one."), code("\n".join(commands))))
+        parts.append(joined(tag("h3", "Any other network"), tag("p", f"Draws an architecture{also}; here the best one."), code("\n".join(commands), wrapped=True)))
     return joined(*parts)
