@@ -151,10 +151,10 @@ def test_axis_table_and_copying(browser: Any, front: Path) -> None:
     arch = button.inner_text()
     assert page.inner_text("#chosen pre") == arch and page.locator("#chosen").bounding_box()["y"] < SIZES["phone"][1]
     page.click("#chosen .copy")
-    page.wait_for_function("document.getElementById('said').textContent === 'Copied to the clipboard'")
+    sync_api.expect(page.locator("#said")).to_have_text("Copied to the clipboard")
     assert page.evaluate("navigator.clipboard.readText()") == arch
     page.set_viewport_size({"width": 800, "height": 700})
-    page.wait_for_function("document.querySelector('#scatter svg').viewBox.baseVal.width > 600")
+    sync_api.expect(page.locator("#scatter svg")).to_have_attribute("viewBox", re.compile(r"0 0 7\d\d "))
     watched.check()
 
 

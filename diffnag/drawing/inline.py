@@ -32,7 +32,8 @@ LETTER_WIDTH = 0.6
 def inline_svg(arch: Arch, space: SearchSpace, *, title: str) -> str:
     """The picture as an `<svg>` element with `title` for readers who do not see it. All text in it is escaped.
 
-    Classes for the style sheet: `drawing`, `wide`, `frame`, `edge`, `head` (of an arrow), `box`, `end` (input, output, words), `dead` (passes nothing on).
+    Classes for the style sheet: `drawing`, `wide`, `frame`, `edge`, `head` (of an arrow), `box`, `end` (input, output, words), and
+    `dead` (passes nothing on).
     """
     found, colours = arrangement_of(arch, space), colours_of(space.operators)
     left, bottom, right, top = found.bounds

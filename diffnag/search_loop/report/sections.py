@@ -180,5 +180,6 @@ def files(run: Run, space: SearchSpace | None) -> Html:
     if run.best is not None:
         commands = [command for command in (draw_command(run, run.best), export_command(run, space)) if command]
         also = " and writes its network, untrained" if len(commands) > 1 else ""
-        parts.append(joined(tag("h3", "Any other network"), tag("p", f"Draws an architecture{also}; here the best one."), code("\n".join(commands), wrapped=True)))
+        said = tag("p", f"Draws an architecture{also}; here the best one.")
+        parts.append(joined(tag("h3", "Any other network"), said, code("\n".join(commands), wrapped=True)))
     return joined(*parts)
