@@ -150,6 +150,19 @@ def test_mistakes_of_another_model_are_not_shown(copied: Path) -> None:
         assert "The mistakes of this network were not stored" in page and 'alt="Confusion matrix"' in page and "data:image/png;base64," in page
 
 
+def test_many_classes_and_a_comparison(copied: Path) -> None:
+    """More classes than a table can show: the picture, and the most frequent errors. With rivals, their table."""
+    kept, result = (json.loads((copied / name).read_text()) for name in (MISTAKES, "result.json"))
+    counts = np.eye(25, dtype=int) * 4
+    counts[3, 7] = 2
+    (copied / MISTAKES).write_text(json.dumps({**kept, "classes": [f"class {k}" for k in range(25)], "counts": counts.tolist(), "worst": []}))
+    (copied / "result.json").write_text(json.dumps({**result, "compare": [result["final"], {**result["final"], "name": "rival", "params": 1234}]}))
+    page = write_report(copied).read_text()
+    assert '<th scope="row">class 3</th><td>class 7</td><td>2</td><td>6</td>' in page and 'class="confusion"' not in page
+    assert 'alt="Confusion matrix"' in page and "No test image was given a wrong class" in page
+    assert re.search(r'<th scope="row">rival</th><td>[\d.]+ %</td><td>1,234</td>', page)
+
+
 def test_the_code_on_the_page_runs(own_images: Path, front: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for name, image in zip(("cat.png", "dog.jpg"), DATA.test.x, strict=False):
         Image.fromarray(image).save(own_images / name)

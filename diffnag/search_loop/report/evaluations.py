@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from diffnag.arch import Arch
     from diffnag.protocols import SearchSpace, Size
 
-BOXES = 2_000
-"""Most boxes in all drawings of evaluations that are not on the front: they keep the page small."""
+BOXES = 1_000
+"""Most boxes in all drawings of evaluations that are not on the front: they keep the page small, and quickly made."""
 TRAINED = "training"
 """Kind of the oracle whose seconds are those of a training."""
 

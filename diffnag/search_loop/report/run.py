@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ class Run:
         """How values of the label are named and written."""
         return Measure(self.kind, self.label.name)
 
-    @property
+    @cached_property
     def best_row(self) -> Row | None:
         """The first whole evaluation of the best architecture."""
         return next((row for row in self.rows if row.arch == self.best and row.state == "done"), None)
@@ -183,7 +184,7 @@ def _rows(path: Path, objectives: tuple[Wanted, ...], front: Any) -> tuple[Row, 
                 if state not in STATES:
                     raise ValueError(f"state {state!r}")
                 member = members.get(number)
-                values = {name: float(row[name]) for name in others if row[name]}
+                values = {name: float(row[name]) for name in others if row[name] and math.isfinite(float(row[name]))}
                 if member is not None:
                     values |= {str(name): _finite(value) for name, value in member["values"].items() if name != label}
                 rows.append(Row(

@@ -286,7 +286,7 @@ def _networks(search: Search) -> str:
 
 def _next(folder: Path, *, finish: Finish | None) -> str:
     """What a user may do with the results."""
-    more = "report.html, in a browser, shows all of it; the same command with a larger --budget continues the search"
+    more = "the same command with a larger --budget continues the search"
     if finish:
         return f"diffnag.load_model('{folder / 'model.pt'}').predict(IMAGE) classifies an image; {more}"
     return f"python -m diffnag.draw draws an architecture, python -m diffnag.export writes its network as model.pt or ONNX; {more}"
