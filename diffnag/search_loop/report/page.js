@@ -3,6 +3,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const LOW = 0.1; // one in ten values may lie outside the plot: a few broken networks would squash all others
+const TOLD = 200; // letters of an architecture beside its mark; the panel has all
 const EDGE = { left: 62, right: 14, top: 12, bottom: 44 };
 
 // -- elements
@@ -179,7 +180,7 @@ function tell(point) {
   const tip = byId("tip");
   const { element } = places.find((each) => each.point === point);
   for (const each of places) each.element.classList.toggle("near", each.element === element);
-  tip.replaceChildren(html("b", {}, point.title), point.text, html("code", {}, point.arch));
+  tip.replaceChildren(html("b", {}, point.title), point.text, html("code", {}, point.arch.length > TOLD ? `${point.arch.slice(0, TOLD)}…` : point.arch));
   tip.hidden = false;
   const box = element.getBoundingClientRect();
   const room = document.documentElement.clientWidth - tip.offsetWidth - 8;
@@ -199,7 +200,7 @@ function choose(point, look) {
   for (const each of places) each.element.setAttribute("aria-pressed", each.point.n === shown);
   const drawing = byId(`drawing-${point.n}`);
   const picture = drawing
-    ? html("div", { className: "scroll" }, drawing.content.cloneNode(true))
+    ? html("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: "Drawing" }, drawing.content.cloneNode(true))
     : html("p", { className: "note" }, "It is not drawn in this page; the command at its end draws any architecture.");
   byId("chosen").replaceChildren(html("h3", {}, point.title), picture, html("p", {}, point.text), codeBlock(point.arch));
   if (look) byId("chosen").scrollIntoView({ block: "nearest" });
@@ -216,7 +217,10 @@ function drawLegend() {
     const mark = svg("circle", { class: `mark ${kind}`, cx: 9, cy: 9, r: kind === "best" ? 7.5 : 5 });
     return html("li", {}, svg("svg", { viewBox: "0 0 18 18", "aria-hidden": true }, mark), text);
   });
-  rows.push(html("li", { className: "note" }, `triangles lie ${data.label.maximise ? "below" : "above"} the range`));
+  const [low, high] = labelRange();
+  if (data.points.some((point) => point.y < low || point.y > high)) {
+    rows.push(html("li", { className: "note" }, `triangles lie ${data.label.maximise ? "below" : "above"} the range`));
+  }
   byId("legend").replaceChildren(...rows);
 }
 
