@@ -77,6 +77,8 @@ def _searched(
     search: Search, screen: Screen, folder: Path, *, storage: str, name: str, workers: int, threads: int | None, compare: bool
 ) -> bool:
     """Search, finish and write the results; returns whether there is a best architecture."""
+    from diffnag.drawing.attempt import try_to_draw
+    from diffnag.search_loop.report.page import REPORT, write_report
     from diffnag.search_loop.show.files import write_options, write_result
     from diffnag.search_loop.show.reference import reference_of
     from diffnag.search_loop.workers import Helpers, use_threads
@@ -104,6 +106,7 @@ def _searched(
             )
         more = finished.to_json() if finished else None
         write_result(folder, result, search.space, more=more, reference=reference_of(search), on_note=screen.note)
+        try_to_draw(folder / REPORT, lambda path: write_report(path.parent, own_space=options.space), on_note=screen.note)
     screen.end(result, search.space, folder=folder, finish=finished)
     return result.best is not None
 

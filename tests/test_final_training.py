@@ -157,7 +157,7 @@ def test_a_picture_that_fails_costs_the_picture_alone(stripes: Path, tmp_path: P
     monkeypatch.setattr("diffnag.search_loop.show.confusion.confusion_picture", fails)
     with Search(few(stripes)) as search:
         found = finish(search, search.run(), folder=tmp_path, storage="", compare=False, on_progress=lambda *_: None, on_note=notes.append)
-    assert found and notes == ["confusion.png could not be drawn: ZeroDivisionError: "]
+    assert found and notes == ["confusion.png could not be made: ZeroDivisionError: "]
     assert (tmp_path / "model.pt").is_file() and (tmp_path / "model.onnx").is_file() and not (tmp_path / "confusion.png").exists()
 
 

@@ -193,7 +193,7 @@ def test_a_strip_that_fails_costs_the_strip_alone(tmp_path, monkeypatch, capsys)
 
     monkeypatch.setattr("diffnag.drawing.strip.save_trace", fails)
     run(monkeypatch, "--n", "2", "--trace", "3", "--out", str(tmp_path / "a.jsonl"))
-    assert capsys.readouterr().out.endswith("a.trace.png could not be drawn: no room\n")
+    assert capsys.readouterr().out.endswith("a.trace.png could not be made: no room\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "a.metrics.json"]
 
 

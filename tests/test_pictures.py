@@ -179,7 +179,7 @@ def test_a_picture_that_fails_is_a_note(tmp_path: Path) -> None:
             raise failure
 
         assert not try_to_draw(path, draw, on_note=notes.append) and not path.exists()
-    assert notes[0] == r"a.png could not be drawn: no \udce9" and "No space left" in notes[1] and "MemoryError" in notes[2]
+    assert notes[0] == r"a.png could not be made: no \udce9" and "No space left" in notes[1] and "MemoryError" in notes[2]
     assert all("\n" not in note and note.encode() for note in notes)
     assert try_to_draw(path, Path.touch, on_note=notes.append) and path.exists() and len(notes) == 3
 
@@ -255,7 +255,7 @@ def test_the_files_of_a_search_do_not_depend_on_its_picture(
     odd = replace(result, trials=(replace(result.trials[0], error=f"in \udce9 {CAT}"), *result.trials[1:]))
     monkeypatch.setattr(files, "search_picture", fails)
     files.write_result(tmp_path, odd, space, more={"classes": [*ODD]}, on_note=notes.append)
-    assert notes == ["search.png could not be drawn: a formula"]
+    assert notes == ["search.png could not be made: a formula"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["result.json", "trials.csv"]
     assert json.loads((tmp_path / "result.json").read_text())["classes"] == [*ODD]
     assert rf"in \udce9 {CAT}" in (tmp_path / "trials.csv").read_text(encoding="utf-8")

@@ -63,7 +63,7 @@ def test_files_and_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys
     labels = [line.split()[0] for line in said.splitlines() if not line.startswith(" ")]
     assert labels[:7] == ["space", "dataset", "oracle", "method", "reward", "budget", "out"] and labels[-4:] == ["best", "cost", "results", "next"]
     assert "12/12" in said and "12 labels of the target, 0 source labels" in words(said)
-    assert f"results {out}: result.json, trials.csv, search.png next" in words(said)
+    assert f"results {out}: report.html, result.json, trials.csv, search.png next" in words(said)
     assert max(map(len, said.splitlines())) <= 100
     options, result = (json.loads((out / name).read_text()) for name in ("options.json", "result.json"))
     assert (options["budget"], options["method"], options["oracle"]) == (12, "evolution", "tests.search_fakes:ToyOracle")

@@ -1,4 +1,4 @@
-"""Pictures beside results: one that fails costs the picture, not the run."""
+"""Pictures and pages beside results: one that fails costs itself, not the run."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ def try_to_draw(path: Path, draw: Callable[[Path], object], *, on_note: Callable
         with suppress(OSError):
             path.unlink(missing_ok=True)
         reason = in_a_line(failure).encode("utf-8", "backslashreplace").decode()
-        on_note(f"{path.name} could not be drawn: {reason}")
+        on_note(f"{path.name} could not be made: {reason}")
         return False
     return True

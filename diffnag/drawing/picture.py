@@ -113,7 +113,7 @@ def _draw_boxes(axes: Axes, found: Arrangement, space: SearchSpace, scale: float
         shape = _outline(box, word=word or box.text in ENDS)
         shape.set(facecolor="white" if blocked else colour or GREY, edgecolor=PALE if blocked else DARK, linewidth=scale, zorder=2)
         axes.add_patch(shape)
-        lines = [box.text] if word and _is_formula(box.text) else [letters.plain(line) for line in _lines(box.text)]
+        lines = [box.text] if word and _is_formula(box.text) else [letters.plain(line) for line in text_lines(box.text)]
         written = "#808080" if blocked else letters_on(colour) if colour else "black"
         axes.add_patch(_shapes(lines, box.centre, box.size[0] - 0.1, color=written))
 
@@ -163,7 +163,7 @@ def _is_formula(text: str) -> bool:
     return True
 
 
-def _lines(text: str) -> list[str]:
+def text_lines(text: str) -> list[str]:
     """One line, or two if the text is long and has a place to break."""
     cuts = [k for k, letter in enumerate(text) if letter in "_-"]
     if len(text) <= 7 or not cuts:

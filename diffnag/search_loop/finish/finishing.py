@@ -12,6 +12,7 @@ from diffnag.search_loop.finish.comparison import rivals
 from diffnag.search_loop.finish.finished import Finish
 from diffnag.search_loop.finish.training import Note, Progress, finish_one
 from diffnag.search_loop.loop import Search
+from diffnag.search_loop.report.mistakes import MISTAKES, mistakes_of, write_mistakes
 from diffnag.search_loop.result import SearchResult
 
 MODEL, ONNX, CONFUSION = "model.pt", "model.onnx", "confusion.png"
@@ -39,6 +40,8 @@ def finish(
     difference = _export(folder / ONNX, best.model, on_note)
     classes, title = search.images.classes, f"{search.images.name}, test images"
     try_to_draw(folder / CONFUSION, lambda path: confusion_picture(path, best.confusion, classes, title=title), on_note=on_note)
+    test = search.images.test
+    try_to_draw(folder / MISTAKES, lambda path: write_mistakes(path, mistakes_of(best.model, test, best.confusion)), on_note=on_note)
     others = rivals(search, result, best, folder=folder, storage=storage, on_progress=on_progress, on_note=on_note) if compare else ()
     return Finish(best, others, difference, search.images, search.final_plan)
 

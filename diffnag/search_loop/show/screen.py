@@ -134,7 +134,7 @@ class Screen:
             f"{result.predictor_nfe} of the predictor{guidance}; {result.wall_s:.1f} s",
             label="cost", indent=INDENT,
         )  # fmt: skip
-        files = ["result.json", "trials.csv", "search.png", *(["front.csv", "front.png"] if result.front else [])]
+        files = ["report.html", "result.json", "trials.csv", "search.png", *(["front.csv", "front.png"] if result.front else [])]
         files += ["model.pt", "confusion.png"] if finish else []
         files += ["model.onnx"] if finish and finish.onnx_max_abs_difference is not None else []
         self._say(f"{folder}: {', '.join(files)}", label="results", indent=INDENT)
