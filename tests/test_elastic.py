@@ -17,7 +17,7 @@ from torch.nn import functional
 from diffnag.datasets.images import load_images
 from diffnag.errors import UserError
 from diffnag.networks import elastic
-from diffnag.networks.elastic import Adaptation, Resized, adapt, fit_probe, rebase, recalibrate, resized
+from diffnag.networks.elastic import Adaptation, Resized, adapt, fit_probe, rebase, recalibrate, resized, write_classifier
 from diffnag.networks.training import accuracy
 from diffnag.oracles.inherit import InheritOracle
 from diffnag.search_loop.loop import Search
@@ -114,7 +114,7 @@ def test_a_probe_is_a_logistic_regression_on_standardised_features() -> None:
         }
         assert probe.accuracy == pytest.approx(100 * max(model.score(x_val, y_val) for model in by_strength.values()), abs=3.4)
         layer = nn.Linear(5, classes)
-        probe.write_to(layer)
+        write_classifier(nn.ModuleDict({"classifier": layer}), probe.weight, probe.bias)
         with torch.no_grad():
             mine = layer(torch.from_numpy(x_val).float()).softmax(1).numpy()
         assert np.allclose(mine, by_strength[probe.strength].predict_proba(x_val), atol=5e-3)
@@ -210,7 +210,9 @@ def test_an_answer_is_the_validation_accuracy_of_the_inherited_network(photos: P
     mean, std = (torch.tensor(part).view(1, 3, 1, 1) for part in (space.mean, space.std))
     x = (torch.from_numpy(images.x).permute(0, 3, 1, 2) / 255 - mean) / std
     assert value == round(accuracy(network, resized(x, space.resolution(arch)), torch.from_numpy(images.y)), 4)
-    assert 0 <= oracle.probe_accuracy <= 100
+    whole, probe, accurate = oracle.probe()
+    assert space.to_str(whole).startswith("24:3-6_3-6") and 0 <= accurate <= 100
+    assert probe(x).shape == (len(x), 3)
     assert {"sha256", "epochs", "learning_rate"} <= oracle.provenance().keys()
 
 
@@ -221,7 +223,7 @@ def test_the_adapted_network_is_kept_for_the_same_images_and_plan(photos: Path, 
     adapting: list[int] = []
     monkeypatch.setattr(elastic, "adapt", lambda *_, **__: adapting.append(1) or iter(()))
     again = made(photos)
-    assert again.query(arch, dataset="mine", split="val") == value and again.probe_accuracy == first.probe_accuracy
+    assert again.query(arch, dataset="mine", split="val") == value and again.probe()[2] == first.probe()[2]
     assert not adapting
     made(photos, seed=1).prepare()
     made(photos, epochs=2).prepare()

@@ -98,9 +98,9 @@ def test_images_are_read_once_also_where_a_predictor_looks_at_them(stripes: Path
 
     read, sizes = module.load_images, []
 
-    def counted(source: str, *, size: int | None = None) -> ImageDataset:
+    def counted(source: str, *, size: int | None = None, most: int = module.MOST) -> ImageDataset:
         sizes.append(size)
-        return read(source, size=size)
+        return read(source, size=size, most=most)
 
     monkeypatch.setattr(module, "load_images", counted)
     options = few(stripes, image_size=12, method="diffnag", predictor="tests.test_final_training:Looks")
@@ -219,7 +219,7 @@ def test_a_rival_that_cannot_be_trained_so_is_left_out(stripes: Path, tmp_path: 
     assert notes[-1] == (
         f"ResNet-like is left out of the comparison: the final training of {RESNET} failed: it diverged with every learning rate down to 0.01"
     )
-    with pytest.raises(ValueError, match="trained for another number of epochs than the best, so not comparable: random"):
+    with pytest.raises(ValueError, match="trained for another number of epochs than evolution, so not comparable: random"):
         dataclasses.replace(found, others=(dataclasses.replace(found.best, name="random", epochs=1),))
 
 

@@ -132,11 +132,14 @@ class Probe:
     accuracy: float
     strength: float
 
-    def write_to(self, classifier: nn.Linear) -> None:
-        """Copy it to a layer."""
-        with torch.no_grad():
-            classifier.weight.copy_(torch.from_numpy(self.weight))
-            classifier.bias.copy_(torch.from_numpy(self.bias))
+
+@torch.no_grad()
+def write_classifier(network: nn.Module, weight: np.ndarray, bias: np.ndarray) -> None:
+    """Set the linear layer `classifier` of a network."""
+    classifier = network.get_submodule("classifier")
+    assert isinstance(classifier, nn.Linear)
+    classifier.weight.copy_(torch.from_numpy(weight))
+    classifier.bias.copy_(torch.from_numpy(bias))
 
 
 def fit_probe(x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray) -> Probe:
@@ -145,6 +148,13 @@ def fit_probe(x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray
 
 
 def _probe(x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray, strength: float) -> Probe:
+    weight, bias = logistic(x, y, strength)
+    accuracy = 100 * float(((x_val @ weight.T + bias).argmax(1) == y_val).mean())
+    return Probe(weight, bias, accuracy, strength)
+
+
+def logistic(x: np.ndarray, y: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
+    """Weights `(classes, d)` and biases `(classes,)` of a multinomial logistic regression on features `x (n, d)`, standardised for the fit."""
     from sklearn.linear_model import LogisticRegression
 
     mean, std = x.mean(0), x.std(0) + 1e-3
@@ -153,9 +163,7 @@ def _probe(x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray, s
     if len(weight) == 1:  # two classes have one row
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     weight = weight / std
-    bias = bias - weight @ mean
-    accuracy = 100 * float(((x_val @ weight.T + bias).argmax(1) == y_val).mean())
-    return Probe(weight.astype(np.float32), bias.astype(np.float32), accuracy, strength)
+    return weight.astype(np.float32), (bias - weight @ mean).astype(np.float32)
 
 
 # -- training

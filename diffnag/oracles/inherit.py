@@ -35,6 +35,8 @@ class Adapted:
     network: nn.Module
     probe_accuracy: float
     """Validation accuracy in % of a linear probe on the whole pretrained network, at `diffnag.networks.elastic.SIDE` pixels."""
+    probe_strength: float
+    """Inverse strength of the probe's penalty."""
 
 
 class InheritOracle:
@@ -107,12 +109,20 @@ class InheritOracle:
         x, _ = self._tensors(self.images.train, most=MOMENTS)
         return recalibrate(self._space.inherit(self._adapted.network, arch), resized(x, self._space.resolution(arch)))
 
-    @property
-    def probe_accuracy(self) -> float:
-        """Validation accuracy in % of the linear probe on the whole pretrained network."""
+    def probe(self) -> tuple[Arch, nn.Module, float]:
+        """See `diffnag.protocols.GivesNetworks`."""
+        import numpy as np
+
+        from diffnag.networks.elastic import SIDE, features, logistic, write_classifier
+
         self.prepare()
         assert self._adapted
-        return self._adapted.probe_accuracy
+        network, parts = self._pretrained(), [self._tensors(part) for part in (self.images.train, self.images.val)]
+        x, y = (np.concatenate(part) for part in zip(*((features(network, x, side=SIDE), y.cpu().numpy()) for x, y in parts), strict=True))
+        write_classifier(network, *logistic(x, y, self._adapted.probe_strength))
+        largest = self._space.largest
+        whole = next(arch for arch in (largest, *self._space.neighbours(largest)) if self._space.resolution(arch) == SIDE)
+        return whole, network.eval(), self._adapted.probe_accuracy
 
     def provenance(self) -> Mapping[str, str | float]:
         """Checksum of images and split, and how the network was adapted."""
@@ -137,33 +147,40 @@ class InheritOracle:
 
         if not path.is_file():
             return None
-        tensors, meta = load_checkpoint(path, kind=KIND, needs={"probe_accuracy": float})
-        network = self._space.pretrained(num_classes=len(self.images.classes))
+        tensors, meta = load_checkpoint(path, kind=KIND, needs={"probe_accuracy": float, "probe_strength": float})
+        network = self._pretrained()
         with rebuilding(path):
             network.load_state_dict(tensors)
-        return Adapted(network.to(self._device).eval(), float(meta["probe_accuracy"]))
+        return Adapted(network.eval(), float(meta["probe_accuracy"]), float(meta["probe_strength"]))
 
     def _adapt(self, path: Path, on_progress: Progress) -> Adapted:
-        import torch
-
         from diffnag.io.checkpoint import save_checkpoint
-        from diffnag.networks.elastic import MOMENTS, SIDE, adapt, rebase, resized
+        from diffnag.networks.elastic import MOMENTS, SIDE, adapt, rebase, resized, write_classifier
 
         what = "adapting the pretrained network"
         on_progress(what, 0, 100)
         x, y = self._tensors(self.images.train)
-        network = self._space.pretrained(num_classes=len(self.images.classes)).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = self._pretrained()
         probe = self._probe(network)
-        probe.write_to(network.classifier)
+        write_classifier(network, probe.weight, probe.bias)
         some = resized(x[:MOMENTS], SIDE)
         rebase(network, some)
         self._space.sort_channels(network, some)
         for share in adapt(network, self._space, x, y, self.adaptation, seed=self._seed):
             on_progress(what, int(100 * share), 100)
         network.eval()
-        about = {"kind": KIND, "space": self._name, "images": self.images.sha256, "probe_accuracy": probe.accuracy, "plan": self._plan()}
+        about = {
+            "kind": KIND, "space": self._name, "images": self.images.sha256, "plan": self._plan(),
+            "probe_accuracy": probe.accuracy, "probe_strength": probe.strength,
+        }  # fmt: skip
         save_checkpoint(path, network.state_dict(), about)
-        return Adapted(network, probe.accuracy)
+        return Adapted(network, probe.accuracy, probe.strength)
+
+    def _pretrained(self) -> nn.Module:
+        import torch
+
+        network: nn.Module = self._space.pretrained(num_classes=len(self.images.classes))
+        return network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _probe(self, network: nn.Module) -> Probe:
         from diffnag.networks.elastic import SIDE, features, fit_probe

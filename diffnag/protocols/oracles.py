@@ -78,6 +78,13 @@ class GivesNetworks(Protocol):
         """The network of `arch` for standardised images of its own resolution, in evaluation mode; its caller may train it."""
         ...
 
+    def probe(self) -> tuple[Arch, nn.Module, float]:
+        """The pretrained network as it is with a linear classifier: its architecture, the network, and its validation accuracy in %.
+
+        The classifier is fitted to the images of training and validation, and for the accuracy to those of training alone.
+        """
+        ...
+
 
 @runtime_checkable
 class Prepares(Protocol):

@@ -77,7 +77,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Finish:
-    """The best architecture, the rivals that were trained for as many epochs, and the exactness of its ONNX file."""
+    """The best network, the others that were tried or compared, trained for as many epochs, and the exactness of its ONNX file."""
 
     best: Finished
     others: tuple[Finished, ...]
@@ -87,8 +87,9 @@ class Finish:
     plan: Plan
 
     def __post_init__(self) -> None:
-        if odd := [other.name for other in self.others if other.epochs != self.best.epochs]:
-            raise ValueError(f"trained for another number of epochs than the best, so not comparable: {', '.join(odd)}")
+        trained = [one for one in (self.best, *self.others) if one.epochs]  # a linear probe is not trained in epochs
+        if odd := [one.name for one in trained if one.epochs != trained[0].epochs]:
+            raise ValueError(f"trained for another number of epochs than {trained[0].name}, so not comparable: {', '.join(odd)}")
 
     def to_json(self) -> dict[str, Any]:
         """The part of `result.json` beside the search's result; accuracies are fractions."""

@@ -7,9 +7,11 @@ from pathlib import Path
 import torch
 
 from diffnag.errors import in_a_line
-from diffnag.networks.classifier_file import Classifier, export_onnx
-from diffnag.search_loop.finish.comparison import rivals
+from diffnag.io.files import make_folder
+from diffnag.networks.classifier_file import Classifier, export_onnx, save_model
+from diffnag.search_loop.finish.comparison import FOLDER, rivals
 from diffnag.search_loop.finish.finished import Finish
+from diffnag.search_loop.finish.probe import PROBE, finish_probe
 from diffnag.search_loop.finish.training import Note, Progress, finish_one
 from diffnag.search_loop.loop import Search
 from diffnag.search_loop.report.mistakes import MISTAKES, mistakes_of, write_mistakes
@@ -33,16 +35,28 @@ def finish(
     if result.best is None:
         return None
     assert search.images and search.final_plan
-    best = finish_one(
-        result.method, result.best.arch, search, folder / MODEL,
+    aside = folder / FOLDER / f"{result.method}.pt"
+    searched = finish_one(
+        result.method, result.best.arch, search, aside if aside.is_file() else folder / MODEL,
         labels=result.labels_target, value=result.best.value, on_progress=on_progress, on_note=on_note,
     )  # fmt: skip
+    probe = finish_probe(search)
+    best = searched
+    if probe and probe.validation and searched.validation and probe.validation.value > searched.validation.value:
+        best = probe
+        on_note(f"the {PROBE} on the pretrained network is better on validation than what was found, so {MODEL} holds it")
+        if not aside.is_file():
+            make_folder(aside.parent)
+            (folder / MODEL).replace(aside)
+        save_model(folder / MODEL, probe.model, about={})
     difference = _export(folder / ONNX, best.model, on_note)
     classes, title = search.images.classes, f"{search.images.name}, test images"
     try_to_draw(folder / CONFUSION, lambda path: confusion_picture(path, best.confusion, classes, title=title), on_note=on_note)
     test = search.images.test
     try_to_draw(folder / MISTAKES, lambda path: write_mistakes(path, mistakes_of(best.model, test, best.confusion)), on_note=on_note)
-    others = rivals(search, result, best, folder=folder, storage=storage, on_progress=on_progress, on_note=on_note) if compare else ()
+    others = tuple(other for other in (searched, probe) if other and other is not best)
+    if compare:
+        others += rivals(search, result, searched, folder=folder, storage=storage, on_progress=on_progress, on_note=on_note)
     return Finish(best, others, difference, search.images, search.final_plan)
 
 

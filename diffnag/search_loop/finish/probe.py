@@ -1,0 +1,35 @@
+"""The linear probe: the pretrained network as it is, with a classifier that is fitted to its features. What a user would try first."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from diffnag.networks.classifier_file import Classifier, Description
+from diffnag.protocols import GivesNetworks, Inherits
+from diffnag.search_loop.finish.finished import Finished, Share
+from diffnag.search_loop.finish.training import confusion
+from diffnag.search_loop.loop import Search
+from diffnag.spaces.counting import measured_size
+from diffnag.spaces.inputs import side_of
+
+PROBE = "linear probe"
+
+
+def finish_probe(search: Search) -> Finished | None:
+    """The linear probe, judged on the test images; None if the oracle of the search has no pretrained network."""
+    oracle, space, images, plan = search.oracle, search.space, search.images, search.final_plan
+    if not isinstance(oracle, GivesNetworks) or not isinstance(space, Inherits):
+        return None
+    assert images and plan
+    begin = time.perf_counter()
+    arch, network, accuracy = oracle.probe()
+    text, side = space.to_str(arch), side_of(arch, space, images.size)
+    described = Description(search.options.space, text, plan.skeleton, images.classes, side, space.mean, space.std)
+    model = Classifier(network.to(memory_format=torch.contiguous_format), described).eval()  # type: ignore[call-overload]
+    return Finished(
+        name=PROBE, arch=text, model=model, size=measured_size(network, image_size=side), labels=0,
+        validation=Share.of_percent(accuracy, len(images.val.y)), confusion=confusion(model, images.test),
+        epochs=0, learning_rate=0.0, seconds=time.perf_counter() - begin,
+    )  # fmt: skip
