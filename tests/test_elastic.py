@@ -17,9 +17,12 @@ from torch.nn import functional
 from diffnag.datasets.images import load_images
 from diffnag.errors import UserError
 from diffnag.networks import elastic
+from diffnag.networks.classifier_file import load_model
 from diffnag.networks.elastic import Adaptation, Resized, adapt, fit_probe, rebase, recalibrate, resized, write_classifier
 from diffnag.networks.training import accuracy
 from diffnag.oracles.inherit import InheritOracle
+from diffnag.search_loop.finish.finished import Share
+from diffnag.search_loop.finish.finishing import finish
 from diffnag.search_loop.loop import Search
 from diffnag.search_loop.options import SearchOptions
 from diffnag.search_spaces.efficientnet_lite import space as module
@@ -243,3 +246,28 @@ def test_it_needs_a_space_that_inherits_and_its_weights(photos: Path, monkeypatc
     with pytest.raises(UserError, match="val"):
         replace(SearchOptions(dataset=str(photos), space="efficientnet-lite", method="random"), reward="test").resolved()
         Search(SearchOptions(dataset=str(photos), space="efficientnet-lite", method="random", reward="test"))
+
+
+def test_a_search_fine_tunes_what_it_finds_beside_a_probe(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = SearchOptions(dataset=str(photos), space="efficientnet-lite", method="random", budget=2, epochs=1)
+    assert [adapted_and_finished(options, tmp_path, monkeypatch, accuracy) for accuracy in (-1.0, 101.0)] == ["random", "linear probe"]
+
+
+def adapted_and_finished(options: SearchOptions, folder: Path, monkeypatch: pytest.MonkeyPatch, probed: float) -> str:
+    """Run a search whose probe has the validation accuracy `probed`; returns the name of the network that is kept."""
+    notes: list[str] = []
+    probe = InheritOracle.probe
+    with monkeypatch.context() as patch, Search(options) as search:
+        patch.setattr(InheritOracle, "probe", lambda self: (*probe(self)[:2], probed))
+        patch.setattr(Share, "of_percent", classmethod(lambda cls, value, images: None if value is None else cls(round(value), 100)))
+        found = finish(
+            search, search.run(), folder=folder, storage="", compare=False, on_progress=lambda *_: None, on_note=notes.append
+        )
+    assert found is not None
+    kept = load_model(folder / "model.pt")
+    assert kept.description.arch == found.best.arch and kept.description.image_size in (16, 24, 32)
+    assert {one.name for one in (found.best, *found.others)} == {"random", "linear probe"}
+    assert found.best.test.images == 6 and found.best.confusion.sum() == 6
+    assert load_model(folder / "compare" / "random.pt").description.image_size in (16, 24, 32)
+    assert any("linear probe" in note for note in notes) == (found.best.name == "linear probe")
+    return found.best.name

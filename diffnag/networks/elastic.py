@@ -52,6 +52,11 @@ class Adaptation:
     shift: int = 1
     flip: bool = True
 
+    def __str__(self) -> str:
+        """What an evaluation is, for a user."""
+        time = "" if self.seconds is None else f" or {self.seconds:.0f} s"
+        return f"weights inherited from a pretrained network, which is adapted for {self.epochs} epochs{time}"
+
 
 def resized(images: Tensor, side: int) -> Tensor:
     """Images `(b, 3, h, w)` -> `(b, 3, side, side)`, bilinear, antialiased where they become smaller; in channels-last memory."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -126,6 +126,18 @@ class Plan:
         """Epochs after which a training may be judged and stopped: a third, two thirds, all."""
         epochs = self.recipe.epochs
         return tuple(sorted({-(-epochs // 3), -(-2 * epochs // 3), epochs}))
+
+    def with_epochs(self, epochs: int) -> Plan:
+        """The same plan with another number of epochs."""
+        return replace(self, recipe=replace(self.recipe, epochs=epochs))
+
+    def __str__(self) -> str:
+        """The network and how long it is trained."""
+        if not self.recipe.epochs:
+            return "pretrained weights, a linear classifier fitted"
+        if self.recipe.keep_statistics:
+            return f"inherited weights, fine-tuned for {self.recipe.epochs} epochs"
+        return f"{self.skeleton}, {self.recipe.epochs} epochs"
 
     def to_json(self) -> dict[str, int | float | bool]:
         """Skeleton, number of images and recipe in one flat dictionary."""

@@ -49,6 +49,8 @@ class InheritOracle:
 
     kind = "inherit"
     images: ImageDataset
+    plan: Adaptation
+    """How the pretrained network is adapted."""
 
     def setup(self, *, space: SearchSpace) -> None:
         """Remember the space; raises `UserError` if its architectures inherit no weights."""
@@ -71,7 +73,7 @@ class InheritOracle:
         self.images, self._dataset, self._seed = images, dataset, seed
         self._device = resolve_device(device)
         plan = Adaptation(seconds=None if seconds is None else WORTH * seconds, shift=max(1, images.size // 8), flip=images.channels == 3)
-        self.adaptation: Adaptation = plan if epochs is None else replace(plan, epochs=epochs)
+        self.plan = plan if epochs is None else replace(plan, epochs=epochs)
         self._space.pretrained(num_classes=len(images.classes))  # finds missing weights before anything is paid for
 
     @property
@@ -134,7 +136,7 @@ class InheritOracle:
     # -- the adaptation
 
     def _plan(self) -> dict[str, int | float | None]:
-        return asdict(self.adaptation)
+        return asdict(self.plan)
 
     def _key(self) -> str:
         """What decides the adapted weights, as a checksum."""
@@ -166,7 +168,7 @@ class InheritOracle:
         some = resized(x[:MOMENTS], SIDE)
         rebase(network, some)
         self._space.sort_channels(network, some)
-        for share in adapt(network, self._space, x, y, self.adaptation, seed=self._seed):
+        for share in adapt(network, self._space, x, y, self.plan, seed=self._seed):
             on_progress(what, int(100 * share), 100)
         network.eval()
         about = {

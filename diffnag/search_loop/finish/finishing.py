@@ -9,6 +9,7 @@ import torch
 from diffnag.errors import in_a_line
 from diffnag.io.files import make_folder
 from diffnag.networks.classifier_file import Classifier, export_onnx, save_model
+from diffnag.protocols import GivesNetworks
 from diffnag.search_loop.finish.comparison import FOLDER, rivals
 from diffnag.search_loop.finish.finished import Finish
 from diffnag.search_loop.finish.probe import PROBE, finish_probe
@@ -35,9 +36,11 @@ def finish(
     if result.best is None:
         return None
     assert search.images and search.final_plan
-    aside = folder / FOLDER / f"{result.method}.pt"
+    probed = isinstance(search.oracle, GivesNetworks)
+    place = folder / FOLDER / f"{result.method}.pt" if probed else folder / MODEL
+    make_folder(place.parent)
     searched = finish_one(
-        result.method, result.best.arch, search, aside if aside.is_file() else folder / MODEL,
+        result.method, result.best.arch, search, place,
         labels=result.labels_target, value=result.best.value, on_progress=on_progress, on_note=on_note,
     )  # fmt: skip
     probe = finish_probe(search)
@@ -45,10 +48,8 @@ def finish(
     if probe and probe.validation and searched.validation and probe.validation.value > searched.validation.value:
         best = probe
         on_note(f"the {PROBE} on the pretrained network is better on validation than what was found, so {MODEL} holds it")
-        if not aside.is_file():
-            make_folder(aside.parent)
-            (folder / MODEL).replace(aside)
-        save_model(folder / MODEL, probe.model, about={})
+    if probed:
+        save_model(folder / MODEL, best.model, about={"name": best.name})
     difference = _export(folder / ONNX, best.model, on_note)
     classes, title = search.images.classes, f"{search.images.name}, test images"
     try_to_draw(folder / CONFUSION, lambda path: confusion_picture(path, best.confusion, classes, title=title), on_note=on_note)

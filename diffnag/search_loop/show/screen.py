@@ -201,7 +201,7 @@ class Screen:
             self._say(row.arch, indent=indent)
         best, onnx = finish.best, finish.onnx_max_abs_difference
         self._say(
-            f"{finish.plan.skeleton}, {best.epochs} epochs in {best.seconds:.1f} s, {best.test.images} test images; intervals are of 95 %"
+            f"{finish.plan.with_epochs(best.epochs)} in {best.seconds:.1f} s, {best.test.images} test images; intervals are of 95 %"
             + ("" if onnx is None else f"; model.onnx differs from torch by at most {onnx:.1g}"),
             label="network", indent=INDENT,
         )  # fmt: skip
@@ -281,7 +281,7 @@ def _images(images: ImageDataset) -> str:
 
 def _networks(search: Search) -> str:
     plans = {"evaluated": getattr(search.oracle, "plan", None), "finally": search.final_plan}
-    return "; ".join(f"{what}: {plan.skeleton}, {plan.recipe.epochs} epochs" for what, plan in plans.items() if plan)
+    return "; ".join(f"{what}: {plan}" for what, plan in plans.items() if plan)
 
 
 def _next(folder: Path, *, finish: Finish | None) -> str:
