@@ -15,6 +15,7 @@ from diffnag.io.files import cache_folder
 from diffnag.protocols import Inherits
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor, nn
 
     from diffnag.arch import Arch
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
 KIND = "elastic network"
+WEIGHT, BIAS = "probe.weight", "probe.bias"
+"""Names of the probe's tensors in the file."""
 WORTH = 15
 """The adaptation may take as long as so many evaluations are planned to take: half of a search with the default budget."""
 Progress = Callable[[str, int, int], object]
@@ -35,8 +38,8 @@ class Adapted:
     network: nn.Module
     probe_accuracy: float
     """Validation accuracy in % of a linear probe on the whole pretrained network, at `diffnag.networks.elastic.SIDE` pixels."""
-    probe_strength: float
-    """Inverse strength of the probe's penalty."""
+    probe: tuple[np.ndarray, np.ndarray]
+    """Weights and biases of the probe that is fitted to the images of training and validation."""
 
 
 class InheritOracle:
@@ -113,15 +116,12 @@ class InheritOracle:
 
     def probe(self) -> tuple[Arch, nn.Module, float]:
         """See `diffnag.protocols.GivesNetworks`."""
-        import numpy as np
-
-        from diffnag.networks.elastic import SIDE, features, logistic, write_classifier
+        from diffnag.networks.elastic import SIDE, write_classifier
 
         self.prepare()
         assert self._adapted
-        network, parts = self._pretrained(), [self._tensors(part) for part in (self.images.train, self.images.val)]
-        x, y = (np.concatenate(part) for part in zip(*((features(network, x, side=SIDE), y.cpu().numpy()) for x, y in parts), strict=True))
-        write_classifier(network, *logistic(x, y, self._adapted.probe_strength))
+        network = self._pretrained()
+        write_classifier(network, *self._adapted.probe)
         largest = self._space.largest
         whole = next(arch for arch in (largest, *self._space.neighbours(largest)) if self._space.resolution(arch) == SIDE)
         return whole, network.eval(), self._adapted.probe_accuracy
@@ -149,13 +149,16 @@ class InheritOracle:
 
         if not path.is_file():
             return None
-        tensors, meta = load_checkpoint(path, kind=KIND, needs={"probe_accuracy": float, "probe_strength": float})
+        tensors, meta = load_checkpoint(path, kind=KIND, needs={"probe_accuracy": float})
         network = self._pretrained()
         with rebuilding(path):
+            probe = (tensors.pop(WEIGHT).numpy(), tensors.pop(BIAS).numpy())
             network.load_state_dict(tensors)
-        return Adapted(network.eval(), float(meta["probe_accuracy"]), float(meta["probe_strength"]))
+        return Adapted(network.eval(), float(meta["probe_accuracy"]), probe)
 
     def _adapt(self, path: Path, on_progress: Progress) -> Adapted:
+        import torch
+
         from diffnag.io.checkpoint import save_checkpoint
         from diffnag.networks.elastic import MOMENTS, SIDE, adapt, rebase, resized, write_classifier
 
@@ -163,7 +166,7 @@ class InheritOracle:
         on_progress(what, 0, 100)
         x, y = self._tensors(self.images.train)
         network = self._pretrained()
-        probe = self._probe(network)
+        probe, whole = self._probe(network)
         write_classifier(network, probe.weight, probe.bias)
         some = resized(x[:MOMENTS], SIDE)
         rebase(network, some)
@@ -171,12 +174,10 @@ class InheritOracle:
         for share in adapt(network, self._space, x, y, self.plan, seed=self._seed):
             on_progress(what, int(100 * share), 100)
         network.eval()
-        about = {
-            "kind": KIND, "space": self._name, "images": self.images.sha256, "plan": self._plan(),
-            "probe_accuracy": probe.accuracy, "probe_strength": probe.strength,
-        }  # fmt: skip
-        save_checkpoint(path, network.state_dict(), about)
-        return Adapted(network, probe.accuracy, probe.strength)
+        about = {"kind": KIND, "space": self._name, "images": self.images.sha256, "plan": self._plan(), "probe_accuracy": probe.accuracy}
+        probed = {name: torch.from_numpy(values) for name, values in zip((WEIGHT, BIAS), whole, strict=True)}
+        save_checkpoint(path, {**network.state_dict(), **probed}, about)
+        return Adapted(network, probe.accuracy, whole)
 
     def _pretrained(self) -> nn.Module:
         import torch
@@ -184,13 +185,16 @@ class InheritOracle:
         network: nn.Module = self._space.pretrained(num_classes=len(self.images.classes))
         return network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def _probe(self, network: nn.Module) -> Probe:
-        from diffnag.networks.elastic import SIDE, features, fit_probe
+    def _probe(self, network: nn.Module) -> tuple[Probe, tuple[np.ndarray, np.ndarray]]:
+        """The probe of the training images, and the classifier of the same strength of all but the test images."""
+        import numpy as np
 
-        (x, y), (x_val, y_val) = (self._tensors(part) for part in (self.images.train, self.images.val))
-        return fit_probe(
-            features(network, x, side=SIDE), y.cpu().numpy(), features(network, x_val, side=SIDE), y_val.cpu().numpy()
-        )
+        from diffnag.networks.elastic import SIDE, features, fit_probe, logistic
+
+        parts = [self._tensors(part) for part in (self.images.train, self.images.val)]
+        (x, y), (x_val, y_val) = ((features(network, images, side=SIDE), labels.cpu().numpy()) for images, labels in parts)
+        probe = fit_probe(x, y, x_val, y_val)
+        return probe, logistic(np.concatenate([x, x_val]), np.concatenate([y, y_val]), probe.strength)
 
     def _tensors(self, part: Images, *, most: int | None = None) -> tuple[Tensor, Tensor]:
         """Standardised images and their labels; the first `most` of them if they are enough, in an order that mixes the classes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from diffnag.errors import UserError
-from diffnag.protocols import HasResolution
+from diffnag.protocols import HasResolution, Inherits
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -20,4 +20,7 @@ def side_of(arch: Arch, space: SearchSpace, given: int) -> int:
 def refuse_resolutions(space: SearchSpace, what: str) -> None:
     """Raise `UserError` if architectures of `space` have resolutions of their own; `what` names what takes one size for all of them."""
     if isinstance(space, HasResolution):
-        raise UserError(f"{what} takes images of one size for all architectures, and those of space {space.name!r} have their own resolution")
+        instead = "; use --oracle inherit" if isinstance(space, Inherits) else ""
+        raise UserError(
+            f"{what} takes images of one size for all architectures, and those of space {space.name!r} have their own resolution{instead}"
+        )

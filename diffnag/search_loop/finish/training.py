@@ -31,8 +31,8 @@ Progress = Callable[[str, int, int], object]
 
 EXPORT_SECONDS = 10.0
 """Part of a time limit that is kept for writing and checking files."""
-TIMED_STEPS = 20
-"""Optimiser steps that estimate how long an epoch takes."""
+TIMED_STEPS, FEWER_STEPS = 20, 4
+"""Optimiser steps that estimate how long an epoch takes; fewer for a pretrained network, whose steps are long."""
 GENTLER = (1.0, 0.3, 0.1)
 """Factors of the learning rate: the next one is tried when a training diverges."""
 
@@ -150,7 +150,7 @@ def _epochs_within_time(
     recipe = search.final_plan.recipe
     if search.options.time_limit is None:
         return recipe.epochs
-    few = TIMED_STEPS * recipe.batch_size
+    few = (FEWER_STEPS if recipe.keep_statistics else TIMED_STEPS) * recipe.batch_size
     ends: list[float] = []
     try:
         train(
@@ -159,8 +159,10 @@ def _epochs_within_time(
         )  # fmt: skip
     except Diverged:
         return 1
-    an_epoch = (ends[1] - ends[0]) * len(x) / len(x[:few])
-    fitting = int(np.clip((search.seconds_left - EXPORT_SECONDS) / an_epoch, 1, recipe.epochs))
+    an_image = (ends[1] - ends[0]) / len(x[:few])
+    assert search.images
+    afterwards = EXPORT_SECONDS + an_image * len(search.images.test.y)  # a forward pass is a third of a step, and two networks may be judged
+    fitting = int(np.clip((search.seconds_left - afterwards) / (an_image * len(x)), 1, recipe.epochs))
     if fitting < recipe.epochs:
         on_note(f"{fitting} of {recipe.epochs} epochs of the final training fit into the time that is left")
     return fitting
