@@ -251,6 +251,8 @@ def test_it_needs_a_space_that_inherits_and_its_weights(photos: Path, monkeypatc
 def test_a_search_fine_tunes_what_it_finds_beside_a_probe(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = SearchOptions(dataset=str(photos), space="efficientnet-lite", method="random", budget=2, epochs=1)
     assert [adapted_and_finished(options, tmp_path, monkeypatch, accuracy) for accuracy in (-1.0, 101.0)] == ["random", "linear probe"]
+    limited = replace(options, limit=("params<=1e9",))  # a probe may be beyond a limit
+    assert adapted_and_finished(limited, tmp_path, monkeypatch, 101.0) == "random"
 
 
 def adapted_and_finished(options: SearchOptions, folder: Path, monkeypatch: pytest.MonkeyPatch, probed: float) -> str:

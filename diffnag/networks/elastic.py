@@ -55,7 +55,8 @@ class Adaptation:
     def __str__(self) -> str:
         """What an evaluation is, for a user."""
         time = "" if self.seconds is None else f" or {self.seconds:.0f} s"
-        return f"weights inherited from a pretrained network, which is adapted for {self.epochs} epochs{time}"
+        epochs = f"{self.epochs} epoch" + "s" * (self.epochs != 1)
+        return f"weights inherited from a pretrained network, which is adapted for {epochs}{time}"
 
 
 def resized(images: Tensor, side: int) -> Tensor:

@@ -45,7 +45,8 @@ def finish(
     )  # fmt: skip
     probe = finish_probe(search)
     best = searched
-    if probe and probe.validation and searched.validation and probe.validation.value > searched.validation.value:
+    alone = not (search.parts.goal.limits or search.parts.goal.has_front)  # else a better label is not all that is wanted
+    if alone and probe and probe.validation and searched.validation and probe.validation.value > searched.validation.value:
         best = probe
         on_note(f"the {PROBE} on the pretrained network is better on validation than what was found, so {MODEL} holds it")
     if probed:
