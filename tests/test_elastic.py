@@ -18,7 +18,18 @@ from diffnag.datasets.images import load_images
 from diffnag.errors import UserError
 from diffnag.networks import elastic
 from diffnag.networks.classifier_file import load_model
-from diffnag.networks.elastic import Adaptation, Resized, adapt, fit_probe, rebase, recalibrate, resized, write_classifier
+from diffnag.networks.elastic import (
+    Adaptation,
+    Resized,
+    adapt,
+    fit_probe,
+    logistic,
+    rebase,
+    recalibrate,
+    resized,
+    with_better_statistics,
+    write_classifier,
+)
 from diffnag.networks.training import accuracy
 from diffnag.oracles.inherit import InheritOracle
 from diffnag.search_loop.finish.finished import Share
@@ -86,6 +97,24 @@ def test_recalibrated_statistics_are_the_moments_of_the_images(network: Network)
     recalibrate(network, images)
     assert torch.allclose(network.stem.norm.running_mean, given[-1].mean((0, 2, 3)), atol=1e-5)
     assert torch.allclose(network.stem.norm.running_var, given[-1].var((0, 2, 3)), rtol=1e-4)
+
+
+@torch.no_grad()
+def test_the_statistics_with_the_smaller_loss_are_used(network: Network) -> None:
+    images, labels = images_of(32), torch.arange(32) % 3
+    rebase(network, images)
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.running_var.mul_(4.0)
+    own = recalibrate(copy.deepcopy(network), images)
+    for fitted in (network, own):
+        weight, bias = logistic(fitted.features(images).numpy(), labels.numpy(), 1.0)
+        for one in (network, own):
+            write_classifier(one, weight, bias)
+        losses = [functional.cross_entropy(one(images), labels) for one in (network, own)]
+        chosen = with_better_statistics(network, images, labels)
+        assert functional.cross_entropy(chosen(images), labels) == min(losses)
+        assert (chosen is network) == (fitted is network)
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ trained in turn, and the parts learn from the whole one's outputs (the sandwich 
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterator
@@ -116,6 +117,17 @@ def recalibrate(network: nn.Module, images: Tensor) -> nn.Module:
 
     update_bn(images.split(BATCH), network)
     return network.eval()
+
+
+@torch.no_grad()
+def with_better_statistics(network: nn.Module, images: Tensor, labels: Tensor) -> nn.Module:
+    """The network as it is, or a copy with the statistics of `images`: the one with the smaller cross-entropy on them; in evaluation mode.
+
+    A part that is nearly the whole network is better with the statistics that it inherits (91 against 88 % of five classes of CIFAR-10 for
+    the whole), and a small part with its own.
+    """
+    own = recalibrate(copy.deepcopy(network), images)
+    return min((network.eval(), own), key=lambda one: functional.cross_entropy(one(images), labels).item())
 
 
 # -- the linear probe

@@ -28,6 +28,8 @@ WEIGHT, BIAS = "probe.weight", "probe.bias"
 """Names of the probe's tensors in the file."""
 WORTH = 15
 """The adaptation may take as long as so many evaluations are planned to take: half of a search with the default budget."""
+MOST_EPOCHS = 12
+"""Epochs of an adaptation for which there is time."""
 Progress = Callable[[str, int, int], object]
 
 
@@ -75,7 +77,9 @@ class InheritOracle:
 
         self.images, self._dataset, self._seed = images, dataset, seed
         self._device = resolve_device(device)
-        plan = Adaptation(seconds=None if seconds is None else WORTH * seconds, shift=max(1, images.size // 8), flip=images.channels == 3)
+        plan = Adaptation(shift=max(1, images.size // 8), flip=images.channels == 3)
+        if seconds is not None:
+            plan = replace(plan, seconds=WORTH * seconds, epochs=MOST_EPOCHS)
         self.plan = plan if epochs is None else replace(plan, epochs=epochs)
         self._space.pretrained(num_classes=len(images.classes))  # finds missing weights before anything is paid for
 
@@ -106,13 +110,13 @@ class InheritOracle:
         return round(accuracy(network, x, y), 4)
 
     def network(self, arch: Arch) -> nn.Module:
-        """A network of its own with the weights that `arch` inherits, with statistics of the training images, in evaluation mode."""
-        from diffnag.networks.elastic import MOMENTS, recalibrate, resized
+        """A network of its own with the weights that `arch` inherits, in evaluation mode; see `with_better_statistics`."""
+        from diffnag.networks.elastic import MOMENTS, resized, with_better_statistics
 
         self.prepare()
         assert self._adapted
-        x, _ = self._tensors(self.images.train, most=MOMENTS)
-        return recalibrate(self._space.inherit(self._adapted.network, arch), resized(x, self._space.resolution(arch)))
+        x, y = self._tensors(self.images.train, most=MOMENTS)
+        return with_better_statistics(self._space.inherit(self._adapted.network, arch), resized(x, self._space.resolution(arch)), y)
 
     def probe(self) -> tuple[Arch, nn.Module, float]:
         """See `diffnag.protocols.GivesNetworks`."""
