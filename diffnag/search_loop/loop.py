@@ -79,11 +79,9 @@ class Search:
         self.study.close()
 
     def prepare(self, *, on_progress: Callable[[str, int, int], object] = lambda what, done, of: None) -> None:
-        """Let the oracle do what it has to do before its first answer; the time counts as loading."""
+        """Let the oracle do what it has to do before its first answer."""
         if isinstance(self.oracle, Prepares) and len(self.study.history) < self.options.budget:
-            begin = time.perf_counter()
             self.oracle.prepare(on_progress=on_progress)
-            self._loading_s += time.perf_counter() - begin
 
     def run(self, *, on_trial: OnTrial = lambda _: None, on_note: Note = lambda _: None) -> SearchResult:
         """`prepare`, `work`, then `result`."""

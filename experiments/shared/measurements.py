@@ -17,7 +17,7 @@ def document() -> str:
     sections: dict[str, Callable[[], Any]] = {
         "generation": _generation, "search": _search, "meta_search": _meta_search, "arena": _arena, "ablations": _arena_ablations,
         "candidates": _candidates, "few_labels": _few_labels, "scale_features": _scale_features, "plain": _plain_features, "awareness": _awareness,
-        "own_images": _own_images, "networks": _networks, "wiring": _wiring, "samples": _samples, "parts": _parts, "onnx": _onnx,
+        "own_images": _own_images, "photos": _photos, "networks": _networks, "wiring": _wiring, "samples": _samples, "parts": _parts, "onnx": _onnx,
         "accelerator": _accelerator, "proxies": _proxies, "encoder": _encoder, "comparison": _comparison,
         "transfer": _device_transfer, "fronts": _fronts, "limits": _limits,
     }  # fmt: skip
@@ -136,6 +136,21 @@ def _plain_features() -> Values:
 def _awareness() -> Values:
     awareness = read_result("dataset_awareness")["awareness"]
     return {**awareness, "gains": {row["pair"].removeprefix("c - "): row["tau"] for row in awareness["differences"]}}
+
+
+def _photos() -> list[Values]:
+    """Means over the seeds, for each time limit."""
+    rows = read_result("photos").get("rows", [])
+    means: list[Values] = []
+    for minutes in sorted({row["minutes"] for row in rows}):
+        mine = [row for row in rows if row["minutes"] == minutes]
+        means.append({
+            "minutes": minutes, "seeds": len(mine), "kept": _mean([row["test_accuracy"] for row in mine]),
+            "searched": _mean([row["searched"]["test_accuracy"] for row in mine]), "probe": _mean([row["probe"]["test_accuracy"] for row in mine]),
+            "flops": _mean([row["searched"]["flops"] for row in mine]), "probe_flops": _mean([row["probe"]["flops"] for row in mine]),
+            "wall_s": _mean([row["wall_s"] for row in mine]),
+        })  # fmt: skip
+    return means
 
 
 def _own_images() -> Values:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from diffnag.protocols import Size
 
 
+IN_SEARCH, BY_TRAINING = "in the search", "by the training images alone"
+"""What a validation accuracy is of: an evaluation of the search, or a full training without the validation images."""
+
+
 @dataclass(frozen=True)
 class Share:
     """An accuracy: `hits` of `images` are classified correctly."""
@@ -52,12 +56,13 @@ class Finished:
     labels: int
     """Evaluations that were paid for to choose it."""
     validation: Share | None
-    """Validation accuracy in the search, in the search's smaller network."""
+    """Validation accuracy; `judged` says of which training."""
     confusion: np.ndarray
     """Counts `(classes, classes)` of test images by true class and by chosen class."""
     epochs: int
     learning_rate: float
     seconds: float
+    judged: str = IN_SEARCH
 
     @property
     def test(self) -> Share:

@@ -16,9 +16,9 @@ from diffnag.io.device import resolve_device
 from diffnag.networks.build import seeded_build
 from diffnag.networks.classifier_file import Classifier, Description, read_model, save_model
 from diffnag.networks.elastic import Resized, resized
-from diffnag.networks.training import EVALUATION_BATCH, Diverged, Recipe, as_input, channel_statistics, logits, train
+from diffnag.networks.training import EVALUATION_BATCH, Diverged, Recipe, accuracy, as_input, channel_statistics, logits, train
 from diffnag.protocols import GivesNetworks, Inherits
-from diffnag.search_loop.finish.finished import Finished, Share
+from diffnag.search_loop.finish.finished import BY_TRAINING, IN_SEARCH, Finished, Share
 from diffnag.search_loop.loop import Search
 from diffnag.spaces.counting import measured_size
 from diffnag.spaces.inputs import side_of
@@ -43,6 +43,8 @@ class Trained(NamedTuple):
     epochs: int
     learning_rate: float
     seconds: float
+    judged: float | None = None
+    """Validation accuracy in % half-way, by the training images alone, of a network that came with weights."""
 
 
 def finish_one(
@@ -68,7 +70,9 @@ def finish_one(
     device = resolve_device(options.device)
     return Finished(
         name=name, arch=arch, model=model, size=measured_size(model.network, image_size=model.description.image_size), labels=labels,
-        validation=Share.of_percent(value, len(images.val.y)), confusion=confusion(model.to(device), images.test), **trained._asdict(),
+        validation=Share.of_percent(value if trained.judged is None else trained.judged, len(images.val.y)),
+        judged=IN_SEARCH if trained.judged is None else BY_TRAINING, confusion=confusion(model.to(device), images.test),
+        epochs=trained.epochs, learning_rate=trained.learning_rate, seconds=trained.seconds,
     )  # fmt: skip
 
 
@@ -78,7 +82,8 @@ def _left_by_earlier_run(path: Path, made_with: dict[str, Any], *, space: str) -
         return None
     try:
         model, about = read_model(path, space=space)
-        trained = Trained(int(about["epochs"]), float(about["learning_rate"]), float(about["seconds"]))
+        judged = None if about.get("judged") is None else float(about["judged"])
+        trained = Trained(int(about["epochs"]), float(about["learning_rate"]), float(about["seconds"]), judged)
     except (UserError, KeyError, TypeError, ValueError, OverflowError):
         return None
     return (model, trained) if about.get("made_with") == made_with else None
@@ -92,6 +97,9 @@ def train_fully(
     It is trained for `epochs`. Without `epochs` it is trained for those of the plan, or for as many of them as fit into the time that
     is left, at least one. A training that diverges is repeated with a smaller learning rate. Raises `UserError` if none is small
     enough, and if the network fails otherwise.
+
+    A network that comes with weights is trained on the training images for the first half of the epochs, judged on the validation
+    images, and then trained on both.
     """
     images, plan, options = search.images, search.final_plan, search.options
     assert images and plan
@@ -113,7 +121,8 @@ def train_fully(
 
     try:
         recipe = replace(plan.recipe, epochs=epochs or _epochs_within_time(search, network, x, y, on_note=on_note))
-        averaged, trained = _train(search, network, x, y, recipe, on_progress=on_progress, on_note=on_note)
+        apart = len(images.val.y) if isinstance(search.oracle, GivesNetworks) else 0
+        averaged, trained = _train(search, network, x, y, recipe, apart=apart, on_progress=on_progress, on_note=on_note)
     except UserError as error:
         raise UserError(f"the final training of {arch} failed: {error}") from error
     except OSError:
@@ -125,21 +134,42 @@ def train_fully(
 
 def _train(
     search: Search, network: Callable[[], Resized], x: torch.Tensor, y: torch.Tensor, recipe: Recipe, *,
-    on_progress: Callable[[int, int], object], on_note: Note,
+    apart: int, on_progress: Callable[[int, int], object], on_note: Note,
 ) -> tuple[torch.nn.Module, Trained]:  # fmt: skip
     begin = time.perf_counter()
     for factor in GENTLER:
         gentler = replace(recipe, learning_rate=factor * recipe.learning_rate)
         generator = torch.Generator().manual_seed(search.options.seed)
         try:
-            averaged = train(network(), x, y, gentler, generator=generator, on_epoch=lambda done, _: on_progress(done, recipe.epochs))
+            averaged, judged = _in_halves(
+                network(), x, y, gentler, apart=apart, generator=generator, on_epoch=lambda done: on_progress(done, recipe.epochs)
+            )
         except Diverged:
             on_note(f"the final training diverged with learning rate {gentler.learning_rate:g}")
             continue
-        trained = Trained(recipe.epochs, gentler.learning_rate, time.perf_counter() - begin)
+        trained = Trained(recipe.epochs, gentler.learning_rate, time.perf_counter() - begin, judged)
         assert isinstance(averaged, Resized)
         return averaged.network.to(memory_format=torch.contiguous_format), trained  # type: ignore[call-overload]
     raise UserError(f"it diverged with every learning rate down to {gentler.learning_rate:g}")
+
+
+def _in_halves(
+    network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, recipe: Recipe, *,
+    apart: int, generator: torch.Generator, on_epoch: Callable[[int], object],
+) -> tuple[torch.nn.Module, float | None]:  # fmt: skip
+    """Train `network`; return it and its accuracy in % on the last `apart` images after the first half, which leaves them out.
+
+    With `apart` 0 there is one training on all images, and no accuracy.
+    """
+    if not apart:
+        return train(network, x, y, recipe, generator=generator, on_epoch=lambda done, _: on_epoch(done)), None
+    half = -(-recipe.epochs // 2)
+    first, second = replace(recipe, epochs=half), replace(recipe, epochs=recipe.epochs - half)
+    network = train(network, x[:-apart], y[:-apart], first, generator=generator, on_epoch=lambda done, _: on_epoch(done))
+    judged = accuracy(network, x[-apart:], y[-apart:])
+    if second.epochs:
+        network = train(network, x, y, second, generator=generator, on_epoch=lambda done, _: on_epoch(half + done))
+    return network, judged
 
 
 def _epochs_within_time(

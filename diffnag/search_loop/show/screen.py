@@ -195,7 +195,7 @@ class Screen:
         rows = (finish.best, *finish.others)
         indent = 4 + max(len(row.name) for row in rows)
         for row in rows:
-            validation = "" if row.validation is None else f"; validation, in the search, {_share(row.validation)}"
+            validation = "" if row.validation is None else f"; validation, {row.judged}, {_share(row.validation)}"
             self._say(f"test accuracy {_share(row.test)}{validation}", label=f"  {row.name}", indent=indent)
             self._say(f"{row.size.params:,} parameters, {row.size.flops:,} multiply-adds", indent=indent)
             self._say(row.arch, indent=indent)
