@@ -18,7 +18,7 @@ NOISE_AWARE = 1e-5
 """Tolerance where a noise-aware predictor guides: its noise level may be computed in another way, the architectures stay equal."""
 
 COMMANDS = (
-    "train_score", "generate", "search", "draw", "export", "train_surrogate", "train_image_encoder", "embed_datasets",
+    "train_score", "generate", "search", "report", "draw", "export", "train_surrogate", "train_image_encoder", "embed_datasets",
     "build_meta_dataset", "data", "list", "train_predictor", "train_latency", "device",
 )  # fmt: skip
 CELL = "|nor_conv_3x3~0|+|nor_conv_1x1~0|avg_pool_3x3~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
@@ -75,7 +75,7 @@ class Case:
 def cases() -> tuple[Case, ...]:
     """Every case, sorted by command; names are unique."""
     found = (
-        *_help(), *_lists(), *_draws(), *_exports(), *_generations(), *_guided(), *_score_trainings(), *_learned(),
+        *_help(), *_lists(), *_draws(), *_reports(), *_exports(), *_generations(), *_guided(), *_score_trainings(), *_learned(),
         *_baseline_searches(), *_searches(), *_noise_aware_searches(), *_table_searches(), *_image_searches(), *_other_oracles(),
     )  # fmt: skip
     assert len({case.name for case in found}) == len(found)
@@ -109,6 +109,11 @@ def _draws() -> Iterator[Case]:
     for space, arch in ARCHITECTURES.items():
         command = ("diffnag.draw", arch, "--space", space, "--out", "$OUT/cell.svg")
         yield Case(f"draw {space}", (command,), (Output("bytes", "cell.svg"), Output("numbers", STDOUT)))
+
+
+def _reports() -> Iterator[Case]:
+    search = ("diffnag.search", "--dataset", "cifar10", "--oracle", "surrogate", "--method", "random", "--budget", "4", "--out", "$OUT/run")
+    yield Case("report", (search, ("diffnag.report", "$OUT/run")), (Output("exists", "run/report.html"),))
 
 
 def _exports() -> Iterator[Case]:
