@@ -123,8 +123,7 @@ def recalibrate(network: nn.Module, images: Tensor) -> nn.Module:
 def with_better_statistics(network: nn.Module, images: Tensor, labels: Tensor) -> nn.Module:
     """The network as it is, or a copy with the statistics of `images`: the one with the smaller cross-entropy on them; in evaluation mode.
 
-    A part that is nearly the whole network is better with the statistics that it inherits (91 against 88 % of five classes of CIFAR-10 for
-    the whole), and a small part with its own.
+    A part that is nearly the whole network is better with the statistics that it inherits, and a small part with its own.
     """
     own = recalibrate(copy.deepcopy(network), images)
     return min((network.eval(), own), key=lambda one: functional.cross_entropy(one(images), labels).item())
