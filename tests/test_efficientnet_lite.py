@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffnag import export
 from diffnag.arch import Arch, ArchBatch
@@ -32,6 +32,7 @@ from diffnag.search_spaces.efficientnet_lite.space import ABSENT, FIRST, RESOLUT
 from diffnag.spaces.counting import measured_size
 from diffnag.testing import PredictorContract, SearchSpaceContract, draws
 from tests.edited import Change, edited
+from tests.trained_norms import network_of
 
 SPACE = EfficientNetLite()
 LARGEST = "224:3-6_3-6:5-6_5-6:3-6_3-6_3-6:5-6_5-6_5-6:5-6_5-6_5-6_5-6:3-6"
@@ -47,15 +48,7 @@ def _space() -> SearchSpace:
 @pytest.fixture(name="shared", scope="module")
 def _shared() -> Network:
     """The whole network, with statistics of normalisation that all differ."""
-    torch.manual_seed(0)
-    network = Network(full(), num_classes=7)
-    for norm in network.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            nn.init.normal_(norm.running_mean, std=0.1)
-            nn.init.uniform_(norm.running_var, 0.5, 2.0)
-            nn.init.uniform_(norm.weight, 0.5, 2.0)
-            nn.init.normal_(norm.bias)
-    return network.eval()
+    return network_of(full(), num_classes=7)
 
 
 def images_of(arch: Arch, count: int = 2) -> Tensor:

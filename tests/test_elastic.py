@@ -40,6 +40,7 @@ from diffnag.search_spaces.efficientnet_lite import space as module
 from diffnag.search_spaces.efficientnet_lite.network import Block, Network, full, narrowed, sort_channels
 from diffnag.search_spaces.efficientnet_lite.space import EfficientNetLite
 from diffnag.search_spaces.nasbench201.space import NASBench201
+from tests.trained_norms import network_of
 
 BLOCKS = (Block(32, 16, 32, 3, 1, expand=False), Block(16, 24, 48, 5, 2), Block(24, 24, 48, 3, 1))
 SMALL = (BLOCKS[0], narrowed(BLOCKS[1], share=1 / 3, kernel=3), None)
@@ -47,15 +48,7 @@ SMALL = (BLOCKS[0], narrowed(BLOCKS[1], share=1 / 3, kernel=3), None)
 
 @pytest.fixture(name="network")
 def _network() -> Network:
-    torch.manual_seed(0)
-    network = Network(BLOCKS, num_classes=3)
-    for norm in network.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            nn.init.normal_(norm.running_mean, std=0.1)
-            nn.init.uniform_(norm.running_var, 0.5, 2.0)
-            nn.init.uniform_(norm.weight, 0.5, 2.0)
-            nn.init.normal_(norm.bias)
-    return network.eval()
+    return network_of(BLOCKS, num_classes=3)
 
 
 class Parts:

@@ -139,7 +139,7 @@ class TestLeftOver:
         assert path.read_text() == "slow" and list(tmp_path.iterdir()) == [path]
 
     def test_a_file_deleted_before_it_was_locked_is_made_anew(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        lock, seen = files._lock, []
+        lock, seen = files.take_lock, []
 
         def late(handle: int, *, wait: bool = True) -> bool:
             if not seen:
@@ -148,12 +148,12 @@ class TestLeftOver:
                 seen.append(path)
             return lock(handle, wait=wait)
 
-        monkeypatch.setattr(files, "_lock", late)
+        monkeypatch.setattr(files, "take_lock", late)
         write(tmp_path / "f.txt")
         assert seen and (tmp_path / "f.txt").read_text() == "new"
 
     def test_without_locks_nothing_is_deleted(self, left: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(files, "_lock", lambda handle, *, wait=True: False)
+        monkeypatch.setattr(files, "take_lock", lambda handle, *, wait=True: False)
         before = set(left.iterdir())
         write(left / "search.png")
         assert set(left.iterdir()) == {*before, left / "search.png"}

@@ -97,7 +97,7 @@ def _new_temporary(target: Path) -> tuple[int | None, Path]:
     """A new file beside `target`, and the handle that keeps it locked; without locks there is no handle."""
     while True:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}{WRITING}", suffix=target.suffix)
-        if not _lock(handle):
+        if not take_lock(handle):
             os.close(handle)
             return None, Path(name)
         if os.fstat(handle).st_nlink:
@@ -105,7 +105,7 @@ def _new_temporary(target: Path) -> tuple[int | None, Path]:
         os.close(handle)  # another writer found it before it was locked, and deleted it
 
 
-def _lock(handle: int, *, wait: bool = True) -> bool:
+def take_lock(handle: int, *, wait: bool = True) -> bool:
     """Try to lock an open file; returns whether it is locked. The system releases the lock when the process ends, also by a kill."""
     try:
         import fcntl
@@ -127,7 +127,7 @@ def _delete_left_over(target: Path) -> None:
         with suppress(OSError):
             handle = os.open(target.parent / name, os.O_RDONLY | os.O_NOFOLLOW)
             try:
-                if _lock(handle, wait=False):
+                if take_lock(handle, wait=False):
                     os.unlink(target.parent / name)
             finally:
                 os.close(handle)

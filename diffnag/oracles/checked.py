@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from diffnag.errors import DataNotFound, UserError, type_and_line
+from diffnag.errors import DataNotFound, UserError, type_and_line, unknown
 from diffnag.plugins import make_oracle
 
 if TYPE_CHECKING:
@@ -169,6 +169,14 @@ def checked_oracle(name: str, plugin: Oracle) -> CheckedOracle:
     if staged:
         return (_StagedOnImages if on_images else _Staged)(name, plugin)
     return (_OnImages if on_images else CheckedOracle)(name, plugin)
+
+
+def refuse_unknown(available: Mapping[str, Collection[str]], dataset: str, split: str) -> None:
+    """Raise `UserError` if an oracle that has these splits of each dataset has not this one."""
+    if dataset not in available:
+        raise unknown("dataset", dataset, available)
+    if split not in available[dataset]:
+        raise unknown("split", split, available[dataset])
 
 
 def load_oracle(name: str, *, space: SearchSpace) -> CheckedOracle:

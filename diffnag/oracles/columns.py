@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from diffnag.errors import UserError, unknown
+from diffnag.errors import UserError
+from diffnag.oracles.checked import refuse_unknown
 
 
 class Columns:
@@ -28,10 +29,7 @@ class Columns:
 
     def find(self, dataset: str, split: str, epochs: int | None) -> str:
         """Name of the column; `epochs=None` means the longest training. Raises `UserError` if there is no such column."""
-        if dataset not in self._epochs:
-            raise unknown("dataset", dataset, self._epochs)
-        if split not in self._epochs[dataset]:
-            raise unknown("split", split, self._epochs[dataset])
+        refuse_unknown(self._epochs, dataset, split)
         known = self._epochs[dataset][split]
         epochs = max(known) if epochs is None else epochs
         if epochs not in known:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffnag.errors import UserError, unknown
-from diffnag.io.files import cache_folder
+from diffnag.errors import UserError
+from diffnag.io.files import cache_folder, take_lock
+from diffnag.oracles.checked import refuse_unknown
 from diffnag.protocols import Inherits
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class InheritOracle:
     ) -> None:
         """See `diffnag.protocols.NeedsImages`; `epochs` are those of the adaptation."""
         from diffnag.io.device import resolve_device
-        from diffnag.networks.elastic import Adaptation
+        from diffnag.networks.elastic import MOMENTS, Adaptation
 
         self.images, self._dataset, self._seed = images, dataset, seed
         self._device = resolve_device(device)
@@ -81,6 +82,7 @@ class InheritOracle:
         if seconds is not None:
             plan = replace(plan, seconds=WORTH * seconds, epochs=MOST_EPOCHS)
         self.plan = plan if epochs is None else replace(plan, epochs=epochs)
+        self._judged, self._some = self._tensors(images.val), self._tensors(images.train, most=MOMENTS)
         self._space.pretrained(num_classes=len(images.classes))  # finds missing weights before anything is paid for
 
     @property
@@ -101,21 +103,18 @@ class InheritOracle:
         from diffnag.networks.training import accuracy
 
         del epochs  # an architecture is not trained
-        if dataset not in self.available:
-            raise unknown("dataset", dataset, self.available)
-        if split not in self.available[dataset]:
-            raise unknown("split", split, self.available[dataset])
-        x, y = self._tensors(self.images.val)
+        refuse_unknown(self.available, dataset, split)
+        x, y = self._judged
         network = Resized(self.network(arch), self._space.resolution(arch))
         return round(accuracy(network, x, y), 4)
 
     def network(self, arch: Arch) -> nn.Module:
         """A network of its own with the weights that `arch` inherits, in evaluation mode; see `with_better_statistics`."""
-        from diffnag.networks.elastic import MOMENTS, resized, with_better_statistics
+        from diffnag.networks.elastic import resized, with_better_statistics
 
         self.prepare()
         assert self._adapted
-        x, y = self._tensors(self.images.train, most=MOMENTS)
+        x, y = self._some
         return with_better_statistics(self._space.inherit(self._adapted.network, arch), resized(x, self._space.resolution(arch)), y)
 
     def probe(self) -> tuple[Arch, nn.Module, float]:
@@ -218,8 +217,5 @@ def _alone(path: Path) -> Iterator[None]:
     """Hold the lock beside a file: of several workers one adapts the network, and the others find it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".lock").open("w") as lock:
-        with suppress(ImportError):  # Windows has no such lock
-            import fcntl
-
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        take_lock(lock.fileno())
         yield

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diffnag.errors import UserError, unknown
+from diffnag.errors import UserError
+from diffnag.oracles.checked import refuse_unknown
 from diffnag.spaces.inputs import refuse_resolutions
 from diffnag.spaces.tokens import refuse_tokens
 
@@ -80,7 +81,7 @@ class TrainingOracle:
 
         from diffnag.networks.training import accuracy, epochs
 
-        self._check(dataset, split)
+        refuse_unknown(self.available, dataset, split)
         generator = torch.Generator().manual_seed(self._seed)
         training = epochs(self._network(arch), self._x, self._y, self.plan.recipe, generator=generator)
         for done, averaged in enumerate(training, start=1):
@@ -101,12 +102,6 @@ class TrainingOracle:
             return {}
         plan = {key: int(value) if isinstance(value, bool) else value for key, value in self.plan.to_json().items()}
         return {"sha256": self.images.sha256, "image_size": self.images.size, **plan}
-
-    def _check(self, dataset: str, split: str) -> None:
-        if dataset not in self.available:
-            raise unknown("dataset", dataset, self.available)
-        if split not in self.available[dataset]:
-            raise unknown("split", split, self.available[dataset])
 
     def _network(self, arch: Arch) -> nn.Module:
         from diffnag.networks.build import seeded_build

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from diffnag.errors import DataNotFound, UserError, unknown
-from diffnag.oracles.checked import CheckedOracle, checked_oracle, load_oracle
+from diffnag.errors import DataNotFound, UserError
+from diffnag.oracles.checked import CheckedOracle, checked_oracle, load_oracle, refuse_unknown
 from diffnag.plugins import make_oracle
 from diffnag.protocols import Inherits, NeedsImages, PrefersOracle
 from diffnag.search_loop.options import SEARCH_SHARE, SearchOptions
@@ -83,8 +83,4 @@ def find_oracle(name: str, space: SearchSpace) -> CheckedOracle:
 
 def refuse_unavailable(options: SearchOptions, oracle: CheckedOracle) -> None:
     """Raise `UserError` if the oracle has not the dataset, or not the split that is maximised."""
-    available = oracle.available
-    if options.dataset not in available:
-        raise unknown("dataset", options.dataset, available)
-    if options.reward not in available[options.dataset]:
-        raise unknown("split", options.reward, available[options.dataset])
+    refuse_unknown(oracle.available, options.dataset, options.reward)

@@ -22,6 +22,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from diffnag.io.files import take_lock
+
 RENEWED = 10.0
 """Seconds between two renewals of a lease."""
 PATIENCE = 60.0
@@ -65,7 +67,7 @@ def buried(worker: str) -> Iterator[bool]:
         yield False  # it is of another machine, or ended long ago
         return
     try:
-        yield _locked(handle)
+        yield take_lock(handle, wait=False)
     finally:
         os.close(handle)
 
@@ -148,7 +150,7 @@ def _hold(path: Path) -> int | None:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError:
         return None
-    if not _locked(handle):
+    if not take_lock(handle, wait=False):
         os.close(handle)
         path.unlink(missing_ok=True)
         return None
@@ -162,13 +164,3 @@ def _sweep(folder: Path) -> None:
             if time.time() - file.stat().st_mtime > SWEPT and is_dead(file.stem):
                 file.unlink()
 
-
-def _locked(handle: int) -> bool:
-    """Take the lock of a file without waiting; returns whether that worked."""
-    try:
-        import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (ImportError, OSError):  # Windows has no such lock
-        return False
-    return True
