@@ -159,5 +159,5 @@ def _plan_final(options: SearchOptions, images: ImageDataset, space: SearchSpace
     seconds = FINAL_SECONDS if options.time_limit is None else (1 - SEARCH_SHARE) * options.time_limit
     epochs = None if options.epochs is None else FINAL_EPOCHS * options.epochs
     if isinstance(space, Inherits):
-        return plan_fine_tuning(images, space, epochs=epochs)
+        return plan_fine_tuning(images, space, epochs=epochs, timed=options.time_limit is not None)
     return plan_final(images, space, seconds=seconds, epochs=epochs)

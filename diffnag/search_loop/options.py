@@ -22,8 +22,9 @@ FRONT_ACQUISITION = "ehvi"
 METHOD_OPTIONS = ("predictor", "acquisition", "candidates", "scale", "generator", "checkpoint")
 """Options that belong to some methods only: None stands for a method's own default. Others are refused by `resolved`."""
 METHOD_MEMBERS = ("uses", "defaults", "of", "propose")
-SEARCH_SHARE = 0.6
-"""Part of the time limit for the search, if the best architecture is trained on a user's own images afterwards."""
+SEARCH_SHARE, INHERITING_SHARE = 0.6, 0.4
+"""Part of the time limit for the search, if the best architecture is trained on a user's own images afterwards; the second where
+architectures inherit weights, so that an evaluation costs little and what is found is fine-tuned."""
 
 
 @dataclass(frozen=True)

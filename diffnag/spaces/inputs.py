@@ -17,6 +17,17 @@ def side_of(arch: Arch, space: SearchSpace, given: int) -> int:
     return space.resolution(arch) if isinstance(space, HasResolution) else given
 
 
+def whole_networks(space: SearchSpace) -> list[Arch]:
+    """The whole pretrained network at each resolution, the middle one first; none where architectures inherit no weights."""
+    if not isinstance(space, Inherits):
+        return []
+    largest = space.largest
+    sides = {space.resolution(arch): arch for arch in (*space.neighbours(largest), largest) if space.member(arch) == space.member(largest)}
+    ordered = sorted(sides)
+    middle = ordered[len(ordered) // 2]
+    return [sides[side] for side in sorted(sides, key=lambda side: (abs(side - middle), -side))]
+
+
 def refuse_resolutions(space: SearchSpace, what: str) -> None:
     """Raise `UserError` if architectures of `space` have resolutions of their own; `what` names what takes one size for all of them."""
     if isinstance(space, HasResolution):

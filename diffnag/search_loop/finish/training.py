@@ -16,7 +16,7 @@ from diffnag.io.device import resolve_device
 from diffnag.networks.build import seeded_build
 from diffnag.networks.classifier_file import Classifier, Description, read_model, save_model
 from diffnag.networks.elastic import Resized, resized
-from diffnag.networks.training import EVALUATION_BATCH, Diverged, Recipe, accuracy, as_input, channel_statistics, logits, train
+from diffnag.networks.training import Diverged, Recipe, accuracy, as_input, channel_statistics, evaluation_batch, logits, train
 from diffnag.protocols import GivesNetworks, Inherits
 from diffnag.search_loop.finish.finished import BY_TRAINING, IN_SEARCH, Finished, Share
 from diffnag.search_loop.loop import Search
@@ -95,8 +95,8 @@ def train_fully(
     """Train `arch` by the search's final plan on its images of training and validation; the classifier and how it was trained.
 
     It is trained for `epochs`. Without `epochs` it is trained for those of the plan, or for as many of them as fit into the time that
-    is left, at least one. A training that diverges is repeated with a smaller learning rate. Raises `UserError` if none is small
-    enough, and if the network fails otherwise.
+    is left, which the training then keeps by the clock. A training that diverges is repeated with a smaller learning rate. Raises
+    `UserError` if none is small enough, and if the network fails otherwise.
 
     A network that comes with weights is trained on the training images for the first half of the epochs, judged on the validation
     images, and then trained on both.
@@ -120,9 +120,10 @@ def train_fully(
         return Resized(made, side)
 
     try:
-        recipe = replace(plan.recipe, epochs=epochs or _epochs_within_time(search, network, x, y, on_note=on_note))
+        fits = _Fits(epochs) if epochs else _within_time(search, network, x, y, on_note=on_note)
+        recipe = replace(plan.recipe, epochs=fits.epochs)
         apart = len(images.val.y) if isinstance(search.oracle, GivesNetworks) else 0
-        averaged, trained = _train(search, network, x, y, recipe, apart=apart, on_progress=on_progress, on_note=on_note)
+        averaged, trained = _train(search, network, x, y, recipe, until=fits.until, apart=apart, on_progress=on_progress, on_note=on_note)
     except UserError as error:
         raise UserError(f"the final training of {arch} failed: {error}") from error
     except OSError:
@@ -134,7 +135,7 @@ def train_fully(
 
 def _train(
     search: Search, network: Callable[[], Resized], x: torch.Tensor, y: torch.Tensor, recipe: Recipe, *,
-    apart: int, on_progress: Callable[[int, int], object], on_note: Note,
+    until: float | None, apart: int, on_progress: Callable[[int, int], object], on_note: Note,
 ) -> tuple[torch.nn.Module, Trained]:  # fmt: skip
     begin = time.perf_counter()
     for factor in GENTLER:
@@ -142,8 +143,9 @@ def _train(
         generator = torch.Generator().manual_seed(search.options.seed)
         try:
             averaged, judged = _in_halves(
-                network(), x, y, gentler, apart=apart, generator=generator, on_epoch=lambda done: on_progress(done, recipe.epochs)
-            )
+                network(), x, y, gentler, until=until, apart=apart, generator=generator,
+                on_epoch=lambda done: on_progress(done, recipe.epochs),
+            )  # fmt: skip
         except Diverged:
             on_note(f"the final training diverged with learning rate {gentler.learning_rate:g}")
             continue
@@ -155,31 +157,41 @@ def _train(
 
 def _in_halves(
     network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, recipe: Recipe, *,
-    apart: int, generator: torch.Generator, on_epoch: Callable[[int], object],
+    until: float | None, apart: int, generator: torch.Generator, on_epoch: Callable[[int], object],
 ) -> tuple[torch.nn.Module, float | None]:  # fmt: skip
     """Train `network`; return it and its accuracy in % on the last `apart` images after the first half, which leaves them out.
 
-    With `apart` 0 there is one training on all images, and no accuracy.
+    With `apart` 0 there is one training on all images, and no accuracy. It ends when `time.perf_counter` is `until`.
     """
+
+    def left() -> float | None:
+        return None if until is None else until - time.perf_counter()
+
     if not apart:
-        return train(network, x, y, recipe, generator=generator, on_epoch=lambda done, _: on_epoch(done)), None
+        return train(network, x, y, recipe, generator=generator, seconds=left(), on_epoch=lambda done, _: on_epoch(done)), None
     half = -(-recipe.epochs // 2)
     first, second = replace(recipe, epochs=half), replace(recipe, epochs=recipe.epochs - half)
-    network = train(network, x[:-apart], y[:-apart], first, generator=generator, on_epoch=lambda done, _: on_epoch(done))
-    judged = accuracy(network, x[-apart:], y[-apart:])
+    seconds = None if until is None else (until - time.perf_counter()) / 2
+    network = train(network, x[:-apart], y[:-apart], first, generator=generator, seconds=seconds, on_epoch=lambda done, _: on_epoch(done))
+    judged = accuracy(network, x[-apart:], y[-apart:], side=network.side if isinstance(network, Resized) else None)
     if second.epochs:
-        network = train(network, x, y, second, generator=generator, on_epoch=lambda done, _: on_epoch(half + done))
+        network = train(network, x, y, second, generator=generator, seconds=left(), on_epoch=lambda done, _: on_epoch(half + done))
     return network, judged
 
 
-def _epochs_within_time(
-    search: Search, network: Callable[[], Resized], x: torch.Tensor, y: torch.Tensor, *, on_note: Note
-) -> int:
+class _Fits(NamedTuple):
+    """How long a training may be: its `epochs`, and when it ends by `time.perf_counter`; None if that does not matter."""
+
+    epochs: int
+    until: float | None = None
+
+
+def _within_time(search: Search, network: Callable[[], Resized], x: torch.Tensor, y: torch.Tensor, *, on_note: Note) -> _Fits:
     """The plan's epochs, or as many as fit into the time left, estimated from a few steps after the first."""
-    assert search.final_plan
+    assert search.final_plan and search.images
     recipe = search.final_plan.recipe
     if search.options.time_limit is None:
-        return recipe.epochs
+        return _Fits(recipe.epochs)
     few = (FEWER_STEPS if recipe.keep_statistics else TIMED_STEPS) * recipe.batch_size
     ends: list[float] = []
     try:
@@ -188,20 +200,20 @@ def _epochs_within_time(
             on_epoch=lambda done, _: ends.append(time.perf_counter()),
         )  # fmt: skip
     except Diverged:
-        return 1
+        return _Fits(1)
     an_image = (ends[1] - ends[0]) / len(x[:few])
-    assert search.images
     afterwards = EXPORT_SECONDS + an_image * len(search.images.test.y)  # a forward pass is a third of a step, and two networks may be judged
-    fitting = int(np.clip((search.seconds_left - afterwards) / (an_image * len(x)), 1, recipe.epochs))
+    left = search.seconds_left - afterwards
+    fitting = int(np.clip(left / (an_image * len(x)), 1, recipe.epochs))
     if fitting < recipe.epochs:
         on_note(f"{fitting} of {recipe.epochs} epochs of the final training fit into the time that is left")
-    return fitting
+    return _Fits(fitting, time.perf_counter() + max(left, 0.0))
 
 
 def confusion(model: Classifier, images: Images) -> np.ndarray:
     """Counts `(classes, classes)` of images by true class and by chosen class."""
     device, side = model.mean.device, model.description.image_size
-    parts = torch.from_numpy(images.x).permute(0, 3, 1, 2).split(EVALUATION_BATCH)
+    parts = torch.from_numpy(images.x).permute(0, 3, 1, 2).split(evaluation_batch(side))
     chosen = torch.cat([logits(model, resized(part.to(device).float() / 255, side)).argmax(1) for part in parts]).cpu().numpy()
     counts = np.zeros((len(model.classes), len(model.classes)), np.int64)
     np.add.at(counts, (images.y, chosen), 1)
