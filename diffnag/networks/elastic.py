@@ -25,8 +25,6 @@ from diffnag.networks.training import Diverged, all_finite, augment, one_cycle
 if TYPE_CHECKING:
     from diffnag.protocols import Inherits
 
-SIDE = 160
-"""Pixels a side at which the whole network is adapted: the middle of the published resolutions, where a probe is nearly at its best."""
 MOMENTS = 128
 """Images from which statistics of normalisation are computed."""
 STRENGTHS = (1e-3, 1e-2, 1e-1)
@@ -189,7 +187,7 @@ def logistic(x: np.ndarray, y: np.ndarray, strength: float) -> tuple[np.ndarray,
 def adapt(network: nn.Module, space: Inherits, x: Tensor, y: Tensor, how: Adaptation, *, seed: int) -> Iterator[float]:
     """Train the shared weights on standardised images `x (n, 3, h, w)` and labels `y (n,)`; yields the share that is done after each step.
 
-    Every step trains the whole network at `SIDE` pixels on the labels, and a part on its outputs: the smallest one in every third step,
+    Every step trains the whole network at `space.side` pixels on the labels, and a part on its outputs: the smallest one in every third step,
     else a random one, each at its own resolution. The whole network keeps its statistics of normalisation, and a part uses those of each
     batch. Raises `Diverged`.
     """
@@ -219,7 +217,7 @@ def adapt(network: nn.Module, space: Inherits, x: Tensor, y: Tensor, how: Adapta
         optimiser.zero_grad()
         for norm in norms:
             norm.eval()
-        whole = network(resized(images, SIDE))
+        whole = network(resized(images, space.side))
         loss = functional.cross_entropy(whole, y[chosen], label_smoothing=how.label_smoothing)
         loss.backward()
         arch = space.smallest if step % 3 == 2 else space.random(rng)  # type: ignore[attr-defined]

@@ -40,7 +40,7 @@ class Adapted:
 
     network: nn.Module
     probe_accuracy: float
-    """Validation accuracy in % of a linear probe on the whole pretrained network, at `diffnag.networks.elastic.SIDE` pixels."""
+    """Validation accuracy in % of a linear probe on the whole pretrained network, at the space's `side`."""
     probe: tuple[np.ndarray, np.ndarray]
     """Weights and biases of the probe that is fitted to the images of training and validation."""
 
@@ -73,6 +73,7 @@ class InheritOracle:
         self, images: ImageDataset, *, dataset: str, seconds: float | None, epochs: int | None, seed: int, device: str
     ) -> None:
         """See `diffnag.protocols.NeedsImages`; `epochs` are those of the adaptation."""
+        from diffnag.io.checkpoint import arrays_checksum
         from diffnag.io.device import resolve_device
         from diffnag.networks.elastic import MOMENTS, Adaptation
 
@@ -83,7 +84,8 @@ class InheritOracle:
             plan = replace(plan, seconds=WORTH * seconds, epochs=MOST_EPOCHS)
         self.plan = plan if epochs is None else replace(plan, epochs=epochs)
         self._judged, self._some = self._tensors(images.val), self._tensors(images.train, most=MOMENTS)
-        self._space.pretrained(num_classes=len(images.classes))  # finds missing weights before anything is paid for
+        network = self._space.pretrained(num_classes=len(images.classes))  # finds missing weights before anything is paid for
+        self._weights = arrays_checksum((name, tensor.numpy()) for name, tensor in network.state_dict().items())
 
     @property
     def available(self) -> Mapping[str, tuple[str, ...]]:
@@ -119,14 +121,14 @@ class InheritOracle:
 
     def probe(self) -> tuple[Arch, nn.Module, float]:
         """See `diffnag.protocols.GivesNetworks`."""
-        from diffnag.networks.elastic import SIDE, write_classifier
+        from diffnag.networks.elastic import write_classifier
 
         self.prepare()
         assert self._adapted
         network = self._pretrained()
         write_classifier(network, *self._adapted.probe)
         largest = self._space.largest
-        whole = next(arch for arch in (largest, *self._space.neighbours(largest)) if self._space.resolution(arch) == SIDE)
+        whole = next(arch for arch in (largest, *self._space.neighbours(largest)) if self._space.resolution(arch) == self._space.side)
         return whole, network.eval(), self._adapted.probe_accuracy
 
     def provenance(self) -> Mapping[str, str | float]:
@@ -134,7 +136,7 @@ class InheritOracle:
         if self._dataset is None:
             return {}
         plan = {name: value for name, value in self._plan().items() if value is not None}
-        return {"sha256": self.images.sha256, "image_size": self.images.size, **{name: float(value) for name, value in plan.items()}}
+        return {"sha256": self.images.sha256, "weights": self._weights, "image_size": self.images.size, **{name: float(value) for name, value in plan.items()}}
 
     # -- the adaptation
 
@@ -143,7 +145,7 @@ class InheritOracle:
 
     def _key(self) -> str:
         """What decides the adapted weights, as a checksum."""
-        about = {"space": self._name, "images": self.images.sha256, "seed": self._seed, "plan": self._plan()}
+        about = {"space": self._name, "weights": self._weights, "images": self.images.sha256, "seed": self._seed, "plan": self._plan()}
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
 
     def _kept(self, path: Path) -> Adapted | None:
@@ -163,7 +165,7 @@ class InheritOracle:
         import torch
 
         from diffnag.io.checkpoint import save_checkpoint
-        from diffnag.networks.elastic import MOMENTS, SIDE, adapt, rebase, resized, write_classifier
+        from diffnag.networks.elastic import MOMENTS, adapt, rebase, resized, write_classifier
 
         what = "adapting the pretrained network"
         on_progress(what, 0, 100)
@@ -171,7 +173,7 @@ class InheritOracle:
         network = self._pretrained()
         probe, whole = self._probe(network)
         write_classifier(network, probe.weight, probe.bias)
-        some = resized(x[:MOMENTS], SIDE)
+        some = resized(x[:MOMENTS], self._space.side)
         rebase(network, some)
         self._space.sort_channels(network, some)
         for share in adapt(network, self._space, x, y, self.plan, seed=self._seed):
@@ -192,10 +194,10 @@ class InheritOracle:
         """The probe of the training images, and the classifier of the same strength of all but the test images."""
         import numpy as np
 
-        from diffnag.networks.elastic import SIDE, features, fit_probe, logistic
+        from diffnag.networks.elastic import features, fit_probe, logistic
 
         parts = [self._tensors(part) for part in (self.images.train, self.images.val)]
-        (x, y), (x_val, y_val) = ((features(network, images, side=SIDE), labels.cpu().numpy()) for images, labels in parts)
+        (x, y), (x_val, y_val) = ((features(network, images, side=self._space.side), labels.cpu().numpy()) for images, labels in parts)
         probe = fit_probe(x, y, x_val, y_val)
         return probe, logistic(np.concatenate([x, x_val]), np.concatenate([y, y_val]), probe.strength)
 
