@@ -33,7 +33,10 @@ WITH_ARGUMENT = ".of"
 
 
 def names(kind: str) -> list[str]:
-    """The registered names of a kind, one of `GROUPS`, without those that need an argument; raises `UserError` if the installation is older than the code."""
+    """The registered names of a kind, one of `GROUPS`, without those that need an argument.
+
+    Raises `UserError` if the installation is older than the code.
+    """
     if not (found := sorted(point.name for point in entry_points(group=GROUPS[kind]))):
         raise UserError(f"no {kind} is registered: diffnag was installed before this version of its code; install it again (pip install -e .)")
     return found

@@ -147,3 +147,131 @@ def efficientnet(share: float = 1.0, num_classes: int = 10) -> nn.Module:
             c_in = c_out
     wide = int(1280 * share)
     return Inverted(first, blocks, head(c_in, wide, nn.SiLU), nn.Linear(wide, num_classes), nn.SiLU)
+
+
+# -- small ones that a search can use at once
+
+
+def small(model: nn.Module, side: int = 64) -> nn.Module:
+    """A model with normalisations as after a training, which states the size of its images."""
+    generator = torch.Generator().manual_seed(0)
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            for tensor, (low, high) in ((norm.running_mean, (-0.1, 0.1)), (norm.running_var, (0.5, 2)), (norm.weight, (0.5, 2)), (norm.bias, (-1, 1))):
+                nn.init.uniform_(tensor, low, high, generator=generator)
+    model.pretrained_cfg = {"input_size": (3, side, side), "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+    return model
+
+
+def resnet() -> nn.Module:
+    return small(ResNet(8))
+
+
+def small_v2() -> nn.Module:
+    return small(mobilenet_v2(0.25))
+
+
+def small_v3() -> nn.Module:
+    return small(mobilenet_v3(0.25))
+
+
+def small_efficientnet() -> nn.Module:
+    return small(efficientnet(0.25))
+
+
+def tiny() -> nn.Module:
+    return small(ResNet(8, (2, 1), num_classes=7, small=True), side=16)
+
+
+def trained_tiny() -> nn.Module:
+    """A model whose function loads its weights, as functions of packages do."""
+    torch.manual_seed(3)
+    return tiny()
+
+
+class Concatenated(nn.Module):
+    """Two convolutions side by side, and a linear layer that reads flattened maps: images of one size only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(3, 8, 3, 2, 1)
+        self.norm, self.hidden, self.last = nn.BatchNorm2d(12), nn.Linear(12 * 8 * 8, 16), nn.Linear(16, 5)
+        self.pretrained_cfg = {"input_size": (3, 16, 16)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([self.one(x), self.two(x)], 1)
+        return self.last(self.hidden(self.norm(x).relu().flatten(1)).relu())
+
+
+# -- some that cannot be taken
+
+
+class DependsOnItsInput(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 8, 3), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x) if x.sum() > 0 else -self.conv(x)
+        return self.fc(x.mean((2, 3)))
+
+
+class LinearOnly(nn.Module):
+    """A network with nothing to remove."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x.mean((2, 3)))
+
+
+class Probabilities(LinearOnly):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).softmax(1)
+
+
+class Twice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv, self.fc = nn.Conv2d(3, 8, 3, 1, 1), nn.Conv2d(8, 8, 3, 1, 1), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.conv(self.conv(self.stem(x))).mean((2, 3)))
+
+
+class States(nn.Module):
+    """A network that states how many channels it has, so that none of them can be removed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 8, 3, 1, 1), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.conv(x).view(x.shape[0], 8, -1).mean(2).view(-1, 8))
+
+
+def grey() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.Flatten(), nn.LazyLinear(2))
+
+
+def one_channel() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+
+
+def oddly_configured() -> nn.Module:
+    model = tiny()
+    model.pretrained_cfg = {"input_size": (3, 16, 24)}
+    return model
+
+
+def needs_an_argument(width: int) -> nn.Module:
+    return ResNet(width)
+
+
+def no_module() -> str:
+    return "a network"
+
+
+NUMBER = 3

@@ -63,7 +63,7 @@ class InheritOracle:
         if not isinstance(space, Inherits):
             raise UserError(
                 f"oracle 'inherit' needs a space whose architectures inherit pretrained weights, and {space.name!r} is none; use "
-                f"--space efficientnet-lite, or --oracle training"
+                f"--space efficientnet-lite or --model, or --oracle training"
             )
         self._space, self._name = space, space.name
         self._dataset: str | None = None
@@ -136,7 +136,8 @@ class InheritOracle:
         if self._dataset is None:
             return {}
         plan = {name: value for name, value in self._plan().items() if value is not None}
-        return {"sha256": self.images.sha256, "weights": self._weights, "image_size": self.images.size, **{name: float(value) for name, value in plan.items()}}
+        about: dict[str, str | float] = {"sha256": self.images.sha256, "weights": self._weights, "image_size": self.images.size}
+        return {**about, **{name: float(value) for name, value in plan.items()}}
 
     # -- the adaptation
 

@@ -122,7 +122,7 @@ class OwnModel:
                 raise UserError(f"model {self.path!r} uses its layer {name} more than once, which is not supported")
         (output,) = (node for node in graph.nodes if node.op == "output")
         last = output.args[0]
-        classifier = traced.get_submodule(last.target) if isinstance(last, fx.Node) and last.op == "call_module" else None
+        classifier = traced.get_submodule(str(last.target)) if isinstance(last, fx.Node) and last.op == "call_module" else None
         if not isinstance(classifier, nn.Linear):
             raise UserError(f"model {self.path!r} must return what its last torch.nn.Linear returns, the logits; it returns something else")
         output.args = (last.args[0],)

@@ -2,71 +2,73 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import nn
 
 from diffnag.protocols import Size
-from diffnag.search_spaces.own_model.network import CLASSIFIER, Elastic, Part, Side, in_body, tensors_at
-
-
-@dataclass(frozen=True)
-class _Tensor:
-    """A parameter: its layer, its dimensions, and which of them are channels of a side of the layer."""
-
-    layer: str
-    shape: tuple[int, ...]
-    sides: tuple[Side | None, ...]
+from diffnag.search_spaces.own_model.network import CLASSIFIER, Depthwise, Elastic, Side, in_body
 
 
 class Sizes:
-    """Counts parameters and multiply-adds of any part of a network, as `diffnag.spaces.counting` measures them."""
+    """Counts parameters and multiply-adds of any part of a network, as `diffnag.spaces.counting` measures them.
 
-    def __init__(self, network: Elastic) -> None:
-        self._blocks = [frozenset(map(in_body, block.owned)) for block in network.blocks]
-        self._tensors = [_described(network, name) for name, parameter in network.named_parameters() if parameter.requires_grad]
-        self._lost: dict[tuple[str, Side], list[tuple[int, int, int]]] = {}
-        """Layer and side -> number, channels of the groups there, and positions of each channel."""
-        for number, group in enumerate(network.groups):
-            for place in group.places:
-                self._lost.setdefault((place.layer, place.side), []).append((number, *place.positions.shape))
+    The number of entries of a tensor is a constant times the numbers of channels at the sides of its layer.
+    """
 
-    def of(self, part: Part, *, pixels: dict[str, int], num_classes: int) -> Size:
-        """Size of a part with a classifier of its own; `pixels` are those at which each layer with multiply-adds is applied."""
-        params = flops = 0
-        gone = [layers for number, layers in enumerate(self._blocks) if number in part.absent]
-        for tensor in self._tensors:
-            if any(tensor.layer in layers for layers in gone):
-                continue
-            count = math.prod(
-                dim if side is None else dim - self._less(tensor.layer, side, part) for dim, side in zip(tensor.shape, tensor.sides, strict=True)
-            )
-            if tensor.layer == CLASSIFIER:
-                count = count // tensor.shape[0] * num_classes
-            params += count
-            flops += count * pixels.get(tensor.layer, 0)
-        return Size(params=params, flops=flops)
+    def __init__(self, network: Elastic, pixels: Mapping[int, Mapping[str, int]]) -> None:
+        """`pixels` says for each resolution how often the weights of each convolution and linear layer are used for an image."""
+        parameters = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
+        sides: dict[tuple[str, Side], int] = {}
+        """Layer and side -> its row in the arrays below. The first row stands for one channel, which is always there."""
+        self._constants, self._rows = np.ones(len(parameters), np.int64), np.zeros((2, len(parameters)), np.int64)
+        layers = [_owner(network, name) for name, _ in parameters]
+        for number, (name, parameter) in enumerate(parameters):
+            of_sides = _sides(network, name)
+            for dim, width in enumerate(parameter.shape):
+                if dim in of_sides:
+                    self._rows[dim, number] = sides.setdefault((layers[number], of_sides[dim]), 1 + len(sides))
+                else:
+                    self._constants[number] *= width
+        self._widths = np.array([1, *(network.width(*side) for side in sides)])
+        self._positions = np.zeros((len(network.groups), 1 + len(sides)), np.int64)
+        """Channels of a side that one channel of a group is."""
+        for group, found in enumerate(network.groups):
+            for place in found.places:
+                self._positions[group, sides.get((place.layer, place.side), 0)] = place.positions.shape[1]
+        self._positions[:, 0] = 0
+        self._owned = np.array([[layer in map(in_body, block.owned) for layer in layers] for block in network.blocks]).reshape(-1, len(layers))
+        self._pixels = {side: np.array([of_layer.get(layer, 0) for layer in layers]) for side, of_layer in pixels.items()}
+        self._classes = sides[CLASSIFIER, "out"]
 
-    def _less(self, layer: str, side: Side, part: Part) -> int:
-        """The channels of a side of a layer that a part does not keep."""
-        return sum(each * (channels - part.kept[number]) for number, channels, each in self._lost.get((layer, side), ()))
+    def of(self, lost: np.ndarray, absent: np.ndarray, *, side: int, num_classes: int) -> Size:
+        """Size of the part that has lost so many channels of each group `(groups,)` and, where `absent (blocks,)`, its blocks."""
+        widths = self._widths - lost @ self._positions
+        widths[self._classes] = num_classes
+        counts = self._constants * widths[self._rows[0]] * widths[self._rows[1]]
+        if absent.any():
+            counts[self._owned[absent].any(0)] = 0
+        return Size(params=int(counts.sum()), flops=int(counts @ self._pixels[side]))
 
 
-def _described(network: Elastic, name: str) -> _Tensor:
+def _sides(network: Elastic, name: str) -> dict[int, Side]:
+    """The dimensions of a parameter that are channels, each with the side of the layer."""
     path, _, kind = name.rpartition(".")
-    layer, shape = network.get_submodule(path), tuple(network.get_parameter(name).shape)
-    sides: list[Side | None] = [None] * len(shape)
-    if isinstance(layer, nn.Conv2d | nn.Linear | nn.BatchNorm1d | nn.BatchNorm2d):
-        for side in ("out", "in"):
-            if side == "out" or isinstance(layer, nn.Conv2d | nn.Linear):
-                for other, dim in tensors_at(layer, side):
-                    if other == kind:
-                        sides[dim] = side
-        return _Tensor(path, shape, tuple(sides))
-    owner = path if not isinstance(layer, torch.fx.GraphModule) else name
-    return _Tensor(owner, shape, tuple(sides))
+    layer = network.get_submodule(path)
+    found: dict[int, Side] = {}
+    if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | Depthwise):
+        found = {0: "out"}
+    elif isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1):
+        found = {0: "out", 1: "in"} if kind == "weight" else {0: "out"}
+    return found
+
+
+def _owner(network: Elastic, name: str) -> str:
+    """The layer of a parameter; the parameter itself if the network uses it without a layer."""
+    path = name.rpartition(".")[0]
+    return path if path == CLASSIFIER or any(in_body(str(node.target)) == path for node in network.body.graph.nodes) else name
 
 
 @torch.no_grad()
@@ -83,7 +85,9 @@ def outputs(network: Elastic, side: int) -> tuple[dict[str, int], dict[str, int]
                 pixels[names[layer]] = output[0, 0].numel() if isinstance(layer, nn.Conv2d) else 1
 
     hooks = [layer.register_forward_hook(see) for layer in names]
-    network.eval()(torch.zeros(1, 3, side, side))
-    for hook in hooks:
-        hook.remove()
+    try:
+        network.eval()(torch.zeros(1, 3, side, side))
+    finally:
+        for hook in hooks:
+            hook.remove()
     return sides, pixels

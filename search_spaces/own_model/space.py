@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -35,10 +36,14 @@ SHARES, WHOLE = (1, 2, 3, 4), 4
 """Quarters of the channels that are kept; of the trunk, at least the second."""
 RESOLUTIONS, STEPS = (4, 5, 6, 7, 8), (32, 8, 1)
 """Eighths of the model's own pixels a side, rounded to multiples of the first step that is at most a quarter of them."""
+LARGE = 128
+"""Pixels a side that count as large."""
 LEFT_OUT = "x"
 """A unit that is left out, in strings."""
+RESIZED: Set[Role] = {"layer"}
 LAYER: Set[Role] = {"layer", "spatial"}
-"""Roles of a unit that is present."""
+ABSENT: Set[Role] = {"absent"}
+"""Roles of a resolution, of a unit that is present, and of one that is left out."""
 
 
 class OwnModelSpace(Chain):
@@ -58,20 +63,21 @@ class OwnModelSpace(Chain):
         made = model.preprocessing
         self.mean, self.std = made.mean, made.std
         maps = _maps(model)
-        self._sides, self._pixels = tuple(maps), {side: pixels for side, (_, pixels) in maps.items()}
+        self._sides = tuple(maps)
         images = torch.randn(2, 3, self._sides[0], self._sides[0], generator=torch.Generator().manual_seed(0))
         self._network = with_what_can_go(model.body, model.classifier, images)
-        self._sizes = Sizes(self._network)
+        self._sizes = Sizes(self._network, {side: pixels for side, (_, pixels) in maps.items()})
         self._units = units_of(self._network, maps[made.side][0])
         if not self._units:
             raise UserError(f"model {model.path!r} has no group of channels and no residual block that can be removed")
         self._first = len(self._sides)
         self.operators = (*(f"{side}px" for side in self._sides), *(f"{share}/{WHOLE}" for share in SHARES), "absent")
-        kinds: dict[str, Set[Role]] = dict.fromkeys(self.operators[: self._first], {"layer"})
-        self.roles: Mapping[str, Set[Role]] = {**kinds, **dict.fromkeys(self.operators[self._first : -1], LAYER), "absent": {"absent"}}
+        kinds = (RESIZED,) * self._first + (LAYER,) * len(SHARES) + (ABSENT,)
+        self.roles: Mapping[str, Set[Role]] = dict(zip(self.operators, kinds, strict=True))
         self.choices = (tuple(range(self._first)), *map(self._operators_of, self._units))
         self.parts = (0, *(1 + unit.stage for unit in self._units))
         self.names = ("resolution", *(unit.name for unit in self._units))
+        self._lost, self._absent = self._effects()
 
     @classmethod
     def of(cls, argument: str) -> Self:
@@ -82,6 +88,17 @@ class OwnModelSpace(Chain):
         """The operators that a unit may have."""
         shares = (SHARES[1:] if unit.name == TRUNK else SHARES) if unit.groups else SHARES[-1:]
         return (*(self._first + SHARES.index(share) for share in shares), *([self.absent] if unit.blocks else []))
+
+    def _effects(self) -> tuple[np.ndarray, np.ndarray]:
+        """What each operator of each unit takes away: channels `(units, operators, groups)` and blocks `(units, operators, blocks)`."""
+        network, shape = self._network, (len(self._units), len(self.operators))
+        lost, absent = np.zeros((*shape, len(network.groups)), np.int64), np.zeros((*shape, len(network.blocks)), bool)
+        for number, unit in enumerate(self._units):
+            absent[number, self.absent, list(unit.blocks)] = True
+            for group in unit.groups:
+                channels = network.groups[group].channels
+                lost[number, self._first : self.absent, group] = [channels - _kept(channels, share) for share in SHARES]
+        return lost, absent
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -155,8 +172,9 @@ class OwnModelSpace(Chain):
 
     @cached_property
     def side(self) -> int:
-        """See `diffnag.protocols.Inherits`: the resolution that is closest to three quarters of the model's own."""
-        return min(self._sides, key=lambda side: abs(side - 0.75 * self._sides[-1]))
+        """See `diffnag.protocols.Inherits`: the model's own resolution, or, to save time, the one closest to three quarters of a large one."""
+        share = 0.75 if self._sides[-1] >= LARGE else 1.0
+        return min(self._sides, key=lambda side: abs(side - share * self._sides[-1]))
 
     def resolution(self, arch: Arch) -> int:
         """Pixels a side of the images that the network takes."""
@@ -164,19 +182,19 @@ class OwnModelSpace(Chain):
 
     def member(self, arch: Arch) -> Part:
         """The channels that are kept of each group, and the blocks that are left out."""
-        kept, absent = [group.channels for group in self._network.groups], []
-        for unit, op in zip(self._units, arch.ops[1:], strict=True):
-            if op == self.absent:
-                absent += unit.blocks
-            else:
-                for number in unit.groups:
-                    kept[number] = _kept(kept[number], SHARES[op - self._first])
-        return Part(tuple(kept), frozenset(absent))
+        lost, absent = self._removed(arch)
+        kept = (group.channels - count for group, count in zip(self._network.groups, lost.tolist(), strict=True))
+        return Part(tuple(kept), frozenset(np.flatnonzero(absent).tolist()))
+
+    def _removed(self, arch: Arch) -> tuple[np.ndarray, np.ndarray]:
+        """The channels `(groups,)` and blocks `(blocks,)` that an architecture lacks."""
+        units, ops = np.arange(len(self._units)), np.array(arch.ops[1:])
+        return self._lost[units, ops].sum(0), self._absent[units, ops].any(0)
 
     def size(self, arch: Arch, *, channels: int = 1, cells: int = 1, num_classes: int, image_size: int = SIDE, stem_stride: int = 1) -> Size:
         """Parameters of `build`, and multiply-adds for one image of the architecture's own resolution, which `image_size` does not change."""
         self._check_width(channels, cells, stem_stride)
-        return self._sizes.of(self.member(arch), pixels=self._pixels[self.resolution(arch)], num_classes=num_classes)
+        return self._sizes.of(*self._removed(arch), side=self.resolution(arch), num_classes=num_classes)
 
     def build(self, arch: Arch, *, channels: int = 1, cells: int = 1, num_classes: int, stem_stride: int = 1) -> nn.Module:
         """The part as a network of its own: images `(b, 3, h, w)` -> logits `(b, num_classes)`, with the weights of a model made anew.
