@@ -157,7 +157,7 @@ def small(model: nn.Module, side: int = 64) -> nn.Module:
     generator = torch.Generator().manual_seed(0)
     for norm in model.modules():
         if isinstance(norm, nn.BatchNorm2d):
-            for tensor, (low, high) in ((norm.running_mean, (-0.1, 0.1)), (norm.running_var, (0.5, 2)), (norm.weight, (0.5, 2)), (norm.bias, (-1, 1))):
+            for tensor, low, high in ((norm.running_mean, -0.1, 0.1), (norm.running_var, 0.7, 1.4), (norm.weight, 0.7, 1.4), (norm.bias, -1, 1)):
                 nn.init.uniform_(tensor, low, high, generator=generator)
     model.pretrained_cfg = {"input_size": (3, side, side), "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
     return model

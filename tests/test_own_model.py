@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from diffnag import search
 from diffnag.command.running import run_command
 from diffnag.errors import UserError
-from diffnag.networks.classifier_file import load_model
+from diffnag.networks.classifier_file import export_onnx, load_model, save_model
 from diffnag.networks.elastic import Adaptation, adapt
+from diffnag.networks.untrained import untrained
 from diffnag.oracles.inherit import InheritOracle
 from diffnag.protocols import Inherits, SearchSpace
 from diffnag.search_loop.options import SearchOptions
@@ -221,6 +222,18 @@ class TestNetworks:
         assert not one.body.conv1.weight.equal(other.body.conv1.weight)
         with pytest.raises(UserError, match="parts of one network: channels must be 1, not 8"):
             space.build(space.largest, channels=8, num_classes=3)
+
+
+@pytest.mark.parametrize("name", ["small_v2", "small_v3", "small_efficientnet"])
+def test_files_of_untrained_parts(name: str, spaces: dict[str, OwnModelSpace], tmp_path: Path) -> None:
+    space, space_name = spaces[name], f"own-model:tests.own_models:{name}"
+    (arch,) = draws(space, 1)
+    model = untrained(space_name, space.to_str(arch), num_classes=3, image_size=None, seed=0)
+    assert export_onnx(tmp_path / "model.onnx", model) < 1e-4
+    save_model(tmp_path / "model.pt", model, about={})
+    side = space.resolution(arch)
+    images = torch.rand(2, 3, side, side)
+    assert load_model(tmp_path / "model.pt", space=space_name)(images).equal(model(images))
 
 
 # -- weights

@@ -112,7 +112,7 @@ class OwnModel:
 
     def _traced(self) -> tuple[str, fx.GraphModule, nn.Linear]:
         try:
-            traced = fx.symbolic_trace(self.original)
+            traced = fx.GraphModule(self.original, _Tracer().trace(self.original))
         except Exception as error:  # of a model whose way depends on its input, and the like
             raise UserError(f"torch.fx cannot trace model {self.path!r}: {type_and_line(error)}") from error
         graph = traced.graph
@@ -121,14 +121,27 @@ class OwnModel:
             if called.count(name) > 1 and next(traced.get_submodule(name).parameters(), None) is not None:
                 raise UserError(f"model {self.path!r} uses its layer {name} more than once, which is not supported")
         (output,) = (node for node in graph.nodes if node.op == "output")
-        last = output.args[0]
-        classifier = traced.get_submodule(str(last.target)) if isinstance(last, fx.Node) and last.op == "call_module" else None
+        last, classifier = output.args[0], None
+        while isinstance(last, fx.Node) and last.op == "call_module":
+            layer = traced.get_submodule(str(last.target))
+            if not isinstance(layer, nn.Identity | nn.Dropout | nn.Flatten):  # these change no logits
+                classifier = layer
+                break
+            last = last.args[0]
         if not isinstance(classifier, nn.Linear):
             raise UserError(f"model {self.path!r} must return what its last torch.nn.Linear returns, the logits; it returns something else")
+        assert isinstance(last, fx.Node)
         output.args = (last.args[0],)
-        graph.erase_node(last)
+        graph.eliminate_dead_code()
         _keep_inputs(traced)
         return str(last.target), fx.GraphModule(traced, graph), classifier
+
+
+class _Tracer(fx.Tracer):
+    """Keeps layers whole that packages derive from torch's."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, nn.Conv2d | nn.Linear | nn.BatchNorm1d | nn.BatchNorm2d) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _keep_inputs(traced: fx.GraphModule) -> None:

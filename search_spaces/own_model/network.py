@@ -67,31 +67,36 @@ class Part:
     absent: frozenset[int] = frozenset()
 
 
-class Depthwise(nn.Conv2d):
-    """A depthwise convolution of which some channels can be used."""
+class Depthwise:
+    """Makes a depthwise convolution one that has as many groups as its weights have channels, so that some channels can be used."""
 
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        padding = self.padding
-        if self.padding_mode != "zeros":
-            input, padding = functional.pad(input, self._reversed_padding_repeated_twice, mode=self.padding_mode), (0, 0)
-        return functional.conv2d(input, weight, bias, self.stride, padding, self.dilation, groups=len(weight))
+    weight: Tensor
 
-    @classmethod
-    def of(cls, conv: nn.Conv2d) -> Depthwise:
-        """The same convolution, with the same parameters."""
-        made = cls.__new__(cls)
-        made.__dict__ = copy.copy(conv.__dict__)
-        return made
+    @property
+    def groups(self) -> int:
+        """Number of channels."""
+        return len(self.weight)
+
+
+def as_depthwise(conv: nn.Conv2d) -> nn.Conv2d:
+    """The same depthwise convolution, with the same parameters, which is also `Depthwise`; packages have classes of their own for them."""
+    cls: type[nn.Conv2d] = type("DepthwiseConv2d", (Depthwise, type(conv)), {})
+    made = cls.__new__(cls)
+    made.__dict__.update({name: value for name, value in conv.__dict__.items() if name != "groups"})
+    return made
+
+
+def _as_it_was(conv: Depthwise) -> nn.Module:
+    """The convolution of the class that it had, with the number of groups that it has now: exporters want a plain attribute."""
+    cls: type[nn.Module] = type(conv).__bases__[1]
+    made = cls.__new__(cls)
+    made.__dict__.update({**conv.__dict__, "groups": conv.groups})
+    return made
 
 
 def in_body(name: str) -> str:
     """The name in an `Elastic` of a layer or tensor of its body."""
     return f"body.{name}"
-
-
-def is_depthwise(layer: nn.Module) -> bool:
-    """Whether each output channel of a convolution reads the input channel of its number alone."""
-    return isinstance(layer, nn.Conv2d) and 1 < layer.groups == layer.in_channels == layer.out_channels
 
 
 def tensors_at(layer: nn.Module, side: Side) -> list[tuple[str, int]]:
@@ -109,9 +114,8 @@ class Elastic(nn.Module):
         self.body, self.classifier = body, classifier
         self.groups, self.blocks = tuple(groups), tuple(blocks)
         for name, layer in list(body.named_modules()):
-            if is_depthwise(layer) and not isinstance(layer, Depthwise):
-                assert isinstance(layer, nn.Conv2d)
-                body.set_submodule(name, Depthwise.of(layer))
+            if isinstance(layer, nn.Conv2d) and 1 < layer.groups == layer.in_channels == layer.out_channels and not isinstance(layer, Depthwise):
+                body.set_submodule(name, as_depthwise(layer))
 
     @property
     def whole(self) -> Part:
@@ -238,21 +242,21 @@ def extract(shared: Elastic, part: Part) -> Elastic:
     """A network of its own with copies of the weights that `part` uses of `shared`."""
     made = copy.deepcopy(Elastic(shared.without(part.absent), shared.classifier))
     tensors = shared.selected([np.arange(kept) for kept in part.kept])
-    for path, layer in made.named_modules():
+    for path, layer in list(made.named_modules()):
         for kind, whole in (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)):
             if (tensor := tensors.get(f"{path}.{kind}")) is not None:
                 own = tensor.detach().clone()
                 setattr(layer, kind, nn.Parameter(own, requires_grad=whole.requires_grad) if isinstance(whole, nn.Parameter) else own)
         _resize(layer)
+        if isinstance(layer, Depthwise):
+            made.set_submodule(path, _as_it_was(layer))
     return made.train(shared.training)
 
 
 def _resize(layer: nn.Module) -> None:
     """Make the numbers of channels that a layer states those of its tensors."""
-    if isinstance(layer, Depthwise):
-        layer.in_channels = layer.out_channels = layer.groups = len(layer.weight)
-    elif isinstance(layer, nn.Conv2d):
-        layer.out_channels, layer.in_channels = layer.weight.shape[:2]
+    if isinstance(layer, nn.Conv2d):
+        layer.out_channels, layer.in_channels = len(layer.weight), layer.weight.shape[1] * layer.groups
     elif isinstance(layer, nn.Linear):
         layer.out_features, layer.in_features = layer.weight.shape
     elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):

@@ -76,7 +76,8 @@ def outputs(network: Elastic, side: int) -> tuple[dict[str, int], dict[str, int]
     """Pixels a side of the output of each layer, in the order in which they run, and how often its weights are used for an image."""
     sides: dict[str, int] = {}
     pixels: dict[str, int] = {}
-    names = {layer: name for name, layer in network.named_modules() if not list(layer.children())}
+    called = [in_body(str(node.target)) for node in network.body.graph.nodes if node.op == "call_module"]
+    names = {network.get_submodule(name): name for name in (*called, CLASSIFIER)}
 
     def see(layer: nn.Module, _: object, output: object) -> None:
         if isinstance(output, torch.Tensor):
@@ -86,8 +87,10 @@ def outputs(network: Elastic, side: int) -> tuple[dict[str, int], dict[str, int]
 
     hooks = [layer.register_forward_hook(see) for layer in names]
     try:
-        network.eval()(torch.zeros(1, 3, side, side))
+        logits = network.eval()(torch.zeros(1, 3, side, side))
     finally:
         for hook in hooks:
             hook.remove()
+    if logits.shape != (1, network.classifier.out_features):
+        raise ValueError(f"it returns {tuple(logits.shape)} for one image, not one logit for each class")
     return sides, pixels
