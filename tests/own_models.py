@@ -8,6 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from diffnag.protocols import Inherits
+from diffnag.search_spaces.own_model.space import OwnModelSpace
+from diffnag.spaces.loading import load_space
+
+
+def space_of(name: str) -> OwnModelSpace:
+    space = load_space(f"own-model:tests.own_models:{name}")
+    assert isinstance(space, OwnModelSpace) and isinstance(space, Inherits)
+    return space
+
 
 class BasicBlock(nn.Module):
     def __init__(self, c_in: int, c_out: int, stride: int) -> None:
@@ -241,6 +251,16 @@ class Twice(nn.Module):
         return self.fc(self.conv(self.conv(self.stem(x))).mean((2, 3)))
 
 
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.one, self.two, self.fc = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3), nn.Linear(8, 2)
+        self.two.weight = self.one.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.two(self.one(self.stem(x))).mean((2, 3)))
+
+
 class States(nn.Module):
     """A network that states how many channels it has, so that none of them can be removed."""
 
@@ -250,10 +270,6 @@ class States(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.conv(x).view(x.shape[0], 8, -1).mean(2).view(-1, 8))
-
-
-def grey() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.Flatten(), nn.LazyLinear(2))
 
 
 def one_channel() -> nn.Module:

@@ -85,11 +85,13 @@ class Resized(nn.Module):
 def rebase(network: nn.Module, images: Tensor) -> None:
     """Make the statistics of all batch normalisations those of `images`, and change scales and shifts so that nothing else changes.
 
+    Normalisations without scale and shift, or without statistics, stay as they are.
+
     A part of the network gets statistics of its own by `recalibrate`. Without the new base these would bring its layers to the
     distribution of the images that the weights were trained on, and the outputs of a network of ImageNet on photos of 32 pixels would
     change beyond recognition.
     """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d) and module.affine and module.track_running_stats]
     moments: dict[nn.BatchNorm2d, tuple[Tensor, Tensor]] = {}
 
     def remember(norm: nn.Module, given: tuple[Tensor, ...]) -> None:

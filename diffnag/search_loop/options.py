@@ -48,7 +48,7 @@ class SearchOptions:
     space: str = option(DEFAULT_SPACE, help="search space, a name or package.module:Class")
     model: str | None = option(
         None, metavar="MODULE:FUNCTION", help="your own model, in place of --space: a function without arguments that makes a convolutional "
-        "torch.nn.Module; parts of it, smaller and faster, are searched (with your own images; --predictor is flops unless given)",
+        "torch.nn.Module; smaller, faster parts of it are searched, for your own images. --predictor is then flops unless given",
     )  # fmt: skip
     weights: Path | None = option(
         None, metavar="FILE", help="trained weights of --model, or of the network that --space is made of: .pt, .pth or .safetensors",

@@ -116,6 +116,9 @@ class OwnModel:
         except Exception as error:  # of a model whose way depends on its input, and the like
             raise UserError(f"torch.fx cannot trace model {self.path!r}: {type_and_line(error)}") from error
         graph = traced.graph
+        every, once = (dict(traced.named_parameters(remove_duplicate=not tied)) for tied in (True, False))
+        if shared := [name for name in every if name not in once]:
+            raise UserError(f"model {self.path!r} uses the weights {shared[0]} in more than one layer, which is not supported")
         called = [node.target for node in graph.nodes if node.op == "call_module"]
         for name in called:
             if called.count(name) > 1 and next(traced.get_submodule(name).parameters(), None) is not None:

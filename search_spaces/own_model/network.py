@@ -172,10 +172,10 @@ class Elastic(nn.Module):
         tensors: dict[str, Tensor] = {}
         for (name, side), index in self._indices(chosen).items():
             layer = self.get_submodule(name)
+            used = torch.from_numpy(index).to(self.classifier.weight.device)
             for kind, dim in tensors_at(layer, side):
                 full = f"{name}.{kind}"
-                tensor = tensors.get(full, getattr(layer, kind))
-                tensors[full] = tensor.index_select(dim, torch.from_numpy(index).to(tensor.device))
+                tensors[full] = tensors.get(full, getattr(layer, kind)).index_select(dim, used)
         return tensors
 
     def _indices(self, chosen: Sequence[np.ndarray]) -> dict[tuple[str, Side], np.ndarray]:
