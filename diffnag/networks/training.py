@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 EVALUATION_BATCH = 512
+LARGEST_GRADIENT = 3.0
+"""Norm of the gradient, at most, where normalisation keeps its statistics: a part with few channels may amplify what is left of a signal."""
 
 
 class Diverged(RuntimeError):
@@ -112,6 +114,8 @@ def epochs(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, *, generator:
             loss = functional.cross_entropy(model(images), y[chosen], label_smoothing=recipe.label_smoothing)
             optimiser.zero_grad()
             loss.backward()
+            if recipe.keep_statistics:
+                nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT)
             optimiser.step()
             averaged.update_parameters(model)
         if not math.isfinite(loss.item()):
