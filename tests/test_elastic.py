@@ -204,6 +204,7 @@ def _weights(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     loaded: list[int] = []
 
     def load(path: Path | None) -> Network:
+        assert path is None
         loaded.append(1)
         torch.manual_seed(0)
         return Network(full(), num_classes=1000).eval()
@@ -253,6 +254,14 @@ def test_the_adapted_network_is_kept_for_the_same_images_and_plan(photos: Path, 
     made(photos, seed=1).prepare()
     made(photos, epochs=2).prepare()
     assert len(adapting) == 2
+
+
+def test_a_file_of_weights_may_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    named: list[Path | None] = []
+    monkeypatch.setattr(module, "load_network", lambda path: named.append(path) or Network(full(), num_classes=9))
+    space = EfficientNetLite()
+    space.weights = Path("mine.pt")
+    assert space.pretrained(num_classes=4).classifier.out_features == 4 and named == [Path("mine.pt")]
 
 
 def test_it_needs_a_space_that_inherits_and_its_weights(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
