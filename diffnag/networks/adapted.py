@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from diffnag.networks.elastic import (
     MOMENTS,
-    SIDE,
     Adaptation,
     adapt,
     features,
@@ -38,7 +37,7 @@ class Adapted:
 
     network: nn.Module
     probe_accuracy: float
-    """Validation accuracy in % of a linear probe on the whole pretrained network, at `diffnag.networks.elastic.SIDE` pixels."""
+    """Validation accuracy in % of a linear probe on the whole pretrained network, at the space's `side`."""
     probe: tuple[np.ndarray, np.ndarray]
     """Weights and biases of the probe that is fitted to the images of training and validation."""
 
@@ -57,11 +56,11 @@ def adapted(
     called with the share that is done. Raises `Diverged`, and `UserError` if the pretrained weights are not there.
     """
     network = pretrained(space, classes=classes, device=train[0].device)
-    (x, y), (x_val, y_val) = ((features(network, images, side=SIDE), labels.cpu().numpy()) for images, labels in (train, val))
+    (x, y), (x_val, y_val) = ((features(network, images, side=space.side), labels.cpu().numpy()) for images, labels in (train, val))
     probe = fit_probe(x, y, x_val, y_val)
     of_both = logistic(np.concatenate([x, x_val]), np.concatenate([y, y_val]), probe.strength)
     write_classifier(network, probe.weight, probe.bias)
-    some = resized(train[0][:MOMENTS], SIDE)
+    some = resized(train[0][:MOMENTS], space.side)
     rebase(network, some)
     space.sort_channels(network, some)
     for share in adapt(network, space, *train, how, seed=seed):

@@ -23,8 +23,6 @@ from diffnag.networks.training import Clock, Diverged, all_finite, augment, eval
 if TYPE_CHECKING:
     from diffnag.protocols import Inherits
 
-SIDE = 160
-"""Pixels a side at which the whole network is adapted: the middle of the published resolutions, where a probe is nearly at its best."""
 MOMENTS = 128
 """Images from which statistics of normalisation are computed."""
 STRENGTHS = (1e-3, 1e-2, 1e-1)
@@ -83,11 +81,13 @@ class Resized(nn.Module):
 def rebase(network: nn.Module, images: Tensor) -> None:
     """Make the statistics of all batch normalisations those of `images`, and change scales and shifts so that nothing else changes.
 
+    Normalisations without scale and shift, or without statistics, stay as they are.
+
     A part of the network gets statistics of its own by `recalibrate`. Without the new base these would bring its layers to the
     distribution of the images that the weights were trained on, and the outputs of a network of ImageNet on photos of 32 pixels would
     change beyond recognition.
     """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d) and module.affine and module.track_running_stats]
     moments: dict[nn.BatchNorm2d, tuple[Tensor, Tensor]] = {}
 
     def remember(norm: nn.Module, given: tuple[Tensor, ...]) -> None:
@@ -185,7 +185,7 @@ def logistic(x: np.ndarray, y: np.ndarray, strength: float) -> tuple[np.ndarray,
 def adapt(network: nn.Module, space: Inherits, x: Tensor, y: Tensor, how: Adaptation, *, seed: int) -> Iterator[float]:
     """Train the shared weights on standardised images `x (n, 3, h, w)` and labels `y (n,)`; yields the share that is done after each step.
 
-    Every step trains the whole network at `SIDE` pixels on the labels, and a part on its outputs: the smallest one in every third step,
+    Every step trains the whole network at `space.side` pixels on the labels, and a part on its outputs: the smallest one in every third step,
     else a random one, each at its own resolution. The whole network keeps its statistics of normalisation, and a part uses those of each
     batch. Raises `Diverged`.
     """
@@ -211,7 +211,7 @@ def adapt(network: nn.Module, space: Inherits, x: Tensor, y: Tensor, how: Adapta
         optimiser.zero_grad()
         for norm in norms:
             norm.eval()
-        whole = network(resized(images, SIDE))
+        whole = network(resized(images, space.side))
         loss = functional.cross_entropy(whole, y[chosen], label_smoothing=how.label_smoothing)
         loss.backward()
         arch = space.smallest if step % 3 == 2 else space.random(rng)  # type: ignore[attr-defined]

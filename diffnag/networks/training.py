@@ -14,6 +14,8 @@ from torch.nn import functional
 
 MOST_EVALUATED, EVALUATED_PIXELS = 512, 1_600_000
 """Images, and pixels, of one pass without gradients: more of them are slower, as they do not stay in the processor's caches."""
+LARGEST_GRADIENT = 3.0
+"""Norm of the gradient, at most, where normalisation keeps its statistics: a part with few channels may amplify what is left of a signal."""
 
 
 class Diverged(RuntimeError):
@@ -121,6 +123,8 @@ def epochs(
             loss = functional.cross_entropy(model(images), y[chosen], label_smoothing=recipe.label_smoothing)
             optimiser.zero_grad()
             loss.backward()
+            if recipe.keep_statistics:
+                nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT)
             optimiser.step()
             averaged.update_parameters(model)
             if clock.is_over:

@@ -53,7 +53,7 @@ class InheritOracle:
         if not isinstance(space, Inherits):
             raise UserError(
                 f"oracle 'inherit' needs a space whose architectures inherit pretrained weights, and {space.name!r} is none; use "
-                f"--space efficientnet-lite, or --oracle training"
+                f"--space efficientnet-lite or --model, or --oracle training"
             )
         self._space, self._name = space, space.name
         self._dataset: str | None = None
@@ -63,6 +63,7 @@ class InheritOracle:
         self, images: ImageDataset, *, dataset: str, seconds: float | None, epochs: int | None, seed: int, device: str
     ) -> None:
         """See `diffnag.protocols.NeedsImages`; `epochs` are those of the adaptation."""
+        from diffnag.io.checkpoint import arrays_checksum
         from diffnag.io.device import resolve_device
         from diffnag.io.memory import keep_freed_memory
         from diffnag.networks.elastic import MOMENTS, Adaptation
@@ -75,7 +76,8 @@ class InheritOracle:
             plan = replace(plan, seconds=WORTH * seconds, epochs=MOST_EPOCHS)
         self.plan = plan if epochs is None else replace(plan, epochs=epochs)
         self._judged, self._some = self._tensors(images.val), self._tensors(images.train, most=MOMENTS)
-        self._space.pretrained(num_classes=len(images.classes))  # finds missing weights before anything is paid for
+        network = self._space.pretrained(num_classes=len(images.classes))  # finds missing weights before anything is paid for
+        self._weights = arrays_checksum((name, tensor.numpy()) for name, tensor in network.state_dict().items())
 
     @property
     def available(self) -> Mapping[str, tuple[str, ...]]:
@@ -108,21 +110,21 @@ class InheritOracle:
 
     def probe(self) -> tuple[Arch, nn.Module, float]:
         """See `diffnag.protocols.GivesNetworks`."""
-        from diffnag.networks.elastic import SIDE, write_classifier
+        from diffnag.networks.elastic import write_classifier
 
         self.prepare()
         assert self._adapted
         network = self._pretrained()
         write_classifier(network, *self._adapted.probe)
-        whole = min(whole_networks(self._space), key=lambda arch: abs(self._space.resolution(arch) - SIDE))
-        return whole, network.eval(), self._adapted.probe_accuracy
+        return whole_networks(self._space)[0], network.eval(), self._adapted.probe_accuracy
 
     def provenance(self) -> Mapping[str, str | float]:
         """Checksum of images and split, and how the network was adapted."""
         if self._dataset is None:
             return {}
         plan = {name: value for name, value in self._plan().items() if value is not None}
-        return {"sha256": self.images.sha256, "image_size": self.images.size, **{name: float(value) for name, value in plan.items()}}
+        about: dict[str, str | float] = {"sha256": self.images.sha256, "weights": self._weights, "image_size": self.images.size}
+        return {**about, **{name: float(value) for name, value in plan.items()}}
 
     # -- the adaptation
 
@@ -131,7 +133,7 @@ class InheritOracle:
 
     def _key(self) -> str:
         """What decides the adapted weights, as a checksum."""
-        about = {"space": self._name, "images": self.images.sha256, "seed": self._seed, "plan": self._plan()}
+        about = {"space": self._name, "weights": self._weights, "images": self.images.sha256, "seed": self._seed, "plan": self._plan()}
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
 
     def _kept(self, path: Path) -> Adapted | None:

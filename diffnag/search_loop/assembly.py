@@ -83,6 +83,10 @@ def assemble(
     """
     options = options.resolved()
     space = load_space(options.space)
+    if options.weights is not None:
+        if not isinstance(space, Inherits):
+            raise UserError(f"--weights is for a pretrained network whose parts are searched, and space {space.name!r} has none; leave it out")
+        space.weights = options.weights
     if oracle is not None:
         checked = checked_oracle(options.oracle, oracle)
     elif is_own_images(options, space):

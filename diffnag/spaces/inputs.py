@@ -18,14 +18,12 @@ def side_of(arch: Arch, space: SearchSpace, given: int) -> int:
 
 
 def whole_networks(space: SearchSpace) -> list[Arch]:
-    """The whole pretrained network at each resolution, the middle one first; none where architectures inherit no weights."""
+    """The whole pretrained network at each resolution, that of its `side` first; none where architectures inherit no weights."""
     if not isinstance(space, Inherits):
         return []
-    largest = space.largest
-    sides = {space.resolution(arch): arch for arch in (*space.neighbours(largest), largest) if space.member(arch) == space.member(largest)}
-    ordered = sorted(sides)
-    middle = ordered[len(ordered) // 2]
-    return [sides[side] for side in sorted(sides, key=lambda side: (abs(side - middle), -side))]
+    whole = space.member(space.largest)
+    found = [space.largest, *(arch for arch in space.neighbours(space.largest) if space.member(arch) == whole)]
+    return sorted(found, key=lambda arch: (abs(space.resolution(arch) - space.side), -space.resolution(arch)))
 
 
 def refuse_resolutions(space: SearchSpace, what: str) -> None:
