@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,6 +34,8 @@ EXPORT_SECONDS = 10.0
 """Part of a time limit that is kept for writing and checking files."""
 TIMED_STEPS, FEWER_STEPS = 20, 4
 """Optimiser steps that estimate how long an epoch takes; fewer for a pretrained network, whose steps are long."""
+FASTER = 1.5
+"""How much faster than estimated a training may be: so many more epochs are planned, which the clock ends."""
 GENTLER = (1.0, 0.3, 0.1)
 """Factors of the learning rate: the next one is tried when a training diverges."""
 
@@ -141,15 +144,17 @@ def _train(
     for factor in GENTLER:
         gentler = replace(recipe, learning_rate=factor * recipe.learning_rate)
         generator = torch.Generator().manual_seed(search.options.seed)
+        done = count(1)
+
+        def on_epoch(_epoch: int, _averaged: torch.nn.Module, done: count[int] = done) -> None:
+            on_progress(next(done), recipe.epochs)
+
         try:
-            averaged, judged = _in_halves(
-                network(), x, y, gentler, until=until, apart=apart, generator=generator,
-                on_epoch=lambda done: on_progress(done, recipe.epochs),
-            )  # fmt: skip
+            averaged, judged = _in_halves(network(), x, y, gentler, until=until, apart=apart, generator=generator, on_epoch=on_epoch)
         except Diverged:
             on_note(f"the final training diverged with learning rate {gentler.learning_rate:g}")
             continue
-        trained = Trained(recipe.epochs, gentler.learning_rate, time.perf_counter() - begin, judged)
+        trained = Trained(next(done) - 1, gentler.learning_rate, time.perf_counter() - begin, judged)
         assert isinstance(averaged, Resized)
         return averaged.network.to(memory_format=torch.contiguous_format), trained  # type: ignore[call-overload]
     raise UserError(f"it diverged with every learning rate down to {gentler.learning_rate:g}")
@@ -157,7 +162,7 @@ def _train(
 
 def _in_halves(
     network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, recipe: Recipe, *,
-    until: float | None, apart: int, generator: torch.Generator, on_epoch: Callable[[int], object],
+    until: float | None, apart: int, generator: torch.Generator, on_epoch: Callable[[int, torch.nn.Module], object],
 ) -> tuple[torch.nn.Module, float | None]:  # fmt: skip
     """Train `network`; return it and its accuracy in % on the last `apart` images after the first half, which leaves them out.
 
@@ -168,14 +173,14 @@ def _in_halves(
         return None if until is None else until - time.perf_counter()
 
     if not apart:
-        return train(network, x, y, recipe, generator=generator, seconds=left(), on_epoch=lambda done, _: on_epoch(done)), None
+        return train(network, x, y, recipe, generator=generator, seconds=left(), on_epoch=on_epoch), None
     half = -(-recipe.epochs // 2)
     first, second = replace(recipe, epochs=half), replace(recipe, epochs=recipe.epochs - half)
     seconds = None if until is None else (until - time.perf_counter()) / 2
-    network = train(network, x[:-apart], y[:-apart], first, generator=generator, seconds=seconds, on_epoch=lambda done, _: on_epoch(done))
+    network = train(network, x[:-apart], y[:-apart], first, generator=generator, seconds=seconds, on_epoch=on_epoch)
     judged = accuracy(network, x[-apart:], y[-apart:], side=network.side if isinstance(network, Resized) else None)
     if second.epochs:
-        network = train(network, x, y, second, generator=generator, seconds=left(), on_epoch=lambda done, _: on_epoch(half + done))
+        network = train(network, x, y, second, generator=generator, seconds=left(), on_epoch=on_epoch)
     return network, judged
 
 
@@ -187,7 +192,7 @@ class _Fits(NamedTuple):
 
 
 def _within_time(search: Search, network: Callable[[], Resized], x: torch.Tensor, y: torch.Tensor, *, on_note: Note) -> _Fits:
-    """The plan's epochs, or as many as fit into the time left, estimated from a few steps after the first."""
+    """The plan's epochs, or as many as may fit into the time left, estimated from a few steps after the first; the clock decides."""
     assert search.final_plan and search.images
     recipe = search.final_plan.recipe
     if search.options.time_limit is None:
@@ -204,10 +209,12 @@ def _within_time(search: Search, network: Callable[[], Resized], x: torch.Tensor
     an_image = (ends[1] - ends[0]) / len(x[:few])
     afterwards = EXPORT_SECONDS + an_image * len(search.images.test.y)  # a forward pass is a third of a step, and two networks may be judged
     left = search.seconds_left - afterwards
-    fitting = int(np.clip(left / (an_image * len(x)), 1, recipe.epochs))
+    fitting = left / (an_image * len(x))
     if fitting < recipe.epochs:
-        on_note(f"{fitting} of {recipe.epochs} epochs of the final training fit into the time that is left")
-    return _Fits(fitting, time.perf_counter() + max(left, 0.0))
+        on_note(f"about {max(fitting, 1):.0f} of {recipe.epochs} epochs of the final training fit into the time that is left")
+    epochs = int(np.clip(FASTER * fitting, 1, recipe.epochs))
+    least = 0.0 if recipe.keep_statistics else an_image * len(x)  # one epoch: without any, a network from scratch is worth nothing
+    return _Fits(epochs, time.perf_counter() + max(left, least))
 
 
 def confusion(model: Classifier, images: Images) -> np.ndarray:
