@@ -1,6 +1,6 @@
 """Photos of five classes: searches for a part of a pretrained network, as a user runs them, beside what a user would do without them.
 
-    python -m experiments.photos [--seeds A:B] [--minutes M] [--a-class N] [--limit L] [--arm search|fine-tuning]
+    python -m experiments.photos [--seeds A:B] [--minutes M] [--a-class N] [--latency-share S] [--arm search|fine-tuning]
 
 Photos of CIFAR-10 (32 pixels) for training and validation, drawn by the seed; 1,000 others are the test images. A row is one run with its
 wall time. The arm `search` is the command line; the linear probe on the whole network is part of it and used the same images. The arm
@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +40,20 @@ def main() -> None:
     options.add_argument("--seeds", type=seeds_argument, default=range(5), help="A:B, B excluded (default: 0:5)")
     options.add_argument("--minutes", type=float, default=15.0, help="time limit of a run (default: %(default)s)")
     options.add_argument("--a-class", type=int, default=300, help="photos a class for training and validation (default: %(default)s)")
-    options.add_argument("--limit", action="append", default=[], help="a limit of the search; may be repeated")
+    options.add_argument("--latency-share", type=float, help="limit of the latency here, as a share of the whole network's at 224 pixels")
     options.add_argument("--arm", choices=ARMS, default="search", help="what runs (default: %(default)s)")
     args = options.parse_args()
     data = begin()
     for seed in args.seeds:
-        key = {"arm": args.arm, "seed": seed, "minutes": args.minutes, "a_class": args.a_class, "limits": args.limit}
+        limits = [] if args.latency_share is None else [f"latency here at most {args.latency_share:g} of the whole network's"]
+        key = {"arm": args.arm, "seed": seed, "minutes": args.minutes, "a_class": args.a_class, "limits": limits}
         if any(key.items() <= row.items() for row in rows()):
             continue
         with tempfile.TemporaryDirectory() as folder:
             photos = write_photos(Path(folder) / "photos", data / "images" / "cifar10.npz", seed, a_class=args.a_class)
             start, load = time.perf_counter(), os.getloadavg()[0]
             if args.arm == "search":
-                found = searched(photos, seed, args.minutes, args.limit, Path(folder))
+                found = searched(photos, seed, args.minutes, args.latency_share, Path(folder))
             else:
                 found = fine_tuned(photos, seed, 60 * args.minutes)
             took = {"wall_s": round(time.perf_counter() - start, 1), "load_average_before": round(load, 1)}
@@ -81,14 +81,29 @@ def write_photos(folder: Path, source: Path, seed: int, *, a_class: int = 300) -
     return folder
 
 
-def searched(photos: Path, seed: int, minutes: float, limits: Sequence[str], folder: Path) -> dict[str, Any]:
-    """Run the command line with an empty cache; accuracies are fractions."""
+def latency_here(photos: Path) -> float:
+    """Latency of the whole network at 224 pixels on this machine, in ms."""
+    from diffnag.datasets.tasks import Task
+    from diffnag.objectives.reading import load_objective
+    from diffnag.spaces.loading import load_space
+
+    space: Any = load_space("efficientnet-lite")
+    task = Task.of(str(photos), space)
+    return load_objective("latency:here", space=space, task=task).measure(space.largest, task=task)
+
+
+def searched(photos: Path, seed: int, minutes: float, share: float | None, folder: Path) -> dict[str, Any]:
+    """Run the command line with an empty cache; accuracies are fractions, latencies are in ms."""
     out = folder / "run"
+    whole_ms = None if share is None else latency_here(photos)
+    limits = [] if share is None or whole_ms is None else [f"--limit=latency:here<={share * whole_ms:.3f}ms"]
+    begin = time.perf_counter()
     command = [
         sys.executable, "-m", "diffnag.search", "--dataset", str(photos), "--space", "efficientnet-lite", "--predictor", "gp",
-        "--seed", str(seed), "--time-limit", f"{minutes}m", "--out", str(out), *(f"--limit={limit}" for limit in limits),
+        "--seed", str(seed), "--time-limit", f"{minutes}m", "--out", str(out), *limits,
     ]  # fmt: skip
     done = subprocess.run(command, stdout=subprocess.DEVNULL, env={**os.environ, "DIFFNAG_CACHE": str(folder / "cache")}, check=False)
+    wall = time.perf_counter() - begin
     if done.returncode:
         sys.exit(f"{command} failed")
     result = json.loads((out / "result.json").read_text())
@@ -97,7 +112,7 @@ def searched(photos: Path, seed: int, minutes: float, limits: Sequence[str], fol
     return {
         "labels": result["labels_target"], "test_accuracy": result["test_accuracy"], "probe": {key: by_name[PROBE][key] for key in shown},
         "searched": {key: row[key] for name, row in by_name.items() if name != PROBE for key in shown},
-        "best_values": result["best"]["values"],
+        "whole_ms": whole_ms, "best_values": result["best"]["values"], "command_s": round(wall, 1),
     }  # fmt: skip
 
 
