@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+from diffnag.networks.targets import Classification, Target
 
 EVALUATION_BATCH = 512
+CLASSIFICATION: Target = Classification()
 
 
 class Diverged(RuntimeError):
@@ -45,7 +47,7 @@ def as_input(
 ) -> Tensor:
     """uint8 images `(n, h, w)` or `(n, h, w, 3)` -> float32 `(n, 3, h, w)` channels-last, each channel standardised.
 
-    `statistics` are mean and standard deviation `(3,)` as `channel_statistics` returns them, by default those of the images.
+    Arrays `(n, h, w, c)` of any type keep their channels. `statistics` are mean and standard deviation `(c,)` as `channel_statistics` returns them, by default those of the images.
     """
     x = _float_images(images, device=device)
     mean, std = (part.to(device) for part in statistics or _statistics(x))
@@ -53,8 +55,11 @@ def as_input(
 
 
 def channel_statistics(images: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation `(3,)` of each channel over a set of uint8 images, in units of 0 to 255."""
-    return _statistics(_float_images(images, device="cpu"))
+    """Mean and standard deviation `(c,)` of each channel over a set of images, in their own units: 0 to 255 for uint8."""
+    if images.dtype == np.uint8:
+        return _statistics(_float_images(images, device="cpu"))
+    mean, std = images.mean((0, 1, 2), dtype=np.float64), images.std((0, 1, 2), dtype=np.float64)
+    return torch.from_numpy(mean).float(), torch.from_numpy(np.where(std > 0, std, 1)).float()  # a channel may be constant
 
 
 def _float_images(images: np.ndarray, *, device: torch.device | str) -> Tensor:
@@ -75,17 +80,20 @@ def train(
     *,
     generator: torch.Generator,
     on_epoch: Callable[[int, nn.Module], object] = lambda epoch, averaged: None,
+    target: Target = CLASSIFICATION,
 ) -> nn.Module:
-    """Train `model` on images `x (n, 3, h, w)` and labels `y (n,)`; return the network of averaged weights, in evaluation mode.
+    """Train `model` on images `x (n, c, h, w)` and labels `y` of the `target`; return the network of averaged weights, in evaluation mode.
 
     `on_epoch(done, averaged)` is called after each epoch; it may raise an error to end the training. Raises `Diverged`.
     """
-    for done, averaged in enumerate(epochs(model, x, y, recipe, generator=generator), start=1):
+    for done, averaged in enumerate(epochs(model, x, y, recipe, generator=generator, target=target), start=1):
         on_epoch(done, averaged)
     return averaged
 
 
-def epochs(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, *, generator: torch.Generator) -> Iterator[nn.Module]:
+def epochs(
+    model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, *, generator: torch.Generator, target: Target = CLASSIFICATION
+) -> Iterator[nn.Module]:
     """`train` as an iterator: yields the network of averaged weights, in evaluation mode, after each epoch."""
     from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -109,7 +117,7 @@ def epochs(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, *, generator:
                 group["lr"] = recipe.learning_rate * one_cycle((epoch * steps + k + 1) / total, recipe.warm_up)
             chosen = order[k * batch : (k + 1) * batch].to(x.device)
             images = augment(x[chosen], shift=recipe.shift, flip=recipe.flip, generator=generator)
-            loss = functional.cross_entropy(model(images), y[chosen], label_smoothing=recipe.label_smoothing)
+            loss = target.loss(model(images), y[chosen], smoothing=recipe.label_smoothing)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -159,6 +167,6 @@ def logits(model: nn.Module, x: Tensor) -> Tensor:
     return torch.cat([model(x[k : k + EVALUATION_BATCH]) for k in range(0, len(x), EVALUATION_BATCH)])
 
 
-def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
-    """Accuracy in %: the share of images `x` whose largest logit is at their label `y`."""
-    return 100 * (logits(model, x).argmax(1) == y).float().mean().item()
+def accuracy(model: nn.Module, x: Tensor, y: Tensor, *, target: Target = CLASSIFICATION) -> float:
+    """Score of the `target` in %: for classification, the share of images `x` whose largest logit is at their label `y`."""
+    return target.score(target.answer(logits(model, x)), y)

@@ -8,7 +8,7 @@ import torch
 
 from diffnag.networks.classifier_file import Classifier, Description
 from diffnag.protocols import GivesNetworks, Inherits
-from diffnag.search_loop.finish.finished import BY_TRAINING, Finished, Share
+from diffnag.search_loop.finish.finished import BY_TRAINING, Finished, Score
 from diffnag.search_loop.finish.training import confusion
 from diffnag.search_loop.loop import Search
 from diffnag.spaces.counting import measured_size
@@ -30,6 +30,6 @@ def finish_probe(search: Search) -> Finished | None:
     model = Classifier(network.to(memory_format=torch.contiguous_format), described).eval()  # type: ignore[call-overload]
     return Finished(
         name=PROBE, arch=text, model=model, size=measured_size(network, image_size=side), labels=0,
-        validation=Share.of_percent(accuracy, len(images.val.y)), confusion=confusion(model, images.test),
+        validation=Score.of_percent(accuracy, images), confusion=confusion(model, images.test),
         epochs=0, learning_rate=0.0, seconds=time.perf_counter() - begin, judged=BY_TRAINING,
     )  # fmt: skip

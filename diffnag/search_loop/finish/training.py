@@ -15,10 +15,12 @@ from diffnag.errors import UserError, in_a_line
 from diffnag.io.device import resolve_device
 from diffnag.networks.build import seeded_build
 from diffnag.networks.classifier_file import Classifier, Description, read_model, save_model
-from diffnag.networks.elastic import Resized, resized
-from diffnag.networks.training import EVALUATION_BATCH, Diverged, Recipe, accuracy, as_input, channel_statistics, logits, train
+from diffnag.networks.elastic import Resized
+from diffnag.networks.targets import Target, target_of
+from diffnag.networks.training import Diverged, Recipe, accuracy, as_input, channel_statistics, train
 from diffnag.protocols import GivesNetworks, Inherits
-from diffnag.search_loop.finish.finished import BY_TRAINING, IN_SEARCH, Finished, Share
+from diffnag.search_loop.finish.finished import BY_TRAINING, IN_SEARCH, Finished, Score
+from diffnag.search_loop.finish.judging import answers, scored
 from diffnag.search_loop.loop import Search
 from diffnag.spaces.counting import measured_size
 from diffnag.spaces.inputs import side_of
@@ -69,9 +71,9 @@ def finish_one(
     model, trained = found
     device = resolve_device(options.device)
     return Finished(
-        name=name, arch=arch, model=model, size=measured_size(model.network, image_size=model.description.image_size), labels=labels,
-        validation=Share.of_percent(value if trained.judged is None else trained.judged, len(images.val.y)),
-        judged=IN_SEARCH if trained.judged is None else BY_TRAINING, confusion=confusion(model.to(device), images.test),
+        name=name, arch=arch, model=model, size=measured_size(model.network, image_size=model.description.image_size, inputs=images.inputs), labels=labels,
+        validation=Score.of_percent(value if trained.judged is None else trained.judged, images),
+        judged=IN_SEARCH if trained.judged is None else BY_TRAINING, confusion=confusion(model.to(device), images.test), score=scored(model, images.test),
         epochs=trained.epochs, learning_rate=trained.learning_rate, seconds=trained.seconds,
     )  # fmt: skip
 
@@ -107,17 +109,18 @@ def train_fully(
     space, parsed = search.space, search.space.from_str(arch)
     side = side_of(parsed, space, images.size)
     mean, std = (255 * torch.tensor(space.mean), 255 * torch.tensor(space.std)) if isinstance(space, Inherits) else channel_statistics(pixels)
-    description = Description(options.space, arch, plan.skeleton, images.classes, side, tuple((mean / 255).tolist()), tuple((std / 255).tolist()))
+    statistics = (tuple((mean / images.train.unit).tolist()), tuple((std / images.train.unit).tolist()))
+    description = Description(options.space, arch, plan.skeleton, images.classes, side, *statistics, target=target_of(images))
     device = resolve_device(options.device)
     x = as_input(pixels, device=device, statistics=(mean, std))
     y = torch.from_numpy(np.concatenate([images.train.y, images.val.y])).to(device)
 
-    def network() -> Resized:
+    def network() -> torch.nn.Module:
         if isinstance(search.oracle, GivesNetworks):
             made = search.oracle.network(parsed)
         else:
             made = seeded_build(plan.skeleton, parsed, space, num_classes=len(images.classes), image_size=side, seed=options.seed, device=device)
-        return Resized(made, side)
+        return Resized(made, side) if images.inputs is None else made
 
     try:
         recipe = replace(plan.recipe, epochs=epochs or _epochs_within_time(search, network, x, y, on_note=on_note))
@@ -133,50 +136,50 @@ def train_fully(
 
 
 def _train(
-    search: Search, network: Callable[[], Resized], x: torch.Tensor, y: torch.Tensor, recipe: Recipe, *,
+    search: Search, network: Callable[[], torch.nn.Module], x: torch.Tensor, y: torch.Tensor, recipe: Recipe, *,
     apart: int, on_progress: Callable[[int, int], object], on_note: Note,
 ) -> tuple[torch.nn.Module, Trained]:  # fmt: skip
-    begin = time.perf_counter()
+    begin, target = time.perf_counter(), target_of(search.images)
     for factor in GENTLER:
         gentler = replace(recipe, learning_rate=factor * recipe.learning_rate)
         generator = torch.Generator().manual_seed(search.options.seed)
         try:
             averaged, judged = _in_halves(
-                network(), x, y, gentler, apart=apart, generator=generator, on_epoch=lambda done: on_progress(done, recipe.epochs)
+                network(), x, y, gentler, apart=apart, generator=generator, on_epoch=lambda done: on_progress(done, recipe.epochs), target=target,
             )
         except Diverged:
             on_note(f"the final training diverged with learning rate {gentler.learning_rate:g}")
             continue
         trained = Trained(recipe.epochs, gentler.learning_rate, time.perf_counter() - begin, judged)
-        assert isinstance(averaged, Resized)
-        return averaged.network.to(memory_format=torch.contiguous_format), trained  # type: ignore[call-overload]
+        found = averaged.network if isinstance(averaged, Resized) else averaged
+        return found.to(memory_format=torch.contiguous_format), trained  # type: ignore[call-overload]
     raise UserError(f"it diverged with every learning rate down to {gentler.learning_rate:g}")
 
 
 def _in_halves(
     network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, recipe: Recipe, *,
-    apart: int, generator: torch.Generator, on_epoch: Callable[[int], object],
+    apart: int, generator: torch.Generator, on_epoch: Callable[[int], object], target: Target,
 ) -> tuple[torch.nn.Module, float | None]:  # fmt: skip
     """Train `network`; return it and its accuracy in % on the last `apart` images after the first half, which leaves them out.
 
     With `apart` 0 there is one training on all images, and no accuracy.
     """
     if not apart:
-        return train(network, x, y, recipe, generator=generator, on_epoch=lambda done, _: on_epoch(done)), None
+        return train(network, x, y, recipe, generator=generator, on_epoch=lambda done, _: on_epoch(done), target=target), None
     half = -(-recipe.epochs // 2)
     first, second = replace(recipe, epochs=half), replace(recipe, epochs=recipe.epochs - half)
-    network = train(network, x[:-apart], y[:-apart], first, generator=generator, on_epoch=lambda done, _: on_epoch(done))
-    judged = accuracy(network, x[-apart:], y[-apart:])
+    network = train(network, x[:-apart], y[:-apart], first, generator=generator, on_epoch=lambda done, _: on_epoch(done), target=target)
+    judged = accuracy(network, x[-apart:], y[-apart:], target=target)
     if second.epochs:
-        network = train(network, x, y, second, generator=generator, on_epoch=lambda done, _: on_epoch(half + done))
+        network = train(network, x, y, second, generator=generator, on_epoch=lambda done, _: on_epoch(half + done), target=target)
     return network, judged
 
 
 def _epochs_within_time(
-    search: Search, network: Callable[[], Resized], x: torch.Tensor, y: torch.Tensor, *, on_note: Note
+    search: Search, network: Callable[[], torch.nn.Module], x: torch.Tensor, y: torch.Tensor, *, on_note: Note
 ) -> int:
     """The plan's epochs, or as many as fit into the time left, estimated from a few steps after the first."""
-    assert search.final_plan
+    assert search.final_plan and search.images
     recipe = search.final_plan.recipe
     if search.options.time_limit is None:
         return recipe.epochs
@@ -185,12 +188,11 @@ def _epochs_within_time(
     try:
         train(
             network(), x[:few], y[:few], replace(recipe, epochs=2), generator=torch.Generator().manual_seed(0),
-            on_epoch=lambda done, _: ends.append(time.perf_counter()),
+            on_epoch=lambda done, _: ends.append(time.perf_counter()), target=target_of(search.images),
         )  # fmt: skip
     except Diverged:
         return 1
     an_image = (ends[1] - ends[0]) / len(x[:few])
-    assert search.images
     afterwards = EXPORT_SECONDS + an_image * len(search.images.test.y)  # a forward pass is a third of a step, and two networks may be judged
     fitting = int(np.clip((search.seconds_left - afterwards) / (an_image * len(x)), 1, recipe.epochs))
     if fitting < recipe.epochs:
@@ -198,11 +200,11 @@ def _epochs_within_time(
     return fitting
 
 
-def confusion(model: Classifier, images: Images) -> np.ndarray:
-    """Counts `(classes, classes)` of images by true class and by chosen class."""
-    device, side = model.mean.device, model.description.image_size
-    parts = torch.from_numpy(images.x).permute(0, 3, 1, 2).split(EVALUATION_BATCH)
-    chosen = torch.cat([logits(model, resized(part.to(device).float() / 255, side)).argmax(1) for part in parts]).cpu().numpy()
+def confusion(model: Classifier, images: Images) -> np.ndarray | None:
+    """Counts `(classes, classes)` of images by true class and by chosen class; None if the images have other labels than classes."""
+    if images.y.ndim > 1:
+        return None
+    chosen = answers(model, images).argmax(1).numpy()
     counts = np.zeros((len(model.classes), len(model.classes)), np.int64)
     np.add.at(counts, (images.y, chosen), 1)
     return counts

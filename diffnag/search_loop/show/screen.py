@@ -65,7 +65,7 @@ class Screen:
 
     def begin(self, search: Search, *, folder: Path) -> None:
         """Print what is searched, and by what; continue from the trials that are there already."""
-        self._measure = Measure.of(search.space, dataset=search.options.dataset, kind=search.parts.oracle.kind)
+        self._measure = Measure(search.parts.oracle.kind, search.parts.label.name)
         for key, text in _about(search, self._measure, folder).items():
             self._say(text, label=key, indent=INDENT)
         notes = [one.note for one in search.parts.goal.all if isinstance(one, Explains) and one.note]
