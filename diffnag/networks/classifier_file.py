@@ -95,8 +95,8 @@ class Classifier(nn.Module):
         """Raw images of any size -> `(b, 3, size, size)` with pixels in [0, 1], as for training.
 
         `images` is one image or a sequence of images: files, Pillow images, arrays or tensors `(h, w)` or `(h, w, 3)`, uint8 or floats in
-        [0, 1]. Several of one size may be one array `(b, h, w)` or `(b, h, w, 3)`. A model of other arrays or signals takes these, `(channels, h, w)`,
-        `(h, w, channels)` or `(channels, length)`, as they are. Raises `UserError` for anything else.
+        [0, 1]. Several of one size may be one array `(b, h, w)` or `(b, h, w, 3)`. A model of other arrays or signals takes these,
+        `(channels, h, w)`, `(h, w, channels)` or `(channels, length)`, as they are. Raises `UserError` for anything else.
         """
         from diffnag.datasets.images import fit_arrays, fit_images
 
@@ -219,7 +219,8 @@ def _target(task: str, content: Mapping[str, Any], *, outputs: int) -> Target:
     kind = TARGETS[task]
     names = [each.name for each in fields(kind)]  # type: ignore[arg-type]
     if sorted(given) != sorted(names) or not all(_are_numbers(value, outputs) for value in given.values()):
-        raise ValueError(f"target has {', '.join(map(str, given)) or 'nothing'}; accepted are {' and '.join(names) or 'no entries'}, each of {outputs} numbers")
+        accepted = f"{' and '.join(names)}, each of {outputs} numbers" if names else "no entries"
+        raise ValueError(f"target has {', '.join(map(str, given)) or 'nothing'}; accepted are {accepted}")
     return kind(**{name: tuple(value) for name, value in given.items()})
 
 

@@ -125,8 +125,8 @@ class Skeleton:
 
     def to_json(self) -> dict[str, int | bool | list[int]]:
         """Its fields; those with defaults only where they say something."""
-        plain: dict[str, int | bool | list[int]] = {"channels": self.channels, "cells": self.cells, "stem_stride": self.stem_stride, "small": self.small}
-        return plain if self.inputs is None else {**plain, "inputs": [*self.inputs]}
+        found = {**asdict(self), "inputs": None if self.inputs is None else [*self.inputs]}
+        return {name: value for name, value in found.items() if value is not None}
 
     def __str__(self) -> str:
         stride = f", stem of stride {self.stem_stride}" if self.stem_stride > 1 else ""

@@ -54,7 +54,7 @@ class Target(Protocol):
         """Predictions for a user from the `answers (b, k)` of a model; `names` are those of the outputs."""
         ...
 
-    def figures(self, answers: Tensor, y: Tensor) -> dict[str, float]:
+    def figures(self, answers: Tensor, y: Tensor, names: Sequence[str]) -> dict[str, float]:
         """Other measures of the `answers` of a model, by name."""
         ...
 
@@ -88,7 +88,7 @@ class Classification:
         """The name of the class of each image."""
         return [names[k] for k in answers.argmax(1).tolist()]
 
-    def figures(self, answers: Tensor, y: Tensor) -> dict[str, float]:
+    def figures(self, answers: Tensor, y: Tensor, names: Sequence[str]) -> dict[str, float]:
         """None."""
         return {}
 
@@ -101,7 +101,7 @@ class Regression:
     measure: ClassVar[str] = "R2"
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    """Of each number over the training images."""
+    """Statistics of each number over the training images."""
 
     @property
     def unit(self) -> float:
@@ -135,10 +135,12 @@ class Regression:
         rows: list[list[float]] = answers.tolist()
         return [row[0] for row in rows] if len(names) == 1 else [dict(zip(names, row, strict=True)) for row in rows]
 
-    def figures(self, answers: Tensor, y: Tensor) -> dict[str, float]:
-        """Root mean squared error and mean absolute error in the units of the labels, over all numbers."""
+    def figures(self, answers: Tensor, y: Tensor, names: Sequence[str]) -> dict[str, float]:
+        """Root mean squared error and mean absolute error of each number, in its unit."""
         error = answers.double() - y.double()
-        return {"RMSE": error.square().mean().sqrt().item(), "MAE": error.abs().mean().item()}
+        found = {"RMSE": error.square().mean(0).sqrt(), "MAE": error.abs().mean(0)}
+        one = len(names) == 1
+        return {what if one else f"{what} of {name}": value for what, row in found.items() for name, value in zip(names, row.tolist(), strict=True)}
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ class MultiLabel:
         """The names of the labels of each image that are more likely than not, as a tuple."""
         return [tuple(name for name, there in zip(names, row, strict=True) if there) for row in (answers.sigmoid() > LIKELY).tolist()]
 
-    def figures(self, answers: Tensor, y: Tensor) -> dict[str, float]:
+    def figures(self, answers: Tensor, y: Tensor, names: Sequence[str]) -> dict[str, float]:
         """The share of all labels, 0 or 1, that are right at a probability of 1/2."""
         return {"share of labels right": ((answers.sigmoid() > LIKELY) == (y > LIKELY)).float().mean().item()}
 

@@ -47,7 +47,8 @@ def as_input(
 ) -> Tensor:
     """uint8 images `(n, h, w)` or `(n, h, w, 3)` -> float32 `(n, 3, h, w)` channels-last, each channel standardised.
 
-    Arrays `(n, h, w, c)` of any type keep their channels. `statistics` are mean and standard deviation `(c,)` as `channel_statistics` returns them, by default those of the images.
+    Arrays `(n, h, w, c)` of any type keep their channels. `statistics` are mean and standard deviation `(c,)` as `channel_statistics`
+    returns them, by default those of the images.
     """
     x = _float_images(images, device=device)
     mean, std = (part.to(device) for part in statistics or _statistics(x))

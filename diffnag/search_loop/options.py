@@ -40,7 +40,8 @@ class SearchOptions:
         metavar="NAME|PATH", help="what the architecture is for: a dataset of a benchmark, such as cifar10; or your own images: a "
         "folder with one sub-folder for each class, an .npz file with x_train and y_train, two files images.npy,labels.npy, a folder with x.npy "
         "and y.npy, a .csv file with the columns path and label, or digits (of scikit-learn). Arrays may have any range, any number of channels and "
-        "any shape, and may be signals (n, channels, length). With images, architectures are really trained, and the best one is saved as model.pt and model.onnx",
+        "any shape, and may be signals (n, channels, length). With images, architectures are really trained, and the best one is saved as "
+        "model.pt and model.onnx",
     )  # fmt: skip
     task: str = option(
         "classification", help="what is learned of your own images: classification (one class an image), regression (numbers), or multi-label "

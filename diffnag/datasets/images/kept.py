@@ -23,7 +23,8 @@ _LAYOUTS = "(n, h, w), (n, h, w, channels), (n, channels, h, w), signals (n, cha
 def as_channels_last(what: str, x: np.ndarray, *, signals: bool = True) -> np.ndarray:
     """A view `(n, h, w, c)` of images or signals; raises `UserError` unless they are real finite numbers in a known shape.
 
-    Of four axes, the last or the second holds the channels, whichever has 1 or 3, else the shorter one. Signals have the height 1; without `signals` there are images only.
+    Of four axes, the last or the second holds the channels, whichever has 1 or 3, else the shorter one. Signals have the height 1; without
+    `signals` there are images only.
     """
     shape = x.shape
     if x.ndim not in (3, 4) or 0 in shape:
@@ -61,9 +62,8 @@ def are_photos(path: Path, x: Mapping[str, np.ndarray], asked: Asked) -> bool:
     if len(set(found.values())) > 1:
         odd = next(split for split in x if not found[split])
         low, high = float(x[odd].min()), float(x[odd].max())
-        raise UserError(
-            f"x_{odd} of {path} has pixels from {low:g} to {high:g}, and other splits have whole numbers of 0..255; accepted is one range in all splits"
-        )
+        found_here = f"x_{odd} of {path} has pixels from {low:g} to {high:g}"
+        raise UserError(f"{found_here}, and other splits have whole numbers of 0..255; accepted is one range in all splits")
     square = all(part.shape[1] == part.shape[2] for part in x.values()) or len({part.shape[1:3] for part in x.values()}) > 1
     return all(found.values()) and (square or (asked.square and min(next(iter(x.values())).shape[1:3]) > 1))
 
@@ -127,8 +127,8 @@ def resampling(length: int, side: int) -> np.ndarray:
 def fit_arrays(images: object, *, inputs: tuple[int, int, int]) -> np.ndarray:
     """One or several arrays as float32 `(n, h, w, c)`, where `inputs` are `(c, h, w)`.
 
-    An array is `(c, h, w)` or `(h, w, c)`, or `(h, w)` of one channel, or `(c, length)` or `(length,)` where h is 1; several may be one array with one
-    axis more. Images of another height and width are resized, and signals must have the length. Raises `UserError` for others.
+    An array is `(c, h, w)` or `(h, w, c)`, or `(h, w)` of one channel, or `(c, length)` or `(length,)` where h is 1; several may be one
+    array with one axis more. Images of another height and width are resized, and signals must have the length. Raises `UserError` for others.
     """
     c, h, w = inputs
     accepted = f"(channels, length) = ({c}, {w})" if h == 1 else f"(channels, h, w) or (h, w, channels) with {c} channels"

@@ -60,7 +60,8 @@ def _refuse_missing(path: Path, arrays: Mapping[str, np.ndarray], keys: list[str
 def _refuse_large(path: Path, count: int) -> None:
     if count > MOST_BYTES:
         raise UserError(
-            f"{path} holds arrays of {count / 1e9:.1f} GB; accepted are up to {MOST_BYTES / 1e9:g} GB: take fewer images, smaller ones, or a smaller type"
+            f"{path} holds arrays of {count / 1e9:.1f} GB; accepted are up to {MOST_BYTES / 1e9:g} GB: take fewer or smaller images, or a "
+            f"smaller type"
         )
 
 

@@ -29,7 +29,7 @@ class Pool:
     """Images `x` of a source with class numbers, numbers or labels of 0 and 1 `y`; see `Images` for the shapes.
 
     `split (n,)` is `test` or `val` for images in such a part of the source, else `train`; `given` names those parts. `names` of
-    the images are for notes, `labels` are those of the source, or the names of the columns of `y`. `lost` counts the unreadable training images of each class.
+    the images are for notes, `labels` are those of the source, or names of columns. `lost` counts the unreadable training images of each class.
     """
 
     x: np.ndarray

@@ -135,7 +135,8 @@ class Finish:
             "final": {**best.to_json(), "plan": self.plan.to_json()},
             "images": {
                 "name": images.name, "sha256": images.sha256, "size": images.size, "channels": images.channels,
-                **({} if images.inputs is None else {"inputs": list(images.inputs)}), "train": len(images.train.y), "val": len(images.val.y), "test": len(images.test.y),
+                **({} if images.inputs is None else {"inputs": list(images.inputs)}),
+                "train": len(images.train.y), "val": len(images.val.y), "test": len(images.test.y),
                 "given_test": images.given_test, "notes": list(images.notes),
             },
             "compare": [finished.to_json() for finished in (best, *self.others)] if self.others else None,
@@ -146,7 +147,8 @@ class Finish:
         best = self.best
         if best.confusion is None:
             assert best.score
-            return {"task": self.images.task, "test_score": best.score.value, "test_measure": best.score.measure, "test_figures": {**best.score.figures}}
+            said = {"test_score": best.score.value, "test_measure": best.score.measure, "test_figures": {**best.score.figures}}
+            return {"task": self.images.task, **said}
         hits, counts = best.confusion.diagonal().tolist(), best.confusion.sum(1).tolist()
         rates = (hit / count if count else None for hit, count in zip(hits, counts, strict=True))
         return {"test_accuracy": best.test.value, "per_class_accuracy": dict(zip(self.images.classes, rates, strict=True))}

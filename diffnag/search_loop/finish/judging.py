@@ -29,7 +29,7 @@ def scored(model: Classifier, images: Images) -> Score | None:
     rng = np.random.default_rng(0)
     drawn = (torch.from_numpy(rng.integers(len(y), size=len(y))) for _ in range(RESAMPLES))
     low, high = np.quantile([target.score(found[chosen], y[chosen]) for chosen in drawn], (0.025, 0.975)) / 100
-    return Score(target.score(found, y) / 100, len(y), (float(low), float(high)), target.measure, target.figures(found, y))
+    return Score(target.score(found, y) / 100, len(y), (float(low), float(high)), target.measure, target.figures(found, y, model.classes))
 
 
 def answers(model: Classifier, images: Images) -> torch.Tensor:

@@ -71,9 +71,11 @@ def finish_one(
     model, trained = found
     device = resolve_device(options.device)
     return Finished(
-        name=name, arch=arch, model=model, size=measured_size(model.network, image_size=model.description.image_size, inputs=images.inputs), labels=labels,
+        name=name, arch=arch, model=model, size=measured_size(model.network, image_size=model.description.image_size, inputs=images.inputs),
+        labels=labels,
         validation=Score.of_percent(value if trained.judged is None else trained.judged, images),
-        judged=IN_SEARCH if trained.judged is None else BY_TRAINING, confusion=confusion(model.to(device), images.test), score=scored(model, images.test),
+        judged=IN_SEARCH if trained.judged is None else BY_TRAINING, confusion=confusion(model.to(device), images.test),
+        score=scored(model, images.test),
         epochs=trained.epochs, learning_rate=trained.learning_rate, seconds=trained.seconds,
     )  # fmt: skip
 
@@ -139,6 +141,7 @@ def _train(
     search: Search, network: Callable[[], torch.nn.Module], x: torch.Tensor, y: torch.Tensor, recipe: Recipe, *,
     apart: int, on_progress: Callable[[int, int], object], on_note: Note,
 ) -> tuple[torch.nn.Module, Trained]:  # fmt: skip
+    assert search.images
     begin, target = time.perf_counter(), target_of(search.images)
     for factor in GENTLER:
         gentler = replace(recipe, learning_rate=factor * recipe.learning_rate)

@@ -62,7 +62,8 @@ def mistakes_of(model: Classifier, images: Images, confusion: np.ndarray) -> Mis
     wrong = (chosen != images.y).nonzero()[0]
     worst = wrong[(-sure[wrong]).argsort(kind="stable")][:SHOWN]
     classes = model.classes
-    shown = (Mistake(int(k), classes[images.y[k]], classes[chosen[k]], round(float(sure[k]), 4), _png(pixels)) for k, pixels in zip(worst, as_bytes(images.x[worst], like=images.x), strict=True))
+    pictures = map(_png, as_bytes(images.x[worst], like=images.x))
+    shown = (Mistake(int(k), classes[images.y[k]], classes[chosen[k]], round(float(sure[k]), 4), png) for k, png in zip(worst, pictures, strict=True))
     return Mistakes(model.description.arch, classes, tuple(tuple(row) for row in confusion.tolist()), tuple(shown))
 
 
