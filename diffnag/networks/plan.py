@@ -191,7 +191,8 @@ def plan_evaluation(images: ImageDataset, space: SearchSpace, *, seconds: float,
     """
     skeletons = _skeletons(images, space)
     skeletons = skeletons[:-1] or skeletons
-    if isinstance(space, TrainsSmall) and images.train.x.shape[1] > 1:  # small networks pool, which a signal of one row cannot be
+    h, w = images.train.x.shape[1:3]
+    if isinstance(space, TrainsSmall) and max(h, w) <= 2 * min(h, w):  # small networks pool to one pixel, which flat images and signals have not
         skeletons[0] = Skeleton(0, 0, small=True, inputs=images.inputs)
     return _plan(images, space, skeletons, n=len(images.train.y), seconds=seconds, epochs=epochs, enough=30, most=30, fewest=8, may_leave_out=True)
 

@@ -13,16 +13,19 @@ COLOURS = 3
 def take_inputs(network: nn.Module, inputs: tuple[int, int, int]) -> nn.Module:
     """Change a network for images `(b, 3, h, w)` to one for `inputs`, channels, height and width; returns it.
 
-    Its first convolution of three channels is drawn anew, from torch's global generator, with as many channels as are needed. Its kernel
-    becomes as wide as its stride, so that no pixel is skipped. For a height of 1 all convolutions keep the middle row of their kernels: the
-    others would only meet zeros. Raises `UserError` if there is no convolution of three channels.
+    Its first convolution of three channels is drawn anew, from torch's global generator, with as many channels as are needed. Its stride
+    divides the longer side, and the shorter one in proportion. Its kernel becomes wide enough for every pixel to be seen.
+    For a height of 1 all convolutions keep the middle row of their kernels: the others would only meet zeros. Raises `UserError` if
+    there is no convolution of three channels.
     """
-    channels, height, _ = inputs
+    channels, height, width = inputs
     name, stem = first_convolution(network)
-    stride = max(_pair(stem.stride))
-    if channels != COLOURS or stride > max(_pair(stem.kernel_size)):
-        kernel = max(*_pair(stem.kernel_size), stride | 1)
-        drawn = nn.Conv2d(channels, stem.out_channels, kernel, stride, _padding(stem, kernel), bias=stem.bias is not None)
+    stride, kernel = max(_pair(stem.stride)), max(_pair(stem.kernel_size))
+    strides = [max(1, round(stride * side / max(height, width))) for side in (height, width)]
+    if channels != COLOURS or stride > kernel or strides != [stride, stride]:
+        kernels = [max(kernel, 2 * step - 1) for step in strides]
+        padding = (kernels[0] // 2, kernels[1] // 2)
+        drawn = nn.Conv2d(channels, stem.out_channels, (kernels[0], kernels[1]), (strides[0], strides[1]), padding, bias=stem.bias is not None)
         network.set_submodule(name, drawn.to(stem.weight.device))
     if height == 1:
         for module in network.modules():
@@ -41,12 +44,6 @@ def first_convolution(network: nn.Module) -> tuple[str, nn.Conv2d]:
 
 def _pair(size: int | tuple[int, ...]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[-1])
-
-
-def _padding(stem: nn.Conv2d, kernel: int) -> int:
-    """Half of a larger kernel; else what the stem has: one that does not pad has its images padded."""
-    own = stem.padding if isinstance(stem.padding, str) else _pair(stem.padding)[0]
-    return kernel // 2 if kernel != _pair(stem.kernel_size)[0] or isinstance(own, str) else own
 
 
 @torch.no_grad()

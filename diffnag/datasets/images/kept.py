@@ -41,9 +41,9 @@ def as_channels_last(what: str, x: np.ndarray, *, signals: bool = True) -> np.nd
         raise UserError(f"{what} has the shape {shape}, which is {x.shape[3]:,} channels; accepted are up to {MOST_CHANNELS:,}")
     if x.dtype.kind == "f":
         with np.errstate(over="ignore"):
-            (bad,) = np.nonzero([not np.isfinite(image.astype(np.float32)).all() for image in x])
+            (bad,) = np.nonzero([not np.isfinite(image.astype(np.float32)).all() for image in x])  # what float32 cannot hold is infinite
         if len(bad):
-            raise UserError(f"{what} has NaN, infinite or too large pixels in {len(bad)} images: {some([str(i) for i in bad])}")
+            raise UserError(f"{what} has NaN or infinite pixels in {len(bad)} images: {some([str(i) for i in bad])}")
     return x
 
 
