@@ -123,7 +123,7 @@ def test_a_csv_with_splits(tmp_path: Path) -> None:
     data = load_images(sheet(tmp_path, "path,split,label", [f"pictures/{k}.png,{part[k]},{Y[k]}" for k in range(40)]))
     assert sizes(data) == [24, 8, 8] and data.given_test
     assert {image.tobytes() for image in data.test.x} == {image.tobytes() for image in X[:8]}
-    assert [int(Y[[i for i in range(40) if (X[i] == image).all()][0]]) for image in data.test.x] == data.test.y.tolist()
+    assert [int(Y[next(i for i in range(40) if (X[i] == image).all())]) for image in data.test.x] == data.test.y.tolist()
 
 
 def test_a_csv_of_numbers_and_of_labels(tmp_path: Path) -> None:

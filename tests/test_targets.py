@@ -52,7 +52,8 @@ def test_regression_standardises() -> None:
     outputs = torch.tensor([[-1.0, 0.0], [1.0, 0.0]])
     assert torch.equal(target.answer(outputs), torch.from_numpy(y).float())
     assert target.loss(outputs, torch.from_numpy(y).float(), smoothing=0.1).item() == 0
-    assert target.loss(outputs + 2, torch.from_numpy(y).float(), smoothing=0).item() == pytest.approx(4)
+    assert target.loss(outputs + 2, torch.from_numpy(y).float(), smoothing=0).item() == pytest.approx(1.5)
+    assert target.loss(outputs + 0.5, torch.from_numpy(y).float(), smoothing=0).item() == pytest.approx(0.125)
     assert target.decode(target.answer(outputs), ["a", "b"]) == [{"a": 1.0, "b": 7.0}, {"a": 3.0, "b": 7.0}]
     assert Regression.of(y[:, :1]).decode(torch.tensor([[1.5]]), ["a"]) == [1.5]
 
