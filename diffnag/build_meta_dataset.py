@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from diffnag.datasets.meta_dataset import Effort, Measurement, MetaDataset
     from diffnag.protocols import SearchSpace
 
-Job = tuple[int, str, int]
-"""Task, architecture, seed."""
+Job = tuple[int, tuple[str, ...], int]
+"""Task, architectures, seed: one architecture, or all of the task that inherit the weights of one adapted network."""
+PRETRAINED_SIDE = 32
+"""Pixels a side of the tasks for pretrained networks."""
 PATIENCE = 10_000
 """Draws without a new architecture after which the space may have no more."""
 
@@ -63,39 +66,45 @@ def main() -> None:
     options = options_from(parser().parse_args(), Options)
     import numpy as np
 
-    from diffnag.datasets.drawn_tasks import allowed_classes, draw_task
+    from diffnag.datasets.drawn_tasks import SIDE, allowed_classes, draw_task
     from diffnag.datasets.meta_dataset import Effort, append
     from diffnag.io.files import check_writable
-    from diffnag.protocols import TrainsSmall
+    from diffnag.networks.short_adaptation import EFFORT
+    from diffnag.protocols import Inherits, TrainsSmall
     from diffnag.spaces.loading import load_space
 
-    space, effort = load_space(options.space), Effort()
+    space = load_space(options.space)
+    inherits = isinstance(space, Inherits)
+    effort = EFFORT if inherits else Effort()
     sources = [name.strip() for name in options.images.split(",") if name.strip()]
     if not sources:
         raise UserError("--images names no source; accepted are names with commas between them, such as digits,letters")
     for source in sources:
         allowed_classes(source, held_out=options.held_out)
     check_writable(options.out)
-    if not isinstance(space, TrainsSmall):
-        raise UserError(f"space {options.space!r} has no build_small, the reduced skeleton that is trained here")
+    if not inherits and not isinstance(space, TrainsSmall):
+        raise UserError(f"space {options.space!r} has no build_small, the reduced skeleton that is trained here, and no pretrained weights")
     device = str(resolve_device(options.device))
     jobs = list(_jobs(options, space))
     done = _begin(options, sources, effort)
     tasks: list[TaskSpec] = []
+    side = PRETRAINED_SIDE if inherits else SIDE
     for number in range(options.tasks):
-        spec = draw_task(sources[number % len(sources)], np.random.default_rng([options.seed, number]), held_out=options.held_out)
+        rng = np.random.default_rng([options.seed, number])
+        spec = draw_task(sources[number % len(sources)], rng, held_out=options.held_out, side=side)
         if number not in done.tasks:
             append(options.out, [spec], task=number)
         tasks.append(spec)
     trained = {(m.task, m.arch, m.seed) for m in done.measurements}
-    jobs = [job for job in jobs if job not in trained]
+    jobs = [(task, left, seed) for task, archs, seed in jobs if (left := tuple(arch for arch in archs if (task, arch, seed) not in trained))]
+    count = sum(len(archs) for _, archs, _ in jobs)
     workers = options.workers or os.cpu_count() or 1
-    print(f"{len(trained)} networks are trained, {len(jobs)} are left, on {workers} workers ({device})", file=sys.stderr)
+    print(f"{len(trained)} networks are trained, {count} are left, on {workers} workers ({device})", file=sys.stderr)
     try:
         _measure_all(jobs, tasks, out=options.out, space=options.space, effort=effort, device=device, workers=workers)
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(f"stopped; the measurements so far are in {options.out}, the same command continues it") from interrupt
-    print(f"{options.out}: {len(trained) + len(jobs)} networks on {len(tasks)} tasks, {options.out.stat().st_size / 1e6:.2f} MB")
+    print(f"{options.out}: {len(trained) + count} networks on {len(tasks)} tasks, {options.out.stat().st_size / 1e6:.2f} MB")
 
 
 def _begin(options: Options, sources: list[str], effort: Effort) -> MetaDataset:
@@ -123,19 +132,34 @@ def _jobs(options: Options, space: SearchSpace) -> Iterator[Job]:
     """All trainings, task by task. Smaller numbers of architectures or seeds give a part of the same list."""
     import numpy as np
 
+    from diffnag.protocols import Inherits
+
     for task in range(options.tasks):
         rng = np.random.default_rng([options.seed, 1] if options.crossed else [options.seed, 1, task])
-        for k, arch in zip(range(options.archs_per_task), _distinct(space, rng), strict=False):
+        drawn = islice(_distinct(space, rng), options.archs_per_task)
+        if isinstance(space, Inherits):
+            archs = tuple(map(space.to_str, drawn))
+            yield from ((task, archs, seed) for seed in range(options.seeds))
+            continue
+        for k, arch in enumerate(drawn):
             seeds = 2 * options.seeds if options.crossed and k % 4 == 0 else options.seeds
-            yield from ((task, space.to_str(arch), seed) for seed in range(seeds))
+            yield from ((task, (space.to_str(arch),), seed) for seed in range(seeds))
 
 
 def _distinct(space: SearchSpace, rng: Any) -> Iterator[Arch]:
-    """Random architectures that compute different things; raises `UserError` when the space has no more of them."""
+    """Random architectures that compute different things; raises `UserError` when the space has no more of them.
+
+    Parts of a pretrained network are drawn by `random_part`; the whole network comes first, at each resolution.
+    """
+    from diffnag.protocols import Inherits
+    from diffnag.spaces.draws import random_part
+    from diffnag.spaces.inputs import whole_networks
+
     seen: set[str] = set()
     repeats, classes = 0, None
+    wholes = iter(whole_networks(space))
     while True:
-        arch = space.random(rng)
+        arch = next(wholes, None) or (random_part(space, rng) if isinstance(space, Inherits) else space.random(rng))
         if (key := space.canonical(arch)) not in seen:
             seen.add(key)
             repeats = 0
@@ -155,24 +179,25 @@ def _measure_all(
 
     seconds = 0.0
     with Progress() as progress:
-        progress("network", 0, len(jobs))
-        measurements = _trained(jobs, tasks, space=space, effort=effort, device=device, workers=workers)
-        for done, measurement in enumerate(measurements, start=1):
-            append(out, [measurement])
-            seconds += measurement.seconds
-            progress("network", done, len(jobs), f"{seconds / done:.1f} core-seconds each")
+        done, count = 0, sum(len(archs) for _, archs, _ in jobs)
+        progress("network", done, count)
+        for measurements in _trained(jobs, tasks, space=space, effort=effort, device=device, workers=workers):
+            append(out, measurements)
+            done += len(measurements)
+            seconds += sum(measurement.seconds for measurement in measurements)
+            progress("network", done, count, f"{seconds / done:.1f} core-seconds each")
 
 
 def _trained(
     jobs: list[Job], tasks: list[TaskSpec], *, space: str, effort: Effort, device: str, workers: int
-) -> Iterator[Measurement]:
-    """Measurements in the order in which they are done. Few jobs wait in the pool, so that an interrupt ends soon."""
+) -> Iterator[list[Measurement]]:
+    """Measurements of each job in the order in which they are done. Few jobs wait in the pool, so that an interrupt ends soon."""
     import multiprocessing
 
     context = multiprocessing.get_context("spawn")
     waiting = iter(jobs)
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
-        running: set[Future[Measurement]] = set()
+        running: set[Future[list[Measurement]]] = set()
         try:
             while True:
                 for job in waiting:
@@ -197,18 +222,26 @@ def _one_thread() -> None:
 
     import torch
 
+    from diffnag.io.memory import keep_freed_memory
+
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
 
 
-def _measure(job: Job, spec: TaskSpec, space_name: str, effort: Effort, device: str) -> Measurement:
-    """Train the network of one job, in a worker process."""
+def _measure(job: Job, spec: TaskSpec, space_name: str, effort: Effort, device: str) -> list[Measurement]:
+    """Train the network of one job, or adapt the pretrained one, in a worker process."""
+    from diffnag.networks.short_adaptation import measure_parts
     from diffnag.networks.short_training import measure
+    from diffnag.protocols import Inherits
     from diffnag.spaces.loading import load_space
 
-    task, text, seed = job
-    return measure(text, _images(spec), load_space(space_name), task=task, seed=seed, effort=effort, device=device)
+    task, archs, seed = job
+    space, images = load_space(space_name), _images(spec)
+    if isinstance(space, Inherits):
+        return measure_parts(archs, images, space, task=task, seed=seed, effort=effort, device=device)
+    return [measure(arch, images, space, task=task, seed=seed, effort=effort, device=device) for arch in archs]
 
 
 @lru_cache(maxsize=2)  # the next job is of the same task

@@ -54,6 +54,7 @@ def _overview() -> Iterator[str]:
         if not found:
             yield from _row(name, [_none_by_name(space)])
     yield from _row("every space of images", [f"your own images: {OWN_IMAGES}  (training)"])
+    yield from _row("your own model", ["search --model package.module:function, for your own images  (inherit)"])
     yield ""
     for kind in [kind for kind in GROUPS if kind != "space"]:
         yield from _row(f"{kind}s", [*names(kind), DOTTED], indent=0)

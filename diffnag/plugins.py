@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,8 +28,15 @@ GROUPS = {
 }
 
 
+WITH_ARGUMENT = ".of"
+"""Behind a group: the group of plug-ins that are made from an argument alone, such as `own-model:my_module:make`. Lists of names lack them."""
+
+
 def names(kind: str) -> list[str]:
-    """The registered names of a kind, one of `GROUPS`; raises `UserError` if the installation is older than the code."""
+    """The registered names of a kind, one of `GROUPS`, without those that need an argument.
+
+    Raises `UserError` if the installation is older than the code.
+    """
     if not (found := sorted(point.name for point in entry_points(group=GROUPS[kind]))):
         raise UserError(f"no {kind} is registered: diffnag was installed before this version of its code; install it again (pip install -e .)")
     return found
@@ -38,7 +45,12 @@ def names(kind: str) -> list[str]:
 def split_argument(kind: str, name: str) -> tuple[str, str | None]:
     """`latency:pixel3` as `latency` and `pixel3`, if `latency` is a registered name of the kind; else the whole name and None."""
     first, colon, argument = name.partition(":")
-    return (first, argument) if colon and first in names(kind) else (name, None)
+    return (first, argument) if colon and _points(kind, first) else (name, None)
+
+
+def _points(kind: str, name: str) -> list[EntryPoint]:
+    """The entry points of a name: one, or none."""
+    return [point for group in (GROUPS[kind], GROUPS[kind] + WITH_ARGUMENT) for point in entry_points(group=group, name=name)]
 
 
 def is_dotted(kind: str, name: str) -> bool:
@@ -53,24 +65,32 @@ def load_class(kind: str, name: str) -> type[Any]:
     """
     name, _ = split_argument(kind, name)
     if ":" not in name:
-        for point in entry_points(group=GROUPS[kind], name=name):
+        for point in _points(kind, name):
             try:
                 return cast("type[Any]", point.load())
             except (Exception, SystemExit) as error:  # a module may fail in any way, and may not end the process either
                 raise UserError(f"{kind} {name!r}: importing {point.value!r} failed: {type_and_line(error)}") from error
         raise unknown(kind, name, [*names(kind), "or a dotted path package.module:Class"])
-    module_name, _, class_name = name.partition(":")
+    found = load_attribute(kind, name)
+    if not isinstance(found, type):
+        module_name, _, class_name = name.partition(":")
+        classes = [key for key, value in vars(sys.modules[module_name]).items() if isinstance(value, type) and value.__module__ == module_name]
+        raise UserError(f"{kind} {name!r}: {module_name} has no class {class_name!r}; it has: {', '.join(classes) or 'none'}")
+    return found
+
+
+def load_attribute(kind: str, name: str) -> Any:
+    """What a module has under a dotted path `package.module:name`, or None; `kind` says what it is for.
+
+    Raises `UserError` if the module cannot be imported.
+    """
+    module_name, _, attribute = name.partition(":")
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())  # a console script does not see the user's folder, `python -m` does
     try:
-        module = importlib.import_module(module_name)
-        found = getattr(module, class_name, None)
+        return getattr(importlib.import_module(module_name), attribute, None)
     except (Exception, SystemExit) as error:
         raise UserError(f"{kind} {name!r}: importing {module_name!r} failed: {type_and_line(error)}") from error
-    if not isinstance(found, type):
-        classes = [key for key, value in vars(module).items() if isinstance(value, type) and value.__module__ == module_name]
-        raise UserError(f"{kind} {name!r}: {module_name} has no class {class_name!r}; it has: {', '.join(classes) or 'none'}")
-    return found
 
 
 def make(kind: str, name: str, members: tuple[str, ...]) -> Any:

@@ -1,9 +1,12 @@
-"""Photos of five classes: searches for a part of a pretrained network, as a user runs them, beside a linear probe on the whole network.
+"""Photos of five classes: searches for a part of a pretrained network, as a user runs them, beside what a user would do without them.
 
-    python -m experiments.photos [--seeds N] [--minutes M]
+    python -m experiments.photos [--seeds A:B] [--minutes M] [--a-class N] [--limit L] [--arm search|fine-tuning]
 
-300 photos a class of CIFAR-10 (32 pixels) for training and validation, drawn by the seed; 1,000 others are the test images. Every row is one
-run of the command line, with its wall time. The probe of a row used the same images. Rows that the result file has are kept.
+Photos of CIFAR-10 (32 pixels) for training and validation, drawn by the seed; 1,000 others are the test images. A row is one run with its
+wall time. The arm `search` is the command line; the linear probe on the whole network is part of it and used the same images. The arm
+`fine-tuning` is what a page of PyTorch does in the same time, with the same weights: all layers are trained, normalisation uses the
+statistics of each batch, the images are mirrored and shifted. A quarter of the time goes to 128 pixels a side, a quarter to 160, and the
+rest to the side that was better on the validation images, on all images. Rows that the result file has are kept.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,36 +25,54 @@ import numpy as np
 
 from experiments.own_images import CLASSES
 from experiments.shared.common import begin, parser
+from experiments.shared.pool import seeds_argument
 from experiments.shared.results import read_result, record, write_result
 
-A_CLASS = 300
 NAME = "photos"
 PROBE = "linear probe"
+ARMS = ("search", "fine-tuning")
+SECONDS_FOR_TEST = 10.0
+SIDES = (128, 160)
+"""Pixels a side that plain fine-tuning chooses from."""
 
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--seeds", type=int, default=5, help="number of seeds (default: %(default)s)")
-    options.add_argument("--minutes", type=float, default=15.0, help="time limit of a search (default: %(default)s)")
+    options.add_argument("--seeds", type=seeds_argument, default=range(5), help="A:B, B excluded (default: 0:5)")
+    options.add_argument("--minutes", type=float, default=15.0, help="time limit of a run (default: %(default)s)")
+    options.add_argument("--a-class", type=int, default=300, help="photos a class for training and validation (default: %(default)s)")
+    options.add_argument("--limit", action="append", default=[], help="a limit of the search; may be repeated")
+    options.add_argument("--arm", choices=ARMS, default="search", help="what runs (default: %(default)s)")
     args = options.parse_args()
     data = begin()
-    rows: list[dict[str, Any]] = list(read_result(NAME).get("rows", []))
-    for seed in range(args.seeds):
-        key = {"seed": seed, "minutes": args.minutes}
-        if not any(key.items() <= row.items() for row in rows):
-            with tempfile.TemporaryDirectory() as folder:
-                photos = write_photos(Path(folder) / "photos", data / "images" / "cifar10.npz", seed)
-                rows.append(record(key | searched(photos, seed, args.minutes, Path(folder))))
-            print(rows[-1], flush=True)
-            write_result(NAME, {"rows": rows})
+    for seed in args.seeds:
+        key = {"arm": args.arm, "seed": seed, "minutes": args.minutes, "a_class": args.a_class, "limits": args.limit}
+        if any(key.items() <= row.items() for row in rows()):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            photos = write_photos(Path(folder) / "photos", data / "images" / "cifar10.npz", seed, a_class=args.a_class)
+            start, load = time.perf_counter(), os.getloadavg()[0]
+            if args.arm == "search":
+                found = searched(photos, seed, args.minutes, args.limit, Path(folder))
+            else:
+                found = fine_tuned(photos, seed, 60 * args.minutes)
+            took = {"wall_s": round(time.perf_counter() - start, 1), "load_average_before": round(load, 1)}
+            row = record(key | took | found)
+        print(row, flush=True)
+        write_result(NAME, {"rows": sorted([*rows(), row], key=lambda row: [str(row[name]) for name in key])})
 
 
-def write_photos(folder: Path, source: Path, seed: int) -> Path:
+def rows() -> list[dict[str, Any]]:
+    """The rows so far; several arms may run at once."""
+    return list(read_result(NAME).get("rows", []))
+
+
+def write_photos(folder: Path, source: Path, seed: int, *, a_class: int = 300) -> Path:
     """Write the folders `train` and `test`, each with one folder of PNG files a class; returns `folder`."""
     from PIL import Image
 
     arrays, rng = np.load(source), np.random.default_rng(seed)
-    for split, most in (("train", A_CLASS), ("test", None)):
+    for split, most in (("train", a_class), ("test", None)):
         for name, label in CLASSES.items():
             (folder / split / name).mkdir(parents=True)
             images = arrays[f"x_{split}"][arrays[f"y_{split}"] == label]
@@ -59,26 +81,68 @@ def write_photos(folder: Path, source: Path, seed: int) -> Path:
     return folder
 
 
-def searched(photos: Path, seed: int, minutes: float, folder: Path) -> dict[str, Any]:
+def searched(photos: Path, seed: int, minutes: float, limits: Sequence[str], folder: Path) -> dict[str, Any]:
     """Run the command line with an empty cache; accuracies are fractions."""
     out = folder / "run"
     command = [
-        sys.executable, "-m", "diffnag.search", "--dataset", str(photos), "--space", "efficientnet-lite", "--predictor", "flops",
-        "--seed", str(seed), "--time-limit", f"{minutes}m", "--out", str(out),
+        sys.executable, "-m", "diffnag.search", "--dataset", str(photos), "--space", "efficientnet-lite", "--predictor", "gp",
+        "--seed", str(seed), "--time-limit", f"{minutes}m", "--out", str(out), *(f"--limit={limit}" for limit in limits),
     ]  # fmt: skip
-    start, load = time.perf_counter(), os.getloadavg()[0]
     done = subprocess.run(command, stdout=subprocess.DEVNULL, env={**os.environ, "DIFFNAG_CACHE": str(folder / "cache")}, check=False)
-    wall = time.perf_counter() - start
     if done.returncode:
         sys.exit(f"{command} failed")
     result = json.loads((out / "result.json").read_text())
     by_name = {row["name"]: row for row in result["compare"]}
     shown = ("arch", "params", "flops", "epochs", "validation_accuracy", "test_accuracy")
     return {
-        "wall_s": round(wall, 1), "load_average_before": round(load, 1), "labels": result["labels_target"],
-        "test_accuracy": result["test_accuracy"], "probe": {key: by_name[PROBE][key] for key in shown},
+        "labels": result["labels_target"], "test_accuracy": result["test_accuracy"], "probe": {key: by_name[PROBE][key] for key in shown},
         "searched": {key: row[key] for name, row in by_name.items() if name != PROBE for key in shown},
+        "best_values": result["best"]["values"],
     }  # fmt: skip
+
+
+def fine_tuned(photos: Path, seed: int, seconds: float) -> dict[str, Any]:
+    """Fine-tune the whole network plainly for so many seconds in all; accuracies are fractions."""
+    import torch
+
+    from diffnag.datasets.images import load_images
+    from diffnag.io.memory import keep_freed_memory
+    from diffnag.networks.adapted import pretrained
+    from diffnag.networks.elastic import Resized
+    from diffnag.networks.training import Recipe, accuracy, as_input, train
+    from diffnag.spaces.loading import load_space
+
+    keep_freed_memory()
+    begin = time.perf_counter()
+    space: Any = load_space("efficientnet-lite")
+    images = load_images(photos)
+    statistics = (255 * torch.tensor(space.mean), 255 * torch.tensor(space.std))
+    (x, y), validation, test = (
+        (as_input(part.x, statistics=statistics), torch.from_numpy(part.y)) for part in (images.train, images.val, images.test)
+    )
+    every = torch.cat([x, validation[0]]), torch.cat([y, validation[1]])
+
+    def tuned(side: int, pixels: torch.Tensor, labels: torch.Tensor, until: float) -> Resized:
+        network = Resized(pretrained(space, classes=len(images.classes), device="cpu"), side)
+        left = until - time.perf_counter()
+        a_step = 0.6 * (side / 160) ** 2  # seconds, about: how many steps fit decides over how many the weights are averaged
+        fitting = max(1, round(left / a_step / (len(pixels) // 32)))
+        recipe = Recipe(epochs=fitting, batch_size=32, learning_rate=0.01, weight_decay=1e-4, shift=images.size // 8)
+        done: list[int] = []
+        generator = torch.Generator().manual_seed(seed)
+        trained = train(network, pixels, labels, recipe, generator=generator, seconds=left, on_epoch=lambda epoch, _: done.append(epoch))
+        assert isinstance(trained, Resized)
+        print(f"{side} pixels, {len(done)} of {fitting} epochs", flush=True)
+        return trained
+
+    judged = {}
+    for k, side in enumerate(SIDES, start=1):
+        network = tuned(side, x, y, begin + k * seconds / 4)
+        judged[side] = accuracy(network, *validation, side=side) / 100
+    side = max(judged, key=lambda side: judged[side])
+    network = tuned(side, *every, begin + seconds - SECONDS_FOR_TEST)
+    return {"validation_accuracy": {str(key): value for key, value in judged.items()}, "side": side,
+            "test_accuracy": accuracy(network, *test, side=side) / 100}  # fmt: skip
 
 
 if __name__ == "__main__":

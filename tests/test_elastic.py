@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from diffnag.datasets.images import load_images
 from diffnag.errors import UserError
-from diffnag.networks import elastic
+from diffnag.networks import adapted, elastic, training
 from diffnag.networks.classifier_file import load_model
 from diffnag.networks.elastic import (
     Adaptation,
@@ -55,6 +55,7 @@ class Parts:
     """The part of an elastic space that `adapt` uses."""
 
     smallest = 0
+    side = 24
 
     def random(self, rng: np.random.Generator) -> int:
         return int(rng.integers(2))
@@ -154,8 +155,7 @@ def test_images_are_resized_as_torch_resizes_them() -> None:
     assert Resized(nn.Identity(), 24)(images).shape[-1] == 24
 
 
-def trained(network: Network, how: Adaptation, monkeypatch: pytest.MonkeyPatch) -> tuple[Network, list[float]]:
-    monkeypatch.setattr(elastic, "SIDE", 24)
+def trained(network: Network, how: Adaptation) -> tuple[Network, list[float]]:
     network = copy.deepcopy(network)
     labels = torch.arange(24) % 3
     images = images_of(24) + 2 * labels[:, None, None, None]  # brighter for larger labels
@@ -163,26 +163,26 @@ def trained(network: Network, how: Adaptation, monkeypatch: pytest.MonkeyPatch) 
     return network, list(adapt(network, Parts(), images, labels, how, seed=0))  # type: ignore[arg-type]
 
 
-def test_an_adaptation_teaches_the_parts_and_keeps_the_statistics(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_adaptation_teaches_the_parts_and_keeps_the_statistics(network: Network) -> None:
     how = Adaptation(epochs=100, batch_size=8, flip=False, shift=0)
-    adapted, shares = trained(network, how, monkeypatch)
+    after, shares = trained(network, how)
     assert shares[-1] == 1.0 and shares == sorted(shares) and len(shares) == 301
     labels = torch.arange(60) % 3
     images = images_of(60, seed=3) + 2 * labels[:, None, None, None]
-    for model, least, most in ((network, 0, 50), (adapted, 90, 100)):
+    for model, least, most in ((network, 0, 50), (after, 90, 100)):
         part = recalibrate(module.extract(model, SMALL), images)
         assert least <= accuracy(part, images, labels) <= most
-    first, again = (trained(network, replace(how, epochs=2), monkeypatch)[0] for _ in range(2))
-    assert adapted.stem.norm.running_mean.equal(first.stem.norm.running_mean)
-    assert adapted.blocks[1].expand.norm.running_var.equal(first.blocks[1].expand.norm.running_var)
+    first, again = (trained(network, replace(how, epochs=2))[0] for _ in range(2))
+    assert after.stem.norm.running_mean.equal(first.stem.norm.running_mean)
+    assert after.blocks[1].expand.norm.running_var.equal(first.blocks[1].expand.norm.running_var)
     assert all(a.equal(b) for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True))
 
 
 def test_an_adaptation_ends_in_time(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(np.arange(0, 1000, 10.0))
-    monkeypatch.setattr(elastic.time, "perf_counter", lambda: next(clock))
-    _, shares = trained(network, Adaptation(epochs=1000, batch_size=8, seconds=100.0), monkeypatch)
-    assert len(shares) == 10 and shares[-2] < 1 == shares[-1]
+    monkeypatch.setattr(training.time, "perf_counter", lambda: next(clock))
+    _, shares = trained(network, Adaptation(epochs=1000, batch_size=8, seconds=100.0))
+    assert shares == pytest.approx([0.1, 0.3, 0.5, 0.7, 0.9, 1.0])  # the clock is read twice a step
 
 
 # -- the oracle
@@ -203,14 +203,15 @@ def _weights(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Random weights in place of the published ones, and small resolutions; the list counts how often they are loaded."""
     loaded: list[int] = []
 
-    def load() -> Network:
+    def load(path: Path | None) -> Network:
+        assert path is None
         loaded.append(1)
         torch.manual_seed(0)
         return Network(full(), num_classes=1000).eval()
 
     monkeypatch.setattr(module, "load_network", load)
     monkeypatch.setattr(module, "RESOLUTIONS", (16, 16, 24, 32, 32))
-    monkeypatch.setattr(elastic, "SIDE", 24)
+    monkeypatch.setattr(EfficientNetLite, "side", 24)
     yield loaded
 
 
@@ -246,7 +247,7 @@ def test_the_adapted_network_is_kept_for_the_same_images_and_plan(photos: Path, 
     first = made(photos)
     value = first.query(arch, dataset="mine", split="val")
     adapting: list[int] = []
-    monkeypatch.setattr(elastic, "adapt", lambda *_, **__: adapting.append(1) or iter(()))
+    monkeypatch.setattr(adapted, "adapt", lambda *_, **__: adapting.append(1) or iter(()))
     again = made(photos)
     assert again.query(arch, dataset="mine", split="val") == value and again.probe()[2] == first.probe()[2]
     assert not adapting
@@ -255,11 +256,19 @@ def test_the_adapted_network_is_kept_for_the_same_images_and_plan(photos: Path, 
     assert len(adapting) == 2
 
 
+def test_a_file_of_weights_may_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    named: list[Path | None] = []
+    monkeypatch.setattr(module, "load_network", lambda path: named.append(path) or Network(full(), num_classes=9))
+    space = EfficientNetLite()
+    space.weights = Path("mine.pt")
+    assert space.pretrained(num_classes=4).classifier.out_features == 4 and named == [Path("mine.pt")]
+
+
 def test_it_needs_a_space_that_inherits_and_its_weights(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="oracle 'inherit' needs a space whose architectures inherit pretrained weights"):
         InheritOracle().setup(space=NASBench201())
 
-    def absent() -> Network:
+    def absent(path: Path | None) -> Network:
         raise UserError("the published weights of EfficientNet-Lite0 are not installed")
 
     monkeypatch.setattr(module, "load_network", absent)

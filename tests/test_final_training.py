@@ -48,7 +48,7 @@ def test_the_time_limit_shortens_the_final_training(stripes: Path, monkeypatch: 
     with Search(few(stripes, epochs=50, time_limit=11.0)) as search:
         monkeypatch.setattr(type(search.study), "spent", type("Spent", (), {"wall_s": 10.9})())
         _, about = train_fully(RESNET, search, on_progress=lambda done, of: None, on_note=notes.append)
-    assert about.epochs == 1 and notes == ["1 of 150 epochs of the final training fit into the time that is left"]
+    assert about.epochs == 1 and notes == ["about 1 of 150 epochs of the final training fit into the time that is left"]
 
 
 def test_epochs_that_were_asked_for_are_within_the_time_limit(stripes: Path, space: NASBench201) -> None:
@@ -196,7 +196,7 @@ def test_rivals_get_the_winners_training_whatever_the_time_limit(stripes: Path, 
         assert [row["epochs"] for row in rows] == [epochs] * 3 and {row["learning_rate"] for row in rows} == {0.1}
         files = [path for path in (tmp_path / "model.pt", tmp_path / "compare" / "ResNet-like.pt") if path.is_file()]
         assert len(files) == 2 and [read_model(path)[1]["epochs"] for path in files] == [epochs] * 2
-    assert notes[0] == "1 of 6 epochs of the final training fit into the time that is left"
+    assert notes[0] == "about 1 of 6 epochs of the final training fit into the time that is left"
     assert notes.count("random search made 1 of 2 evaluations in the same time") == 1  # the second run goes on with it
 
 

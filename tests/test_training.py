@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from diffnag.datasets.images import ImageDataset, Images
+from diffnag.networks import training
 from diffnag.networks.build import seeded_build
 from diffnag.networks.plan import Plan, Skeleton, plan_evaluation, plan_final
 from diffnag.networks.training import Diverged, Recipe, accuracy, all_finite, as_input, augment, channel_statistics, epochs, one_cycle, train
@@ -64,6 +65,33 @@ def test_augmentation_moves_and_mirrors() -> None:
     mirrored = augment(x, shift=0, flip=True, generator=torch.Generator().manual_seed(0))
     assert {tuple(image[0, 0].tolist()) for image in mirrored} == {(0.0, 1.0, 2.0, 3.0), (3.0, 2.0, 1.0, 0.0)}
     assert augment(x, shift=0, flip=False, generator=torch.Generator()) is x
+
+
+def test_crops_keep_a_part_of_the_area_within_the_image() -> None:
+    rows = torch.arange(32.0)[:, None].expand(32, 32)
+    x = torch.stack([rows, rows.T, torch.zeros(32, 32)]).expand(500, 3, 32, 32)
+    cropped = augment(x, shift=0, flip=False, crop=0.25, generator=torch.Generator().manual_seed(0))
+    sides = torch.stack([cropped[:, 0].amax((1, 2)) - cropped[:, 0].amin((1, 2)), cropped[:, 1].amax((1, 2)) - cropped[:, 1].amin((1, 2))])
+    share = ((sides + 1) / 32).prod(0)  # about: pixels of the edge are half outside
+    assert cropped.shape == x.shape and cropped.min() >= 0 and cropped[:, :2].max() <= 31
+    assert 0.2 < share.min() < 0.3 and 0.9 < share.max() <= 1 and (sides[0] / sides[1]).log().abs().max() < np.log(4 / 3) + 0.05
+    same = augment(x, shift=0, flip=False, crop=1.0, generator=torch.Generator())
+    assert same is x
+
+
+def test_a_training_ends_with_its_time_and_the_rate_falls_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(np.arange(0, 1000, 1.0))
+    monkeypatch.setattr(training.time, "perf_counter", lambda: next(clock))
+    rates: list[float] = []
+    monkeypatch.setattr(training, "one_cycle", lambda progress, warm_up: rates.append(progress) or one_cycle(progress, warm_up))
+    data = images()
+    x, y = as_input(data.train.x), torch.from_numpy(data.train.y)
+    recipe, done = Recipe(epochs=100, batch_size=20), []
+    train(
+        linear(), x, y, recipe, generator=torch.Generator().manual_seed(0), seconds=20.0, on_epoch=lambda epoch, _: done.append(epoch)
+    )  # fmt: skip
+    assert rates == pytest.approx([0.05, 0.15, 0.25, 0.4, 0.5, 0.6, 0.75, 0.85, 0.95], abs=0.06)
+    assert done == [1, 2, 3] or done == [1, 2, 3, 4]
 
 
 def test_training_learns_the_same_twice_and_can_be_watched() -> None:

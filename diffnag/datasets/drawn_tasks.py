@@ -33,7 +33,7 @@ class Change:
 
     `edges` replaces an image by the strength of its edges. `shuffle` permutes blocks of that many pixels a side, in the same
     way in every image. `blur` averages blocks of that many pixels a side. `noise` is the standard deviation of normal noise on
-    pixels from 0 to 255. `grey` drops the colours. `side` is the resolution of the task in pixels.
+    pixels from 0 to 255. `grey` drops the colours. `side` is the resolution of the task in pixels, if the source has as many.
     """
 
     edges: bool = False
@@ -65,10 +65,11 @@ class TaskImages(NamedTuple):
     y_judged: np.ndarray
 
 
-def draw_task(source: str, rng: np.random.Generator, *, held_out: bool) -> TaskSpec:
-    """Draw a task of 5 to 20 classes of `source`. A third of the tasks is left as it is, the others are altered.
+def draw_task(source: str, rng: np.random.Generator, *, held_out: bool, side: int = SIDE) -> TaskSpec:
+    """Draw a task of 5 to 20 classes of `source`, of `side` pixels a side. A third of the tasks is left as it is, the others are altered.
 
-    Labels are made noisy only in tasks with many images, from which a network can still learn.
+    Blocks are permuted at the default `side` alone, as larger images are for pretrained networks. Labels are made noisy only in tasks with
+    many images, from which a network can still learn.
     """
     classes = allowed_classes(source, held_out=held_out)
     chosen = np.sort(rng.choice(classes, min(len(classes), int(rng.integers(5, 21))), replace=False))
@@ -77,21 +78,21 @@ def draw_task(source: str, rng: np.random.Generator, *, held_out: bool) -> TaskS
     grey_source = images_of(source)[0].ndim == 3
     change = Change(
         edges=bool(rng.random() < 0.15),
-        shuffle=int(rng.choice([0, 0, 4, 2])),
+        shuffle=int(rng.choice([0, 0, 4, 2])) * (side == SIDE),
         blur=int(rng.choice([1, 1, 2, 4])),
         noise=float(rng.choice([0.0, 0.0, 50.0, 100.0])),
         grey=bool(rng.random() < 0.3) or grey_source,
-        side=int(rng.choice([16, 16, 16, 8])),
+        side=int(rng.choice([side, side, side, side // 2])),
     )
     if rng.random() < 1 / 3:
-        change, label_noise = Change(grey=grey_source), 0.0
+        change, label_noise = Change(grey=grey_source, side=side), 0.0
     return TaskSpec(source, tuple(map(int, chosen)), train_images, label_noise, change, seed=int(rng.integers(2**31)))
 
 
 def task_images(spec: TaskSpec) -> TaskImages:
     """The images of `spec`. Training images are balanced over the classes, and at most half of all images."""
     rng = np.random.default_rng(spec.seed)
-    x, y = images_of(spec.source)
+    x, y = images_of(spec.source, max(SIDE, spec.change.side))
     (members,) = np.nonzero(np.isin(y, spec.classes))
     members = rng.permutation(members)[:IMAGES_OF_TASK]
     labels = np.searchsorted(spec.classes, y[members])
@@ -110,7 +111,7 @@ def task_images(spec: TaskSpec) -> TaskImages:
 
 
 def changed(x: np.ndarray, change: Change, rng: np.random.Generator) -> np.ndarray:
-    """Apply `change` to uint8 images `(n, 16, 16[, 3])`; `rng` draws the permutation and the noise."""
+    """Apply `change` to uint8 images `(n, h, h[, 3])`; `rng` draws the permutation and the noise."""
     if change.edges:
         x = edge_strength(x)
     if change.shuffle:
@@ -169,16 +170,16 @@ def allowed_classes(source: str, *, held_out: bool) -> np.ndarray:
 
 
 @lru_cache(maxsize=8)
-def images_of(source: str) -> tuple[np.ndarray, np.ndarray]:
-    """All images of a source at 16 x 16 pixels, uint8 `(n, 16, 16[, 3])`, and labels `(n,)`.
+def images_of(source: str, side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
+    """All images of a source, uint8 `(n, h, h[, 3])`, and labels `(n,)`. There are `side` pixels a side, or fewer if it has no more.
 
     The source is `$DIFFNAG_DATA/images/<source>.npz`, or digits or letters. Raises `UserError` for other names.
     """
     if source == DIGITS:
-        digits = read_digits(Asked(size=SIDE))
+        digits = read_digits(Asked(size=side))
         return digits.x[..., 0], digits.y
     if source == LETTERS:
-        return letter_images(SIDE)
+        return letter_images(side)
     folder = data_folder()
     if folder is None:
         raise DataNotFound(f"the images of {source} are not here: set $DIFFNAG_DATA to a folder with images/{source}.npz")
@@ -186,18 +187,18 @@ def images_of(source: str) -> tuple[np.ndarray, np.ndarray]:
     if not path.is_file():
         there = sorted(file.stem for file in (folder / "images").glob("*.npz"))
         raise unknown("image source", source, [*there, DIGITS, LETTERS])
-    return _read(path)
+    return _read(path, side)
 
 
-def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _read(path: Path, side: int) -> tuple[np.ndarray, np.ndarray]:
     parts = read_labelled(path, "train", "test")
     x, y = (np.concatenate(both) for both in zip(*parts, strict=True))
     height, width = x.shape[1:3]
     margin = (-height) % SIDE // 2  # 28 pixels become 32 with a margin
     if margin:
         x = np.pad(x, ((0, 0), (margin, margin), (margin, margin), *[(0, 0)] * (x.ndim - 3)))
-    while x.shape[1] > SIDE and x.shape[1] % 2 == x.shape[2] % 2 == 0:
+    while x.shape[1] > side and x.shape[1] % 2 == x.shape[2] % 2 == 0:
         x = halved(x)
-    if x.shape[1:3] != (SIDE, SIDE):
+    if x.shape[1] != x.shape[2] or not SIDE <= x.shape[1] <= side:
         raise UserError(f"{path} has images of {height} x {width} pixels; accepted are squares of 16, 28, 32 or 64 pixels a side")
     return x, y.astype(np.int64)

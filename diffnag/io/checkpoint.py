@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from torch import Tensor
 
 from diffnag.errors import UserError, in_a_line
 from diffnag.io.files import written_whole
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FORMAT = 1
 C = TypeVar("C")
@@ -123,12 +126,16 @@ def weights_checksum(path: str | Path) -> str:
     """SHA-256 of the tensors in a checkpoint, without its metadata."""
     from safetensors import safe_open
 
-    digest = hashlib.sha256()
     with safe_open(path, framework="np") as file:
-        for name in sorted(file.keys()):
-            tensor = file.get_tensor(name)
-            digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
-            digest.update(tensor.tobytes())
+        return arrays_checksum((name, file.get_tensor(name)) for name in sorted(file.keys()))
+
+
+def arrays_checksum(arrays: Iterable[tuple[str, np.ndarray]]) -> str:
+    """SHA-256 of arrays, their names, types and shapes, in their order."""
+    digest = hashlib.sha256()
+    for name, array in arrays:
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
     return digest.hexdigest()
 
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,19 +18,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from diffnag.networks.training import Diverged, all_finite, augment, one_cycle
+from diffnag.networks.training import Clock, Diverged, all_finite, augment, evaluation_batch, logits, one_cycle
 
 if TYPE_CHECKING:
     from diffnag.protocols import Inherits
 
-SIDE = 160
-"""Pixels a side at which the whole network is adapted: the middle of the published resolutions, where a probe is nearly at its best."""
 MOMENTS = 128
 """Images from which statistics of normalisation are computed."""
 STRENGTHS = (1e-3, 1e-2, 1e-1)
 """Inverse strengths of the classifier's ridge penalty, of which the best on validation images is taken."""
-BATCH = 100
-"""Images of one pass without gradients."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +81,13 @@ class Resized(nn.Module):
 def rebase(network: nn.Module, images: Tensor) -> None:
     """Make the statistics of all batch normalisations those of `images`, and change scales and shifts so that nothing else changes.
 
+    Normalisations without scale and shift, or without statistics, stay as they are.
+
     A part of the network gets statistics of its own by `recalibrate`. Without the new base these would bring its layers to the
     distribution of the images that the weights were trained on, and the outputs of a network of ImageNet on photos of 32 pixels would
     change beyond recognition.
     """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d) and module.affine and module.track_running_stats]
     moments: dict[nn.BatchNorm2d, tuple[Tensor, Tensor]] = {}
 
     def remember(norm: nn.Module, given: tuple[Tensor, ...]) -> None:
@@ -115,7 +111,7 @@ def recalibrate(network: nn.Module, images: Tensor) -> nn.Module:
     """Compute the statistics of all batch normalisations from `images`; returns the network, in evaluation mode."""
     from torch.optim.swa_utils import update_bn
 
-    update_bn(images.split(BATCH), network)
+    update_bn(images.split(evaluation_batch(images.shape[-1])), network)
     return network.eval()
 
 
@@ -126,7 +122,7 @@ def with_better_statistics(network: nn.Module, images: Tensor, labels: Tensor) -
     A part that is nearly the whole network is better with the statistics that it inherits, and a small part with its own.
     """
     own = recalibrate(copy.deepcopy(network), images)
-    return min((network.eval(), own), key=lambda one: functional.cross_entropy(one(images), labels).item())
+    return min((network.eval(), own), key=lambda one: functional.cross_entropy(logits(one, images), labels).item())
 
 
 # -- the linear probe
@@ -137,7 +133,7 @@ def features(network: nn.Module, images: Tensor, *, side: int) -> np.ndarray:
     """Features `(n, d)` of images of any size, resized to `side`."""
     network.eval()
     extract = network.features
-    return np.concatenate([extract(resized(part, side)).cpu().numpy() for part in images.split(BATCH)])  # type: ignore[operator]
+    return np.concatenate([extract(resized(part, side)).cpu().numpy() for part in images.split(evaluation_batch(side))])  # type: ignore[operator]
 
 
 @dataclass(frozen=True)
@@ -189,37 +185,33 @@ def logistic(x: np.ndarray, y: np.ndarray, strength: float) -> tuple[np.ndarray,
 def adapt(network: nn.Module, space: Inherits, x: Tensor, y: Tensor, how: Adaptation, *, seed: int) -> Iterator[float]:
     """Train the shared weights on standardised images `x (n, 3, h, w)` and labels `y (n,)`; yields the share that is done after each step.
 
-    Every step trains the whole network at `SIDE` pixels on the labels, and a part on its outputs: the smallest one in every third step,
+    Every step trains the whole network at `space.side` pixels on the labels, and a part on its outputs: the smallest one in every third step,
     else a random one, each at its own resolution. The whole network keeps its statistics of normalisation, and a part uses those of each
     batch. Raises `Diverged`.
     """
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     batch = min(how.batch_size, len(x))
-    total = how.epochs * (len(x) // batch)
+    clock = Clock(how.epochs * (len(x) // batch), how.seconds)
     optimiser = torch.optim.SGD(
         network.parameters(), how.learning_rate, how.momentum, nesterov=True, weight_decay=how.weight_decay, foreach=True
     )
-    begin, order = time.perf_counter(), torch.empty(0, dtype=torch.long)
+    order = torch.empty(0, dtype=torch.long)
     network.train()
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 0.0  # a part's batches do not change the statistics of the whole network
-    for step in count():
-        done = step / total
-        if how.seconds is not None:
-            done = max(done, (time.perf_counter() - begin) / how.seconds)
-        if done >= 1:
-            break
+    for step in range(clock.steps):
+        done = clock.progress(step + 1)
         if len(order) < batch:
             order = torch.randperm(len(x), generator=generator)
         chosen, order = order[:batch].to(x.device), order[batch:]
         for group in optimiser.param_groups:
-            group["lr"] = how.learning_rate * one_cycle(min(done + 1 / total, 1.0), how.warm_up)
+            group["lr"] = how.learning_rate * one_cycle(done, how.warm_up)
         images = augment(x[chosen], shift=how.shift, flip=how.flip, generator=generator)
         optimiser.zero_grad()
         for norm in norms:
             norm.eval()
-        whole = network(resized(images, SIDE))
+        whole = network(resized(images, space.side))
         loss = functional.cross_entropy(whole, y[chosen], label_smoothing=how.label_smoothing)
         loss.backward()
         arch = space.smallest if step % 3 == 2 else space.random(rng)  # type: ignore[attr-defined]
@@ -230,7 +222,9 @@ def adapt(network: nn.Module, space: Inherits, x: Tensor, y: Tensor, how: Adapta
         optimiser.step()
         if not math.isfinite(loss.item()):
             raise Diverged(f"the loss is {loss.item()} after step {step + 1}")
-        yield min(done, 1.0)
+        yield done
+        if clock.is_over:
+            break
     if not all_finite(network):
         raise Diverged("there are weights that are not finite")
     yield 1.0

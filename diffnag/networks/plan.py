@@ -33,8 +33,10 @@ FEWEST_IMAGES = 1_000
 """An evaluation uses all training images if there are no more than these."""
 LEAST_STEPS = 300
 """Optimiser steps of a training, at least: few images are trained for more epochs."""
-FINE_TUNING_EPOCHS = 10
-"""Epochs of the final training of a pretrained network."""
+FINE_TUNING_EPOCHS, MOST_FINE_TUNING = 10, 40
+"""Epochs of the final training of a pretrained network, and the most if there is time."""
+FEW_IMAGES, CROP = 1_000, 0.5
+"""A pretrained network that is fine-tuned on fewer images sees random crops of them, of at least this part of the area."""
 DRAWS, HEAVY = 64, 90
 """The cost of a network of the space is the percentile `HEAVY` of the multiply-adds of so many random architectures."""
 
@@ -218,17 +220,18 @@ def plan_final(images: ImageDataset, space: SearchSpace, *, seconds: float, epoc
     return _plan(images, space, skeletons, n=n, seconds=seconds, epochs=epochs, enough=40, most=80, fewest=3, may_leave_out=False)
 
 
-def plan_fine_tuning(images: ImageDataset, space: SearchSpace, *, epochs: int | None = None) -> Plan:
+def plan_fine_tuning(images: ImageDataset, space: SearchSpace, *, epochs: int | None = None, timed: bool = False) -> Plan:
     """The plan of the final training of an architecture that inherits its weights, on the images of training and validation.
 
     A network that is pretrained needs few epochs, a small learning rate, and the statistics of normalisation that it comes with: those of
-    each batch of few images are too noisy.
+    each batch of few images are too noisy. A `timed` training may use more epochs, and ends with the time.
     """
+    n = len(images.train.y) + len(images.val.y)
     recipe = Recipe(
-        epochs=epochs or FINE_TUNING_EPOCHS, batch_size=32, learning_rate=3e-3, weight_decay=1e-4, shift=images.shift,
-        flip=images.flips, keep_statistics=True,
+        epochs=epochs or (MOST_FINE_TUNING if timed else FINE_TUNING_EPOCHS), batch_size=32, learning_rate=3e-3, weight_decay=1e-4,
+        shift=images.shift, flip=images.flips, crop=CROP if n < FEW_IMAGES else 1.0, keep_statistics=True,
     )  # fmt: skip
-    return Plan(skeleton_of(space), len(images.train.y) + len(images.val.y), recipe)
+    return Plan(skeleton_of(space), n, recipe)
 
 
 def _skeletons(images: ImageDataset, space: SearchSpace) -> list[Skeleton]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from diffnag.networks.targets import Classification, Target
 
-EVALUATION_BATCH = 512
+MOST_EVALUATED, EVALUATED_PIXELS = 512, 1_600_000
+"""Images, and pixels, of one pass without gradients: more of them are slower, as they do not stay in the processor's caches."""
+LARGEST_GRADIENT = 3.0
+"""Norm of the gradient, at most, where normalisation keeps its statistics: a part with few channels may amplify what is left of a signal."""
 CLASSIFICATION: Target = Classification()
 
 
@@ -25,8 +30,9 @@ class Recipe:
     """How a network is trained: SGD with Nesterov momentum; the learning rate rises in a warm-up and falls as a cosine.
 
     `warm_up` is a share of the training, `average` the share over which the exponential moving average of the weights extends.
-    `shift` is the largest random translation in pixels; with `flip`, images are mirrored at random. With `keep_statistics`, batch
-    normalisation uses the statistics that the network comes with, for networks that are pretrained.
+    `shift` is the largest random translation in pixels; with `flip`, images are mirrored at random. `crop` is the smallest share of an
+    image's area that a random crop keeps; 1 crops nothing. With `keep_statistics`, batch normalisation uses the statistics that the
+    network comes with, for networks that are pretrained.
     """
 
     epochs: int = 10
@@ -39,6 +45,7 @@ class Recipe:
     average: float = 0.1
     shift: int = 1
     flip: bool = True
+    crop: float = 1.0
     keep_statistics: bool = False
 
 
@@ -80,27 +87,31 @@ def train(
     recipe: Recipe,
     *,
     generator: torch.Generator,
+    seconds: float | None = None,
     on_epoch: Callable[[int, nn.Module], object] = lambda epoch, averaged: None,
     target: Target = CLASSIFICATION,
 ) -> nn.Module:
     """Train `model` on images `x (n, c, h, w)` and labels `y` of the `target`; return the network of averaged weights, in evaluation mode.
 
+    With `seconds` the training ends after so long, within an epoch if need be, and the learning rate falls in time for it.
     `on_epoch(done, averaged)` is called after each epoch; it may raise an error to end the training. Raises `Diverged`.
     """
-    for done, averaged in enumerate(epochs(model, x, y, recipe, generator=generator, target=target), start=1):
+    for done, averaged in enumerate(epochs(model, x, y, recipe, generator=generator, seconds=seconds, target=target), start=1):
         on_epoch(done, averaged)
     return averaged
 
 
 def epochs(
-    model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, *, generator: torch.Generator, target: Target = CLASSIFICATION
+    model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, *,
+    generator: torch.Generator, seconds: float | None = None, target: Target = CLASSIFICATION,
 ) -> Iterator[nn.Module]:
-    """`train` as an iterator: yields the network of averaged weights, in evaluation mode, after each epoch."""
+    """`train` as an iterator: yields the network of averaged weights, in evaluation mode, after each epoch, and where the time ends."""
     from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
     batch = min(recipe.batch_size, len(x))
     steps = len(x) // batch
-    total = recipe.epochs * steps
+    clock = Clock(recipe.epochs * steps, seconds)
+    total = clock.steps
     decay = 1 - 1 / max(1.0, recipe.average * total)
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
     optimiser = torch.optim.SGD(
@@ -115,19 +126,46 @@ def epochs(
         order = torch.randperm(len(x), generator=generator)
         for k in range(steps):
             for group in optimiser.param_groups:
-                group["lr"] = recipe.learning_rate * one_cycle((epoch * steps + k + 1) / total, recipe.warm_up)
+                group["lr"] = recipe.learning_rate * one_cycle(clock.progress(epoch * steps + k + 1), recipe.warm_up)
             chosen = order[k * batch : (k + 1) * batch].to(x.device)
-            images = augment(x[chosen], shift=recipe.shift, flip=recipe.flip, generator=generator)
+            images = augment(x[chosen], shift=recipe.shift, flip=recipe.flip, crop=recipe.crop, generator=generator)
             loss = target.loss(model(images), y[chosen], smoothing=recipe.label_smoothing)
             optimiser.zero_grad()
             loss.backward()
+            if recipe.keep_statistics:
+                nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT)
             optimiser.step()
             averaged.update_parameters(model)
+            if clock.is_over:
+                break
         if not math.isfinite(loss.item()):
             raise Diverged(f"the loss is {loss.item()} after epoch {epoch + 1}")
         if not all_finite(averaged.module):
             raise Diverged(f"there are weights that are not finite after epoch {epoch + 1}")
         yield averaged.module.eval()
+        if clock.is_over:
+            return
+
+
+class Clock:
+    """Progress of a training of so many `steps`, or of so many `seconds` if these are over first."""
+
+    def __init__(self, steps: int, seconds: float | None = None) -> None:
+        self.steps, self.seconds = steps, seconds
+        self._begin = time.perf_counter()
+
+    def progress(self, step: int) -> float:
+        """The share that is done with the step of this number, from 1 on: of the steps, or of the time if that is more; at most 1."""
+        return min(1.0, max(step / self.steps, self._elapsed))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is over."""
+        return self._elapsed >= 1
+
+    @property
+    def _elapsed(self) -> float:
+        return 0.0 if self.seconds is None else (time.perf_counter() - self._begin) / max(self.seconds, 1e-9)
 
 
 def all_finite(model: nn.Module) -> bool:
@@ -143,8 +181,13 @@ def one_cycle(progress: float, warm_up: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
 
 
-def augment(x: Tensor, *, shift: int, flip: bool, generator: torch.Generator) -> Tensor:
-    """Mirror half of the images at random, and move each by up to `shift` pixels; pixels of the edge are repeated."""
+def augment(x: Tensor, *, shift: int, flip: bool, crop: float = 1.0, generator: torch.Generator) -> Tensor:
+    """Mirror half of the images at random, and move each by up to `shift` pixels; pixels of the edge are repeated.
+
+    With `crop` below 1 each is then cropped to a random part of its area, `crop` at least, and of its own size again.
+    """
+    if crop < 1:
+        x = _cropped(x, crop, generator=generator)
     if not (shift or flip):
         return x
     n, _, h, w = x.shape
@@ -161,13 +204,28 @@ def augment(x: Tensor, *, shift: int, flip: bool, generator: torch.Generator) ->
     return moved.permute(0, 3, 1, 2)
 
 
+def _cropped(x: Tensor, least: float, *, generator: torch.Generator) -> Tensor:
+    """A random part of each image, with a ratio of sides between 3/4 and 4/3, resized bilinearly (Szegedy et al., CVPR 2015)."""
+    area, ratio, *place = torch.rand(4, len(x), generator=generator)
+    side, stretch = (least + (1 - least) * area).sqrt(), (4 / 3) ** (ratio - 0.5)
+    scale = torch.stack([side * stretch, side / stretch], 1).clamp_max(1.0)
+    centre = (2 * torch.stack(place, 1) - 1) * (1 - scale)
+    grid = functional.affine_grid(torch.cat([scale.diag_embed(), centre[:, :, None]], 2).to(x.device), list(x.shape), align_corners=False)
+    return functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
+
+
 @torch.no_grad()
-def logits(model: nn.Module, x: Tensor) -> Tensor:
-    """Logits `(n, classes)` of images `(n, 3, h, w)`, in evaluation mode."""
+def logits(model: nn.Module, x: Tensor, *, side: int | None = None) -> Tensor:
+    """Logits `(n, classes)` of images `(n, 3, h, w)`, in evaluation mode; `side` is that of the network's input, if it resizes them."""
     model.eval()
-    return torch.cat([model(x[k : k + EVALUATION_BATCH]) for k in range(0, len(x), EVALUATION_BATCH)])
+    return torch.cat([model(part) for part in x.split(evaluation_batch(side or max(1, math.isqrt(x.shape[-2] * x.shape[-1]))))])
 
 
-def accuracy(model: nn.Module, x: Tensor, y: Tensor, *, target: Target = CLASSIFICATION) -> float:
-    """Score of the `target` in %: for classification, the share of images `x` whose largest logit is at their label `y`."""
-    return target.score(target.answer(logits(model, x)), y)
+def evaluation_batch(side: int) -> int:
+    """Images of one pass without gradients through a network that takes `side` pixels a side."""
+    return max(1, min(MOST_EVALUATED, EVALUATED_PIXELS // side**2))
+
+
+def accuracy(model: nn.Module, x: Tensor, y: Tensor, *, side: int | None = None, target: Target = CLASSIFICATION) -> float:
+    """Score of the `target` in %: for classes, the share of images `x` whose largest logit is at their label `y`; `side` as for `logits`."""
+    return target.score(target.answer(logits(model, x, side=side)), y)

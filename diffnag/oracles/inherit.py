@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,14 +14,15 @@ from diffnag.errors import UserError
 from diffnag.io.files import cache_folder, take_lock
 from diffnag.oracles.checked import refuse_unknown
 from diffnag.protocols import Inherits
+from diffnag.spaces.inputs import whole_networks
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor, nn
 
     from diffnag.arch import Arch
     from diffnag.datasets.images import ImageDataset, Images
-    from diffnag.networks.elastic import Adaptation, Probe
+    from diffnag.networks.adapted import Adapted
+    from diffnag.networks.elastic import Adaptation
     from diffnag.protocols import SearchSpace
 
 KIND = "elastic network"
@@ -32,17 +33,6 @@ WORTH = 15
 MOST_EPOCHS = 12
 """Epochs of an adaptation for which there is time."""
 Progress = Callable[[str, int, int], object]
-
-
-@dataclass(frozen=True)
-class Adapted:
-    """The pretrained network, adapted to the user's images."""
-
-    network: nn.Module
-    probe_accuracy: float
-    """Validation accuracy in % of a linear probe on the whole pretrained network, at `diffnag.networks.elastic.SIDE` pixels."""
-    probe: tuple[np.ndarray, np.ndarray]
-    """Weights and biases of the probe that is fitted to the images of training and validation."""
 
 
 class InheritOracle:
@@ -63,7 +53,7 @@ class InheritOracle:
         if not isinstance(space, Inherits):
             raise UserError(
                 f"oracle 'inherit' needs a space whose architectures inherit pretrained weights, and {space.name!r} is none; use "
-                f"--space efficientnet-lite, or --oracle training"
+                f"--space efficientnet-lite or --model, or --oracle training"
             )
         self._space, self._name = space, space.name
         self._dataset: str | None = None
@@ -73,10 +63,13 @@ class InheritOracle:
         self, images: ImageDataset, *, dataset: str, seconds: float | None, epochs: int | None, seed: int, device: str
     ) -> None:
         """See `diffnag.protocols.NeedsImages`; `epochs` are those of the adaptation. Raises `UserError` for other images than classified photos."""
+        from diffnag.io.checkpoint import arrays_checksum
         from diffnag.io.device import resolve_device
+        from diffnag.io.memory import keep_freed_memory
         from diffnag.networks.elastic import MOMENTS, Adaptation
 
         refuse_all_but_photos(images, self._name)
+        keep_freed_memory()
         self.images, self._dataset, self._seed = images, dataset, seed
         self._device = resolve_device(device)
         plan = Adaptation(shift=max(1, images.size // 8), flip=images.channels == 3)
@@ -84,7 +77,8 @@ class InheritOracle:
             plan = replace(plan, seconds=WORTH * seconds, epochs=MOST_EPOCHS)
         self.plan = plan if epochs is None else replace(plan, epochs=epochs)
         self._judged, self._some = self._tensors(images.val), self._tensors(images.train, most=MOMENTS)
-        self._space.pretrained(num_classes=len(images.classes))  # finds missing weights before anything is paid for
+        network = self._space.pretrained(num_classes=len(images.classes))  # finds missing weights before anything is paid for
+        self._weights = arrays_checksum((name, tensor.numpy()) for name, tensor in network.state_dict().items())
 
     @property
     def available(self) -> Mapping[str, tuple[str, ...]]:
@@ -106,36 +100,32 @@ class InheritOracle:
         del epochs  # an architecture is not trained
         refuse_unknown(self.available, dataset, split)
         x, y = self._judged
-        network = Resized(self.network(arch), self._space.resolution(arch))
-        return round(accuracy(network, x, y), 4)
+        side = self._space.resolution(arch)
+        return round(accuracy(Resized(self.network(arch), side), x, y, side=side), 4)
 
     def network(self, arch: Arch) -> nn.Module:
-        """A network of its own with the weights that `arch` inherits, in evaluation mode; see `with_better_statistics`."""
-        from diffnag.networks.elastic import resized, with_better_statistics
-
+        """See `diffnag.networks.adapted.Adapted.inherited`."""
         self.prepare()
         assert self._adapted
-        x, y = self._some
-        return with_better_statistics(self._space.inherit(self._adapted.network, arch), resized(x, self._space.resolution(arch)), y)
+        return self._adapted.inherited(arch, self._space, self._some)
 
     def probe(self) -> tuple[Arch, nn.Module, float]:
         """See `diffnag.protocols.GivesNetworks`."""
-        from diffnag.networks.elastic import SIDE, write_classifier
+        from diffnag.networks.elastic import write_classifier
 
         self.prepare()
         assert self._adapted
         network = self._pretrained()
         write_classifier(network, *self._adapted.probe)
-        largest = self._space.largest
-        whole = next(arch for arch in (largest, *self._space.neighbours(largest)) if self._space.resolution(arch) == SIDE)
-        return whole, network.eval(), self._adapted.probe_accuracy
+        return whole_networks(self._space)[0], network.eval(), self._adapted.probe_accuracy
 
     def provenance(self) -> Mapping[str, str | float]:
         """Checksum of images and split, and how the network was adapted."""
         if self._dataset is None:
             return {}
         plan = {name: value for name, value in self._plan().items() if value is not None}
-        return {"sha256": self.images.sha256, "image_size": self.images.size, **{name: float(value) for name, value in plan.items()}}
+        about: dict[str, str | float] = {"sha256": self.images.sha256, "weights": self._weights, "image_size": self.images.size}
+        return {**about, **{name: float(value) for name, value in plan.items()}}
 
     # -- the adaptation
 
@@ -144,12 +134,13 @@ class InheritOracle:
 
     def _key(self) -> str:
         """What decides the adapted weights, as a checksum."""
-        about = {"space": self._name, "images": self.images.sha256, "seed": self._seed, "plan": self._plan()}
+        about = {"space": self._name, "weights": self._weights, "images": self.images.sha256, "seed": self._seed, "plan": self._plan()}
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
 
     def _kept(self, path: Path) -> Adapted | None:
         """The network that an earlier search of the same images has left."""
         from diffnag.io.checkpoint import load_checkpoint, rebuilding
+        from diffnag.networks.adapted import Adapted
 
         if not path.is_file():
             return None
@@ -164,41 +155,25 @@ class InheritOracle:
         import torch
 
         from diffnag.io.checkpoint import save_checkpoint
-        from diffnag.networks.elastic import MOMENTS, SIDE, adapt, rebase, resized, write_classifier
+        from diffnag.networks.adapted import adapted
 
-        what = "adapting the pretrained network"
+        what, images = "adapting the pretrained network", self.images
         on_progress(what, 0, 100)
-        x, y = self._tensors(self.images.train)
-        network = self._pretrained()
-        probe, whole = self._probe(network)
-        write_classifier(network, probe.weight, probe.bias)
-        some = resized(x[:MOMENTS], SIDE)
-        rebase(network, some)
-        self._space.sort_channels(network, some)
-        for share in adapt(network, self._space, x, y, self.plan, seed=self._seed):
-            on_progress(what, int(100 * share), 100)
-        network.eval()
-        about = {"kind": KIND, "space": self._name, "images": self.images.sha256, "plan": self._plan(), "probe_accuracy": probe.accuracy}
-        probed = {name: torch.from_numpy(values) for name, values in zip((WEIGHT, BIAS), whole, strict=True)}
-        save_checkpoint(path, {**network.state_dict(), **probed}, about)
-        return Adapted(network, probe.accuracy, whole)
+        found = adapted(
+            self._space, self._tensors(images.train), self._tensors(images.val), self.plan, classes=len(images.classes), seed=self._seed,
+            on_share=lambda share: on_progress(what, int(100 * share), 100),
+        )  # fmt: skip
+        about = {
+            "kind": KIND, "space": self._name, "images": images.sha256, "plan": self._plan(), "probe_accuracy": found.probe_accuracy
+        }  # fmt: skip
+        probed = {name: torch.from_numpy(values) for name, values in zip((WEIGHT, BIAS), found.probe, strict=True)}
+        save_checkpoint(path, {**found.network.state_dict(), **probed}, about)
+        return found
 
     def _pretrained(self) -> nn.Module:
-        import torch
+        from diffnag.networks.adapted import pretrained
 
-        network: nn.Module = self._space.pretrained(num_classes=len(self.images.classes))
-        return network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def _probe(self, network: nn.Module) -> tuple[Probe, tuple[np.ndarray, np.ndarray]]:
-        """The probe of the training images, and the classifier of the same strength of all but the test images."""
-        import numpy as np
-
-        from diffnag.networks.elastic import SIDE, features, fit_probe, logistic
-
-        parts = [self._tensors(part) for part in (self.images.train, self.images.val)]
-        (x, y), (x_val, y_val) = ((features(network, images, side=SIDE), labels.cpu().numpy()) for images, labels in parts)
-        probe = fit_probe(x, y, x_val, y_val)
-        return probe, logistic(np.concatenate([x, x_val]), np.concatenate([y, y_val]), probe.strength)
+        return pretrained(self._space, classes=len(self.images.classes), device=self._device)
 
     def _tensors(self, part: Images, *, most: int | None = None) -> tuple[Tensor, Tensor]:
         """Standardised images and their labels; the first `most` of them if they are enough, in an order that mixes the classes."""

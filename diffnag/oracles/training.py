@@ -50,10 +50,12 @@ class TrainingOracle:
         import torch
 
         from diffnag.io.device import resolve_device
+        from diffnag.io.memory import keep_freed_memory
         from diffnag.networks.plan import logits_of, plan_evaluation
         from diffnag.networks.targets import target_of
         from diffnag.networks.training import as_input, channel_statistics
 
+        keep_freed_memory()
         self.images, self._dataset, self._seed = images, dataset, seed
         self.plan = plan_evaluation(images, self._space, seconds=seconds or SECONDS, epochs=epochs)
         self._device, self._target = resolve_device(device), target_of(images)

@@ -181,6 +181,10 @@ class Inherits(HasResolution, Protocol):
     """Statistics of each channel, for pixels in [0, 1], that images are standardised by."""
     largest: Arch
     smallest: Arch
+    side: int
+    """The resolution at which the whole network is adapted to images: one where a linear probe is nearly at its best."""
+    weights: Path | None
+    """A file of the pretrained weights, which may be set; None stands for those that the space finds by itself."""
 
     def pretrained(self, *, num_classes: int) -> nn.Module:
         """The network with its pretrained weights and a classifier of zeros; raises `UserError` if the weights are not there."""
@@ -197,6 +201,14 @@ class Inherits(HasResolution, Protocol):
     def inherit(self, network: nn.Module, arch: Arch) -> nn.Module:
         """The network that `build` gives, with copies of the weights that the architecture uses."""
         ...
+
+
+@runtime_checkable
+class HasNotes(Protocol):
+    """A space with something that the user should read before a search."""
+
+    notes: tuple[str, ...]
+    """Sentences."""
 
 
 @runtime_checkable

@@ -83,6 +83,10 @@ def assemble(
     """
     options = options.resolved()
     space = load_space(options.space)
+    if options.weights is not None:
+        if not isinstance(space, Inherits):
+            raise UserError(f"--weights is for a pretrained network whose parts are searched, and space {space.name!r} has none; leave it out")
+        space.weights = options.weights
     if oracle is not None:
         checked = checked_oracle(options.oracle, oracle)
     elif is_own_images(options, space):
@@ -159,5 +163,5 @@ def _plan_final(options: SearchOptions, images: ImageDataset, space: SearchSpace
     seconds = FINAL_SECONDS if options.time_limit is None else (1 - SEARCH_SHARE) * options.time_limit
     epochs = None if options.epochs is None else FINAL_EPOCHS * options.epochs
     if isinstance(space, Inherits):
-        return plan_fine_tuning(images, space, epochs=epochs)
+        return plan_fine_tuning(images, space, epochs=epochs, timed=options.time_limit is not None)
     return plan_final(images, space, seconds=seconds, epochs=epochs)

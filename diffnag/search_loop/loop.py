@@ -16,7 +16,8 @@ from diffnag.search_loop.assembly import assemble
 from diffnag.search_loop.evaluation import ask, evaluate
 from diffnag.search_loop.fronts import front_of, incumbents, values_of, wanted, with_predictions
 from diffnag.search_loop.identity import code_checksums, identity
-from diffnag.search_loop.options import SEARCH_SHARE, SearchOptions
+from diffnag.search_loop.options import SearchOptions
+from diffnag.search_loop.oracle import search_share
 from diffnag.search_loop.result import Best, SearchResult
 from diffnag.search_loop.study.leases import PATIENCE
 from diffnag.search_loop.study.study import Study
@@ -210,7 +211,7 @@ class Search:
             return False
         if best_of(history) is None:
             return self.study.spent.wall_s > limit
-        return self.seconds_left < ((1 - SEARCH_SHARE) * limit if self.images else 0.0)
+        return self.seconds_left < ((1 - search_share(self.oracle)) * limit if self.images else 0.0)
 
     def _best(self, history: tuple[Trial, ...], test: Test) -> Best | None:
         trial = self.parts.goal.best(history)

@@ -22,8 +22,12 @@ FRONT_ACQUISITION = "ehvi"
 METHOD_OPTIONS = ("predictor", "acquisition", "candidates", "scale", "generator", "checkpoint")
 """Options that belong to some methods only: None stands for a method's own default. Others are refused by `resolved`."""
 METHOD_MEMBERS = ("uses", "defaults", "of", "propose")
-SEARCH_SHARE = 0.6
-"""Part of the time limit for the search, if the best architecture is trained on a user's own images afterwards."""
+DEFAULT_SPACE = "nasbench201"
+MODEL_SPACE, MODEL_PREDICTOR = "own-model", "flops"
+"""What searches the parts of a user's own model: the space, and the predictor that is used by default."""
+SEARCH_SHARE, INHERITING_SHARE = 0.6, 0.4
+"""Part of the time limit for the search, if the best architecture is trained on a user's own images afterwards; the second where
+architectures inherit weights, so that an evaluation costs little and what is found is fine-tuned."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,14 @@ class SearchOptions:
         "(any number of labels an image: columns of 0 and 1)",
     )  # fmt: skip
     predictor: str | None = option(None, help="meta, another registered predictor, or package.module:Class (method diffnag only)")
-    space: str = option("nasbench201", help="search space, a name or package.module:Class")
+    space: str = option(DEFAULT_SPACE, help="search space, a name or package.module:Class")
+    model: str | None = option(
+        None, metavar="MODULE:FUNCTION", help="your own model, in place of --space: a function without arguments that makes a convolutional "
+        "torch.nn.Module; smaller, faster parts of it are searched, for your own images. --predictor is then flops unless given",
+    )  # fmt: skip
+    weights: Path | None = option(
+        None, metavar="FILE", help="trained weights of --model, or of the network that --space is made of: .pt, .pth or .safetensors",
+    )  # fmt: skip
     oracle: str = option(
         "auto", help="table, surrogate, training, a training-free score (naswot, synflow, zen), package.module:Class, or auto: "
         "training for your own images; otherwise the table if it is there, else the surrogate",
@@ -108,8 +119,20 @@ class SearchOptions:
         refuse_without([member for member in METHOD_MEMBERS if not hasattr(cls, member)], "method", self.method, METHOD_MEMBERS)
         return cls
 
+    def _of_model(self) -> dict[str, Any]:
+        """What `model` stands for: a space, and a predictor that needs no training."""
+        if self.space != DEFAULT_SPACE:
+            raise UserError(f"--model and --space {self.space} exclude each other: the parts of the model are the space; leave one out")
+        assert self.model
+        if ":" not in self.model:
+            raise UserError(f"model {self.model!r} is no dotted path; accepted is package.module:function")
+        predictor = {"predictor": MODEL_PREDICTOR} if self.predictor is None and "predictor" in self.method_class().uses else {}
+        return {"model": None, "space": f"{MODEL_SPACE}:{self.model}", **predictor}
+
     def resolved(self) -> SearchOptions:
         """These options with the defaults of the method; raises `UserError` for options that do not fit together."""
+        if self.model is not None:
+            return replace(self, **self._of_model()).resolved()
         method = self.method_class()
         if self.reward not in REWARDS:
             raise unknown("reward", self.reward, REWARDS)

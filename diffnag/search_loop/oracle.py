@@ -8,12 +8,12 @@ from diffnag.datasets.images.asked import CLASSIFICATION
 from diffnag.errors import DataNotFound, UserError
 from diffnag.oracles.checked import CheckedOracle, checked_oracle, load_oracle, refuse_unknown
 from diffnag.plugins import make_oracle
-from diffnag.protocols import Inherits, NeedsImages, PrefersOracle
-from diffnag.search_loop.options import SEARCH_SHARE, SearchOptions
+from diffnag.protocols import GivesNetworks, Inherits, NeedsImages, PrefersOracle
+from diffnag.search_loop.options import INHERITING_SHARE, SEARCH_SHARE, SearchOptions
 
 if TYPE_CHECKING:
     from diffnag.datasets.images import ImageDataset
-    from diffnag.protocols import SearchSpace
+    from diffnag.protocols import Oracle, SearchSpace
 
 
 def is_own_images(options: SearchOptions, space: SearchSpace) -> bool:
@@ -24,7 +24,7 @@ def is_own_images(options: SearchOptions, space: SearchSpace) -> bool:
 
 
 def oracle_on_images(options: SearchOptions, space: SearchSpace) -> tuple[CheckedOracle, ImageDataset]:
-    """An oracle that trains on a user's own images, set up, and the images; it may use `SEARCH_SHARE` of the time limit."""
+    """An oracle that trains on a user's own images, set up, and the images; it may use its share of the time limit."""
     from diffnag.datasets.images import MOST, load_images
     from diffnag.networks.plan import epochs_within
 
@@ -38,12 +38,18 @@ def oracle_on_images(options: SearchOptions, space: SearchSpace) -> tuple[Checke
     inherits = isinstance(space, Inherits)
     images = load_images(options.dataset, size=options.image_size, most=most, square=inherits, task=options.task)
     oracle.setup(space=space)
-    seconds = None if options.time_limit is None else SEARCH_SHARE * options.time_limit / options.budget
+    share = search_share(oracle)
+    seconds = None if options.time_limit is None else share * options.time_limit / options.budget
     epochs = options.epochs
     if epochs is not None and options.time_limit is not None and seconds is not None and not isinstance(space, Inherits):
-        epochs = epochs_within(images, space, epochs=epochs, each=seconds, total=SEARCH_SHARE * options.time_limit)
+        epochs = epochs_within(images, space, epochs=epochs, each=seconds, total=share * options.time_limit)
     oracle.set_images(images, dataset=options.dataset, seconds=seconds, epochs=epochs, seed=options.seed, device=options.device)
     return oracle, images
+
+
+def search_share(oracle: Oracle) -> float:
+    """Part of the time limit for the search, if a final training follows."""
+    return INHERITING_SHARE if isinstance(oracle, GivesNetworks) else SEARCH_SHARE
 
 
 def refuse_image_options(options: SearchOptions, oracle: CheckedOracle) -> None:

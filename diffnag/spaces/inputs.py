@@ -17,6 +17,15 @@ def side_of(arch: Arch, space: SearchSpace, given: int) -> int:
     return space.resolution(arch) if isinstance(space, HasResolution) else given
 
 
+def whole_networks(space: SearchSpace) -> list[Arch]:
+    """The whole pretrained network at each resolution, that of its `side` first; none where architectures inherit no weights."""
+    if not isinstance(space, Inherits):
+        return []
+    whole = space.member(space.largest)
+    found = [space.largest, *(arch for arch in space.neighbours(space.largest) if space.member(arch) == whole)]
+    return sorted(found, key=lambda arch: (abs(space.resolution(arch) - space.side), -space.resolution(arch)))
+
+
 def refuse_resolutions(space: SearchSpace, what: str) -> None:
     """Raise `UserError` if architectures of `space` have resolutions of their own; `what` names what takes one size for all of them."""
     if isinstance(space, HasResolution):

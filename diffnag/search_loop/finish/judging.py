@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from diffnag.networks.elastic import resized
-from diffnag.networks.training import EVALUATION_BATCH, logits
+from diffnag.networks.training import evaluation_batch, logits
 from diffnag.search_loop.finish.finished import Score
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ def scored(model: Classifier, images: Images) -> Score | None:
 
 def answers(model: Classifier, images: Images) -> torch.Tensor:
     """What a model returns for images of any size, on the CPU: `(n, outputs)`."""
-    parts = torch.from_numpy(images.x).permute(0, 3, 1, 2).split(EVALUATION_BATCH)
     device, described = model.mean.device, model.description
+    parts = torch.from_numpy(images.x).permute(0, 3, 1, 2).split(evaluation_batch(max(1, math.isqrt(described.shape[1] * described.shape[2]))))
     fitted = (part.to(device).float() / images.unit for part in parts)
     if described.skeleton.inputs is None:
         fitted = (resized(part, described.image_size) for part in fitted)

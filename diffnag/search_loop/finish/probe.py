@@ -6,6 +6,7 @@ import time
 
 import torch
 
+from diffnag.io.device import resolve_device
 from diffnag.networks.classifier_file import Classifier, Description
 from diffnag.protocols import GivesNetworks, Inherits
 from diffnag.search_loop.finish.finished import BY_TRAINING, Finished, Score
@@ -27,9 +28,11 @@ def finish_probe(search: Search) -> Finished | None:
     arch, network, accuracy = oracle.probe()
     text, side = space.to_str(arch), side_of(arch, space, images.size)
     described = Description(search.options.space, text, plan.skeleton, images.classes, side, space.mean, space.std)
-    model = Classifier(network.to(memory_format=torch.contiguous_format), described).eval()  # type: ignore[call-overload]
+    plain = network.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    model, size = Classifier(plain, described).eval(), measured_size(plain, image_size=side)
+    device = resolve_device(search.options.device)
     return Finished(
-        name=PROBE, arch=text, model=model, size=measured_size(network, image_size=side), labels=0,
-        validation=Score.of_percent(accuracy, images), confusion=confusion(model, images.test),
+        name=PROBE, arch=text, model=model, size=size, labels=0,
+        validation=Score.of_percent(accuracy, images), confusion=confusion(model.to(device), images.test),
         epochs=0, learning_rate=0.0, seconds=time.perf_counter() - begin, judged=BY_TRAINING,
     )  # fmt: skip

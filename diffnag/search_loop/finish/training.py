@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,6 +36,8 @@ EXPORT_SECONDS = 10.0
 """Part of a time limit that is kept for writing and checking files."""
 TIMED_STEPS, FEWER_STEPS = 20, 4
 """Optimiser steps that estimate how long an epoch takes; fewer for a pretrained network, whose steps are long."""
+FASTER = 1.5
+"""How much faster than estimated a training may be: so many more epochs are planned, which the clock ends."""
 GENTLER = (1.0, 0.3, 0.1)
 """Factors of the learning rate: the next one is tried when a training diverges."""
 
@@ -99,8 +102,8 @@ def train_fully(
     """Train `arch` by the search's final plan on its images of training and validation; the classifier and how it was trained.
 
     It is trained for `epochs`. Without `epochs` it is trained for those of the plan, or for as many of them as fit into the time that
-    is left, at least one. A training that diverges is repeated with a smaller learning rate. Raises `UserError` if none is small
-    enough, and if the network fails otherwise.
+    is left, which the training then keeps by the clock. A training that diverges is repeated with a smaller learning rate. Raises
+    `UserError` if none is small enough, and if the network fails otherwise.
 
     A network that comes with weights is trained on the training images for the first half of the epochs, judged on the validation
     images, and then trained on both.
@@ -125,9 +128,10 @@ def train_fully(
         return Resized(made, side) if images.inputs is None else made
 
     try:
-        recipe = replace(plan.recipe, epochs=epochs or _epochs_within_time(search, network, x, y, on_note=on_note))
+        fits = _Fits(epochs) if epochs else _within_time(search, network, x, y, on_note=on_note)
+        recipe = replace(plan.recipe, epochs=fits.epochs)
         apart = len(images.val.y) if isinstance(search.oracle, GivesNetworks) else 0
-        averaged, trained = _train(search, network, x, y, recipe, apart=apart, on_progress=on_progress, on_note=on_note)
+        averaged, trained = _train(search, network, x, y, recipe, until=fits.until, apart=apart, on_progress=on_progress, on_note=on_note)
     except UserError as error:
         raise UserError(f"the final training of {arch} failed: {error}") from error
     except OSError:
@@ -139,21 +143,24 @@ def train_fully(
 
 def _train(
     search: Search, network: Callable[[], torch.nn.Module], x: torch.Tensor, y: torch.Tensor, recipe: Recipe, *,
-    apart: int, on_progress: Callable[[int, int], object], on_note: Note,
+    until: float | None, apart: int, on_progress: Callable[[int, int], object], on_note: Note,
 ) -> tuple[torch.nn.Module, Trained]:  # fmt: skip
     assert search.images
     begin, target = time.perf_counter(), target_of(search.images)
     for factor in GENTLER:
         gentler = replace(recipe, learning_rate=factor * recipe.learning_rate)
         generator = torch.Generator().manual_seed(search.options.seed)
+        done = count(1)
+
+        def on_epoch(_epoch: int, _averaged: torch.nn.Module, done: count[int] = done) -> None:
+            on_progress(next(done), recipe.epochs)
+
         try:
-            averaged, judged = _in_halves(
-                network(), x, y, gentler, apart=apart, generator=generator, on_epoch=lambda done: on_progress(done, recipe.epochs), target=target,
-            )
+            averaged, judged = _in_halves(network(), x, y, gentler, until=until, apart=apart, generator=generator, on_epoch=on_epoch, target=target)
         except Diverged:
             on_note(f"the final training diverged with learning rate {gentler.learning_rate:g}")
             continue
-        trained = Trained(recipe.epochs, gentler.learning_rate, time.perf_counter() - begin, judged)
+        trained = Trained(next(done) - 1, gentler.learning_rate, time.perf_counter() - begin, judged)
         found = averaged.network if isinstance(averaged, Resized) else averaged
         return found.to(memory_format=torch.contiguous_format), trained  # type: ignore[call-overload]
     raise UserError(f"it diverged with every learning rate down to {gentler.learning_rate:g}")
@@ -161,31 +168,41 @@ def _train(
 
 def _in_halves(
     network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, recipe: Recipe, *,
-    apart: int, generator: torch.Generator, on_epoch: Callable[[int], object], target: Target,
+    until: float | None, apart: int, generator: torch.Generator, on_epoch: Callable[[int, torch.nn.Module], object], target: Target,
 ) -> tuple[torch.nn.Module, float | None]:  # fmt: skip
     """Train `network`; return it and its accuracy in % on the last `apart` images after the first half, which leaves them out.
 
-    With `apart` 0 there is one training on all images, and no accuracy.
+    With `apart` 0 there is one training on all images, and no accuracy. It ends when `time.perf_counter` is `until`.
     """
+
+    def left() -> float | None:
+        return None if until is None else until - time.perf_counter()
+
     if not apart:
-        return train(network, x, y, recipe, generator=generator, on_epoch=lambda done, _: on_epoch(done), target=target), None
+        return train(network, x, y, recipe, generator=generator, seconds=left(), on_epoch=on_epoch, target=target), None
     half = -(-recipe.epochs // 2)
     first, second = replace(recipe, epochs=half), replace(recipe, epochs=recipe.epochs - half)
-    network = train(network, x[:-apart], y[:-apart], first, generator=generator, on_epoch=lambda done, _: on_epoch(done), target=target)
-    judged = accuracy(network, x[-apart:], y[-apart:], target=target)
+    seconds = None if until is None else (until - time.perf_counter()) / 2
+    network = train(network, x[:-apart], y[:-apart], first, generator=generator, seconds=seconds, on_epoch=on_epoch, target=target)
+    judged = accuracy(network, x[-apart:], y[-apart:], side=network.side if isinstance(network, Resized) else None, target=target)
     if second.epochs:
-        network = train(network, x, y, second, generator=generator, on_epoch=lambda done, _: on_epoch(half + done), target=target)
+        network = train(network, x, y, second, generator=generator, seconds=left(), on_epoch=on_epoch, target=target)
     return network, judged
 
 
-def _epochs_within_time(
-    search: Search, network: Callable[[], torch.nn.Module], x: torch.Tensor, y: torch.Tensor, *, on_note: Note
-) -> int:
-    """The plan's epochs, or as many as fit into the time left, estimated from a few steps after the first."""
+class _Fits(NamedTuple):
+    """How long a training may be: its `epochs`, and when it ends by `time.perf_counter`; None if that does not matter."""
+
+    epochs: int
+    until: float | None = None
+
+
+def _within_time(search: Search, network: Callable[[], torch.nn.Module], x: torch.Tensor, y: torch.Tensor, *, on_note: Note) -> _Fits:
+    """The plan's epochs, or as many as may fit into the time left, estimated from a few steps after the first; the clock decides."""
     assert search.final_plan and search.images
     recipe = search.final_plan.recipe
     if search.options.time_limit is None:
-        return recipe.epochs
+        return _Fits(recipe.epochs)
     few = (FEWER_STEPS if recipe.keep_statistics else TIMED_STEPS) * recipe.batch_size
     ends: list[float] = []
     try:
@@ -194,13 +211,16 @@ def _epochs_within_time(
             on_epoch=lambda done, _: ends.append(time.perf_counter()), target=target_of(search.images),
         )  # fmt: skip
     except Diverged:
-        return 1
+        return _Fits(1)
     an_image = (ends[1] - ends[0]) / len(x[:few])
     afterwards = EXPORT_SECONDS + an_image * len(search.images.test.y)  # a forward pass is a third of a step, and two networks may be judged
-    fitting = int(np.clip((search.seconds_left - afterwards) / (an_image * len(x)), 1, recipe.epochs))
+    left = search.seconds_left - afterwards
+    fitting = left / (an_image * len(x))
     if fitting < recipe.epochs:
-        on_note(f"{fitting} of {recipe.epochs} epochs of the final training fit into the time that is left")
-    return fitting
+        on_note(f"about {max(fitting, 1):.0f} of {recipe.epochs} epochs of the final training fit into the time that is left")
+    epochs = int(np.clip(FASTER * fitting, 1, recipe.epochs))
+    least = 0.0 if recipe.keep_statistics else an_image * len(x)  # one epoch: without any, a network from scratch is worth nothing
+    return _Fits(epochs, time.perf_counter() + max(left, least))
 
 
 def confusion(model: Classifier, images: Images) -> np.ndarray | None:

@@ -17,6 +17,7 @@ from diffnag.search_loop.methods.base import Setting, promising, taken
 from diffnag.search_loop.methods.preference import ExpectedImprovement
 from diffnag.search_loop.model import Model
 from diffnag.search_loop.trial import Batch, Generated, Known, Proposal, Trial
+from diffnag.spaces.inputs import whole_networks
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -38,7 +39,8 @@ class Diffnag:
     particles keeps to architectures that are not labelled yet and meet the limits: in a small space, a law that peaks where
     labels are would give little else. Workers share one pool of candidates: a batch reports new ones, and `Known.generated`
     returns them. With several objectives the candidates are guided by the improvement that is expected of them. A candidate beyond a limit
-    that costs nothing to check gives way to its copy within, if there is one.
+    that costs nothing to check gives way to its copy within, if there is one. Where architectures are parts of a pretrained network, the
+    whole network comes first, at each resolution.
     """
 
     domain: Domain
@@ -77,6 +79,8 @@ class Diffnag:
         count = len(history) + len(pending)
         rng = np.random.default_rng([self.seed, count])
         seen = taken(self.domain, known)
+        if first := list(islice(self.domain.fresh(whole_networks(self.domain.space), set(seen)), q)):
+            return Batch(tuple(map(Proposal, first)))
         begin, asked = self._phase(len(history))
         guide = self.model.fit(history) if asked else None
         due = count - (count - begin) % self.every

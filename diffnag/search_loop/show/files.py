@@ -31,7 +31,8 @@ COLUMNS = ("number", "round", "arch", "value", "state", "epochs", "error", "pred
 def write_options(folder: Path, search: Search, *, storage: str) -> None:
     """Write options.json before the work begins: every option with its default filled in, and the versions of the packages."""
     options: dict[str, Any] = asdict(search.options)
-    options |= {"oracle": search.oracle_name, "storage": shown(storage)}
+    weights = None if search.options.weights is None else str(search.options.weights)
+    options |= {"oracle": search.oracle_name, "storage": shown(storage), "weights": weights}
     if (generator := search.parts.generator) is not None:
         origin = generator.provenance()
         options["generator"] = origin.get("generator")

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from diffnag.objectives.quantities import with_unit
-from diffnag.protocols import Explains
+from diffnag.protocols import Explains, HasNotes
 from diffnag.search_loop.fronts import chance_of, doubts, values_of
 from diffnag.search_loop.show.front import member_lines
 from diffnag.search_loop.show.measure import Measure
@@ -69,7 +69,8 @@ class Screen:
         for key, text in _about(search, self._measure, folder).items():
             self._say(text, label=key, indent=INDENT)
         notes = [one.note for one in search.parts.goal.all if isinstance(one, Explains) and one.note]
-        for note in [*(search.images.notes if search.images else ()), *notes]:
+        about_space = search.space.notes if isinstance(search.space, HasNotes) else ()
+        for note in [*about_space, *(search.images.notes if search.images else ()), *notes]:
             self.note(note)
         history, options = search.study.history, search.options
         self._done, self._budget, self._what = len(history), options.budget, self._measure.name(options.reward)

@@ -1,0 +1,61 @@
+"""Adapt a pretrained network to one small task and judge architectures that inherit its weights: measurements of the meta-dataset."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from diffnag.datasets.meta_dataset import Effort, Measurement
+from diffnag.networks.adapted import Part, adapted
+from diffnag.networks.elastic import Adaptation, Resized
+from diffnag.networks.training import as_input, logits
+
+if TYPE_CHECKING:
+    from diffnag.datasets.drawn_tasks import TaskImages
+    from diffnag.protocols import Inherits
+
+EFFORT = Effort(image_passes=4_000, batch_size=32, learning_rate=3e-3)
+"""Length of each adaptation."""
+JUDGED = 400
+"""Images, at most, that an accuracy is measured on."""
+
+
+def measure_parts(
+    archs: Sequence[str], images: TaskImages, space: Inherits, *, task: int, seed: int, effort: Effort, device: str
+) -> list[Measurement]:
+    """Adapt the pretrained network to the training images of a task, and measure accuracies of architectures on other images.
+
+    The seconds of an architecture have an equal share of those of the adaptation.
+    """
+    begin = time.perf_counter()
+    train = _part(images.x_train, images.y_train, space, seed=seed, device=device)
+    x, y = judged = _part(images.x_judged, images.y_judged, space, seed=seed, device=device, most=JUDGED)
+    epochs = -(-effort.image_passes // max(len(train[0]), 1))
+    how = Adaptation(
+        epochs=epochs, batch_size=effort.batch_size, learning_rate=effort.learning_rate, shift=max(1, images.x_train.shape[1] // 8),
+        flip=images.x_train.ndim == 4,
+    )  # fmt: skip
+    classes = int(images.y_judged.max()) + 1
+    network = adapted(space, train, judged, how, classes=classes, seed=seed)
+    shared, found = (time.perf_counter() - begin) / len(archs), []
+    for text in archs:
+        begin, arch = time.perf_counter(), space.from_str(text)  # type: ignore[attr-defined]
+        side = space.resolution(arch)
+        out = logits(Resized(network.inherited(arch, space, train), side), x, side=side)
+        accuracy = round(100 * (out.argmax(1) == y).float().mean().item(), 3)
+        loss = round(functional.cross_entropy(out, y).item(), 4)
+        params = space.size(arch, num_classes=classes, image_size=side).params  # type: ignore[attr-defined]
+        found.append(Measurement(task, text, seed, accuracy, loss, epochs, round(shared + time.perf_counter() - begin, 2), params))
+    return found
+
+
+def _part(x: np.ndarray, y: np.ndarray, space: Inherits, *, seed: int, device: str, most: int | None = None) -> Part:
+    """Standardised images in a random order, the first `most` of them."""
+    chosen = np.random.default_rng(seed).permutation(len(y))[:most]
+    mean, std = (255 * torch.tensor(values) for values in (space.mean, space.std))
+    return as_input(x[chosen], device=device, statistics=(mean, std)), torch.from_numpy(y[chosen]).to(device)
