@@ -98,9 +98,9 @@ def test_images_are_read_once_also_where_a_predictor_looks_at_them(stripes: Path
 
     read, sizes = module.load_images, []
 
-    def counted(source: str, *, size: int | None = None, most: int = module.MOST) -> ImageDataset:
+    def counted(source: str, *, size: int | None = None, **others: Any) -> ImageDataset:
         sizes.append(size)
-        return read(source, size=size, most=most)
+        return read(source, size=size, **others)
 
     monkeypatch.setattr(module, "load_images", counted)
     options = few(stripes, image_size=12, method="diffnag", predictor="tests.test_final_training:Looks")

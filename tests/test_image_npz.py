@@ -25,12 +25,12 @@ def test_each_shape_of_an_npz_gives_the_same_layout(tmp_path: Path, shape: tuple
 
 
 def test_splits_of_an_npz_are_kept(tmp_path: Path) -> None:
-    x = pixels(60, 9, 12, 3)
+    x = pixels(60, 9, 9, 3)
     parts = {"x_train": x[:40], "y_train": Y[:, None], "x_test": x[40:50], "y_test": Y[:10], "extra": x[:1]}
     data = load_images(npz(tmp_path / "x.npz", **parts))
     assert data.given_test and sizes(data) == [32, 8, 10] and data.size == 8
     assert data.test.y.tolist() == Y[:10].tolist()
-    noted(data, "50 of 50 images measured 12 x 9 pixels, resized and centre-cropped to 8 x 8")
+    noted(data, "50 of 50 images measured 9 x 9 pixels, resized to 8 x 8")
     noted(data, "Arrays of other names were not used: extra.")
     data = load_images(npz(tmp_path / "x.npz", **parts, x_val=x[50:], y_val=np.zeros(10, int)))
     assert sizes(data) == [40, 10, 10]
@@ -107,22 +107,18 @@ X = pixels(40, 8, 8)
 @pytest.mark.parametrize(
     ("arrays", "parts"),
     [
-        ({"x": X, "labels": Y}, ["lacks x_train, y_train; it holds x, labels"]),
+        ({"x": X, "labels": Y}, ["lacks y_train; it holds x, labels"]),
         ({"x_train": X}, ["lacks y_train; it holds x_train"]),
         ({"x_train": X, "y_train": Y, "x_test": X}, ["lacks y_test"]),
         ({"x_train": X, "y_train": Y, "y_val": Y}, ["lacks x_val"]),
         ({"x_train": X, "y_train": Y[:-1]}, ["40 images in x_train and 39 labels in y_train"]),
         ({"x_train": X.reshape(40, 64), "y_train": Y}, ["x_train", "shape (40, 64)", "(n, h, w)"]),
-        ({"x_train": pixels(40, 4, 8, 8), "y_train": Y}, ["shape (40, 4, 8, 8)", "(n, 3, h, w)"]),
         ({"x_train": X[:0], "y_train": Y[:0]}, ["shape (0, 8, 8)"]),
         ({"x_train": X, "y_train": Y, "x_test": X[:0], "y_test": Y[:0]}, ["x_test", "shape (0, 8, 8)"]),
         ({"x_train": X.astype(str), "y_train": Y}, ["x_train", "type <U3"]),
         ({"x_train": bad(X, 3, 1, 1, value=np.nan), "y_train": Y}, ["NaN or infinite pixels in 1 images: 3"]),
         ({"x_train": bad(bad(X, 3, 1, value=np.inf), 7, 0, value=np.nan), "y_train": Y}, ["in 2 images: 3, 7"]),
-        ({"x_train": X / 127.5 - 1, "y_train": Y}, ["pixels from -1 to 1", "0..1 or 0..255"]),
-        ({"x_train": X / 150, "y_train": Y}, ["pixels from 0 to 1.7", "0..1 or 0..255"]),
-        ({"x_train": X.astype(np.uint16) * 257, "y_train": Y}, ["pixels from 0 to 65535"]),
-        ({"x_train": X, "y_train": Y, "x_test": X / 150, "y_test": Y}, ["pixels from 0 to 1.7", "0..1 or 0..255"]),
+        ({"x_train": X, "y_train": Y, "x_test": X / 150, "y_test": Y}, ["x_test", "pixels from 0 to 1.7", "one range in all splits"]),
         ({"x_train": X * 1.0, "y_train": Y, "x_test": X / 255, "y_test": Y}, ["floats up to 255, but only up to 1 in x_test"]),
         ({"x_train": X, "y_train": Y + 0.5}, ["y_train", "holds 0.5", "whole numbers or strings"]),
         ({"x_train": X, "y_train": np.where(Y > 2, np.nan, Y)}, ["y_train", "holds nan"]),

@@ -72,8 +72,8 @@ def test_what_counts_as_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert not is_image_source(text), text
     refused("some/typo", "some/typo does not exist", "accepted are digits, a folder", ".npz")
     refused("absent.npz", "does not exist")
-    (tmp_path / "table.csv").write_text("x")
-    refused("table.csv", "another kind of file", "accepted")
+    (tmp_path / "table.txt").write_text("x")
+    refused("table.txt", "another kind of file", "accepted")
 
 
 @pytest.mark.parametrize("size", [7, 513, 0])

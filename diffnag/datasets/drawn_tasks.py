@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from diffnag.datasets.images.asked import Asked
 from diffnag.datasets.images.digits import read_digits
 from diffnag.datasets.labelled import read_labelled
 from diffnag.datasets.letters import letter_images
@@ -175,7 +176,7 @@ def images_of(source: str, side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
     The source is `$DIFFNAG_DATA/images/<source>.npz`, or digits or letters. Raises `UserError` for other names.
     """
     if source == DIGITS:
-        digits = read_digits(side)
+        digits = read_digits(Asked(size=side))
         return digits.x[..., 0], digits.y
     if source == LETTERS:
         return letter_images(side)

@@ -67,7 +67,7 @@ class Task:
     def seen(self) -> TaskFeatures:
         """Image features and descriptors: of the training images, else those shipped for the dataset; `UserError` for other names."""
         images = self.images
-        return task_features(self.name) if images is None else features_of_images(images.train.x, images.train.y)
+        return task_features(self.name) if images is None else _looked_at(images)
 
     @property
     def features(self) -> Tensor | None:
@@ -99,6 +99,12 @@ def features_of_images(
     features = encode_images(x[np.concatenate(chosen)]).unflatten(0, (len(chosen), images_per_class))
     grey = x.ndim == 3 or bool((x == x[..., :1]).all())
     return TaskFeatures(features, descriptors_of(len(chosen), len(x) / len(chosen), side or x.shape[1], 1 if grey else 3))
+
+
+def _looked_at(images: ImageDataset) -> TaskFeatures:
+    """Features of a user's own training images; the descriptors of arrays are those of photos of their longer side."""
+    looks = images.looks
+    return features_of_images(looks.x, looks.y, side=images.size)
 
 
 def descriptors_of(classes: int, images: float, side: int, channels: int) -> Tensor:

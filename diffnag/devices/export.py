@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffnag.errors import UserError, in_a_line
-from diffnag.networks.plan import Skeleton
+from diffnag.networks.plan import LONGEST, Skeleton
 from diffnag.protocols import HasResolution
 from diffnag.spaces.tokens import refuse_tokens
 
@@ -32,11 +32,14 @@ class Export:
     stem_stride: int = 1
     batch: int = 1
     threads: int = 1
+    inputs: tuple[int, int, int] | None = None
+    """Channels, height and width of images that are no photos."""
 
     def __post_init__(self) -> None:
         _ = self.skeleton  # it checks its own numbers
+        longest = 4096 if self.inputs is None else LONGEST
         for name, least, most in (
-            ("num_classes", 1, 1_000_000), ("image_size", OWN, 4096), ("batch", 1, MOST_BATCH), ("threads", 1, MOST_THREADS)
+            ("num_classes", 1, 1_000_000), ("image_size", OWN, longest), ("batch", 1, MOST_BATCH), ("threads", 1, MOST_THREADS)
         ):  # fmt: skip
             value = getattr(self, name)
             if type(value) is not int or not least <= value <= most:
@@ -67,13 +70,14 @@ class Export:
             raise UserError("the latency of a space's small network is not known; the network of the final training is meant")
         size = OWN if own else image_size or side
         return cls(
-            num_classes or classes, size, skeleton.channels, skeleton.cells, skeleton.stem_stride, batch=batch, threads=threads
+            num_classes or classes, size, skeleton.channels, skeleton.cells, skeleton.stem_stride, batch=batch, threads=threads,
+            inputs=skeleton.inputs,
         )
 
     @property
     def skeleton(self) -> Skeleton:
         """The network around the cells."""
-        return Skeleton(self.channels, self.cells, self.stem_stride)
+        return Skeleton(self.channels, self.cells, self.stem_stride, inputs=self.inputs)
 
     def size(self, arch: Arch, space: SearchSpace) -> Size:
         """Size of the network of an architecture."""
@@ -102,6 +106,8 @@ class Export:
 
     def __str__(self) -> str:
         images = "images of each architecture's own resolution" if self.image_size == OWN else f"images of {self.image_size} pixels a side"
+        if self.inputs:
+            images = f"arrays (channels, height, width) = {self.inputs}"
         return (
             f"{self.skeleton}, {self.num_classes} classes, {images}, batch {self.batch}, "
             f"{self.threads} {'thread' if self.threads == 1 else 'threads'}"

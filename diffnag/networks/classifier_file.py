@@ -6,7 +6,7 @@ import json
 import math
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from diffnag.errors import UserError
 from diffnag.io.files import written_whole
 from diffnag.networks.build import seeded
 from diffnag.networks.onnx_file import write_onnx
-from diffnag.networks.plan import LARGEST_IMAGE, Skeleton
-from diffnag.networks.training import all_finite
+from diffnag.networks.plan import LARGEST_IMAGE, LONGEST, Skeleton
+from diffnag.networks.targets import TARGETS, Target
+from diffnag.networks.training import CLASSIFICATION, all_finite
 from diffnag.spaces.loading import load_space
 
 FORMAT = 1
@@ -27,18 +28,41 @@ KIND = "diffnag image classifier"
 
 @dataclass(frozen=True)
 class Description:
-    """A classifier without its weights, as plain data. `mean` and `std` are those of each channel, for pixels in [0, 1]."""
+    """A classifier without its weights, as plain data.
+
+    `mean` and `std` are those of each channel: for photos of pixels in [0, 1], and for arrays, the skeleton's `inputs`, of their own values.
+    `classes` are the names of the outputs, and `target` says what these mean.
+    """
 
     space: str
     arch: str
     skeleton: Skeleton
     classes: tuple[str, ...]
     image_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    target: Target = CLASSIFICATION
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the input."""
+        return self.skeleton.inputs or (3, self.image_size, self.image_size)
+
+    @property
+    def outputs(self) -> str:
+        """What the model returns, for the user of the ONNX file."""
+        return {"classification": "logits of the classes", "multi-label": "logits; their sigmoids are probabilities"}.get(
+            self.target.task, "numbers in the units of the labels"
+        )
 
     def preprocessing(self) -> dict[str, Any]:
         """The steps from an image to the logits, for the user of the ONNX file."""
+        if self.skeleton.inputs:
+            shape = ", ".join(map(str, self.shape))
+            return {
+                "input": f"float32 (batch, {shape}): channels, height, width; values as in the training data", "before": "nothing",
+                "inside": "standardised by mean and std", "mean": list(self.mean), "std": list(self.std),
+            }  # fmt: skip
         return {
             "input": f"float32 (batch, 3, {self.image_size}, {self.image_size}), RGB, pixels in [0, 1]; grey images with three equal channels",
             "before": f"shorter side resized to {self.image_size} (bilinear, antialiased), centre cropped: Classifier.preprocess",
@@ -49,9 +73,9 @@ class Description:
 
 
 class Classifier(nn.Module):
-    """A network with its preprocessing and class names: `model(model.preprocess(images))` returns logits.
+    """A network with its preprocessing and class names: `model(model.preprocess(images))` returns logits, or the numbers of a regression.
 
-    `classes` are the class names in the order of the logits; `description` says how the network is built.
+    `classes` are the names of the outputs in their order; `description` says how the network is built.
     """
 
     mean: Tensor
@@ -61,30 +85,32 @@ class Classifier(nn.Module):
         super().__init__()
         self.network, self.description, self.classes = network, description, description.classes
         for name in ("mean", "std"):
-            self.register_buffer(name, torch.tensor(getattr(description, name)).view(1, 3, 1, 1), persistent=False)
+            self.register_buffer(name, torch.tensor(getattr(description, name)).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images `(b, 3, size, size)` with pixels in [0, 1] -> logits `(b, classes)`."""
-        logits: Tensor = self.network((images - self.mean) / self.std)
-        return logits
+        """Images `(b, 3, size, size)` with pixels in [0, 1], or arrays `(b, channels, h, w)`, -> logits or numbers `(b, outputs)`."""
+        return self.description.target.answer(self.network((images - self.mean) / self.std))
 
     def preprocess(self, images: Any) -> Tensor:
         """Raw images of any size -> `(b, 3, size, size)` with pixels in [0, 1], as for training.
 
         `images` is one image or a sequence of images: files, Pillow images, arrays or tensors `(h, w)` or `(h, w, 3)`, uint8 or floats in
-        [0, 1]. Several of one size may be one array `(b, h, w)` or `(b, h, w, 3)`. Raises `UserError` for anything else.
+        [0, 1]. Several of one size may be one array `(b, h, w)` or `(b, h, w, 3)`. A model of other arrays or signals takes these,
+        `(channels, h, w)`, `(h, w, channels)` or `(channels, length)`, as they are. Raises `UserError` for anything else.
         """
-        from diffnag.datasets.images import fit_images
+        from diffnag.datasets.images import fit_arrays, fit_images
 
         given = [_as_array(image) for image in images] if isinstance(images, list | tuple) else _as_array(images)
+        if inputs := self.description.skeleton.inputs:
+            return torch.from_numpy(fit_arrays(given, inputs=inputs)).to(self.mean.device).permute(0, 3, 1, 2).contiguous()
         fitted = torch.from_numpy(fit_images(given, size=self.description.image_size))
         return fitted.to(self.mean.device).permute(0, 3, 1, 2).float() / 255
 
     @torch.no_grad()
-    def predict(self, images: Any) -> list[str]:
-        """The class of each image, a list also for a single one; `preprocess` says what is accepted."""
+    def predict(self, images: Any) -> list[Any]:
+        """The class of each image, or its labels or numbers, a list also for a single image; `preprocess` says what is accepted."""
         fitted = self.preprocess(images)
-        return [self.classes[k] for k in self(fitted).argmax(1).tolist()] if len(fitted) else []
+        return self.description.target.decode(self(fitted), self.classes) if len(fitted) else []
 
 
 def _as_array(image: Any) -> Any:
@@ -98,7 +124,7 @@ def save_model(path: str | Path, model: Classifier, *, about: Mapping[str, Any])
     """Write `model` and plain data `about` it. Raises `UserError` if weights are not finite or the file cannot be written."""
     if not all_finite(model.network):
         raise UserError(f"{path} is not written: the network has NaN or infinite weights")
-    described = asdict(model.description)
+    described = {**asdict(model.description), "skeleton": model.description.skeleton.to_json(), "task": model.description.target.task}
     state = model.network.state_dict()
     if odd := [name for name, tensor in state.items() if not isinstance(tensor, Tensor)]:
         raise UserError(f"{path} is not written: {odd[0]} in the network's state is no tensor")
@@ -171,15 +197,31 @@ def _description(content: Mapping[str, Any]) -> Description:
         raise ValueError(f"skeleton has {', '.join(map(str, parts)) or 'nothing'}; accepted are channels, cells, stem_stride, small") from error
     except UserError as error:
         raise ValueError(str(error)) from error
+    task = _checked({"task": CLASSIFICATION.task, **content}, "task", lambda value: value in TARGETS, f"one of {', '.join(TARGETS)}")
+    classes = tuple(_checked(content, "classes", _are_names, "a list of names"))
+    channels = skeleton.inputs[0] if skeleton.inputs else 3
+    numbers, longest = {3: "three"}.get(channels, str(channels)), LONGEST if skeleton.inputs else LARGEST_IMAGE
     return Description(
         space=_checked(content, "space", _is_text, "a name"),
         arch=_checked(content, "arch", _is_text, "a string"),
         skeleton=skeleton,
-        classes=tuple(_checked(content, "classes", _are_names, "a list of names")),
-        image_size=_checked(content, "image_size", lambda value: type(value) is int and 1 <= value <= LARGEST_IMAGE, f"1 to {LARGEST_IMAGE}"),
-        mean=tuple(_checked(content, "mean", _are_three_numbers, "three finite numbers")),
-        std=tuple(_checked(content, "std", lambda value: _are_three_numbers(value) and min(value) > 0, "three numbers above 0")),
+        classes=classes,
+        image_size=_checked(content, "image_size", lambda value: type(value) is int and 1 <= value <= longest, f"1 to {longest}"),
+        mean=tuple(_checked(content, "mean", lambda value: _are_numbers(value, channels), f"{numbers} finite numbers")),
+        std=tuple(_checked(content, "std", lambda value: _are_numbers(value, channels) and min(value) > 0, f"{numbers} numbers above 0")),
+        target=_target(task, content, outputs=len(classes)),
     )
+
+
+def _target(task: str, content: Mapping[str, Any], *, outputs: int) -> Target:
+    """The target of a file, whose data are numbers for each output."""
+    given = _checked({"target": {}, **content}, "target", lambda value: isinstance(value, dict), "a dictionary")
+    kind = TARGETS[task]
+    names = [each.name for each in fields(kind)]  # type: ignore[arg-type]
+    if sorted(given) != sorted(names) or not all(_are_numbers(value, outputs) for value in given.values()):
+        accepted = f"{' and '.join(names)}, each of {outputs} numbers" if names else "no entries"
+        raise ValueError(f"target has {', '.join(map(str, given)) or 'nothing'}; accepted are {accepted}")
+    return kind(**{name: tuple(value) for name, value in given.items()})
 
 
 def _checked(content: Mapping[str, Any], key: str, accepts: Callable[[Any], bool], accepted: str) -> Any:
@@ -199,8 +241,8 @@ def _are_names(value: object) -> bool:
     return isinstance(value, tuple | list) and len(value) > 0 and all(isinstance(name, str) for name in value)
 
 
-def _are_three_numbers(value: object) -> bool:
-    return isinstance(value, tuple | list) and len(value) == 3 and all(type(x) in (int, float) and math.isfinite(x) for x in value)
+def _are_numbers(value: object, count: int) -> bool:
+    return isinstance(value, tuple | list) and len(value) == count and all(type(x) in (int, float) and math.isfinite(x) for x in value)
 
 
 def _are_weights(value: object) -> bool:
@@ -233,7 +275,10 @@ def export_onnx(path: str | Path, model: Classifier) -> float:
     the error.
     """
     model = model.cpu().eval()
-    size = model.description.image_size
-    images = torch.rand(8, 3, size, size, generator=torch.Generator().manual_seed(0))
-    facts = {"classes": json.dumps(model.classes), "preprocessing": json.dumps(model.description.preprocessing())}
-    return write_onnx(path, model, [images, images[:1], images[:5]], name="images", axes={0: "batch"}, facts=facts)
+    described = model.description
+    images = torch.rand(8, *described.shape, generator=torch.Generator().manual_seed(0))
+    if described.skeleton.inputs:
+        images = images * model.std + model.mean  # values as the data have them
+    facts = {"classes": json.dumps(model.classes), "preprocessing": json.dumps(described.preprocessing())}
+    facts |= {"task": described.target.task, "outputs": described.outputs}
+    return write_onnx(path, model, [images, images[:1], images[:5]], name="images", axes={0: "batch"}, facts=facts, unit=described.target.unit)

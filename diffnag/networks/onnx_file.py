@@ -19,12 +19,12 @@ ONNX_TOLERANCE = 1e-4
 
 
 def write_onnx(
-    path: str | Path, network: nn.Module, inputs: Sequence[Tensor], *, name: str, axes: Mapping[int, str], facts: Mapping[str, str]
+    path: str | Path, network: nn.Module, inputs: Sequence[Tensor], *, name: str, axes: Mapping[int, str], facts: Mapping[str, str], unit: float = 1.0
 ) -> float:
     """Write `network`, which is on the CPU and in evaluation mode, with the input `name` and the output `logits`.
 
     The input may have any size in `axes`, which are named; the metadata of the file hold `facts`. Returns the largest absolute difference
-    between the logits of onnxruntime and of torch on `inputs`, the first of which is traced. Raises `RuntimeError` if it is above
+    between the logits of onnxruntime and of torch on `inputs`, the first of which is traced, in units of `unit`. Raises `RuntimeError` if it is above
     `ONNX_TOLERANCE`.
     """
     with _quiet():
@@ -36,7 +36,7 @@ def write_onnx(
     program.model.metadata_props.update(facts)
     with written_whole(path) as temporary:
         program.save(temporary, external_data=False)
-        difference = _difference(temporary, network, inputs, name=name)
+        difference = _difference(temporary, network, inputs, name=name) / unit
         if not difference <= ONNX_TOLERANCE:
             raise RuntimeError(f"its logits differ from torch's by {difference:.2g}; accepted is {ONNX_TOLERANCE:g}")
     return difference

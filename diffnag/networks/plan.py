@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from diffnag.errors import UserError, in_a_line
+from diffnag.networks.build import seeded
+from diffnag.networks.stem import take_inputs
 from diffnag.networks.training import Recipe
 from diffnag.protocols import HasResolution, Size, TrainsSmall
 from diffnag.spaces.counting import measured_size
@@ -25,6 +27,8 @@ SPEED, STEP_SECONDS = 7e9, 3e-3
 """Nominal speed of training on one core: multiply-adds of forward passes in a second, and additional seconds for an optimiser step."""
 CELLS_SIDE = 16
 """Pixels a side, about, to which the stem reduces larger images."""
+CELLS_LENGTH = 128
+"""Values, about, to which the stem reduces longer signals."""
 FEWEST_IMAGES = 1_000
 """An evaluation uses all training images if there are no more than these."""
 LEAST_STEPS = 300
@@ -39,20 +43,30 @@ DRAWS, HEAVY = 64, 90
 
 LARGEST_IMAGE = 4_096
 """Most pixels a side of images that a network is built for."""
+LONGEST = 1_000_000
+"""Most pixels a side, and most channels, of arrays that are kept as they are."""
 MOST_CHANNELS, MOST_CELLS = 10_000, 1_000
 """Larger numbers are refused: they are typing errors."""
 
 
 @dataclass(frozen=True)
 class Skeleton:
-    """The network around the cells: options of the space's `build`. With `small` it is the space's `build_small`, which has no options."""
+    """The network around the cells: options of the space's `build`. With `small` it is the space's `build_small`, which has no options.
+
+    `inputs` are channels, height and width of images that are no photos; the stem is then made for them, see `take_inputs`.
+    """
 
     channels: int
     cells: int
     stem_stride: int = 1
     small: bool = False
+    inputs: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
+        if self.inputs is not None:
+            if len(self.inputs) != 3 or not all(type(side) is int and 1 <= side <= LONGEST for side in self.inputs):
+                raise UserError(f"inputs are {self.inputs!r}; accepted are channels, height and width, each 1 to {LONGEST:,}")
+            object.__setattr__(self, "inputs", tuple(self.inputs))  # a file holds a list
         if type(self.small) is not bool:
             raise UserError(f"small is {self.small!r}; accepted is True or False")
         least = 0 if self.small else 1
@@ -79,10 +93,15 @@ class Skeleton:
             raise UserError(f"the network of {space.to_str(arch)}, {self}, cannot be built: {in_a_line(error)}") from error
         if not isinstance(network, torch.nn.Module):
             raise UserError(f"build of space {space.name!r} must return a torch.nn.Module, it returned a {type(network).__name__}")
-        return network
+        return network if self.inputs is None else take_inputs(network, self.inputs)
 
     def size(self, arch: Arch, space: SearchSpace, *, num_classes: int, image_size: int) -> Size:
-        """Size of the network that `build` returns, as the space states it; not for small ones. Raises `UserError` if the space fails."""
+        """Size of the network that `build` returns, as the space states it; not for small ones. Raises `UserError` if the space fails.
+
+        With `inputs`, which the space does not know, it is counted on the network.
+        """
+        if self.inputs is not None:
+            return self._counted(arch, space, num_classes=num_classes, image_size=image_size)
         try:
             found = space.size(
                 arch, channels=self.channels, cells=self.cells, num_classes=num_classes, image_size=image_size,
@@ -96,6 +115,20 @@ class Skeleton:
         if not isinstance(found, Size):
             raise UserError(f"size of space {space.name!r} must return a Size, it returned a {type(found).__name__}")
         return found
+
+    def _counted(self, arch: Arch, space: SearchSpace, *, num_classes: int, image_size: int) -> Size:
+        with seeded(0):
+            network = self.build(arch, space, num_classes=num_classes, image_size=image_size)
+        try:
+            return measured_size(network, image_size=image_size, inputs=self.inputs)
+        except (Exception, SystemExit) as error:  # a user's class may fail in any way
+            what = f"the network of {space.to_str(arch)} cannot take arrays (channels, height, width) = {self.inputs}"
+            raise UserError(f"{what}: {in_a_line(error)}") from error
+
+    def to_json(self) -> dict[str, int | bool | list[int]]:
+        """Its fields; those with defaults only where they say something."""
+        found = {**asdict(self), "inputs": None if self.inputs is None else [*self.inputs]}
+        return {name: value for name, value in found.items() if value is not None}
 
     def __str__(self) -> str:
         stride = f", stem of stride {self.stem_stride}" if self.stem_stride > 1 else ""
@@ -141,9 +174,11 @@ class Plan:
             return f"inherited weights, fine-tuned for {self.recipe.epochs} epochs"
         return f"{self.skeleton}, {self.recipe.epochs} epochs"
 
-    def to_json(self) -> dict[str, int | float | bool]:
+    def to_json(self) -> dict[str, Any]:
         """Skeleton, number of images and recipe in one flat dictionary."""
-        skeleton = {"small": True} if self.skeleton.small else {**asdict(self.skeleton)}
+        skeleton = self.skeleton.to_json()
+        if self.skeleton.small:
+            skeleton = {key: value for key, value in skeleton.items() if key in ("small", "inputs")}
         return {**skeleton, "train_images": self.images, **asdict(self.recipe)}
 
 
@@ -156,10 +191,11 @@ def plan_evaluation(images: ImageDataset, space: SearchSpace, *, seconds: float,
     trained for more epochs, so that there are 300 optimiser steps. `epochs` replaces the number of epochs and nothing else.
     The stem reduces images of 24 or more pixels a side to about 16, except where architectures have resolutions of their own.
     """
-    stride = _stem_stride(images.size, space)
-    skeletons = [Skeleton(channels, cells, stride) for channels, cells in space.skeletons[:-1] or space.skeletons]
-    if isinstance(space, TrainsSmall):
-        skeletons[0] = Skeleton(0, 0, small=True)
+    skeletons = _skeletons(images, space)
+    skeletons = skeletons[:-1] or skeletons
+    h, w = images.train.x.shape[1:3]
+    if isinstance(space, TrainsSmall) and max(h, w) <= 2 * min(h, w):  # small networks pool to one pixel, which flat images and signals have not
+        skeletons[0] = Skeleton(0, 0, small=True, inputs=images.inputs)
     return _plan(images, space, skeletons, n=len(images.train.y), seconds=seconds, epochs=epochs, enough=30, most=30, fewest=8, may_leave_out=True)
 
 
@@ -179,7 +215,7 @@ def plan_final(images: ImageDataset, space: SearchSpace, *, seconds: float, epoc
     It takes the largest of the space's `skeletons` that can train 40 epochs in this time, and trains it for up to 80. If even the
     smallest takes too long, it trains fewer epochs. Few images, `epochs` and the stem are treated as in `plan_evaluation`.
     """
-    skeletons = [Skeleton(channels, cells, _stem_stride(images.size, space)) for channels, cells in space.skeletons]
+    skeletons = _skeletons(images, space)
     n = len(images.train.y) + len(images.val.y)
     return _plan(images, space, skeletons, n=n, seconds=seconds, epochs=epochs, enough=40, most=80, fewest=3, may_leave_out=False)
 
@@ -193,16 +229,20 @@ def plan_fine_tuning(images: ImageDataset, space: SearchSpace, *, epochs: int | 
     n = len(images.train.y) + len(images.val.y)
     recipe = Recipe(
         epochs=epochs or (MOST_FINE_TUNING if timed else FINE_TUNING_EPOCHS), batch_size=32, learning_rate=3e-3, weight_decay=1e-4,
-        shift=max(1, images.size // 8), flip=images.channels == 3, crop=CROP if n < FEW_IMAGES else 1.0, keep_statistics=True,
+        shift=images.shift, flip=images.flips, crop=CROP if n < FEW_IMAGES else 1.0, keep_statistics=True,
     )  # fmt: skip
     return Plan(skeleton_of(space), n, recipe)
 
 
-def _stem_stride(size: int, space: SearchSpace) -> int:
-    """The stride for images of this side; that of the space itself where architectures have resolutions of their own."""
-    if isinstance(space, HasResolution):
-        return skeleton_of(space).stem_stride
-    return max(1, (size + CELLS_SIDE // 2) // CELLS_SIDE)
+def _skeletons(images: ImageDataset, space: SearchSpace) -> list[Skeleton]:
+    """The skeletons of the space for these images, the smallest first.
+
+    The stem divides the longer side to about `CELLS_SIDE`, and a signal to about `CELLS_LENGTH`; where architectures have resolutions of
+    their own, as the space does.
+    """
+    longer, kept = max(images.train.x.shape[1:3]), CELLS_LENGTH if images.train.x.shape[1] == 1 else CELLS_SIDE
+    stride = skeleton_of(space).stem_stride if isinstance(space, HasResolution) else max(1, (longer + kept // 2) // kept)
+    return [Skeleton(channels, cells, stride, inputs=images.inputs) for channels, cells in space.skeletons]
 
 
 def _plan(
@@ -217,7 +257,7 @@ def _plan(
     trained = epochs or int(np.clip(passes[skeleton] // n, fewest, max(enough, most)))
     left_out = may_leave_out and trained * n > passes[skeleton]
     used = min(n, max(int(passes[skeleton]) // trained, FEWEST_IMAGES, 20 * len(images.classes))) if left_out else n
-    recipe = Recipe(epochs=trained, batch_size=batch, shift=max(1, images.size // 8), flip=images.channels == 3)
+    recipe = Recipe(epochs=trained, batch_size=batch, shift=images.shift, flip=images.flips)
     return Plan(skeleton, used, recipe)
 
 
@@ -232,16 +272,19 @@ def _flops(skeleton: Skeleton, images: ImageDataset, space: SearchSpace) -> floa
     shape = {"num_classes": len(images.classes), "image_size": images.size}
     if not skeleton.small:
         return float(np.percentile([skeleton.size(space.random(rng), space, **shape).flops for _ in range(DRAWS)], HEAVY))
-    counted = [measured_size(skeleton.build(space.random(rng), space, **shape), image_size=images.size) for _ in range(DRAWS // 4)]
+    built = (skeleton.build(space.random(rng), space, **shape) for _ in range(DRAWS // 4))
+    counted = [measured_size(network, image_size=images.size, inputs=skeleton.inputs) for network in built]
     return float(np.percentile([size.flops for size in counted], HEAVY))
 
 
 def logits_of(network: Callable[[Tensor], Tensor], images: Tensor, arch: Arch, space: SearchSpace, *, num_classes: int) -> Tensor:
-    """Logits `(b, num_classes)` of `images (b, 3, h, h)`; raises `UserError` if the network of `arch` fails or returns another shape."""
+    """Logits `(b, num_classes)` of `images (b, c, h, w)`; raises `UserError` if the network of `arch` fails or returns another shape."""
     try:
         logits = network(images)
     except (Exception, SystemExit) as error:  # a user's class may fail in any way
-        what = f"the network of {space.to_str(arch)} cannot take images of {images.shape[-1]} pixels a side"
+        _, c, h, w = images.shape
+        given = f"images of {w} pixels a side" if (c, h) == (3, w) else f"arrays (channels, height, width) = {(c, h, w)}"
+        what = f"the network of {space.to_str(arch)} cannot take {given}"
         raise UserError(f"{what}: {in_a_line(error)}") from error
     expected = (len(images), num_classes)
     if getattr(logits, "shape", None) != expected:

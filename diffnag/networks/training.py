@@ -12,10 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from diffnag.networks.targets import Classification, Target
+
 MOST_EVALUATED, EVALUATED_PIXELS = 512, 1_600_000
 """Images, and pixels, of one pass without gradients: more of them are slower, as they do not stay in the processor's caches."""
 LARGEST_GRADIENT = 3.0
 """Norm of the gradient, at most, where normalisation keeps its statistics: a part with few channels may amplify what is left of a signal."""
+CLASSIFICATION: Target = Classification()
 
 
 class Diverged(RuntimeError):
@@ -51,7 +54,8 @@ def as_input(
 ) -> Tensor:
     """uint8 images `(n, h, w)` or `(n, h, w, 3)` -> float32 `(n, 3, h, w)` channels-last, each channel standardised.
 
-    `statistics` are mean and standard deviation `(3,)` as `channel_statistics` returns them, by default those of the images.
+    Arrays `(n, h, w, c)` of any type keep their channels. `statistics` are mean and standard deviation `(c,)` as `channel_statistics`
+    returns them, by default those of the images.
     """
     x = _float_images(images, device=device)
     mean, std = (part.to(device) for part in statistics or _statistics(x))
@@ -59,8 +63,11 @@ def as_input(
 
 
 def channel_statistics(images: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation `(3,)` of each channel over a set of uint8 images, in units of 0 to 255."""
-    return _statistics(_float_images(images, device="cpu"))
+    """Mean and standard deviation `(c,)` of each channel over a set of images, in their own units: 0 to 255 for uint8."""
+    if images.dtype == np.uint8:
+        return _statistics(_float_images(images, device="cpu"))
+    mean, std = images.mean((0, 1, 2), dtype=np.float64), images.std((0, 1, 2), dtype=np.float64)
+    return torch.from_numpy(mean).float(), torch.from_numpy(np.where(std > 0, std, 1)).float()  # a channel may be constant
 
 
 def _float_images(images: np.ndarray, *, device: torch.device | str) -> Tensor:
@@ -82,19 +89,21 @@ def train(
     generator: torch.Generator,
     seconds: float | None = None,
     on_epoch: Callable[[int, nn.Module], object] = lambda epoch, averaged: None,
+    target: Target = CLASSIFICATION,
 ) -> nn.Module:
-    """Train `model` on images `x (n, 3, h, w)` and labels `y (n,)`; return the network of averaged weights, in evaluation mode.
+    """Train `model` on images `x (n, c, h, w)` and labels `y` of the `target`; return the network of averaged weights, in evaluation mode.
 
     With `seconds` the training ends after so long, within an epoch if need be, and the learning rate falls in time for it.
     `on_epoch(done, averaged)` is called after each epoch; it may raise an error to end the training. Raises `Diverged`.
     """
-    for done, averaged in enumerate(epochs(model, x, y, recipe, generator=generator, seconds=seconds), start=1):
+    for done, averaged in enumerate(epochs(model, x, y, recipe, generator=generator, seconds=seconds, target=target), start=1):
         on_epoch(done, averaged)
     return averaged
 
 
 def epochs(
-    model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, *, generator: torch.Generator, seconds: float | None = None
+    model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, *,
+    generator: torch.Generator, seconds: float | None = None, target: Target = CLASSIFICATION,
 ) -> Iterator[nn.Module]:
     """`train` as an iterator: yields the network of averaged weights, in evaluation mode, after each epoch, and where the time ends."""
     from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -120,7 +129,7 @@ def epochs(
                 group["lr"] = recipe.learning_rate * one_cycle(clock.progress(epoch * steps + k + 1), recipe.warm_up)
             chosen = order[k * batch : (k + 1) * batch].to(x.device)
             images = augment(x[chosen], shift=recipe.shift, flip=recipe.flip, crop=recipe.crop, generator=generator)
-            loss = functional.cross_entropy(model(images), y[chosen], label_smoothing=recipe.label_smoothing)
+            loss = target.loss(model(images), y[chosen], smoothing=recipe.label_smoothing)
             optimiser.zero_grad()
             loss.backward()
             if recipe.keep_statistics:
@@ -209,7 +218,7 @@ def _cropped(x: Tensor, least: float, *, generator: torch.Generator) -> Tensor:
 def logits(model: nn.Module, x: Tensor, *, side: int | None = None) -> Tensor:
     """Logits `(n, classes)` of images `(n, 3, h, w)`, in evaluation mode; `side` is that of the network's input, if it resizes them."""
     model.eval()
-    return torch.cat([model(part) for part in x.split(evaluation_batch(side or x.shape[-1]))])
+    return torch.cat([model(part) for part in x.split(evaluation_batch(side or max(1, math.isqrt(x.shape[-2] * x.shape[-1]))))])
 
 
 def evaluation_batch(side: int) -> int:
@@ -217,6 +226,6 @@ def evaluation_batch(side: int) -> int:
     return max(1, min(MOST_EVALUATED, EVALUATED_PIXELS // side**2))
 
 
-def accuracy(model: nn.Module, x: Tensor, y: Tensor, *, side: int | None = None) -> float:
-    """Accuracy in %: the share of images `x` whose largest logit is at their label `y`; `side` as for `logits`."""
-    return 100 * (logits(model, x, side=side).argmax(1) == y).float().mean().item()
+def accuracy(model: nn.Module, x: Tensor, y: Tensor, *, side: int | None = None, target: Target = CLASSIFICATION) -> float:
+    """Score of the `target` in %: for classes, the share of images `x` whose largest logit is at their label `y`; `side` as for `logits`."""
+    return target.score(target.answer(logits(model, x, side=side)), y)

@@ -64,12 +64,13 @@ def untrained_network(
     image_size = side_of(arch, space, image_size)
     _refuse_too_large(skeleton, arch, space, num_classes=num_classes, image_size=image_size)
     classes = tuple(map(str, range(num_classes)))
-    noise = NOISE if image_size <= LARGE else max(2, min(NOISE // 2, PIXELS // image_size**2))
+    shape = skeleton.inputs or (3, image_size, image_size)
+    noise = NOISE if image_size <= LARGE else max(2, min(NOISE // 2, PIXELS // (shape[1] * shape[2])))
     with seeded(seed):
         network = skeleton.build(arch, space, num_classes=num_classes, image_size=image_size)
-        images = torch.rand(noise, 3, image_size, image_size)
+        images = torch.rand(noise, *shape)
         logits_of(partial(_set_normalisation, network), images, arch, space, num_classes=num_classes)
-    description = Description(space.name, space.to_str(arch), skeleton, classes, image_size, (0.0,) * 3, (1.0,) * 3)
+    description = Description(space.name, space.to_str(arch), skeleton, classes, image_size, (0.0,) * shape[0], (1.0,) * shape[0])
     return Classifier(network, description).eval()
 
 
@@ -97,7 +98,7 @@ def _refuse_too_large(skeleton: Skeleton, arch: Arch, space: SearchSpace, *, num
     try:
         with seeded(0), torch.device("meta"):
             network = skeleton.build(arch, space, num_classes=num_classes, image_size=image_size)
-        size = measured_size(network, image_size=image_size)
+        size = measured_size(network, image_size=image_size, inputs=skeleton.inputs)
     except Exception:  # not every network can be built without memory; what is wrong with others is reported when they are built
         return
     for what, count, most in (("parameters", size.params, MOST_PARAMS), ("multiply-adds an image", size.flops, MOST_FLOPS)):

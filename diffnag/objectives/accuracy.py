@@ -10,11 +10,14 @@ from diffnag.protocols import Minimises, MultiFidelity, NamesMeasures
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
+    from diffnag.datasets.images import ImageDataset
     from diffnag.datasets.tasks import Task
     from diffnag.oracles.checked import CheckedOracle
     from diffnag.protocols import SearchSpace
 
 ACCURACY, SCORE = "accuracy", "score"
+MEASURES = {"classification": ACCURACY, "regression": "R2", "multi-label": "mean average precision"}
+"""Task of a user's own images -> name of its score, in %."""
 PROXY = "proxy"
 """Kind of the oracles that train nothing: they answer a score, which belongs to no split."""
 
@@ -31,7 +34,7 @@ class Label:
 
     @property
     def unit(self) -> str:
-        """`%` for accuracies; other labels are plain numbers."""
+        """`%` for accuracies and other scores of a user's own images; other labels are plain numbers."""
         return unit_of(self.name)
 
     def measure(self, arch: Arch, *, task: Task) -> float:
@@ -59,10 +62,15 @@ class Label:
         return self.oracle.epochs
 
 
-def label_name(space: SearchSpace, *, dataset: str, kind: str) -> str:
-    """What an oracle of this `kind` answers on one dataset: a proxy's score, else as the space names it, else an accuracy."""
+def label_name(space: SearchSpace, *, dataset: str, kind: str, images: ImageDataset | None = None) -> str:
+    """What an oracle of this `kind` answers on one dataset: a proxy's score, else as the space names it, else an accuracy.
+
+    On a user's own `images` that are not classified it is the score of their task.
+    """
     if kind == PROXY:
         return SCORE
+    if images is not None:
+        return MEASURES[images.task]
     return space.measures.get(dataset, ACCURACY) if isinstance(space, NamesMeasures) else ACCURACY
 
 
@@ -73,4 +81,4 @@ def is_maximised(space: SearchSpace, name: str) -> bool:
 
 def unit_of(name: str) -> str:
     """The unit of a label by its name."""
-    return "%" if name == ACCURACY else ""
+    return "%" if name in MEASURES.values() else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, ClassVar
 
 from diffnag.errors import UserError
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from diffnag.datasets.tasks import Task
     from diffnag.networks.plan import Skeleton
     from diffnag.protocols import SearchSpace, Size
+
+
+REMEMBERED = 30_000
+"""Architectures whose size is kept where networks are built to be counted, because a search asks for the same ones again and again."""
 
 
 class _Count:
@@ -67,4 +72,5 @@ def size_for(space: SearchSpace, task: Task, *, skeleton: Skeleton | None = None
     classes, side = shape_for(space, task)
     if skeleton is None:
         return lambda arch: space.size(arch, num_classes=classes, image_size=side)
-    return lambda arch: skeleton.size(arch, space, num_classes=classes, image_size=side)
+    size = partial(skeleton.size, space=space, num_classes=classes, image_size=side)
+    return size if skeleton.inputs is None else lru_cache(maxsize=REMEMBERED)(size)

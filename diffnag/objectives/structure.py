@@ -56,7 +56,7 @@ class Memory:
             from diffnag.networks.build import seeded
 
             with seeded(0):  # a small network runs ten times faster than torch infers its shapes
-                return network_bytes(build(arch), image_size=side_of(arch, space, side))
+                return network_bytes(build(arch), image_size=side_of(arch, space, side), inputs=built.inputs)
 
         self._bytes = count
 
@@ -85,7 +85,7 @@ class Depth:
         return float(longest_path(E, live * V[:, :, self._layers].sum(2))[0])
 
 
-def network_bytes(network: nn.Module, *, image_size: int = 0, tokens: int = 0) -> int:
+def network_bytes(network: nn.Module, *, image_size: int = 0, tokens: int = 0, inputs: tuple[int, int, int] | None = None) -> int:
     """Bytes of the parameters and buffers of `network`, and of its activations at their peak on one image, or on a text of so many tokens."""
     import torch
 
@@ -94,7 +94,8 @@ def network_bytes(network: nn.Module, *, image_size: int = 0, tokens: int = 0) -
     network.eval()
     with torch.no_grad():
         on = held[0].device if held else torch.device("cpu")
-        given = torch.zeros(1, tokens, dtype=torch.int64, device=on) if tokens else torch.zeros(1, 3, image_size, image_size, device=on)
+        shape = inputs or (3, image_size, image_size)
+        given = torch.zeros(1, tokens, dtype=torch.int64, device=on) if tokens else torch.zeros(1, *shape, device=on)
         return weights + peak_bytes(lambda: network(given), before=given.numel() * given.element_size(), known=[given, *held])
 
 

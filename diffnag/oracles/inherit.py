@@ -62,12 +62,13 @@ class InheritOracle:
     def set_images(
         self, images: ImageDataset, *, dataset: str, seconds: float | None, epochs: int | None, seed: int, device: str
     ) -> None:
-        """See `diffnag.protocols.NeedsImages`; `epochs` are those of the adaptation."""
+        """See `diffnag.protocols.NeedsImages`; `epochs` are those of the adaptation. Raises `UserError` for other images than classified photos."""
         from diffnag.io.checkpoint import arrays_checksum
         from diffnag.io.device import resolve_device
         from diffnag.io.memory import keep_freed_memory
         from diffnag.networks.elastic import MOMENTS, Adaptation
 
+        refuse_all_but_photos(images, self._name)
         keep_freed_memory()
         self.images, self._dataset, self._seed = images, dataset, seed
         self._device = resolve_device(device)
@@ -185,6 +186,19 @@ class InheritOracle:
         statistics = tuple(255 * torch.tensor(values) for values in (self._space.mean, self._space.std))
         x = as_input(part.x[chosen], device=self._device, statistics=(statistics[0], statistics[1]))
         return x, torch.from_numpy(part.y[chosen]).to(self._device)
+
+
+def refuse_all_but_photos(images: ImageDataset, space: str) -> None:
+    """Raise `UserError` for arrays, which a pretrained network of photos does not know, and for tasks that are no classification."""
+    given = None
+    if images.inputs is not None:
+        c, h, w = images.inputs
+        given = f"signals of {c} channels" if h == 1 else f"arrays of {c} channels, {w} x {h} pixels, with values that are no pixels of photos"
+    elif images.task != "classification":
+        given = f"images for a {images.task}"
+    if given:
+        what = f"the pretrained networks of space {space!r} classify photos of 1 or 3 channels"
+        raise UserError(f"{what}, and {images.name} holds {given}; use --space nasbench201")
 
 
 @contextmanager

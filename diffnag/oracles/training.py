@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diffnag.datasets.images.groups import groups_of
 from diffnag.errors import UserError
 from diffnag.oracles.checked import refuse_unknown
 from diffnag.spaces.inputs import refuse_resolutions
@@ -51,12 +52,13 @@ class TrainingOracle:
         from diffnag.io.device import resolve_device
         from diffnag.io.memory import keep_freed_memory
         from diffnag.networks.plan import logits_of, plan_evaluation
+        from diffnag.networks.targets import target_of
         from diffnag.networks.training import as_input, channel_statistics
 
         keep_freed_memory()
         self.images, self._dataset, self._seed = images, dataset, seed
         self.plan = plan_evaluation(images, self._space, seconds=seconds or SECONDS, epochs=epochs)
-        self._device = resolve_device(device)
+        self._device, self._target = resolve_device(device), target_of(images)
         train = _share(images.train, self.plan.images)
         statistics = channel_statistics(images.train.x[train])
         self._x, self._x_val = (
@@ -78,17 +80,17 @@ class TrainingOracle:
         return self.plan.recipe.epochs
 
     def stages(self, arch: Arch, *, dataset: str, split: str) -> Iterator[tuple[int, float]]:
-        """Validation accuracy in % after a third, two thirds and all epochs of one training. Raises `Diverged`."""
+        """Validation score in %, an accuracy for classes, after a third, two thirds and all epochs of one training. Raises `Diverged`."""
         import torch
 
         from diffnag.networks.training import accuracy, epochs
 
         refuse_unknown(self.available, dataset, split)
         generator = torch.Generator().manual_seed(self._seed)
-        training = epochs(self._network(arch), self._x, self._y, self.plan.recipe, generator=generator)
+        training = epochs(self._network(arch), self._x, self._y, self.plan.recipe, generator=generator, target=self._target)
         for done, averaged in enumerate(training, start=1):
             if done in self.plan.rungs:
-                yield done, round(accuracy(averaged, self._x_val, self._y_val), 4)
+                yield done, round(accuracy(averaged, self._x_val, self._y_val, target=self._target), 4)
 
     def query(self, arch: Arch, *, dataset: str, split: str, epochs: int | None = None) -> float:
         """Validation accuracy in % after `epochs`, one of the plan's rungs, by default the last."""
@@ -100,9 +102,13 @@ class TrainingOracle:
 
     def provenance(self) -> Mapping[str, str | float]:
         """Checksum of images and split, and the plan."""
+
+        def plain(value: Any) -> str | float:
+            return int(value) if isinstance(value, bool) else value if isinstance(value, int | float) else str(value)
+
         if self._dataset is None:
             return {}
-        plan = {key: int(value) if isinstance(value, bool) else value for key, value in self.plan.to_json().items()}
+        plan = {key: plain(value) for key, value in self.plan.to_json().items()}
         return {"sha256": self.images.sha256, "image_size": self.images.size, **plan}
 
     def _network(self, arch: Arch) -> nn.Module:
@@ -119,8 +125,8 @@ def _share(images: Images, count: int) -> np.ndarray:
     if count >= len(images.y):
         return np.arange(len(images.y))
     rng = np.random.default_rng(0)
-    place = np.empty(len(images.y))  # place of each image in its class, as a fraction
-    for label in np.unique(images.y):
-        (members,) = np.nonzero(images.y == label)
+    place, groups = np.empty(len(images.y)), groups_of(images.y)  # place of each image in its class, as a fraction
+    for label in np.unique(groups):
+        (members,) = np.nonzero(groups == label)
         place[rng.permutation(members)] = np.arange(len(members)) / len(members)
     return np.sort(np.argsort(place, kind="stable")[:count])

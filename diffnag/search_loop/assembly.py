@@ -97,7 +97,7 @@ def assemble(
     final_plan = None if images is None else _plan_final(options, images, space)
     refuse_unavailable(options, checked)
     task = Task(options.dataset, images=images)
-    name = label_name(space, dataset=options.dataset, kind=checked.kind)
+    name = label_name(space, dataset=options.dataset, kind=checked.kind, images=images)
     label = Label(checked, options.reward, name, maximise=is_maximised(space, name))
     load = partial(load_objective, space=space, task=task, skeleton=final_plan.skeleton if final_plan else None)
     goal = read_goal(task, label, load, minimise=options.minimise, maximise=options.maximise, limits=options.limits)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from diffnag.datasets.images.asked import CLASSIFICATION
 from diffnag.objectives.reading import LimitText
 from diffnag.plugins import is_dotted, load_class, source_checksum
 from diffnag.spaces.fingerprint import space_fingerprint
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 FREE = (
     "budget", "device", "oracle", "generator", "checkpoint", "time_limit", "image_size", "epochs", "limit", "max_params", "max_flops",
-    "minimise", "maximise", "model", "weights",
+    "minimise", "maximise", "model", "weights", "task",
 )  # fmt: skip
 """Options that a resumed search may change, or that `identity` stores in another form."""
 
@@ -28,6 +29,8 @@ def identity(parts: Assembly) -> dict[str, Any]:
     found["oracle"] = parts.oracle_name
     found["objectives"] = [("maximise " if one.maximise else "minimise ") + one.name for one in parts.goal.objectives]
     found["limits"] = sorted({str(limit) for limit in parts.goal.limits})
+    if options.task != CLASSIFICATION:
+        found["task"] = options.task
     if parts.images:
         found["dataset"] = parts.images.name  # wherever it lies: the oracle reports the checksum of the images and the plan
     found |= {f"oracle {key}": value for key, value in parts.oracle.provenance().items()}

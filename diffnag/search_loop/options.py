@@ -42,8 +42,14 @@ class SearchOptions:
 
     dataset: str = option(
         metavar="NAME|PATH", help="what the architecture is for: a dataset of a benchmark, such as cifar10; or your own images: a "
-        "folder with one sub-folder for each class, an .npz file with x_train and y_train, or digits (of scikit-learn). With images, "
-        "architectures are really trained, and the best one is saved as model.pt and model.onnx",
+        "folder with one sub-folder for each class, an .npz file with x_train and y_train, two files images.npy,labels.npy, a folder with x.npy "
+        "and y.npy, a .csv file with the columns path and label, or digits (of scikit-learn). Arrays may have any range, any number of channels and "
+        "any shape, and may be signals (n, channels, length). With images, architectures are really trained, and the best one is saved as "
+        "model.pt and model.onnx",
+    )  # fmt: skip
+    task: str = option(
+        "classification", help="what is learned of your own images: classification (one class an image), regression (numbers), or multi-label "
+        "(any number of labels an image: columns of 0 and 1)",
     )  # fmt: skip
     predictor: str | None = option(None, help="meta, another registered predictor, or package.module:Class (method diffnag only)")
     space: str = option(DEFAULT_SPACE, help="search space, a name or package.module:Class")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from diffnag.datasets.images.asked import CLASSIFICATION
 from diffnag.errors import DataNotFound, UserError
 from diffnag.oracles.checked import CheckedOracle, checked_oracle, load_oracle, refuse_unknown
 from diffnag.plugins import make_oracle
@@ -34,7 +35,8 @@ def oracle_on_images(options: SearchOptions, space: SearchSpace) -> tuple[Checke
     if options.reward != "val":
         raise UserError(f"--reward {options.reward} would choose by the images of the final test; accepted with your own images is val")
     most = space.resolution(space.largest) if isinstance(space, Inherits) else MOST
-    images = load_images(options.dataset, size=options.image_size, most=most)
+    inherits = isinstance(space, Inherits)
+    images = load_images(options.dataset, size=options.image_size, most=most, square=inherits, task=options.task)
     oracle.setup(space=space)
     share = search_share(oracle)
     seconds = None if options.time_limit is None else share * options.time_limit / options.budget
@@ -57,7 +59,7 @@ def refuse_image_options(options: SearchOptions, oracle: CheckedOracle) -> None:
             f"oracle {oracle.kind!r} trains on your own images, and {options.dataset!r} is none; accepted as --dataset "
             f"are digits, a folder with one sub-folder of images for each class, or an .npz file"
         )
-    values = {"--image-size": options.image_size, "--epochs": options.epochs}
+    values = {"--image-size": options.image_size, "--epochs": options.epochs, "--task": None if options.task == CLASSIFICATION else options.task}
     if given := [name for name, value in values.items() if value is not None]:
         raise UserError(f"{' and '.join(given)} is for your own images, and {options.dataset!r} is none; leave it out")
 

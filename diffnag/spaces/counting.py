@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def measured_size(network: nn.Module, *, image_size: int) -> Size:
-    """Trainable parameters of `network`, and multiply-adds of its convolutions and linear layers for one image of `image_size` pixels a side."""
+def measured_size(network: nn.Module, *, image_size: int, inputs: tuple[int, int, int] | None = None) -> Size:
+    """Trainable parameters of `network`, and multiply-adds of its convolutions and linear layers for one image of `image_size` pixels a side.
+
+    `inputs` are channels, height and width of images that are no square ones of 3 channels.
+    """
     import torch
     from torch import nn
 
@@ -26,7 +29,7 @@ def measured_size(network: nn.Module, *, image_size: int) -> Size:
     hooks = [layer.register_forward_hook(count) for layer in layers]
     training = network.training
     with torch.no_grad():
-        network.eval()(torch.zeros(1, 3, image_size, image_size, device=next(network.parameters(), torch.empty(0)).device))
+        network.eval()(torch.zeros(1, *(inputs or (3, image_size, image_size)), device=next(network.parameters(), torch.empty(0)).device))
     network.train(training)
     for hook in hooks:
         hook.remove()

@@ -168,10 +168,10 @@ class _NetworkPredictor(ProxyPredictor):
         """Images `(IMAGES, 3, h, w)` of variance 1: training images of the user, else noise."""
         if self._own is None:
             return torch.randn(IMAGES, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(self._seed))
-        x = self._own.train.x
+        x = self._own.looks.x
         chosen = np.resize(np.random.default_rng(self._seed).permutation(len(x)), IMAGES)
         images = torch.from_numpy(x[chosen]).permute(0, 3, 1, 2).float()
-        if self._own.size > SIDE:
+        if self._own.size > SIDE or x.shape[1] != x.shape[2]:
             images = functional.adaptive_avg_pool2d(images, SIDE)
         return (images - images.mean()) / images.std().clamp_min(1e-6)
 

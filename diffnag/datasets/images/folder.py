@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +17,15 @@ from diffnag.datasets.images.splits import Pool
 from diffnag.datasets.images.squares import LEAST, choose_size, in_threads, size_note
 from diffnag.errors import UserError
 
-_SPLIT_FOLDERS = {
+SPLITS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
-class _File:
+class File:
+    """An image file, the number of its label, and its split."""
+
     path: Path
     name: str
     label: int
@@ -50,11 +52,16 @@ def read_folder(root: Path, size: int | None, most: int) -> Pool:
     if others:
         notes.append(f"Files of other kinds were not read: {some(others)}.")
     files = [
-        _File(path, path.relative_to(root).as_posix(), labels.index(name), split)
+        File(path, path.relative_to(root).as_posix(), labels.index(name), split)
         for split, classes in found.items()
         for name, (paths, _) in sorted(classes.items())
         for path in paths
     ]
+    return decode_all(files, labels, size=size, most=most, notes=notes)
+
+
+def decode_all(files: Sequence[File], labels: Sequence[int | str], *, size: int | None, most: int, notes: list[str]) -> Pool:
+    """The pool of image files; those that cannot be read are left out, and a note says why."""
     with warnings.catch_warnings():  # around all threads: warning filters belong to the process
         from PIL import Image
 
@@ -63,7 +70,7 @@ def read_folder(root: Path, size: int | None, most: int) -> Pool:
         return _decode_all(files, labels, size=size, most=most, notes=notes)
 
 
-def _decode_all(files: list[_File], labels: list[str], *, size: int | None, most: int, notes: list[str]) -> Pool:
+def _decode_all(files: Sequence[File], labels: Sequence[int | str], *, size: int | None, most: int, notes: list[str]) -> Pool:
     unreadable: dict[int, str] = {}
     sides: dict[int, tuple[int, int]] = {}
     for i, header in enumerate(in_threads(lambda file: read_sides(file.path), files)):
@@ -108,9 +115,9 @@ def _find_splits(root: Path) -> tuple[dict[str, Path], list[str]]:
         held = f"it holds {some(loose)}" if loose else "it is empty"
         raise UserError(f"{root} has no sub-folders ({held}); accepted is one sub-folder of images a class")
     notes = [f"Files outside of the class folders were not read: {some(loose)}."] if loose else []
-    named = [folder for folder in folders if folder.name.lower() in _SPLIT_FOLDERS]
+    named = [folder for folder in folders if folder.name.lower() in SPLITS]
     holding = [folder for folder in named if _subfolders(folder)]
-    splits = {_SPLIT_FOLDERS[folder.name.lower()]: folder for folder in holding}
+    splits = {SPLITS[folder.name.lower()]: folder for folder in holding}
     if not splits or (len(named) < len(folders) and not {"train"} < {*splits}):
         return {"train": root}, notes  # `train` may be a class, beside `bus` and `car`
     if len(splits) < len(holding):

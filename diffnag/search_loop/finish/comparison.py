@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from diffnag.errors import UserError
 from diffnag.oracles.checked import EvaluationFailed, checked_oracle
 from diffnag.protocols import HasResNetLike
-from diffnag.search_loop.finish.finished import Finished, Share
+from diffnag.search_loop.finish.finished import Finished, Score
 from diffnag.search_loop.finish.training import Note, Progress, finish_one
 from diffnag.search_loop.loop import Search
 from diffnag.search_loop.result import SearchResult
@@ -46,7 +46,7 @@ def rivals(
             if (chosen := choose()) is None:
                 continue
             if same := next((other for other in (best, *found) if other.arch == chosen.arch), None):
-                validation = Share.of_percent(chosen.value, len(search.images.val.y))
+                validation = Score.of_percent(chosen.value, search.images)
                 rival = replace(same, name=name, labels=chosen.labels, validation=validation)
             else:
                 rival = finish_one(

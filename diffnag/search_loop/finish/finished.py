@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from diffnag.objectives.accuracy import MEASURES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +47,26 @@ class Share:
         return None if value is None or not 0 <= value <= 100 else cls(round(value / 100 * images), images)
 
 
+@dataclass(frozen=True)
+class Score:
+    """How good the answers of a model are that does not classify: the score called `measure`, 1 at most."""
+
+    value: float
+    images: int
+    interval: tuple[float, float] | None
+    """The 95 % interval, if it is known."""
+    measure: str
+    figures: Mapping[str, float]
+    """Other measures by name."""
+
+    @classmethod
+    def of_percent(cls, value: float | None, images: ImageDataset) -> Share | Score | None:
+        """The validation score `value` in %, for a classification as the share of the images that it is."""
+        if images.task == "classification":
+            return Share.of_percent(value, len(images.val.y))
+        return None if value is None else cls(value / 100, len(images.val.y), None, MEASURES[images.task], {})
+
+
 @dataclass(frozen=True, eq=False)
 class Finished:
     """A fully trained architecture, judged on the test images."""
@@ -55,27 +78,33 @@ class Finished:
     size: Size
     labels: int
     """Evaluations that were paid for to choose it."""
-    validation: Share | None
-    """Validation accuracy; `judged` says of which training."""
-    confusion: np.ndarray
-    """Counts `(classes, classes)` of test images by true class and by chosen class."""
+    validation: Share | Score | None
+    """Validation accuracy or score; `judged` says of which training."""
+    confusion: np.ndarray | None
+    """Counts `(classes, classes)` of test images by true class and by chosen class; None unless it classifies."""
     epochs: int
     learning_rate: float
     seconds: float
     judged: str = IN_SEARCH
+    score: Score | None = None
+    """On the test images, if it does not classify."""
 
     @property
-    def test(self) -> Share:
-        """Test accuracy."""
+    def test(self) -> Share | Score:
+        """Test accuracy or score."""
+        if self.confusion is None:
+            assert self.score
+            return self.score
         return Share(int(self.confusion.trace()), int(self.confusion.sum()))
 
     def to_json(self) -> dict[str, Any]:
-        """A row of the comparison; accuracies are fractions."""
+        """A row of the comparison; accuracies and scores are fractions."""
+        word = "accuracy" if self.confusion is not None else "score"
         return {
             "name": self.name, "arch": self.arch, "labels": self.labels, "params": self.size.params, "flops": self.size.flops,
-            "validation_accuracy": None if self.validation is None else self.validation.value,
+            f"validation_{word}": None if self.validation is None else self.validation.value,
             "validation_interval": None if self.validation is None else self.validation.interval,
-            "test_accuracy": self.test.value, "test_interval": self.test.interval,
+            f"test_{word}": self.test.value, "test_interval": self.test.interval,
             "epochs": self.epochs, "learning_rate": self.learning_rate, "seconds": round(self.seconds, 2),
         }  # fmt: skip
 
@@ -99,18 +128,27 @@ class Finish:
     def to_json(self) -> dict[str, Any]:
         """The part of `result.json` beside the search's result; accuracies are fractions."""
         best, images = self.best, self.images
-        hits, counts = best.confusion.diagonal().tolist(), best.confusion.sum(1).tolist()
-        rates = (hit / count if count else None for hit, count in zip(hits, counts, strict=True))
         return {
-            "test_accuracy": best.test.value, "test_interval": best.test.interval, "test_images": best.test.images,
-            "per_class_accuracy": dict(zip(images.classes, rates, strict=True)),
+            **self._tested(), "test_interval": best.test.interval, "test_images": best.test.images,
             "classes": list(images.classes), "preprocessing": best.model.description.preprocessing(),
             "onnx_max_abs_difference": self.onnx_max_abs_difference,
             "final": {**best.to_json(), "plan": self.plan.to_json()},
             "images": {
                 "name": images.name, "sha256": images.sha256, "size": images.size, "channels": images.channels,
+                **({} if images.inputs is None else {"inputs": list(images.inputs)}),
                 "train": len(images.train.y), "val": len(images.val.y), "test": len(images.test.y),
                 "given_test": images.given_test, "notes": list(images.notes),
             },
             "compare": [finished.to_json() for finished in (best, *self.others)] if self.others else None,
         }  # fmt: skip
+
+    def _tested(self) -> dict[str, Any]:
+        """The test accuracy, also of each class; or the score, its name and other measures."""
+        best = self.best
+        if best.confusion is None:
+            assert best.score
+            said = {"test_score": best.score.value, "test_measure": best.score.measure, "test_figures": {**best.score.figures}}
+            return {"task": self.images.task, **said}
+        hits, counts = best.confusion.diagonal().tolist(), best.confusion.sum(1).tolist()
+        rates = (hit / count if count else None for hit, count in zip(hits, counts, strict=True))
+        return {"test_accuracy": best.test.value, "per_class_accuracy": dict(zip(self.images.classes, rates, strict=True))}

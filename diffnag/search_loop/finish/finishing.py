@@ -52,10 +52,10 @@ def finish(
     if probed:
         save_model(folder / MODEL, best.model, about={"name": best.name})
     difference = _export(folder / ONNX, best.model, on_note)
-    classes, title = search.images.classes, f"{search.images.name}, test images"
-    try_to_draw(folder / CONFUSION, lambda path: confusion_picture(path, best.confusion, classes, title=title), on_note=on_note)
-    test = search.images.test
-    try_to_draw(folder / MISTAKES, lambda path: write_mistakes(path, mistakes_of(best.model, test, best.confusion)), on_note=on_note)
+    if (counts := best.confusion) is not None:
+        classes, title, test = search.images.classes, f"{search.images.name}, test images", search.images.test
+        try_to_draw(folder / CONFUSION, lambda path: confusion_picture(path, counts, classes, title=title), on_note=on_note)
+        try_to_draw(folder / MISTAKES, lambda path: write_mistakes(path, mistakes_of(best.model, test, counts)), on_note=on_note)
     others = tuple(other for other in (searched, probe) if other and other is not best)
     if compare:
         others += rivals(search, result, searched, folder=folder, storage=storage, on_progress=on_progress, on_note=on_note)

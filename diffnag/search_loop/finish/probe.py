@@ -9,7 +9,7 @@ import torch
 from diffnag.io.device import resolve_device
 from diffnag.networks.classifier_file import Classifier, Description
 from diffnag.protocols import GivesNetworks, Inherits
-from diffnag.search_loop.finish.finished import BY_TRAINING, Finished, Share
+from diffnag.search_loop.finish.finished import BY_TRAINING, Finished, Score
 from diffnag.search_loop.finish.training import confusion
 from diffnag.search_loop.loop import Search
 from diffnag.spaces.counting import measured_size
@@ -33,6 +33,6 @@ def finish_probe(search: Search) -> Finished | None:
     device = resolve_device(search.options.device)
     return Finished(
         name=PROBE, arch=text, model=model, size=size, labels=0,
-        validation=Share.of_percent(accuracy, len(images.val.y)), confusion=confusion(model.to(device), images.test),
+        validation=Score.of_percent(accuracy, images), confusion=confusion(model.to(device), images.test),
         epochs=0, learning_rate=0.0, seconds=time.perf_counter() - begin, judged=BY_TRAINING,
     )  # fmt: skip

@@ -16,10 +16,12 @@ from diffnag.errors import UserError, in_a_line
 from diffnag.io.device import resolve_device
 from diffnag.networks.build import seeded_build
 from diffnag.networks.classifier_file import Classifier, Description, read_model, save_model
-from diffnag.networks.elastic import Resized, resized
-from diffnag.networks.training import Diverged, Recipe, accuracy, as_input, channel_statistics, evaluation_batch, logits, train
+from diffnag.networks.elastic import Resized
+from diffnag.networks.targets import Target, target_of
+from diffnag.networks.training import Diverged, Recipe, accuracy, as_input, channel_statistics, train
 from diffnag.protocols import GivesNetworks, Inherits
-from diffnag.search_loop.finish.finished import BY_TRAINING, IN_SEARCH, Finished, Share
+from diffnag.search_loop.finish.finished import BY_TRAINING, IN_SEARCH, Finished, Score
+from diffnag.search_loop.finish.judging import answers, scored
 from diffnag.search_loop.loop import Search
 from diffnag.spaces.counting import measured_size
 from diffnag.spaces.inputs import side_of
@@ -72,9 +74,11 @@ def finish_one(
     model, trained = found
     device = resolve_device(options.device)
     return Finished(
-        name=name, arch=arch, model=model, size=measured_size(model.network, image_size=model.description.image_size), labels=labels,
-        validation=Share.of_percent(value if trained.judged is None else trained.judged, len(images.val.y)),
+        name=name, arch=arch, model=model, size=measured_size(model.network, image_size=model.description.image_size, inputs=images.inputs),
+        labels=labels,
+        validation=Score.of_percent(value if trained.judged is None else trained.judged, images),
         judged=IN_SEARCH if trained.judged is None else BY_TRAINING, confusion=confusion(model.to(device), images.test),
+        score=scored(model, images.test),
         epochs=trained.epochs, learning_rate=trained.learning_rate, seconds=trained.seconds,
     )  # fmt: skip
 
@@ -110,17 +114,18 @@ def train_fully(
     space, parsed = search.space, search.space.from_str(arch)
     side = side_of(parsed, space, images.size)
     mean, std = (255 * torch.tensor(space.mean), 255 * torch.tensor(space.std)) if isinstance(space, Inherits) else channel_statistics(pixels)
-    description = Description(options.space, arch, plan.skeleton, images.classes, side, tuple((mean / 255).tolist()), tuple((std / 255).tolist()))
+    statistics = (tuple((mean / images.train.unit).tolist()), tuple((std / images.train.unit).tolist()))
+    description = Description(options.space, arch, plan.skeleton, images.classes, side, *statistics, target=target_of(images))
     device = resolve_device(options.device)
     x = as_input(pixels, device=device, statistics=(mean, std))
     y = torch.from_numpy(np.concatenate([images.train.y, images.val.y])).to(device)
 
-    def network() -> Resized:
+    def network() -> torch.nn.Module:
         if isinstance(search.oracle, GivesNetworks):
             made = search.oracle.network(parsed)
         else:
             made = seeded_build(plan.skeleton, parsed, space, num_classes=len(images.classes), image_size=side, seed=options.seed, device=device)
-        return Resized(made, side)
+        return Resized(made, side) if images.inputs is None else made
 
     try:
         fits = _Fits(epochs) if epochs else _within_time(search, network, x, y, on_note=on_note)
@@ -137,10 +142,11 @@ def train_fully(
 
 
 def _train(
-    search: Search, network: Callable[[], Resized], x: torch.Tensor, y: torch.Tensor, recipe: Recipe, *,
+    search: Search, network: Callable[[], torch.nn.Module], x: torch.Tensor, y: torch.Tensor, recipe: Recipe, *,
     until: float | None, apart: int, on_progress: Callable[[int, int], object], on_note: Note,
 ) -> tuple[torch.nn.Module, Trained]:  # fmt: skip
-    begin = time.perf_counter()
+    assert search.images
+    begin, target = time.perf_counter(), target_of(search.images)
     for factor in GENTLER:
         gentler = replace(recipe, learning_rate=factor * recipe.learning_rate)
         generator = torch.Generator().manual_seed(search.options.seed)
@@ -150,19 +156,19 @@ def _train(
             on_progress(next(done), recipe.epochs)
 
         try:
-            averaged, judged = _in_halves(network(), x, y, gentler, until=until, apart=apart, generator=generator, on_epoch=on_epoch)
+            averaged, judged = _in_halves(network(), x, y, gentler, until=until, apart=apart, generator=generator, on_epoch=on_epoch, target=target)
         except Diverged:
             on_note(f"the final training diverged with learning rate {gentler.learning_rate:g}")
             continue
         trained = Trained(next(done) - 1, gentler.learning_rate, time.perf_counter() - begin, judged)
-        assert isinstance(averaged, Resized)
-        return averaged.network.to(memory_format=torch.contiguous_format), trained  # type: ignore[call-overload]
+        found = averaged.network if isinstance(averaged, Resized) else averaged
+        return found.to(memory_format=torch.contiguous_format), trained  # type: ignore[call-overload]
     raise UserError(f"it diverged with every learning rate down to {gentler.learning_rate:g}")
 
 
 def _in_halves(
     network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, recipe: Recipe, *,
-    until: float | None, apart: int, generator: torch.Generator, on_epoch: Callable[[int, torch.nn.Module], object],
+    until: float | None, apart: int, generator: torch.Generator, on_epoch: Callable[[int, torch.nn.Module], object], target: Target,
 ) -> tuple[torch.nn.Module, float | None]:  # fmt: skip
     """Train `network`; return it and its accuracy in % on the last `apart` images after the first half, which leaves them out.
 
@@ -173,14 +179,14 @@ def _in_halves(
         return None if until is None else until - time.perf_counter()
 
     if not apart:
-        return train(network, x, y, recipe, generator=generator, seconds=left(), on_epoch=on_epoch), None
+        return train(network, x, y, recipe, generator=generator, seconds=left(), on_epoch=on_epoch, target=target), None
     half = -(-recipe.epochs // 2)
     first, second = replace(recipe, epochs=half), replace(recipe, epochs=recipe.epochs - half)
     seconds = None if until is None else (until - time.perf_counter()) / 2
-    network = train(network, x[:-apart], y[:-apart], first, generator=generator, seconds=seconds, on_epoch=on_epoch)
-    judged = accuracy(network, x[-apart:], y[-apart:], side=network.side if isinstance(network, Resized) else None)
+    network = train(network, x[:-apart], y[:-apart], first, generator=generator, seconds=seconds, on_epoch=on_epoch, target=target)
+    judged = accuracy(network, x[-apart:], y[-apart:], side=network.side if isinstance(network, Resized) else None, target=target)
     if second.epochs:
-        network = train(network, x, y, second, generator=generator, seconds=left(), on_epoch=on_epoch)
+        network = train(network, x, y, second, generator=generator, seconds=left(), on_epoch=on_epoch, target=target)
     return network, judged
 
 
@@ -191,7 +197,7 @@ class _Fits(NamedTuple):
     until: float | None = None
 
 
-def _within_time(search: Search, network: Callable[[], Resized], x: torch.Tensor, y: torch.Tensor, *, on_note: Note) -> _Fits:
+def _within_time(search: Search, network: Callable[[], torch.nn.Module], x: torch.Tensor, y: torch.Tensor, *, on_note: Note) -> _Fits:
     """The plan's epochs, or as many as may fit into the time left, estimated from a few steps after the first; the clock decides."""
     assert search.final_plan and search.images
     recipe = search.final_plan.recipe
@@ -202,7 +208,7 @@ def _within_time(search: Search, network: Callable[[], Resized], x: torch.Tensor
     try:
         train(
             network(), x[:few], y[:few], replace(recipe, epochs=2), generator=torch.Generator().manual_seed(0),
-            on_epoch=lambda done, _: ends.append(time.perf_counter()),
+            on_epoch=lambda done, _: ends.append(time.perf_counter()), target=target_of(search.images),
         )  # fmt: skip
     except Diverged:
         return _Fits(1)
@@ -217,11 +223,11 @@ def _within_time(search: Search, network: Callable[[], Resized], x: torch.Tensor
     return _Fits(epochs, time.perf_counter() + max(left, least))
 
 
-def confusion(model: Classifier, images: Images) -> np.ndarray:
-    """Counts `(classes, classes)` of images by true class and by chosen class."""
-    device, side = model.mean.device, model.description.image_size
-    parts = torch.from_numpy(images.x).permute(0, 3, 1, 2).split(evaluation_batch(side))
-    chosen = torch.cat([logits(model, resized(part.to(device).float() / 255, side)).argmax(1) for part in parts]).cpu().numpy()
+def confusion(model: Classifier, images: Images) -> np.ndarray | None:
+    """Counts `(classes, classes)` of images by true class and by chosen class; None if the images have other labels than classes."""
+    if images.y.ndim > 1:
+        return None
+    chosen = answers(model, images).argmax(1).numpy()
     counts = np.zeros((len(model.classes), len(model.classes)), np.int64)
     np.add.at(counts, (images.y, chosen), 1)
     return counts

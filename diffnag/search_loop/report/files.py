@@ -27,8 +27,8 @@ class Kept:
 def kept_files(run: Run) -> list[Kept]:
     """The files that there are, those to deploy first. Code in them is to be run in the run's folder."""
     known = [
-        Kept("model.pt", "the trained network, for Python with diffnag", _MODEL.format(space=_space_argument(run.space))),
-        Kept("model.onnx", _onnx(run), _ONNX.format(size=run.final.image_size if run.final else 0)),
+        Kept("model.pt", "the trained network, for Python with diffnag", _load(run)),
+        Kept("model.onnx", _onnx(run), _onnx_code(run)),
         Kept("front.csv", "the members of the front with all their values", _CSV.format(name="front.csv", value=json.dumps(run.label.name))),
         Kept("trials.csv", "every evaluation: architecture, value, state, seconds", _CSV.format(name="trials.csv", value=json.dumps("value"))),
         Kept("result.json", "what was found and what it cost", _RESULT),
@@ -51,6 +51,8 @@ def draw_command(run: Run, arch: str) -> str:
 def export_command(run: Run, space: SearchSpace | None) -> str | None:
     """The command that writes the network of the best architecture, untrained; None where its task has no known shape."""
     if run.best is None or space is None:
+        return None
+    if run.final is not None and "inputs" in run.final.skeleton:
         return None
     if run.final is not None:
         shape = (len(run.final.classes), run.final.image_size)
@@ -85,6 +87,44 @@ def _onnx(run: Run) -> str:
     return "the same network for onnxruntime" + ("" if exact is None else f"; its logits differ from torch's by at most {exact:.1g}")
 
 
+def _load(run: Run) -> str:
+    """Code that loads and uses model.pt."""
+    space = _space_argument(run.space)
+    return _ARRAYS.format(space=space) if run.final and "inputs" in run.final.skeleton else _MODEL.format(space=space)
+
+
+def _onnx_code(run: Run) -> str:
+    """Code that uses model.onnx."""
+    final = run.final
+    if final is None:
+        return _ONNX.format(size=0, answer="print(classes[logits[0].argmax()])")
+    answers = {"R2": "print(dict(zip(classes, logits[0].tolist())))", "accuracy": "print(classes[logits[0].argmax()])"}
+    answer = answers.get(final.measure, "print([name for name, logit in zip(classes, logits[0]) if logit > 0])")
+    if inputs := final.skeleton.get("inputs"):
+        return _ONNX_ARRAYS.format(shape=", ".join(map(str, inputs)), answer=answer)
+    return _ONNX.format(size=final.image_size, answer=answer)
+
+
+_ARRAYS = """\
+import numpy as np
+from diffnag import load_model
+
+model = load_model("model.pt"{space})
+print(model.predict(np.load("images.npy")))  # arrays like those of the training
+"""
+_ONNX_ARRAYS = """\
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+classes = json.loads(Path("result.json").read_text())["classes"]
+session = onnxruntime.InferenceSession("model.onnx")
+array = np.load("image.npy").astype(np.float32).reshape(1, {shape})
+(logits,) = session.run(None, {{session.get_inputs()[0].name: array}})
+{answer}
+"""
 _MODEL = """\
 from diffnag import load_model
 
@@ -104,7 +144,7 @@ session = onnxruntime.InferenceSession("model.onnx")
 image = ImageOps.fit(Image.open("cat.png").convert("RGB"), ({size}, {size}), Image.Resampling.BILINEAR)
 pixels = np.asarray(image, np.float32).transpose(2, 0, 1)[None] / 255
 (logits,) = session.run(None, {{session.get_inputs()[0].name: pixels}})
-print(classes[logits[0].argmax()])
+{answer}
 """
 _CSV = """\
 import csv

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diffnag.datasets.images.shown import as_bytes
 from diffnag.io.files import write_json
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Mistake:
     confidence: float
     """Probability of the chosen class, 0 to 1."""
     png: str
-    """The image as the network saw it, before it was standardised: PNG in base64."""
+    """The image before it was standardised, as `as_bytes` shows it: PNG in base64."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,14 @@ def mistakes_of(model: Classifier, images: Images, confusion: np.ndarray) -> Mis
 
     from diffnag.networks.training import logits
 
-    x = (torch.from_numpy(images.x).to(model.mean.device).float() / 255).permute(0, 3, 1, 2)
+    x = (torch.from_numpy(images.x).to(model.mean.device).float() / images.unit).permute(0, 3, 1, 2)
     with torch.no_grad():
         sure, chosen = (part.cpu().numpy() for part in logits(model, x).softmax(1).max(1))
     wrong = (chosen != images.y).nonzero()[0]
     worst = wrong[(-sure[wrong]).argsort(kind="stable")][:SHOWN]
     classes = model.classes
-    shown = (Mistake(int(k), classes[images.y[k]], classes[chosen[k]], round(float(sure[k]), 4), _png(images.x[k])) for k in worst)
+    pictures = map(_png, as_bytes(images.x[worst], like=images.x))
+    shown = (Mistake(int(k), classes[images.y[k]], classes[chosen[k]], round(float(sure[k]), 4), png) for k, png in zip(worst, pictures, strict=True))
     return Mistakes(model.description.arch, classes, tuple(tuple(row) for row in confusion.tolist()), tuple(shown))
 
 

@@ -45,7 +45,7 @@ class Final:
     """The final training on a user's own images."""
 
     accuracy: float
-    """Test accuracy, 0 to 1."""
+    """Test accuracy, 0 to 1, or another score."""
     interval: tuple[float, float]
     images: int
     epochs: int
@@ -57,6 +57,10 @@ class Final:
     image_size: int
     classes: tuple[str, ...]
     onnx_difference: float | None
+    measure: str
+    """What `accuracy` is, if it is another score."""
+    figures: Mapping[str, float]
+    """Other measures on the test images."""
     compare: tuple[tuple[str, float, int, int, str], ...]
     """Name, test accuracy, parameters, labels and architecture of each one that was finished, if they were compared."""
 
@@ -160,15 +164,17 @@ def _run(folder: Path, result: Any, path: Path) -> Run:
 
 def _final(result: Any) -> Final:
     final, low_high = result["final"], result["test_interval"]
-    skeleton = {key: final["plan"][key] for key in ("channels", "cells", "stem_stride", "small")}
+    skeleton = {key: final["plan"][key] for key in ("channels", "cells", "stem_stride", "small", "inputs") if key != "inputs" or key in final["plan"]}
+    word = "score" if "test_score" in result else "accuracy"
     compare = [
-        (str(row["name"]), _finite(row["test_accuracy"]), int(row["params"]), int(row["labels"]), str(row["arch"])) for row in result["compare"] or ()
+        (str(row["name"]), _finite(row[f"test_{word}"]), int(row["params"]), int(row["labels"]), str(row["arch"])) for row in result["compare"] or ()
     ]
     return Final(
-        accuracy=_finite(result["test_accuracy"]), interval=(_finite(low_high[0]), _finite(low_high[1])), images=int(result["test_images"]),
+        accuracy=_finite(result[f"test_{word}"]), interval=(_finite(low_high[0]), _finite(low_high[1])), images=int(result["test_images"]),
         epochs=int(final["epochs"]), seconds=_finite(final["seconds"]), params=int(final["params"]), flops=int(final["flops"]),
         skeleton=skeleton, image_size=int(result["images"]["size"]), classes=tuple(map(str, result["classes"])),
         onnx_difference=_maybe(result["onnx_max_abs_difference"]), compare=tuple(compare),
+        measure=str(result.get("test_measure", word)), figures={str(key): _finite(value) for key, value in result.get("test_figures", {}).items()},
     )  # fmt: skip
 
 

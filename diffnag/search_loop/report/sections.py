@@ -6,6 +6,7 @@ import base64
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from diffnag.objectives.accuracy import ACCURACY
 from diffnag.search_loop.report.evaluations import described
 from diffnag.search_loop.report.files import draw_command, export_command, kept_files, size_of
 from diffnag.search_loop.report.html import Cells, Html, code, joined, scrolled, table, tag
@@ -55,6 +56,10 @@ def _found(run: Run) -> str:
 
 def _tested(final: Final) -> str:
     low, high = final.interval
+    if final.measure != ACCURACY:
+        others = "".join(f", {name} {value:.4g}" for name, value in final.figures.items())
+        found = f"{final.measure} {100 * final.accuracy:.2f} %{others}"
+        return f"{found} on {final.images:,} test images (95 % interval of the {final.measure} {100 * low:.1f} to {100 * high:.1f} %)"
     return f"{100 * final.accuracy:.2f} % of {final.images:,} test images right (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
 
 
@@ -85,14 +90,17 @@ def test(run: Run) -> Html | None:
     """How the final network does on the test images; None without a final training."""
     if run.final is None:
         return None
-    parts = [tag("h2", "On the test images", attributes={"id": "test-heading"}), tag("p", f"The final network classifies {_tested(run.final)}.")]
+    does = "classifies" if run.final.measure == ACCURACY else "reaches"
+    parts = [tag("h2", "On the test images", attributes={"id": "test-heading"}), tag("p", f"The final network {does} {_tested(run.final)}.")]
     if run.final.compare:
         rows: list[Cells] = [
             [name, f"{100 * accuracy:.2f} %", f"{params:,}", labels, arch] for name, accuracy, params, labels, arch in run.final.compare
         ]
-        heads = ["chosen by", "test accuracy", "parameters", "labels", "architecture"]
+        heads = ["chosen by", f"test {run.final.measure}", "parameters", "labels", "architecture"]
         parts.append(table(heads, rows, caption="Trained and tested in the same way"))
     found = run.mistakes
+    if run.final.measure != ACCURACY:
+        return tag("section", *parts, attributes={"aria-labelledby": "test-heading"})
     if found is None:
         parts.append(joined(_picture(run)))
         parts.append(tag("p", "The mistakes of this network were not stored; the same search command writes them.", attributes={"class": "note"}))

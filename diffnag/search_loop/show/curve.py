@@ -41,9 +41,11 @@ def search_picture(
 ) -> None:
     """Write the curve and, if there is a best architecture, its drawing and its string: beside the curve, or below if it is wide.
 
-    `finally_tested` is the fraction of test images that the best architecture classifies right after its final training.
+    `finally_tested` is the share of test images that the best architecture classifies right after its final training, or its score.
     """
-    measure = Measure.of(space, dataset=result.dataset, kind=str(result.oracle["kind"]))
+    measure = Measure(str(result.oracle["kind"]), result.objectives[0].name) if result.objectives else Measure.of(
+        space, dataset=result.dataset, kind=str(result.oracle["kind"])
+    )
     best = result.best.arch if result.best else ""
     texts = [result.space, result.dataset, result.predictor, result.method, measure.name(result.reward), best]
     with lettering(texts) as letters:
@@ -107,7 +109,7 @@ def _found(result: SearchResult, measure: Measure, finally_tested: float | None)
     if result.best.test is not None:
         values[measure.name("test")] = f"{measure.figure(result.best.test)} {measure.unit}"
     if finally_tested is not None:
-        values["test accuracy after the final training"] = f"{100 * finally_tested:.2f} %"
+        values[f"test {measure.what} after the final training"] = f"{100 * finally_tested:.2f} %"
     return "best found: " + ", ".join(f"{name} {value}".rstrip() for name, value in values.items())
 
 

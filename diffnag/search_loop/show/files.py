@@ -58,7 +58,7 @@ def write_result(
             row = {**vars(trial), "arch": space.to_str(trial.arch), "state": trial.state}
             writer.writerow({column: row[column] for column in COLUMNS} | {name: trial.values.get(name) for name in objectives})
     write_json(folder / "result.json", {**result.to_json(), **(more or {})})
-    tested = (more or {}).get("test_accuracy")
+    tested = (more or {}).get("test_accuracy", (more or {}).get("test_score"))
     try_to_draw(
         folder / "search.png",
         lambda path: search_picture(path, result, space, reference=reference, finally_tested=tested),

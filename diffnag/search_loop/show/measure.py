@@ -40,4 +40,4 @@ class Measure:
 
     def figure(self, value: float) -> str:
         """Two decimals for an accuracy in %; four for other quantities, which are small numbers."""
-        return f"{value:.2f}" if self.what == ACCURACY else f"{value:.4f}"
+        return f"{value:.2f}" if self.unit else f"{value:.4f}"

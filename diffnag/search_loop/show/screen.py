@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from diffnag.datasets.images import ImageDataset
     from diffnag.objectives.goal import Goal
     from diffnag.protocols import Objective, SearchSpace
-    from diffnag.search_loop.finish.finished import Finish, Share
+    from diffnag.search_loop.finish.finished import Finish, Score, Share
     from diffnag.search_loop.loop import Search
     from diffnag.search_loop.result import SearchResult
 
@@ -65,7 +65,7 @@ class Screen:
 
     def begin(self, search: Search, *, folder: Path) -> None:
         """Print what is searched, and by what; continue from the trials that are there already."""
-        self._measure = Measure.of(search.space, dataset=search.options.dataset, kind=search.parts.oracle.kind)
+        self._measure = Measure(search.parts.oracle.kind, search.parts.label.name)
         for key, text in _about(search, self._measure, folder).items():
             self._say(text, label=key, indent=INDENT)
         notes = [one.note for one in search.parts.goal.all if isinstance(one, Explains) and one.note]
@@ -136,7 +136,8 @@ class Screen:
             label="cost", indent=INDENT,
         )  # fmt: skip
         files = ["report.html", "result.json", "trials.csv", "search.png", *(["front.csv", "front.png"] if result.front else [])]
-        files += ["model.pt", "confusion.png"] if finish else []
+        files += ["model.pt"] if finish else []
+        files += ["confusion.png"] if finish and finish.best.confusion is not None else []
         files += ["model.onnx"] if finish and finish.onnx_max_abs_difference is not None else []
         self._say(f"{folder}: {', '.join(files)}", label="results", indent=INDENT)
         self._say(_next(folder, finish=finish), label="next", indent=INDENT)
@@ -197,7 +198,7 @@ class Screen:
         indent = 4 + max(len(row.name) for row in rows)
         for row in rows:
             validation = "" if row.validation is None else f"; validation, {row.judged}, {_share(row.validation)}"
-            self._say(f"test accuracy {_share(row.test)}{validation}", label=f"  {row.name}", indent=indent)
+            self._say(f"test {self._measure.what} {_share(row.test)}{validation}", label=f"  {row.name}", indent=indent)
             self._say(f"{row.size.params:,} parameters, {row.size.flops:,} multiply-adds", indent=indent)
             self._say(row.arch, indent=indent)
         best, onnx = finish.best, finish.onnx_max_abs_difference
@@ -246,7 +247,7 @@ def _about(search: Search, measure: Measure, folder: Path) -> Mapping[str, str]:
 
 def _reward(search: Search, measure: Measure) -> str:
     if search.images:
-        return "validation accuracy; the best by it is trained on training and validation images and tested once"
+        return f"{measure.name('val')}; the best by it is trained on training and validation images and tested once"
     options = search.options
     name = measure.name(options.reward)
     who = "members of the front are asked for their" if search.parts.goal.has_front else "the best by it is asked for its"
@@ -276,8 +277,13 @@ def _oracle(search: Search, measure: Measure) -> str:
 def _images(images: ImageDataset) -> str:
     parts = [(len(part.y), name) for part, name in ((images.train, "training"), (images.val, "validation"), (images.test, "test"))]
     counts = ", ".join(f"{count:,} {name}" for count, name in parts)
-    colours = "grey" if images.channels == 1 else "colour"
-    return f"{images.name}: {len(images.classes)} classes; {counts} images, {colours}, {images.size} x {images.size}"
+    many = len(images.classes) != 1
+    kinds = {"regression": f"{len(images.classes)} number{'s' * many}", "multi-label": f"{len(images.classes)} label{'s' * many}"}
+    about = f"{images.name}: {kinds.get(images.task, f'{len(images.classes)} classes')}; {counts}"
+    if images.inputs is None:
+        return f"{about} images, {'grey' if images.channels == 1 else 'colour'}, {images.size} x {images.size}"
+    c, h, w = images.inputs
+    return f"{about} {'signals' if h == 1 else 'arrays'}, {c} channel{'s' * (c > 1)}, {f'length {w:,}' if h == 1 else f'{w} x {h}'}"
 
 
 def _networks(search: Search) -> str:
@@ -289,7 +295,8 @@ def _next(folder: Path, *, finish: Finish | None) -> str:
     """What a user may do with the results."""
     more = "the same command with a larger --budget continues the search"
     if finish:
-        return f"diffnag.load_model('{folder / 'model.pt'}').predict(IMAGE) classifies an image; {more}"
+        photos, does = finish.images.inputs is None, "classifies" if finish.images.task == "classification" else "answers for"
+        return f"diffnag.load_model('{folder / 'model.pt'}').predict({'IMAGE' if photos else 'ARRAY'}) {does} an image; {more}"
     return f"python -m diffnag.draw draws an architecture, python -m diffnag.export writes its network as model.pt or ONNX; {more}"
 
 
@@ -313,9 +320,10 @@ def _nothing(result: SearchResult, goal: Goal | None) -> str:
     return "every evaluation failed; trials.csv says why"
 
 
-def _share(share: Share) -> str:
-    low, high = share.interval
-    return f"{100 * share.value:.2f} % ({100 * low:.1f} to {100 * high:.1f})"
+def _share(share: Share | Score) -> str:
+    interval = "" if share.interval is None else f" ({100 * share.interval[0]:.1f} to {100 * share.interval[1]:.1f})"
+    figures = "".join(f", {name} {value:.4g}" for name, value in getattr(share, "figures", {}).items())
+    return f"{100 * share.value:.2f} %{interval}{figures}"
 
 
 def _short(value: str | float) -> str:
