@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from diffnag.networks.training import Clock, Diverged, all_finite, augment, evaluation_batch, logits, one_cycle
+from diffnag.networks.training import LARGEST_GRADIENT, Clock, Diverged, all_finite, augment, evaluation_batch, logits, one_cycle
 
 if TYPE_CHECKING:
     from diffnag.protocols import Inherits
@@ -219,6 +219,7 @@ def adapt(network: nn.Module, space: Inherits, x: Tensor, y: Tensor, how: Adapta
             norm.train()
         part = network(resized(images, space.resolution(arch)), space.member(arch))
         functional.cross_entropy(part, whole.detach().softmax(1)).backward()
+        nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
         optimiser.step()
         if not math.isfinite(loss.item()):
             raise Diverged(f"the loss is {loss.item()} after step {step + 1}")
