@@ -202,9 +202,11 @@ class Goal:
             return ()
         return tuple(whole[i] for i in non_dominated(self.signs * self.values(whole)))
 
-    def best(self, trials: Sequence[Trial]) -> Trial | None:
-        """Member of the front with the best label, the earliest of equal ones; None if nothing meets the limits."""
-        return max(self.complete(trials), key=lambda trial: (trial.worth, -trial.number), default=None)
+    def best(self, trials: Sequence[Trial], *, margin: float = 0.0) -> Trial | None:
+        """Member of the front with the best label, the earliest of those that are worse by at most `margin`; None if nothing meets the limits."""
+        usable = [(trial.worth, trial) for trial in self.complete(trials) if trial.worth is not None]
+        least = max((worth for worth, _ in usable), default=0.0) - margin
+        return min((trial for worth, trial in usable if worth >= least), key=lambda trial: trial.number, default=None)
 
     def complete(self, trials: Sequence[Trial]) -> list[Trial]:
         """The whole evaluations that have a value for every objective and meet every limit."""
@@ -216,14 +218,17 @@ class Goal:
     def check_reachable(self, space: SearchSpace, archs: Iterable[Arch]) -> None:
         """Raise `UserError` if none of `archs` meets the limits, with the value nearest to each limit that one of them has.
 
-        Predictions stand for what is paid for; limits on what cannot be predicted without labels are passed over.
+        Predictions stand for what is paid for, within two standard deviations: of a device of which nothing is measured yet, little is
+        known. Limits on what cannot be predicted without labels are passed over.
         """
         nearest: dict[Limit, float] = {}
         left = iter(archs)
         while some := list(islice(left, AT_ONCE)):
             met = np.ones(len(some), dtype=bool)
-            for limit, values in self._checkable(some):
-                met &= np.array([limit.allows(value) for value in values], dtype=bool)
+            for limit, values, margins in self._checkable(some):
+                met &= np.array([
+                    limit.allows(value - margin) or limit.allows(value + margin) for value, margin in zip(values, margins, strict=True)
+                ], dtype=bool)  # fmt: skip
                 nearest[limit] = min((nearest.get(limit, math.nan), *values), key=lambda value: _distance(limit, value))
             if met.any():
                 return
@@ -247,14 +252,15 @@ class Goal:
         """Whether there are limits that `check_reachable` can check."""
         return any(not objective.paid or isinstance(objective, Predicts) for objective in (self.named[limit.objective] for limit in self.limits))
 
-    def _checkable(self, archs: Sequence[Arch]) -> Iterator[tuple[Limit, list[float]]]:
-        """Each limit with the values that `archs` have, computed or predicted."""
+    def _checkable(self, archs: Sequence[Arch]) -> Iterator[tuple[Limit, list[float], list[float]]]:
+        """Each limit with the values that `archs` have, computed or predicted, and two standard deviations of them."""
         for limit in self.limits:
             objective = self.named[limit.objective]
             if not objective.paid:
-                yield limit, [self.measure(objective, arch) for arch in archs]
+                yield limit, [self.measure(objective, arch) for arch in archs], [0.0] * len(archs)
             elif isinstance(objective, Predicts):
-                yield limit, self.predicted(objective, archs)[0].tolist()
+                mean, std = self.predicted(objective, archs)
+                yield limit, mean.tolist(), (2 * std).tolist()
 
 
 def _below(end: float, mean: np.ndarray, std: np.ndarray) -> np.ndarray:

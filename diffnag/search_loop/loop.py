@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from diffnag.errors import UserError
 from diffnag.plugins import named_errors
-from diffnag.protocols import Prepares
+from diffnag.protocols import GivesNetworks, Prepares
 from diffnag.search_loop.assembly import assemble
 from diffnag.search_loop.evaluation import ask, evaluate
 from diffnag.search_loop.fronts import front_of, incumbents, values_of, wanted, with_predictions
@@ -139,7 +139,7 @@ class Search:
         goal, test = parts.goal, self._test(on_note)
         return SearchResult(
             space=options.space, dataset=options.dataset, oracle={"kind": parts.oracle.kind, **parts.oracle.provenance()},
-            reward=options.reward, method=options.method, predictor=options.predictor or "none", best=self._best(history, test),
+            reward=options.reward, method=options.method, predictor=options.predictor or "none", best=self._best(history, test, on_note),
             incumbent_curve=incumbents(goal, history), labels_target=sum(trial.asked for trial in history),
             epochs_target=sum(trial.epochs or 0 for trial in history) if parts.label.watched else None,
             seconds_target=round(sum(trial.cost_s for trial in history), 3),
@@ -213,8 +213,15 @@ class Search:
             return self.study.spent.wall_s > limit
         return self.seconds_left < ((1 - search_share(self.oracle)) * limit if self.images else 0.0)
 
-    def _best(self, history: tuple[Trial, ...], test: Test) -> Best | None:
-        trial = self.parts.goal.best(history)
+    def _best(self, history: tuple[Trial, ...], test: Test, on_note: Note) -> Best | None:
+        goal = self.parts.goal
+        trial = most = goal.best(history)
+        if most and most.value is not None and self.images and isinstance(self.oracle, GivesNetworks) and not goal.has_front:
+            judged = len(self.images.val.y)
+            trial = goal.best(history, margin=100 * standard_error(most.value / 100, judged))
+            if trial is not most and trial and trial.value is not None:
+                equal = f"{trial.value:.4g} % is as good as {most.value:.4g} %"
+                on_note(f"as far as {judged} validation images can tell, {equal}: the first such architecture is taken")
         if trial is None or trial.value is None:
             return None
         arch, values = self.space.to_str(trial.arch), values_of(self.parts.goal, trial)
@@ -236,6 +243,17 @@ class Search:
             return found
 
         return test
+
+
+def standard_error(share: float, count: int) -> float:
+    """Standard error of a share of `count` images: Agresti & Coull (1998), so that it is not 0 where all of few images are right.
+
+    Of many architectures the one with the best validation accuracy was lucky as well. The rule of one standard error (Breiman et al. 1984)
+    takes the first that is as good.
+    """
+    n = count + 4
+    p = (share * count + 2) / n
+    return math.sqrt(p * (1 - p) / n)
 
 
 def run_search(
