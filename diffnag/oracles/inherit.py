@@ -29,7 +29,7 @@ KIND = "elastic network"
 WEIGHT, BIAS = "probe.weight", "probe.bias"
 """Names of the probe's tensors in the file."""
 WORTH = 15
-"""The adaptation may take as long as so many evaluations are planned to take: half of a search with the default budget."""
+"""The adaptation may take as long as so many evaluations of a search with the usual budget: half of its time."""
 MOST_EPOCHS = 12
 """Epochs of an adaptation for which there is time."""
 Progress = Callable[[str, int, int], object]
