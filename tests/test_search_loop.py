@@ -15,7 +15,7 @@ from diffnag.errors import PredictorError, UserError
 from diffnag.generators.base import Steer
 from diffnag.guidance.checked import CheckedPredictor
 from diffnag.guidance.tilt import Tilt
-from diffnag.search_loop.loop import Search
+from diffnag.search_loop.loop import Search, standard_error
 from diffnag.search_loop.methods.guided import Diffnag
 from diffnag.search_loop.methods.local_search import LocalSearch
 from diffnag.search_loop.result import SearchResult
@@ -384,3 +384,8 @@ def test_bad_options(changes: dict[str, Any], message: str) -> None:
 
 
 
+
+
+def test_the_standard_error_of_a_share_is_that_of_agresti_and_coull() -> None:
+    assert standard_error(1.0, 20) == pytest.approx((22 / 24 * 2 / 24 / 24) ** 0.5)
+    assert standard_error(0.5, 10_000) == pytest.approx(0.005, rel=1e-3)
