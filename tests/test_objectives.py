@@ -276,14 +276,6 @@ def trials(*values: dict[str, float], pruned: tuple[int, ...] = ()) -> list[Tria
     ]
 
 
-def test_the_best_is_the_first_of_those_within_a_margin() -> None:
-    goal = Goal(TASK, (Label(toy(), "val"),))
-    history = trials({"accuracy": 90.0}, {"accuracy": 93.0}, {"accuracy": 95.0}, {"accuracy": 95.0}, {})
-    found = [goal.best(history, margin=margin) for margin in (0.0, 1.9, 2.0, 5.0)]
-    assert [one.number for one in found if one] == [2, 2, 1, 0]
-    assert goal.best(trials({}), margin=5.0) is None
-
-
 def test_the_front_of_two_objectives() -> None:
     goal = Goal(TASK, (Plain("accuracy", maximise=True, paid=True), Plain("latency", maximise=False)), (Limit("params", high=10),),
                 (Plain("params", maximise=False),))  # fmt: skip
