@@ -303,4 +303,6 @@ def adapted_and_finished(options: SearchOptions, folder: Path, monkeypatch: pyte
     assert found.best.test.images == 6 and found.best.confusion.sum() == 6
     assert load_model(folder / "compare" / "random.pt").description.image_size in (16, 24, 32)
     assert any("linear probe" in note for note in notes) == (found.best.name == "linear probe")
+    assert (folder / "model.int8.onnx").stat().st_size < 0.5 * (folder / "model.onnx").stat().st_size
+    assert found.to_json()["eight_bits"].keys() == {"test_accuracy", "test_interval", "milliseconds", "milliseconds_in_32_bits"}
     return found.best.name

@@ -15,7 +15,7 @@ from experiments.shared import results
 from experiments.shared.results import RESULTS, ROOT, by_seeds, made_by, record
 
 FILES = sorted(RESULTS.glob("*.json"))
-DERIVED = {"searches", "tests", "device_means", "exact", "predicted"}
+DERIVED = {"kendall_tau", "searches", "tests", "device_means", "exact", "predicted"}
 """Keys that hold no measurements: options of searches, tests between the rows of the same file, and summaries of its rows."""
 
 

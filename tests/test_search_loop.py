@@ -15,12 +15,14 @@ from diffnag.errors import PredictorError, UserError
 from diffnag.generators.base import Steer
 from diffnag.guidance.checked import CheckedPredictor
 from diffnag.guidance.tilt import Tilt
-from diffnag.search_loop.loop import Search
+from diffnag.search_loop.loop import Search, first_whole, standard_error
 from diffnag.search_loop.methods.guided import Diffnag
 from diffnag.search_loop.methods.local_search import LocalSearch
 from diffnag.search_loop.result import SearchResult
 from diffnag.search_loop.trial import Known, Trial, expected_values
+from diffnag.search_spaces.efficientnet_lite.space import EfficientNetLite
 from diffnag.search_spaces.nasbench201.space import NASBench201
+from diffnag.spaces.inputs import whole_networks
 from tests.search_fakes import (
     BreaksLater,
     FlakyOracle,
@@ -384,3 +386,22 @@ def test_bad_options(changes: dict[str, Any], message: str) -> None:
 
 
 
+
+
+def test_the_standard_error_of_a_share_is_that_of_agresti_and_coull() -> None:
+    assert standard_error(1.0, 20) == pytest.approx((22 / 24 * 2 / 24 / 24) ** 0.5)
+    assert standard_error(0.5, 10_000) == pytest.approx(0.005, rel=1e-3)
+
+
+def test_few_images_do_not_lead_away_from_the_whole_network() -> None:
+    space, rng = EfficientNetLite(), np.random.default_rng(0)
+    wholes = whole_networks(space)
+    archs = [space.random(rng), wholes[1], wholes[0], space.random(rng)]
+    trials = [
+        Trial(i, i, arch, worth, None, None, None, 0.0) for i, (arch, worth) in enumerate(zip(archs, (88.0, 90.0, 91.0, 95.0), strict=True))
+    ]
+    notes: list[str] = []
+    found = [first_whole(trials, trials[3], space, judged=judged, on_note=notes.append).number for judged in (20, 300, 1000)]
+    assert found == [1, 3, 3]  # two standard errors are 12, 2.6 and 1.4 points
+    assert notes == ["as far as 20 validation images can tell, 90 % is as good as 95 %, and the whole network is taken"]
+    assert first_whole(trials[:3], trials[2], space, judged=10_000, on_note=notes.append).number == 2 and len(notes) == 1

@@ -46,6 +46,7 @@ class Adaptation:
     label_smoothing: float = 0.1
     shift: int = 1
     flip: bool = True
+    crop: float = 1.0
 
     def __str__(self) -> str:
         """What an evaluation is, for a user."""
@@ -207,7 +208,7 @@ def adapt(network: nn.Module, space: Inherits, x: Tensor, y: Tensor, how: Adapta
         chosen, order = order[:batch].to(x.device), order[batch:]
         for group in optimiser.param_groups:
             group["lr"] = how.learning_rate * one_cycle(done, how.warm_up)
-        images = augment(x[chosen], shift=how.shift, flip=how.flip, generator=generator)
+        images = augment(x[chosen], shift=how.shift, flip=how.flip, crop=how.crop, generator=generator)
         optimiser.zero_grad()
         for norm in norms:
             norm.eval()

@@ -27,7 +27,7 @@ def write_onnx(
     between the logits of onnxruntime and of torch on `inputs`, the first of which is traced, in units of `unit`. Raises `RuntimeError` if it is above
     `ONNX_TOLERANCE`.
     """
-    with _quiet():
+    with quiet("torch.onnx"):
         program = torch.onnx.export(
             network, (inputs[0],), dynamo=True, verbose=False, input_names=[name], output_names=["logits"],
             dynamic_shapes=({axis: torch.export.Dim(called) for axis, called in axes.items()},),
@@ -54,9 +54,9 @@ def _difference(path: Path, network: nn.Module, inputs: Sequence[Tensor], *, nam
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Context without the exporter's warnings of absent packages and of its own deprecated parts, which a user cannot change."""
-    logger = logging.getLogger("torch.onnx")
+def quiet(name: str) -> Iterator[None]:
+    """Context without warnings, and without those of a logger: of absent packages and of deprecated parts, which a user cannot change."""
+    logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:

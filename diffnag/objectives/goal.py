@@ -202,11 +202,9 @@ class Goal:
             return ()
         return tuple(whole[i] for i in non_dominated(self.signs * self.values(whole)))
 
-    def best(self, trials: Sequence[Trial], *, margin: float = 0.0) -> Trial | None:
-        """Member of the front with the best label, the earliest of those that are worse by at most `margin`; None if nothing meets the limits."""
-        usable = [(trial.worth, trial) for trial in self.complete(trials) if trial.worth is not None]
-        least = max((worth for worth, _ in usable), default=0.0) - margin
-        return min((trial for worth, trial in usable if worth >= least), key=lambda trial: trial.number, default=None)
+    def best(self, trials: Sequence[Trial]) -> Trial | None:
+        """Member of the front with the best label, the earliest of equal ones; None if nothing meets the limits."""
+        return max(self.complete(trials), key=lambda trial: (trial.worth, -trial.number), default=None)
 
     def complete(self, trials: Sequence[Trial]) -> list[Trial]:
         """The whole evaluations that have a value for every objective and meet every limit."""

@@ -29,9 +29,11 @@ KIND = "elastic network"
 WEIGHT, BIAS = "probe.weight", "probe.bias"
 """Names of the probe's tensors in the file."""
 WORTH = 15
-"""The adaptation may take as long as so many evaluations are planned to take: half of a search with the default budget."""
+"""The adaptation may take as long as so many evaluations of a search with the usual budget: half of its time."""
 MOST_EPOCHS = 12
 """Epochs of an adaptation for which there is time."""
+LEAST_STEPS = 60
+"""Steps of an adaptation: few images are seen more often."""
 Progress = Callable[[str, int, int], object]
 
 
@@ -67,14 +69,17 @@ class InheritOracle:
         from diffnag.io.device import resolve_device
         from diffnag.io.memory import keep_freed_memory
         from diffnag.networks.elastic import MOMENTS, Adaptation
+        from diffnag.networks.plan import CROP, FEW_IMAGES
 
         refuse_all_but_photos(images, self._name)
         keep_freed_memory()
         self.images, self._dataset, self._seed = images, dataset, seed
         self._device = resolve_device(device)
-        plan = Adaptation(shift=max(1, images.size // 8), flip=images.channels == 3)
+        n = len(images.train.y)
+        plan = Adaptation(shift=max(1, images.size // 8), flip=images.channels == 3, crop=CROP if n < FEW_IMAGES else 1.0)
         if seconds is not None:
             plan = replace(plan, seconds=WORTH * seconds, epochs=MOST_EPOCHS)
+        plan = replace(plan, epochs=max(plan.epochs, -(-LEAST_STEPS // max(1, n // plan.batch_size))))
         self.plan = plan if epochs is None else replace(plan, epochs=epochs)
         self._judged, self._some = self._tensors(images.val), self._tensors(images.train, most=MOMENTS)
         network = self._space.pretrained(num_classes=len(images.classes))  # finds missing weights before anything is paid for

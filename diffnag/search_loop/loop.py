@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -22,11 +22,12 @@ from diffnag.search_loop.result import Best, SearchResult
 from diffnag.search_loop.study.leases import PATIENCE
 from diffnag.search_loop.study.study import Study
 from diffnag.search_loop.trial import Batch, Known, Trial, best_of
+from diffnag.spaces.inputs import whole_networks
 
 if TYPE_CHECKING:
     from diffnag.datasets.images import ImageDataset
     from diffnag.guidance.checked import CheckedPredictor
-    from diffnag.protocols import Generator, Oracle
+    from diffnag.protocols import Generator, Oracle, SearchSpace
     from diffnag.search_loop.study.claims import Claim
 
 Note = Callable[[str], object]
@@ -215,13 +216,9 @@ class Search:
 
     def _best(self, history: tuple[Trial, ...], test: Test, on_note: Note) -> Best | None:
         goal = self.parts.goal
-        trial = most = goal.best(history)
-        if most and most.value is not None and self.images and isinstance(self.oracle, GivesNetworks) and not goal.has_front:
-            judged = len(self.images.val.y)
-            trial = goal.best(history, margin=100 * standard_error(most.value / 100, judged))
-            if trial is not most and trial and trial.value is not None:
-                equal = f"{trial.value:.4g} % is as good as {most.value:.4g} %"
-                on_note(f"as far as {judged} validation images can tell, {equal}: the first such architecture is taken")
+        trial = goal.best(history)
+        if trial and self.images and isinstance(self.oracle, GivesNetworks) and not goal.has_front:
+            trial = first_whole(goal.complete(history), trial, self.space, judged=len(self.images.val.y), on_note=on_note)
         if trial is None or trial.value is None:
             return None
         arch, values = self.space.to_str(trial.arch), values_of(self.parts.goal, trial)
@@ -245,12 +242,23 @@ class Search:
         return test
 
 
-def standard_error(share: float, count: int) -> float:
-    """Standard error of a share of `count` images: Agresti & Coull (1998), so that it is not 0 where all of few images are right.
+def first_whole(trials: Sequence[Trial], best: Trial, space: SearchSpace, *, judged: int, on_note: Note) -> Trial:
+    """The first of `trials` that is a whole pretrained network and within two standard errors of `best` on `judged` images; else `best`.
 
-    Of many architectures the one with the best validation accuracy was lucky as well. The rule of one standard error (Breiman et al. 1984)
-    takes the first that is as good.
+    Of many parts of the network the one with the best validation accuracy was lucky as well, and few images cannot tell.
     """
+    assert best.value is not None
+    wholes = {space.to_str(arch) for arch in whole_networks(space)}
+    least = best.value - 200 * standard_error(best.value / 100, judged)
+    found = next((one for one in trials if one.value is not None and one.value >= least and space.to_str(one.arch) in wholes), best)
+    if found.value is not None and found.value < best.value:
+        equal = f"{found.value:.4g} % is as good as {best.value:.4g} %"
+        on_note(f"as far as {judged} validation images can tell, {equal}, and the whole network is taken")
+    return found
+
+
+def standard_error(share: float, count: int) -> float:
+    """Standard error of a share of `count` images: Agresti & Coull (1998), so that it is not 0 where all of few images are right."""
     n = count + 4
     p = (share * count + 2) / n
     return math.sqrt(p * (1 - p) / n)

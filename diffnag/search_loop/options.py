@@ -32,6 +32,8 @@ TABLE_PREDICTORS = ("meta", "meta-only")
 """Predictors that are trained for the default space, and not for parts of pretrained networks."""
 MODEL_SPACE, MODEL_PREDICTOR = "own-model", "flops"
 """What searches the parts of a user's own model: the space, and the predictor that is used by default."""
+USUAL_BUDGET = 30
+"""Evaluations of a search."""
 SEARCH_SHARE, INHERITING_SHARE = 0.6, 0.4
 """Part of the time limit for the search, if the best architecture is trained on a user's own images afterwards; the second where
 architectures inherit weights, so that an evaluation costs little and what is found is fine-tuned."""
@@ -75,7 +77,7 @@ class SearchOptions:
         "training for your own images; otherwise the table if it is there, else the surrogate",
     )  # fmt: skip
     reward: str = option("val", help="what is maximised: val (the best is tested once at the end) or test")
-    budget: int = option(30, most=1_000_000, help="number of evaluations, all included")
+    budget: int = option(USUAL_BUDGET, most=1_000_000, help="number of evaluations, all included")
     batch: int = option(1, most=10_000, help="number of evaluations that are planned at once, for all workers")
     method: str = option(
         "diffnag", help="diffnag, random, evolution, local-search, bananas, tpe, gp-enumerate, nsga2, parego, or package.module:Class"

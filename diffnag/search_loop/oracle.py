@@ -9,7 +9,7 @@ from diffnag.errors import DataNotFound, UserError
 from diffnag.oracles.checked import CheckedOracle, checked_oracle, load_oracle, refuse_unknown
 from diffnag.plugins import make_oracle
 from diffnag.protocols import GivesNetworks, Inherits, NeedsImages, PrefersOracle
-from diffnag.search_loop.options import INHERITING_SHARE, SEARCH_SHARE, SearchOptions
+from diffnag.search_loop.options import INHERITING_SHARE, SEARCH_SHARE, USUAL_BUDGET, SearchOptions
 
 if TYPE_CHECKING:
     from diffnag.datasets.images import ImageDataset
@@ -39,7 +39,8 @@ def oracle_on_images(options: SearchOptions, space: SearchSpace) -> tuple[Checke
     images = load_images(options.dataset, size=options.image_size, most=most, square=inherits, task=options.task)
     oracle.setup(space=space)
     share = search_share(oracle)
-    seconds = None if options.time_limit is None else share * options.time_limit / options.budget
+    count = USUAL_BUDGET if isinstance(space, Inherits) else options.budget  # an adaptation takes its time whatever the budget
+    seconds = None if options.time_limit is None else share * options.time_limit / count
     epochs = options.epochs
     if epochs is not None and options.time_limit is not None and seconds is not None and not isinstance(space, Inherits):
         epochs = epochs_within(images, space, epochs=epochs, each=seconds, total=share * options.time_limit)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from diffnag.networks.classifier_file import Classifier
     from diffnag.networks.plan import Plan
     from diffnag.protocols import Size
+    from diffnag.search_loop.finish.eight_bits import EightBits
 
 
 IN_SEARCH, BY_TRAINING = "in the search", "by the training images alone"
@@ -119,6 +120,8 @@ class Finish:
     """Largest absolute difference of logits from torch; None without an ONNX file."""
     images: ImageDataset
     plan: Plan
+    eight_bits: EightBits | None = None
+    """The best network in 8 bits, if that was made."""
 
     def __post_init__(self) -> None:
         trained = [one for one in (self.best, *self.others) if one.epochs]  # a linear probe is not trained in epochs
@@ -132,6 +135,7 @@ class Finish:
             **self._tested(), "test_interval": best.test.interval, "test_images": best.test.images,
             "classes": list(images.classes), "preprocessing": best.model.description.preprocessing(),
             "onnx_max_abs_difference": self.onnx_max_abs_difference,
+            **({} if self.eight_bits is None else {"eight_bits": self.eight_bits.to_json()}),
             "final": {**best.to_json(), "plan": self.plan.to_json()},
             "images": {
                 "name": images.name, "sha256": images.sha256, "size": images.size, "channels": images.channels,

@@ -11,6 +11,7 @@ from diffnag.io.files import make_folder
 from diffnag.networks.classifier_file import Classifier, export_onnx, save_model
 from diffnag.protocols import GivesNetworks
 from diffnag.search_loop.finish.comparison import FOLDER, rivals
+from diffnag.search_loop.finish.eight_bits import EightBits, write_eight_bits
 from diffnag.search_loop.finish.finished import Finish
 from diffnag.search_loop.finish.probe import PROBE, finish_probe
 from diffnag.search_loop.finish.training import Note, Progress, finish_one
@@ -18,7 +19,7 @@ from diffnag.search_loop.loop import Search
 from diffnag.search_loop.report.mistakes import MISTAKES, mistakes_of, write_mistakes
 from diffnag.search_loop.result import SearchResult
 
-MODEL, ONNX, CONFUSION = "model.pt", "model.onnx", "confusion.png"
+MODEL, ONNX, EIGHT_BITS, CONFUSION = "model.pt", "model.onnx", "model.int8.onnx", "confusion.png"
 """Files of the run's folder."""
 
 
@@ -56,10 +57,13 @@ def finish(
         classes, title, test = search.images.classes, f"{search.images.name}, test images", search.images.test
         try_to_draw(folder / CONFUSION, lambda path: confusion_picture(path, counts, classes, title=title), on_note=on_note)
         try_to_draw(folder / MISTAKES, lambda path: write_mistakes(path, mistakes_of(best.model, test, counts)), on_note=on_note)
+    eight = None
+    if probed and difference is not None and best.confusion is not None:
+        eight = _in_eight_bits(folder, search, side=best.model.description.image_size, on_note=on_note)
     others = tuple(other for other in (searched, probe) if other and other is not best)
     if compare:
         others += rivals(search, result, searched, folder=folder, storage=storage, on_progress=on_progress, on_note=on_note)
-    return Finish(best, others, difference, search.images, search.final_plan)
+    return Finish(best, others, difference, search.images, search.final_plan, eight)
 
 
 def _export(path: Path, model: Classifier, on_note: Note) -> float | None:
@@ -67,6 +71,18 @@ def _export(path: Path, model: Classifier, on_note: Note) -> float | None:
     try:
         return export_onnx(path, model)
     except (RuntimeError, torch.onnx.OnnxExporterError) as failure:
+        path.unlink(missing_ok=True)
+        on_note(f"{path.name} could not be made: {in_a_line(failure)}")
+        return None
+
+
+def _in_eight_bits(folder: Path, search: Search, *, side: int, on_note: Note) -> EightBits | None:
+    """Write the network in 8 bits. An operator that cannot be quantised costs the file, not the run."""
+    path, images = folder / EIGHT_BITS, search.images
+    assert images
+    try:
+        return write_eight_bits(path, folder / ONNX, train=images.train, test=images.test, side=side)
+    except Exception as failure:  # onnxruntime fails in many ways on networks of someone else
         path.unlink(missing_ok=True)
         on_note(f"{path.name} could not be made: {in_a_line(failure)}")
         return None

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 Note = Callable[[str], object]
 Progress = Callable[[str, int, int], object]
 
-EXPORT_SECONDS = 10.0
-"""Part of a time limit that is kept for writing and checking files."""
+EXPORT_SECONDS, QUANTISING_SECONDS = 10.0, 10.0
+"""Parts of a time limit that are kept for writing and checking files, and for the network in 8 bits of pretrained ones."""
 TIMED_STEPS, FEWER_STEPS = 20, 4
 """Optimiser steps that estimate how long an epoch takes; fewer for a pretrained network, whose steps are long."""
 FASTER = 1.5
@@ -213,7 +213,8 @@ def _within_time(search: Search, network: Callable[[], torch.nn.Module], x: torc
     except Diverged:
         return _Fits(1)
     an_image = (ends[1] - ends[0]) / len(x[:few])
-    afterwards = EXPORT_SECONDS + an_image * len(search.images.test.y)  # a forward pass is a third of a step, and two networks may be judged
+    files = EXPORT_SECONDS + QUANTISING_SECONDS * recipe.keep_statistics
+    afterwards = files + an_image * len(search.images.test.y)  # a forward pass is a third of a step, and two networks may be judged
     left = search.seconds_left - afterwards
     fitting = left / (an_image * len(x))
     if fitting < recipe.epochs:

@@ -29,6 +29,7 @@ def kept_files(run: Run) -> list[Kept]:
     known = [
         Kept("model.pt", "the trained network, for Python with diffnag", _load(run)),
         Kept("model.onnx", _onnx(run), _onnx_code(run)),
+        Kept("model.int8.onnx", f"the same network in 8 bits{_eight_bits(run)}", _onnx_code(run).replace("model.onnx", "model.int8.onnx")),
         Kept("front.csv", "the members of the front with all their values", _CSV.format(name="front.csv", value=json.dumps(run.label.name))),
         Kept("trials.csv", "every evaluation: architecture, value, state, seconds", _CSV.format(name="trials.csv", value=json.dumps("value"))),
         Kept("result.json", "what was found and what it cost", _RESULT),
@@ -85,6 +86,14 @@ def _space_argument(space: str) -> str:
 def _onnx(run: Run) -> str:
     exact = run.final.onnx_difference if run.final else None
     return "the same network for onnxruntime" + ("" if exact is None else f"; its logits differ from torch's by at most {exact:.1g}")
+
+
+def _eight_bits(run: Run) -> str:
+    found = run.final.eight_bits if run.final else {}
+    if not found:
+        return ""
+    accuracy, times = 100 * found["test_accuracy"], (found["milliseconds"], found["milliseconds_in_32_bits"])
+    return f": test accuracy {accuracy:.2f} %; {times[0]:.3g} ms an image on one core, {times[1]:.3g} ms in 32 bits"
 
 
 def _load(run: Run) -> str:

@@ -57,6 +57,8 @@ class Final:
     image_size: int
     classes: tuple[str, ...]
     onnx_difference: float | None
+    eight_bits: Mapping[str, float]
+    """Accuracy and latencies in ms of the network in 8 bits; empty without one."""
     measure: str
     """What `accuracy` is, if it is another score."""
     figures: Mapping[str, float]
@@ -173,7 +175,8 @@ def _final(result: Any) -> Final:
         accuracy=_finite(result[f"test_{word}"]), interval=(_finite(low_high[0]), _finite(low_high[1])), images=int(result["test_images"]),
         epochs=int(final["epochs"]), seconds=_finite(final["seconds"]), params=int(final["params"]), flops=int(final["flops"]),
         skeleton=skeleton, image_size=int(result["images"]["size"]), classes=tuple(map(str, result["classes"])),
-        onnx_difference=_maybe(result["onnx_max_abs_difference"]), compare=tuple(compare),
+        onnx_difference=_maybe(result["onnx_max_abs_difference"]),
+        eight_bits={key: _finite(value) for key, value in result.get("eight_bits", {}).items() if key != "test_interval"}, compare=tuple(compare),
         measure=str(result.get("test_measure", word)), figures={str(key): _finite(value) for key, value in result.get("test_figures", {}).items()},
     )  # fmt: skip
 

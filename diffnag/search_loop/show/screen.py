@@ -139,6 +139,7 @@ class Screen:
         files += ["model.pt"] if finish else []
         files += ["confusion.png"] if finish and finish.best.confusion is not None else []
         files += ["model.onnx"] if finish and finish.onnx_max_abs_difference is not None else []
+        files += ["model.int8.onnx"] if finish and finish.eight_bits else []
         self._say(f"{folder}: {', '.join(files)}", label="results", indent=INDENT)
         self._say(_next(folder, finish=finish), label="next", indent=INDENT)
 
@@ -207,6 +208,8 @@ class Screen:
             + ("" if onnx is None else f"; model.onnx differs from torch by at most {onnx:.1g}"),
             label="network", indent=INDENT,
         )  # fmt: skip
+        if finish.eight_bits:
+            self._say(f"model.int8.onnx: {finish.eight_bits}", label="8 bits", indent=INDENT)
 
     def _end_bar(self) -> None:
         if self._progress:
