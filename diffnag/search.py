@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,8 @@ def main() -> None:
     from diffnag.search_loop.workers import threads_each
 
     run, given = options_from(args, RunOptions), options_from(args, SearchOptions)
-    options, note = given.resolved(), given.chosen_by_dataset()[1] if given.space == AUTO and given.model is None else None
+    chosen, note = given.chosen_by_dataset() if given.space == AUTO and given.model is None else ({}, None)
+    options = replace(given, **chosen).resolved()
     folder = run.out or Path("runs") / _name(options.space, _dataset_name(options.dataset), options.predictor or options.method, options.seed)
     _make(folder)
     storage = sqlite_url(folder.resolve() / "study.db") if run.storage is None else run.storage

@@ -82,6 +82,7 @@ def photos(space: Any, device: str) -> tuple[Any, Any, Any]:
     import torch
 
     from diffnag.io.files import data_folder
+    from diffnag.networks.adapted import pixel_statistics
     from diffnag.networks.training import as_input
 
     folder = data_folder()
@@ -89,12 +90,11 @@ def photos(space: Any, device: str) -> tuple[Any, Any, Any]:
     arrays, rng = np.load(folder / "images" / "cifar10.npz"), np.random.default_rng(0)
     parts: list[tuple[str, slice]] = [("train", slice(VALIDATION, A_CLASS)), ("train", slice(VALIDATION)), ("test", slice(None))]
     orders = {name: [rng.permutation(np.nonzero(arrays[f"y_{name}"] == label)[0]) for label in CLASSES.values()] for name in ("train", "test")}
-    mean, std = (255 * torch.tensor(values) for values in (space.mean, space.std))
     found = []
     for name, share in parts:
         chosen = rng.permutation(np.concatenate([order[share] for order in orders[name]]))
         y = np.searchsorted(sorted(CLASSES.values()), arrays[f"y_{name}"][chosen])
-        x = as_input(arrays[f"x_{name}"][chosen], device=device, statistics=(mean, std))
+        x = as_input(arrays[f"x_{name}"][chosen], device=device, statistics=pixel_statistics(space))
         found.append((x, torch.from_numpy(y).to(device)))
     return found[0], found[1], found[2]
 

@@ -122,7 +122,7 @@ def fine_tuned(photos: Path, seed: int, seconds: float) -> dict[str, Any]:
 
     from diffnag.datasets.images import load_images
     from diffnag.io.memory import keep_freed_memory
-    from diffnag.networks.adapted import pretrained
+    from diffnag.networks.adapted import pixel_statistics, pretrained
     from diffnag.networks.elastic import Resized
     from diffnag.networks.training import Recipe, accuracy, as_input, train
     from diffnag.spaces.loading import load_space
@@ -131,9 +131,8 @@ def fine_tuned(photos: Path, seed: int, seconds: float) -> dict[str, Any]:
     begin = time.perf_counter()
     space: Any = load_space("efficientnet-lite")
     images = load_images(photos)
-    statistics = (255 * torch.tensor(space.mean), 255 * torch.tensor(space.std))
     (x, y), validation, test = (
-        (as_input(part.x, statistics=statistics), torch.from_numpy(part.y)) for part in (images.train, images.val, images.test)
+        (as_input(part.x, statistics=pixel_statistics(space)), torch.from_numpy(part.y)) for part in (images.train, images.val, images.test)
     )
     every = torch.cat([x, validation[0]]), torch.cat([y, validation[1]])
 

@@ -43,6 +43,7 @@ from diffnag.search_spaces.efficientnet_lite.network import Block, Network, full
 from diffnag.search_spaces.efficientnet_lite.space import EfficientNetLite
 from diffnag.search_spaces.nasbench201.space import NASBench201
 from diffnag.spaces.inputs import whole_networks
+from tests.image_sources import bright_classes
 from tests.trained_norms import network_of
 
 BLOCKS = (Block(32, 16, 32, 3, 1, expand=False), Block(16, 24, 48, 5, 2), Block(24, 24, 48, 3, 1))
@@ -193,12 +194,7 @@ def test_an_adaptation_ends_in_time(network: Network, monkeypatch: pytest.Monkey
 
 @pytest.fixture(name="photos")
 def _photos(tmp_path: Path) -> Path:
-    """Three classes of tiny pictures that differ in brightness."""
-    rng = np.random.default_rng(0)
-    y = np.arange(36) % 3
-    x = np.clip(rng.normal(60 + 70 * y[:, None, None, None], 20, size=(36, 8, 8, 3)), 0, 255).astype(np.uint8)
-    np.savez(tmp_path / "photos.npz", x_train=x, y_train=y)
-    return tmp_path / "photos.npz"
+    return bright_classes(tmp_path / "photos.npz", count=36, side=8)
 
 
 @pytest.fixture(name="weights", autouse=True)

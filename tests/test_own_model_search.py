@@ -20,6 +20,7 @@ from diffnag.networks.classifier_file import load_model
 from diffnag.oracles.inherit import InheritOracle
 from diffnag.search_loop.options import SearchOptions
 from tests import own_models
+from tests.image_sources import bright_classes
 from tests.own_models import space_of
 
 TINY = "tests.own_models:tiny"
@@ -83,12 +84,7 @@ class TestWeights:
 
 @pytest.fixture(name="photos")
 def _photos(tmp_path: Path) -> Path:
-    """Three classes of tiny pictures that differ in brightness."""
-    rng = np.random.default_rng(0)
-    y = np.arange(60) % 3
-    x = np.clip(rng.normal(60 + 70 * y[:, None, None, None], 20, size=(60, 16, 16, 3)), 0, 255).astype(np.uint8)
-    np.savez(tmp_path / "photos.npz", x_train=x, y_train=y)
-    return tmp_path / "photos.npz"
+    return bright_classes(tmp_path / "photos.npz", count=60, side=16)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:

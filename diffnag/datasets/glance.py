@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from diffnag.datasets.images.files import EXTENSIONS, decode
+from diffnag.datasets.images.files import EXTENSIONS, decode, read_sides
+from diffnag.datasets.images.folder import walk
 
 LOOKED_AT = 32
 """Pictures of a folder or of a table that are looked at."""
@@ -38,9 +39,7 @@ def are_colour_pictures(source: str, *, least: int) -> bool:
 
 
 def _of_folder(path: Path) -> Iterator[Path]:
-    for here, below, files in os.walk(path):
-        below.sort()
-        yield from (Path(here, name) for name in sorted(files)[:LOOKED_AT] if name.lower().endswith(EXTENSIONS))
+    return (file for file in walk(path) if file.suffix.lower() in EXTENSIONS)
 
 
 def _of_table(path: Path) -> Iterator[Path]:
@@ -50,8 +49,6 @@ def _of_table(path: Path) -> Iterator[Path]:
 
 def _is_colourful(path: Path, least: int) -> bool:
     """Whether a picture has `least` pixels a side, and channels that differ."""
-    from diffnag.datasets.images.files import read_sides
-
     sides, found = read_sides(path), decode(path, THUMBNAIL)
     if isinstance(sides, str) or isinstance(found, str):
         return False

@@ -22,6 +22,7 @@ from diffnag.networks.elastic import (
     with_better_statistics,
     write_classifier,
 )
+from diffnag.networks.training import as_input
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -66,6 +67,17 @@ def adapted(
     for share in adapt(network, space, *train, how, seed=seed):
         on_share(share)
     return Adapted(network.eval(), probe.accuracy, of_both)
+
+
+def as_part(x: np.ndarray, y: np.ndarray, space: Inherits, *, device: torch.device | str, seed: int = 0, most: int | None = None) -> Part:
+    """uint8 images and their labels as the network takes them, the first `most` of them if given, in an order that mixes the classes."""
+    chosen = np.random.default_rng(seed).permutation(len(y))[:most]
+    return as_input(x[chosen], device=device, statistics=pixel_statistics(space)), torch.from_numpy(y[chosen]).to(device)
+
+
+def pixel_statistics(space: Inherits) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation `(3,)` by which images are standardised, in units of 0 to 255."""
+    return 255 * torch.tensor(space.mean), 255 * torch.tensor(space.std)
 
 
 def pretrained(space: Inherits, *, classes: int, device: torch.device | str) -> nn.Module:

@@ -112,7 +112,7 @@ def recalibrate(network: nn.Module, images: Tensor) -> nn.Module:
     """Compute the statistics of all batch normalisations from `images`; returns the network, in evaluation mode."""
     from torch.optim.swa_utils import update_bn
 
-    update_bn(images.split(evaluation_batch(images.shape[-1])), network)
+    update_bn(images.split(evaluation_batch(images.shape[-2] * images.shape[-1])), network)
     return network.eval()
 
 
@@ -134,7 +134,7 @@ def features(network: nn.Module, images: Tensor, *, side: int) -> np.ndarray:
     """Features `(n, d)` of images of any size, resized to `side`."""
     network.eval()
     extract = network.features
-    return np.concatenate([extract(resized(part, side)).cpu().numpy() for part in images.split(evaluation_batch(side))])  # type: ignore[operator]
+    return np.concatenate([extract(resized(part, side)).cpu().numpy() for part in images.split(evaluation_batch(side**2))])  # type: ignore[operator]
 
 
 @dataclass(frozen=True)

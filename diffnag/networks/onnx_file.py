@@ -7,12 +7,16 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from diffnag.io.files import written_whole
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 ONNX_TOLERANCE = 1e-4
 """Largest accepted difference between the logits of an ONNX file and of torch."""
@@ -44,13 +48,18 @@ def write_onnx(
 
 @torch.no_grad()
 def _difference(path: Path, network: nn.Module, inputs: Sequence[Tensor], *, name: str) -> float:
+    session = open_session(path)
+    answers = [(session.run(None, {name: given.numpy()})[0], network(given).numpy()) for given in inputs]
+    return max(float(np.abs(theirs - ours).max()) for theirs, ours in answers)
+
+
+def open_session(path: Path) -> InferenceSession:
+    """A session of onnxruntime on the CPU for an ONNX file, which stays silent but for errors."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
-    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-    answers = [(session.run(None, {name: given.numpy()})[0], network(given).numpy()) for given in inputs]
-    return max(float(np.abs(theirs - ours).max()) for theirs, ours in answers)
+    return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
 
 
 @contextmanager

@@ -6,14 +6,12 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
 from torch.nn import functional
 
 from diffnag.datasets.meta_dataset import Effort, Measurement
-from diffnag.networks.adapted import Part, adapted
+from diffnag.networks.adapted import adapted, as_part
 from diffnag.networks.elastic import Adaptation, Resized
-from diffnag.networks.training import as_input, logits
+from diffnag.networks.training import logits
 
 if TYPE_CHECKING:
     from diffnag.datasets.drawn_tasks import TaskImages
@@ -33,8 +31,8 @@ def measure_parts(
     The seconds of an architecture have an equal share of those of the adaptation.
     """
     begin = time.perf_counter()
-    train = _part(images.x_train, images.y_train, space, seed=seed, device=device)
-    x, y = judged = _part(images.x_judged, images.y_judged, space, seed=seed, device=device, most=JUDGED)
+    train = as_part(images.x_train, images.y_train, space, seed=seed, device=device)
+    x, y = judged = as_part(images.x_judged, images.y_judged, space, seed=seed, device=device, most=JUDGED)
     epochs = -(-effort.image_passes // max(len(train[0]), 1))
     how = Adaptation(
         epochs=epochs, batch_size=effort.batch_size, learning_rate=effort.learning_rate, shift=max(1, images.x_train.shape[1] // 8),
@@ -52,10 +50,3 @@ def measure_parts(
         params = space.size(arch, num_classes=classes, image_size=side).params  # type: ignore[attr-defined]
         found.append(Measurement(task, text, seed, accuracy, loss, epochs, round(shared + time.perf_counter() - begin, 2), params))
     return found
-
-
-def _part(x: np.ndarray, y: np.ndarray, space: Inherits, *, seed: int, device: str, most: int | None = None) -> Part:
-    """Standardised images in a random order, the first `most` of them."""
-    chosen = np.random.default_rng(seed).permutation(len(y))[:most]
-    mean, std = (255 * torch.tensor(values) for values in (space.mean, space.std))
-    return as_input(x[chosen], device=device, statistics=(mean, std)), torch.from_numpy(y[chosen]).to(device)

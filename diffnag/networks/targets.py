@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
+from diffnag.datasets.images.asked import CLASSIFICATION, MEASURES, MULTI_LABEL, REGRESSION
 from diffnag.errors import unknown
 
 if TYPE_CHECKING:
@@ -59,18 +60,27 @@ class Target(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Classification:
-    """One class an image: cross-entropy, accuracy."""
+class Logits:
+    """What targets share whose models return logits: nothing of the labels is needed."""
 
-    task: ClassVar[str] = "classification"
-    measure: ClassVar[str] = "accuracy"
     unit: ClassVar[float] = 1.0
 
     @classmethod
     def of(cls, y: np.ndarray) -> Self:
-        """The target; nothing of the labels is needed."""
+        """The target."""
         return cls()
+
+    def answer(self, outputs: Tensor) -> Tensor:
+        """Logits; of labels, their sigmoids are probabilities."""
+        return outputs
+
+
+@dataclass(frozen=True)
+class Classification(Logits):
+    """One class an image: cross-entropy, accuracy."""
+
+    task: ClassVar[str] = CLASSIFICATION
+    measure: ClassVar[str] = MEASURES[CLASSIFICATION]
 
     def loss(self, outputs: Tensor, y: Tensor, *, smoothing: float) -> Tensor:
         """Cross-entropy."""
@@ -79,10 +89,6 @@ class Classification:
     def score(self, answers: Tensor, y: Tensor) -> float:
         """Accuracy in %: the share of images whose largest output is at their class."""
         return 100 * (answers.argmax(1) == y).float().mean().item()
-
-    def answer(self, outputs: Tensor) -> Tensor:
-        """Logits."""
-        return outputs
 
     def decode(self, answers: Tensor, names: Sequence[str]) -> list[Any]:
         """The name of the class of each image."""
@@ -101,8 +107,8 @@ class Regression:
     losses.
     """
 
-    task: ClassVar[str] = "regression"
-    measure: ClassVar[str] = "R2"
+    task: ClassVar[str] = REGRESSION
+    measure: ClassVar[str] = MEASURES[REGRESSION]
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     """Statistics of each number over the training images."""
@@ -148,17 +154,11 @@ class Regression:
 
 
 @dataclass(frozen=True)
-class MultiLabel:
+class MultiLabel(Logits):
     """Any number of labels an image: binary cross-entropy, mean average precision."""
 
-    task: ClassVar[str] = "multi-label"
-    measure: ClassVar[str] = "mean average precision"
-    unit: ClassVar[float] = 1.0
-
-    @classmethod
-    def of(cls, y: np.ndarray) -> Self:
-        """The target; nothing of the labels is needed."""
-        return cls()
+    task: ClassVar[str] = MULTI_LABEL
+    measure: ClassVar[str] = MEASURES[MULTI_LABEL]
 
     def loss(self, outputs: Tensor, y: Tensor, *, smoothing: float) -> Tensor:
         """Binary cross-entropy."""
@@ -169,10 +169,6 @@ class MultiLabel:
         pairs = zip(answers.double().cpu().numpy().T, y.cpu().numpy().T, strict=True)
         found = [average_precision(scores, labels) for scores, labels in pairs if labels.any()]
         return 100 * float(np.mean(found)) if found else 0.0
-
-    def answer(self, outputs: Tensor) -> Tensor:
-        """Logits, whose sigmoids are probabilities."""
-        return outputs
 
     def decode(self, answers: Tensor, names: Sequence[str]) -> list[Any]:
         """The names of the labels of each image that are more likely than not, as a tuple."""

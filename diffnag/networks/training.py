@@ -218,12 +218,12 @@ def _cropped(x: Tensor, least: float, *, generator: torch.Generator) -> Tensor:
 def logits(model: nn.Module, x: Tensor, *, side: int | None = None) -> Tensor:
     """Logits `(n, classes)` of images `(n, 3, h, w)`, in evaluation mode; `side` is that of the network's input, if it resizes them."""
     model.eval()
-    return torch.cat([model(part) for part in x.split(evaluation_batch(side or max(1, math.isqrt(x.shape[-2] * x.shape[-1]))))])
+    return torch.cat([model(part) for part in x.split(evaluation_batch(side * side if side else x.shape[-2] * x.shape[-1]))])
 
 
-def evaluation_batch(side: int) -> int:
-    """Images of one pass without gradients through a network that takes `side` pixels a side."""
-    return max(1, min(MOST_EVALUATED, EVALUATED_PIXELS // side**2))
+def evaluation_batch(pixels: int) -> int:
+    """Images of one pass without gradients through a network that takes so many `pixels` each, height times width."""
+    return max(1, min(MOST_EVALUATED, EVALUATED_PIXELS // pixels))
 
 
 def accuracy(model: nn.Module, x: Tensor, y: Tensor, *, side: int | None = None, target: Target = CLASSIFICATION) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
+from diffnag.datasets.images.asked import CLASSIFICATION, MEASURES
 from diffnag.protocols import Minimises, MultiFidelity, NamesMeasures
 
 if TYPE_CHECKING:
@@ -15,9 +16,7 @@ if TYPE_CHECKING:
     from diffnag.oracles.checked import CheckedOracle
     from diffnag.protocols import SearchSpace
 
-ACCURACY, SCORE = "accuracy", "score"
-MEASURES = {"classification": ACCURACY, "regression": "R2", "multi-label": "mean average precision"}
-"""Task of a user's own images -> name of its score, in %."""
+ACCURACY, SCORE = MEASURES[CLASSIFICATION], "score"
 PROXY = "proxy"
 """Kind of the oracles that train nothing: they answer a score, which belongs to no split."""
 

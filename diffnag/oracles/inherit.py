@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diffnag.datasets.images.asked import CLASSIFICATION
 from diffnag.errors import UserError
 from diffnag.io.files import cache_folder, take_lock
 from diffnag.oracles.checked import refuse_unknown
@@ -76,7 +77,7 @@ class InheritOracle:
         self.images, self._dataset, self._seed = images, dataset, seed
         self._device = resolve_device(device)
         n = len(images.train.y)
-        plan = Adaptation(shift=max(1, images.size // 8), flip=images.channels == 3, crop=CROP if n < FEW_IMAGES else 1.0)
+        plan = Adaptation(shift=images.shift, flip=images.flips, crop=CROP if n < FEW_IMAGES else 1.0)
         if seconds is not None:
             plan = replace(plan, seconds=WORTH * seconds, epochs=MOST_EPOCHS)
         plan = replace(plan, epochs=max(plan.epochs, -(-LEAST_STEPS // max(1, n // plan.batch_size))))
@@ -181,16 +182,10 @@ class InheritOracle:
         return pretrained(self._space, classes=len(self.images.classes), device=self._device)
 
     def _tensors(self, part: Images, *, most: int | None = None) -> tuple[Tensor, Tensor]:
-        """Standardised images and their labels; the first `most` of them if they are enough, in an order that mixes the classes."""
-        import numpy as np
-        import torch
+        """See `diffnag.networks.adapted.as_part`."""
+        from diffnag.networks.adapted import as_part
 
-        from diffnag.networks.training import as_input
-
-        chosen = np.random.default_rng(0).permutation(len(part.y))[:most]
-        statistics = tuple(255 * torch.tensor(values) for values in (self._space.mean, self._space.std))
-        x = as_input(part.x[chosen], device=self._device, statistics=(statistics[0], statistics[1]))
-        return x, torch.from_numpy(part.y[chosen]).to(self._device)
+        return as_part(part.x, part.y, self._space, device=self._device, most=most)
 
 
 def refuse_all_but_photos(images: ImageDataset, space: str) -> None:
@@ -199,7 +194,7 @@ def refuse_all_but_photos(images: ImageDataset, space: str) -> None:
     if images.inputs is not None:
         c, h, w = images.inputs
         given = f"signals of {c} channels" if h == 1 else f"arrays of {c} channels, {w} x {h} pixels, with values that are no pixels of photos"
-    elif images.task != "classification":
+    elif images.task != CLASSIFICATION:
         given = f"images for a {images.task}"
     if given:
         what = f"the pretrained networks of space {space!r} classify photos of 1 or 3 channels"

@@ -8,6 +8,8 @@ from diffnag.datasets.images.squares import MOST
 
 CLASSIFICATION, REGRESSION, MULTI_LABEL = TASKS = ("classification", "regression", "multi-label")
 """One class an image; numbers; any number of labels an image."""
+MEASURES = {CLASSIFICATION: "accuracy", REGRESSION: "R2", MULTI_LABEL: "mean average precision"}
+"""Task -> name of its score, in %."""
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def _find_classes(folder: Path, root: Path) -> dict[str, tuple[list[Path], list[
     """Class name -> its image files and the names of other files, those in nested folders included."""
     classes = {}
     for path in _subfolders(folder):
-        files = sorted(_walk(path), key=lambda file: file.as_posix())
+        files = sorted(walk(path), key=lambda file: file.as_posix())
         images = [file for file in files if file.suffix.lower() in EXTENSIONS]
         others = [file.relative_to(root).as_posix() for file in files if file.suffix.lower() not in EXTENSIONS]
         if not images:
@@ -148,7 +148,7 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not _hidden(entry.name))
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def walk(folder: Path) -> Iterator[Path]:
     """Files at any depth that are not hidden. Links are followed, but each folder is visited once."""
     seen = set()
     for here, below, files in os.walk(folder, followlinks=True, onerror=_raise):

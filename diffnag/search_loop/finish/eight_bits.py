@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from diffnag.io.files import written_whole
-from diffnag.networks.elastic import resized
-from diffnag.networks.onnx_file import quiet
+from diffnag.networks.onnx_file import open_session, quiet
 from diffnag.networks.training import evaluation_batch
 from diffnag.search_loop.finish.finished import Share
+from diffnag.search_loop.finish.judging import parts_of
 
 if TYPE_CHECKING:
     from diffnag.datasets.images import Images
@@ -51,7 +49,6 @@ def write_eight_bits(path: Path, source: Path, *, train: Images, test: Images, s
     Weights are integers with a scale for each channel, activations with one for each tensor, of the range that training images give
     (static quantisation of onnxruntime). Timed on this machine, in turn with `source`.
     """
-    import onnxruntime
     from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quant_pre_process, quantize_static
 
     from diffnag.devices.runner import network_run, timed_rounds
@@ -61,11 +58,11 @@ def write_eight_bits(path: Path, source: Path, *, train: Images, test: Images, s
 
         def __init__(self) -> None:
             chosen = np.random.default_rng(0).permutation(len(train.y))[:CALIBRATED]
-            self._left = _parts(train.x[chosen], side, batch=1)
+            self._left = parts_of(replace(train, x=train.x[chosen], y=train.y[chosen]), side=side, batch=1)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             """The next image; None at the end."""
-            return next(({"images": part} for part in self._left), None)
+            return next(({"images": part.numpy()} for part in self._left), None)
 
     with quiet("root"), tempfile.TemporaryDirectory() as folder, written_whole(path) as temporary:
         prepared = Path(folder) / "prepared.onnx"
@@ -75,16 +72,8 @@ def write_eight_bits(path: Path, source: Path, *, train: Images, test: Images, s
             weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod.MinMax,
         )  # fmt: skip
     contents = {name: file.read_bytes() for name, file in (("8", path), ("32", source))}
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
-    session = onnxruntime.InferenceSession(contents["8"], options, providers=["CPUExecutionProvider"])
-    chosen = [session.run(None, {"images": part})[0].argmax(1) for part in _parts(test.x, side, batch=evaluation_batch(side))]
+    session, parts = open_session(path), parts_of(test, side=side, batch=evaluation_batch(side**2))
+    chosen = [session.run(None, {"images": part.numpy()})[0].argmax(1) for part in parts]
     hits = int((np.concatenate(chosen) == test.y).sum())
     *_, times = timed_rounds({name: network_run(content, batch=1, threads=1) for name, content in contents.items()}, rounds=ROUNDS)
     return EightBits(Share(hits, len(test.y)), times["8"], times["32"])
-
-
-def _parts(x: np.ndarray, side: int, *, batch: int) -> Iterator[np.ndarray]:
-    """Images as the network takes them, some at a time."""
-    for part in torch.from_numpy(x).split(batch):
-        yield resized(part.permute(0, 3, 1, 2).float() / 255, side).contiguous(memory_format=torch.contiguous_format).numpy()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from diffnag.objectives.accuracy import MEASURES
+from diffnag.datasets.images.asked import CLASSIFICATION, MEASURES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,7 +63,7 @@ class Score:
     @classmethod
     def of_percent(cls, value: float | None, images: ImageDataset) -> Share | Score | None:
         """The validation score `value` in %, for a classification as the share of the images that it is."""
-        if images.task == "classification":
+        if images.task == CLASSIFICATION:
             return Share.of_percent(value, len(images.val.y))
         return None if value is None else cls(value / 100, len(images.val.y), None, MEASURES[images.task], {})
 

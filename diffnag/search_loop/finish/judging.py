@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,9 +35,15 @@ def scored(model: Classifier, images: Images) -> Score | None:
 
 def answers(model: Classifier, images: Images) -> torch.Tensor:
     """What a model returns for images of any size, on the CPU: `(n, outputs)`."""
-    device, described = model.mean.device, model.description
-    parts = torch.from_numpy(images.x).permute(0, 3, 1, 2).split(evaluation_batch(max(1, math.isqrt(described.shape[1] * described.shape[2]))))
-    fitted = (part.to(device).float() / images.unit for part in parts)
-    if described.skeleton.inputs is None:
-        fitted = (resized(part, described.image_size) for part in fitted)
-    return torch.cat([logits(model, part) for part in fitted]).cpu()
+    described = model.description
+    _, height, width = described.shape
+    side = None if described.skeleton.inputs else described.image_size
+    parts = parts_of(images, side=side, batch=evaluation_batch(height * width), device=model.mean.device)
+    return torch.cat([logits(model, part) for part in parts]).cpu()
+
+
+def parts_of(images: Images, *, side: int | None, batch: int, device: torch.device | str = "cpu") -> Iterator[torch.Tensor]:
+    """Images `(b, c, h, w)` as a model takes them, `batch` at a time; with a `side`, resized to it."""
+    for part in torch.from_numpy(images.x).permute(0, 3, 1, 2).split(batch):
+        fitted = part.to(device).float() / images.unit
+        yield fitted if side is None else resized(fitted, side)

@@ -14,6 +14,7 @@ import torch
 
 from diffnag.errors import UserError, in_a_line
 from diffnag.io.device import resolve_device
+from diffnag.networks.adapted import pixel_statistics
 from diffnag.networks.build import seeded_build
 from diffnag.networks.classifier_file import Classifier, Description, read_model, save_model
 from diffnag.networks.elastic import Resized
@@ -113,7 +114,7 @@ def train_fully(
     pixels = np.concatenate([images.train.x, images.val.x])
     space, parsed = search.space, search.space.from_str(arch)
     side = side_of(parsed, space, images.size)
-    mean, std = (255 * torch.tensor(space.mean), 255 * torch.tensor(space.std)) if isinstance(space, Inherits) else channel_statistics(pixels)
+    mean, std = pixel_statistics(space) if isinstance(space, Inherits) else channel_statistics(pixels)
     statistics = (tuple((mean / images.train.unit).tolist()), tuple((std / images.train.unit).tolist()))
     description = Description(options.space, arch, plan.skeleton, images.classes, side, *statistics, target=target_of(images))
     device = resolve_device(options.device)
@@ -175,15 +176,14 @@ def _in_halves(
     With `apart` 0 there is one training on all images, and no accuracy. It ends when `time.perf_counter` is `until`.
     """
 
-    def left() -> float | None:
-        return None if until is None else until - time.perf_counter()
+    def left(share: float = 1.0) -> float | None:
+        return None if until is None else share * (until - time.perf_counter())
 
     if not apart:
         return train(network, x, y, recipe, generator=generator, seconds=left(), on_epoch=on_epoch, target=target), None
     half = -(-recipe.epochs // 2)
     first, second = replace(recipe, epochs=half), replace(recipe, epochs=recipe.epochs - half)
-    seconds = None if until is None else (until - time.perf_counter()) / 2
-    network = train(network, x[:-apart], y[:-apart], first, generator=generator, seconds=seconds, on_epoch=on_epoch, target=target)
+    network = train(network, x[:-apart], y[:-apart], first, generator=generator, seconds=left(0.5), on_epoch=on_epoch, target=target)
     judged = accuracy(network, x[-apart:], y[-apart:], side=network.side if isinstance(network, Resized) else None, target=target)
     if second.epochs:
         network = train(network, x, y, second, generator=generator, seconds=left(), on_epoch=on_epoch, target=target)
