@@ -80,14 +80,14 @@ def _row(space: str, name: str, found: list[dict[str, Any]]) -> dict[str, Any]:
 def _search(place: str, name: str, seed: int, *, anew: bool) -> dict[str, Any]:
     """`curve`, the best value after each label, and `seconds` of one search; read from the cache if it is there."""
     from diffnag import Generator, SearchOptions, load_denoiser, load_space
-    from diffnag.generators.diffusion.denoiser import shipped_denoiser
+    from diffnag.generators.network import shipped_network
     from diffnag.io.checkpoint import weights_checksum
     from diffnag.io.files import cache_folder, write_json
     from diffnag.search_loop.loop import Search
     from diffnag.search_loop.oracle import find_oracle
 
     options: dict[str, Any] = {"space": place, "seed": seed, **SPACES[place]}
-    weights = weights_checksum(shipped_denoiser(place))[:12] if name in DIFFUSION else "none"
+    weights = weights_checksum(shipped_network(place, "sde"))[:12] if name in DIFFUSION else "none"
     kept = cache_folder() / "candidate_sources" / f"{place}-{name.replace(' ', '-')}-{seed}-{options['budget']}-{weights}.json"
     if kept.is_file() and not anew:
         return json.loads(kept.read_text())

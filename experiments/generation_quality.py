@@ -73,8 +73,8 @@ def _found() -> dict[str, Any]:
 def sample_rows(measured: MeasuredSpace) -> Iterator[tuple[str, Row]]:
     """Yield name and measurement of each row of one space. `nfe` is the counted number of evaluations of the score network per sample."""
     from diffnag import load_denoiser
-    from diffnag.generators.diffusion.denoiser import shipped_denoiser
     from diffnag.generators.diffusion.samplers import SAMPLERS
+    from diffnag.generators.network import shipped_network
 
     space = measured.space
 
@@ -84,7 +84,7 @@ def sample_rows(measured: MeasuredSpace) -> Iterator[tuple[str, Row]]:
 
     yield "random draws", lambda: {"nfe": 0, **mean_over_seeds(draws, SEEDS)}
     yield "independent entries", lambda: {"nfe": 0, **mean_over_seeds(_independent(measured), SEEDS)}
-    if not shipped_denoiser(measured.name).is_file():
+    if not shipped_network(measured.name, "sde").is_file():
         return
     denoiser = load_denoiser(space)
     for sampler in SAMPLERS:

@@ -18,7 +18,8 @@ from torch import Tensor
 from diffnag.datasets.encoder import PATH as ENCODER
 from diffnag.datasets.encoder import ImageEncoder
 from diffnag.errors import UserError
-from diffnag.generators.diffusion.denoiser import load_denoiser, shipped_denoiser
+from diffnag.generators.diffusion.denoiser import load_denoiser
+from diffnag.generators.network import shipped_network
 from diffnag.io.checkpoint import checksum, config_from, load_checkpoint, rebuilding, save_checkpoint, weights_checksum
 from diffnag.io.files import PRETRAINED
 from diffnag.oracles.surrogate import Surrogate
@@ -34,7 +35,7 @@ def load_meta(path: Path) -> None:
 
 
 LOADERS: dict[str, tuple[Path, Callable[[Path], object]]] = {
-    "denoiser": (shipped_denoiser("nasbench201"), lambda path: load_denoiser(SPACE, path)),
+    "denoiser": (shipped_network("nasbench201", "sde"), lambda path: load_denoiser(SPACE, path)),
     "meta": (META, load_meta),
     "surrogate": (PRETRAINED / "nasbench201" / "surrogate.safetensors", Surrogate.load),
     "encoder": (ENCODER, ImageEncoder.load),

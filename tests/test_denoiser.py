@@ -202,7 +202,7 @@ def test_bad_files_get_one_sentence(space, tiny, tmp_path):
     path.write_bytes(whole)
     tensors, meta = load_checkpoint(path, kind="generator")
     save_checkpoint(path, tensors, {**meta, "space": "other"})
-    with pytest.raises(UserError, match="is a score network of space 'other', not of 'nasbench201'"):
+    with pytest.raises(UserError, match="is a network of space 'other', not of 'nasbench201'"):
         load_denoiser(space, path)
     tensors.pop("trunk.token.weight")
     save_checkpoint(path, tensors, meta)

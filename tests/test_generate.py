@@ -17,11 +17,12 @@ from diffnag.command.running import run_command
 from diffnag.drawing.strip import save_trace
 from diffnag.errors import UserError
 from diffnag.generators.base import Steer
-from diffnag.generators.diffusion.denoiser import load_denoiser, shipped_denoiser
+from diffnag.generators.diffusion.denoiser import load_denoiser
 from diffnag.generators.diffusion.generator import Generator
 from diffnag.generators.diffusion.options import Sampling
 from diffnag.generators.diffusion.samplers import SAMPLERS
 from diffnag.generators.metrics import generation_metrics
+from diffnag.generators.network import shipped_network
 from diffnag.guidance.checked import CheckedPredictor
 from diffnag.plugins import names
 from diffnag.protocols import Decoded
@@ -299,7 +300,7 @@ def test_split_names(space):
         (["--out", "."], ". is no name of samples; it has to end in .jsonl"),
         (["--out", "a.csv"], "a.csv is no name of samples; it has to end in .jsonl"),
         (["--space", "torch.nn:Module"], "space 'torch.nn:Module' lacks name, nodes, "),
-        (["--space", "nasbench101", "--checkpoint", str(shipped_denoiser("nasbench201"))], "is a score network of space 'nasbench201'"),
+        (["--space", "nasbench101", "--checkpoint", str(shipped_network("nasbench201", "sde"))], "is a network of space 'nasbench201'"),
         (["--out", "/proc/nowhere/a.jsonl"], "cannot write /proc/nowhere/a.jsonl"),
     ],
 )

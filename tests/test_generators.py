@@ -143,12 +143,12 @@ def test_the_scale_is_checked(scale):
 
 def test_the_strongest_kind_that_both_sides_have(space):
     noisy, relaxed, table = (CheckedPredictor(cls.__name__, cls(space)) for cls in (Noisy, Relaxed, Table))
-    assert [choose(p, "auto") for p in (noisy, relaxed, table)] == ["gradient", "denoised", "particles"]
+    assert [choose(p, "auto", Generator.steers) for p in (noisy, relaxed, table)] == ["gradient", "denoised", "particles"]
     assert choose(noisy, "auto", {"particles"}) == "particles" and choose(noisy, "denoised") == "denoised"
     with pytest.raises(UserError, match="the generator has no gradient guidance; its kinds of guidance are: particles"):
         choose(noisy, "gradient", ["particles"])
     with pytest.raises(UserError, match="predictor Table has no forward, which denoised guidance needs; it allows particles"):
-        choose(table, "denoised")
+        choose(table, "denoised", Generator.steers)
     with pytest.raises(UserError, match="cannot be steered by predictor Table; it has: none"):
         choose(table, "auto", ())
 

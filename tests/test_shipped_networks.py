@@ -7,10 +7,11 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from diffnag.generators.diffusion.denoiser import KIND, load_denoiser, shipped_denoiser
+from diffnag.generators.diffusion.denoiser import load_denoiser
 from diffnag.generators.diffusion.generator import Generator
 from diffnag.generators.diffusion.options import Config
 from diffnag.generators.metrics import GraphStatistics
+from diffnag.generators.network import KIND, shipped_network
 from diffnag.generators.options import Training
 from diffnag.generators.recipes import shipped_recipe
 from diffnag.io.checkpoint import load_checkpoint
@@ -25,7 +26,7 @@ UNIQUE = {
 
 @pytest.mark.parametrize("name", UNIQUE)
 def test_it_is_small_and_says_how_it_was_made(name):
-    path = shipped_denoiser(name)
+    path = shipped_network(name, "sde")
     _, meta = load_checkpoint(path, kind=KIND)
     assert path.stat().st_size < 2e6
     assert meta["command"].startswith("python -m diffnag.train_score ") and f"--space {name} --recipe shipped" in meta["command"]

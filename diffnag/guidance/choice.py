@@ -8,22 +8,17 @@ from typing import Literal, get_args
 from diffnag.errors import UserError
 from diffnag.guidance.checked import CheckedPredictor
 
-Kind = Literal["gradient", "denoised", "particles"]
+Kind = Literal["gradient", "denoised", "entries", "pool", "particles"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-"""From the strongest to the one that asks least of a predictor."""
+"""From the one that asks most of a predictor to those that need `predict` alone: exact entry by entry, a resampled pool, particles."""
 NEEDED = {"gradient": "forward_noisy", "denoised": "forward"}
-"""Kind -> the method of a predictor that it needs; particles need `predict` alone."""
+"""Kind -> the method of a predictor that it needs; the others need `predict` alone."""
 
 
 def allowed(predictor: CheckedPredictor) -> tuple[Kind, ...]:
     """The kinds that a predictor allows, the strongest first."""
-    able = {"gradient": predictor.is_noisy, "denoised": predictor.is_relaxed, "particles": True}
-    return tuple(kind for kind in KINDS if able[kind])
-
-
-def strongest(predictor: CheckedPredictor) -> Kind:
-    """The best kind that a predictor allows."""
-    return allowed(predictor)[0]
+    lacking = {"gradient": not predictor.is_noisy, "denoised": not predictor.is_relaxed}
+    return tuple(kind for kind in KINDS if not lacking.get(kind))
 
 
 def choose(predictor: CheckedPredictor, asked: str, steers: Collection[str] = KINDS) -> Kind:
@@ -42,7 +37,7 @@ def choose(predictor: CheckedPredictor, asked: str, steers: Collection[str] = KI
         return shared[0]
     for kind in KINDS:
         if kind == asked and kind not in able:
-            raise UserError(f"predictor {predictor.name} has no {NEEDED[kind]}, which {kind} guidance needs; it allows {able[0]}")
+            raise UserError(f"predictor {predictor.name} has no {NEEDED[kind]}, which {kind} guidance needs; it allows {', '.join(shared)}")
         if kind == asked and kind not in steers:
             raise UserError(f"the generator has no {kind} guidance; its kinds of guidance are: {', '.join(steers) or 'none'}")
     return next(kind for kind in KINDS if kind == asked)

@@ -22,7 +22,7 @@ class Generator(Protocol):
 
     space: SearchSpace
     steers: frozenset[str]
-    """Kinds of guidance that it supports: `gradient`, `denoised`, `particles`. The last needs only `sample` and `vary`."""
+    """Kinds of guidance that it supports, of those in `diffnag.guidance.choice`. `particles` needs only `sample` and `vary`."""
     conditions: tuple[str, ...]
     """Properties that a draw can be conditioned on; empty for unconditional families."""
 

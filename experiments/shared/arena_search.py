@@ -44,10 +44,10 @@ class Contender:
 
     def checkpoint(self, space: str) -> str | None:
         """Checksum of the weights that it generates with; None if it uses no network."""
-        from diffnag.generators.diffusion.denoiser import shipped_denoiser
+        from diffnag.generators.network import shipped_network
         from diffnag.io.checkpoint import weights_checksum
 
-        return weights_checksum(shipped_denoiser(space)) if self.method == "diffnag" and not self.draws else None
+        return weights_checksum(shipped_network(space, "sde")) if self.method == "diffnag" and not self.draws else None
 
 
 GUIDED = {"predictor": "gp"}

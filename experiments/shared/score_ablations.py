@@ -144,8 +144,8 @@ def _trained(
     """The trained network of a variant, from the cache if it is there, with its steps and core-seconds."""
     import time
 
-    from diffnag.generators.diffusion.denoiser import KIND
     from diffnag.generators.diffusion.sde import make_sde
+    from diffnag.generators.network import KIND
     from diffnag.io.checkpoint import load_checkpoint
 
     with torch.random.fork_rng(devices=[]):

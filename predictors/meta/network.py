@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from diffnag.datasets.sources import FIDELITIES
 from diffnag.datasets.tasks import DESCRIPTORS, TaskFeatures
-from diffnag.generators.diffusion.denoiser import space_attention
+from diffnag.generators.network import space_attention
 from diffnag.generators.transformer import GraphTransformer, noise_embedding
 
 if TYPE_CHECKING:

@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from diffnag.arch import Packing
-from diffnag.errors import UserError
 from diffnag.generators.diffusion.edge_groups import EdgeGroups
 from diffnag.generators.diffusion.levels import training_times
 from diffnag.generators.diffusion.options import Config
 from diffnag.generators.diffusion.sde import SDE, expand_like, from_json, to_json
-from diffnag.generators.transformer import GraphTransformer, attention_mask, noise_embedding
-from diffnag.io.checkpoint import config_from, load_checkpoint, rebuilding, save_checkpoint, weights_checksum
-from diffnag.io.files import PRETRAINED
-from diffnag.spaces.fingerprint import check_fingerprint, space_fingerprint
+from diffnag.generators.network import GraphNetwork, load_network, space_attention
+from diffnag.generators.transformer import GraphTransformer, noise_embedding
 
 if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
-KIND, FAMILY = "generator", "sde"
 LARGEST = 10.0
 """Bound of the log odds that the joint head reads."""
 
 
-class Denoiser(nn.Module):
+class Denoiser(GraphNetwork):
     """Estimates the clean architecture, `D(x_t, t) = E[x_0 | x_t]`, and by Tweedie's formula the score.
 
     The network is preconditioned for what x_0 is: a row of V is a vertex of a simplex, an entry of E one of two values. Let
@@ -51,21 +44,15 @@ class Denoiser(nn.Module):
     them off the space.
     """
 
+    family: ClassVar[str] = "sde"
+    config_type: ClassVar[type] = Config
     patterns: Tensor
     offset: Tensor
     grouped: Tensor
 
     def __init__(self, space: SearchSpace, sde: SDE, config: Config, groups: EdgeGroups | None = None) -> None:
-        super().__init__()
+        super().__init__(space, config)
         self.sde = sde
-        self.config = config
-        self.space_name = space.name
-        self.split = ""
-        """Name of the split that it was trained on; known once it is loaded from a file."""
-        self.origin: Mapping[str, str] = {}
-        """Checksum of its file and the command that made it; known once it is loaded."""
-        self.packing = Packing.of(space)
-        self._fingerprint = space_fingerprint(space)
         width = config.width
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         n, f = space.nodes, len(space.operators)
@@ -73,11 +60,7 @@ class Denoiser(nn.Module):
             nodes=n, operators=2 * f + 2 * n if config.joint else f, width=width, layers=config.layers, heads=config.heads,
             allowed=space_attention(space), positional=config.positional,
         )  # fmt: skip
-        self.operator_head = nn.Linear(width + f, f)
-        self.edge_source = nn.Linear(width, width // 2)
-        self.edge_target = nn.Linear(width, width // 2)
-        self.edge_itself = nn.Linear(1, width // 2)
-        self.edge_head = nn.Sequential(nn.SiLU(), nn.Linear(width // 2, 1))
+        self.make_heads(width)
         self.joint_head = _JointHead(n * width, config.joint, self.packing.size) if config.joint else None
         if config.edge_groups:
             for name, value in (groups or EdgeGroups.of(space))._asdict().items():
@@ -99,10 +82,7 @@ class Denoiser(nn.Module):
             decided_V, decided_E = self.packing.split(self._head_input(alone))
             tokens = torch.cat([V, decided_V, decided_E, decided_E.transpose(1, 2)], dim=2)
         h = self.trunk(tokens, E, mask, self.time(noise_embedding(noise, self.config.width)))
-        i, j = self.packing.upper(x.device)
-        pairs = self.edge_source(h)[:, i] + self.edge_target(h)[:, j] + self.edge_itself(E[:, i, j, None])
-        learned = torch.cat([self.operator_head(torch.cat([h, V], dim=2)).flatten(1), self.edge_head(pairs)[..., 0]], dim=1)
-        logits = learned + alone
+        logits = self.entry_logits(h, V, E) + alone
         if self.joint_head is not None:
             context = self.joint_head.nodes(h.flatten(1))
             for _ in range(self.config.rounds):
@@ -166,13 +146,15 @@ class Denoiser(nn.Module):
             edges = nn.functional.binary_cross_entropy_with_logits(logits[:, cut:], true[:, cut:], reduction="none").sum(dim=1)
         return (1 + (alpha / sigma) ** 2) * (edges - (rows * true[:, :cut]).sum(dim=1)) / x0.shape[1]
 
-    def save(self, path: str | Path, meta: Mapping[str, Any]) -> None:
-        """Write the weights and everything that rebuilds the network; `meta` is kept beside it."""
-        about = {
-            "kind": KIND, "family": FAMILY, "space": self.space_name, "space_fingerprint": self._fingerprint,
-            "sde": to_json(self.sde), "config": asdict(self.config),
-        }  # fmt: skip
-        save_checkpoint(path, self.state_dict(), {**meta, **about})
+    def described(self) -> Mapping[str, Any]:
+        """The forward process."""
+        return {"sde": to_json(self.sde)}
+
+    @classmethod
+    def rebuilt(cls, space: SearchSpace, config: Config, meta: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        """The network of a file, before its weights are set; groups of edges come from the file."""
+        groups = EdgeGroups(*(tensors[name] for name in EdgeGroups._fields)) if config.edge_groups else None
+        return cls(space, from_json(meta["sde"]), config, groups)
 
 
 class _JointHead(nn.Module):
@@ -193,40 +175,6 @@ class _JointHead(nn.Module):
         return self.last(z + nn.functional.silu(self.inner(z)))
 
 
-def space_attention(space: SearchSpace) -> Tensor:
-    """The attention mask `(n, n)` that a space asks for; `ancestors` is refused where its wiring varies."""
-    _, fixed = space.constant
-    upper = torch.ones(space.nodes, space.nodes).triu(1).bool()
-    if space.attention == "ancestors" and not torch.from_numpy(fixed)[upper].all():
-        raise ValueError(f"space {space.name}: attention 'ancestors' needs a constant wiring; use 'causal' or 'full'")
-    _, E = space.encode(space.random(np.random.default_rng(0)))
-    return attention_mask(space.attention, torch.from_numpy(E))
-
-
-def shipped_denoiser(space_name: str) -> Path:
-    """The place where the package keeps the score network of a space."""
-    return PRETRAINED / space_name / f"{FAMILY}.safetensors"
-
-
 def load_denoiser(space: SearchSpace, path: str | Path | None = None, *, device: torch.device | str = "cpu") -> Denoiser:
-    """The score network in `path`, by default the one shipped for `space`; raises `UserError` if it belongs to another space."""
-    path = shipped_denoiser(space.name) if path is None else Path(path)
-    if path == shipped_denoiser(space.name) and not path.is_file():
-        raise UserError(
-            f"no score network is shipped for space {space.name!r}; train one with python -m diffnag.train_score and name it with --checkpoint"
-        )
-    needs = {"family": str, "space": str, "space_fingerprint": str, "sde": dict, "config": dict, "split": str}
-    tensors, meta = load_checkpoint(path, kind=KIND, needs=needs)
-    if meta["family"] != FAMILY:
-        raise UserError(f"{path} is a generator of family {meta['family']!r}, not of {FAMILY!r}")
-    if meta["space"] != space.name:
-        raise UserError(f"{path} is a score network of space {meta['space']!r}, not of {space.name!r}")
-    check_fingerprint(space, meta["space_fingerprint"], what=str(path))
-    with rebuilding(path):
-        config = config_from(Config, meta["config"])
-        groups = EdgeGroups(*(tensors[name] for name in EdgeGroups._fields)) if config.edge_groups else None
-        denoiser = Denoiser(space, from_json(meta["sde"]), config, groups)
-        denoiser.load_state_dict(tensors)
-    denoiser.split = meta["split"]
-    denoiser.origin = {"checkpoint": weights_checksum(path), "command": str(meta.get("command", ""))}
-    return denoiser.to(device).eval().requires_grad_(False)
+    """The score network in `path`, by default the one shipped for `space`; see `load_network` for the errors."""
+    return load_network(Denoiser, space, path, device=device, needs={"sde": dict})

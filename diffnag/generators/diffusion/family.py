@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from diffnag.errors import UserError
 from diffnag.generators.diffusion import options
 
 if TYPE_CHECKING:
@@ -36,10 +35,10 @@ class SDEFamily:
         """A fresh network, its weights drawn by `seed`; `UserError` for a width that the heads do not divide."""
         from diffnag.generators.diffusion.denoiser import Denoiser
         from diffnag.generators.diffusion.sde import make_sde
+        from diffnag.generators.network import check_width
         from diffnag.networks.build import seeded
 
-        if config.width % (2 * config.heads):
-            raise UserError(f"--width {config.width} is not a multiple of twice --heads {config.heads}")
+        check_width(config.width, config.heads)
         sde = make_sde(config.sde)
         with seeded(seed):
             return Denoiser(space, sde, config)

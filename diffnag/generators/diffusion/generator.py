@@ -20,7 +20,7 @@ from diffnag.generators.diffusion.guided import denoised_guided, gradient_guided
 from diffnag.generators.diffusion.options import Sampling
 from diffnag.generators.diffusion.samplers import SAMPLERS, CountCalls, RecordCalls, Score, euler_maruyama, time_grid
 from diffnag.generators.diffusion.trace import Trace
-from diffnag.guidance.choice import KINDS, choose
+from diffnag.guidance.choice import choose
 from diffnag.guidance.tilt import Tilt
 from diffnag.protocols import Decoded, Prunes
 
@@ -46,7 +46,7 @@ class Generator:
         sampling: Default options of a draw.
     """
 
-    steers: frozenset[str] = frozenset(KINDS)
+    steers: frozenset[str] = frozenset({"gradient", "denoised", "particles"})
     conditions: tuple[str, ...] = ()
 
     def __init__(self, space: SearchSpace, denoiser: Denoiser, sampling: Sampling | None = None) -> None:

@@ -1,0 +1,178 @@
+"""The generator of a trained network whose draws are matrices: what is left to a family is how it draws and moves."""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from diffnag.arch import ArchBatch
+from diffnag.command.options import check_numbers
+from diffnag.errors import UserError
+from diffnag.generators.base import Generation, Steer, by_particles, refuse_conditions, refuse_count, refuse_no_start
+from diffnag.guidance.choice import choose
+from diffnag.protocols import Decoded, Prunes
+
+if TYPE_CHECKING:
+    from diffnag.arch import Arch
+    from diffnag.protocols import SearchSpace
+
+CHUNK = 512
+"""Samples that are drawn at once."""
+
+
+class Matrices(NamedTuple):
+    """A batch of quantised draws."""
+
+    V: np.ndarray
+    """`(b, n, f)` uint8 in {0, 1}"""
+    E: np.ndarray
+    """`(b, n, n)` uint8 in {0, 1}"""
+
+    @classmethod
+    def of(cls, V: Tensor, E: Tensor) -> Matrices:
+        """Matrices `V (b, n, f)`, `E (b, n, n)` whose entries are 0 or 1 already."""
+        return cls(V.cpu().numpy().astype(np.uint8), E.cpu().numpy().astype(np.uint8))
+
+
+class Noise:
+    """Random numbers of a draw, on the CPU, so that a seed means the same on every device.
+
+    Numbers are drawn for `CHUNK` rows, of which the first are taken: a sample does not depend on how many are drawn with it.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def normal(self, rows: int, *size: int, device: torch.device | str = "cpu") -> Tensor:
+        """Standard normal `(rows, *size)`."""
+        return torch.randn(CHUNK, *size, generator=self._generator)[:rows].to(device)
+
+    def uniform(self, rows: int, *size: int, device: torch.device | str = "cpu") -> Tensor:
+        """Uniform in [0, 1), `(rows, *size)`."""
+        return torch.rand(CHUNK, *size, generator=self._generator)[:rows].to(device)
+
+    def choice(self, probabilities: Tensor) -> Tensor:
+        """One category for each row of `probabilities (rows, ..., k)`, which need not be normalised: int64 `(rows, ...)`."""
+        return self.pick(self.uniform(len(probabilities), *probabilities.shape[1:-1], device=probabilities.device), probabilities)
+
+    @staticmethod
+    def pick(u: Tensor, probabilities: Tensor) -> Tensor:
+        """The category in which the share `u (...)` of the cumulated `probabilities (..., k)` lies."""
+        cumulated = probabilities.cumsum(-1)
+        return (cumulated <= u[..., None] * cumulated[..., -1:]).sum(-1).clamp_max(probabilities.shape[-1] - 1)
+
+
+class NetworkGenerator(ABC):
+    """Draws architectures of a space from a trained network.
+
+    Args:
+        space: The search space.
+        network: A network of the family; raises `UserError` for one of another space.
+        sampling: Default options of a draw.
+    """
+
+    Sampling: ClassVar[type]
+    steers: frozenset[str] = frozenset({"particles"})
+    conditions: tuple[str, ...] = ()
+
+    def __init__(self, space: SearchSpace, network: Any, sampling: Any = None) -> None:
+        if network.space_name != space.name:
+            raise UserError(f"the network is of space {network.space_name!r}, not of {space.name!r}")
+        self.space, self.network = space, network
+        self.sampling = self._checked(self.Sampling() if sampling is None else sampling)
+
+    @abstractmethod
+    def _draw(self, b: int, sampling: Any, steer: Steer, kind: str, noise: Noise) -> Matrices:
+        """Draw `b` samples, `b <= CHUNK`, steered by `kind` unless that is `none` or `particles`."""
+
+    @abstractmethod
+    def _near(self, batch: ArchBatch, noise: Noise) -> Matrices:
+        """Draw one sample near each architecture of a batch of up to `CHUNK`; a move leaves the generator's law in place."""
+
+    def sample(self, n: int, *, seed: int, steer: Steer = Steer(), sampling: Any = None) -> Generation:  # noqa: B008 - frozen
+        """Draw `n` architectures, with a tilt from the law `p(A) exp(S z(A))`; see `diffnag.guidance`."""
+        sampling = self.sampling if sampling is None else self._checked(sampling)
+        refuse_conditions(self, steer)
+        refuse_count(n)
+        tilt, before = steer.tilt, 0 if steer.tilt is None else steer.tilt.items
+        kind = "none" if tilt is None else choose(tilt.predictor, getattr(sampling, "guidance", "auto"), self.steers)
+        if tilt is not None:
+            tilt.predictor.check_for(self.space)
+        begin, noise = time.perf_counter(), Noise(seed)
+        with torch.no_grad(), evaluations(self.network) as counted:
+            drawn = [self._draw(b, sampling, steer, kind, noise) for b in chunks(n)]
+            decoded = [item for matrices in drawn for item in self._decode(matrices)]
+            if kind == "particles":
+                decoded = by_particles(decoded, steer, lambda now: [item.arch for item in self._moved(now, noise)], seed=seed)
+        found = tuple(decoded)
+        return Generation(
+            found, found, kind, nfe=math.ceil(counted.rows / n), predictor_nfe=0 if tilt is None else 1 + math.ceil((tilt.items - before) / n),
+            wall_s=time.perf_counter() - begin, unpruned=self._unpruned(drawn),
+        )  # fmt: skip
+
+    def vary(self, archs: Sequence[Arch], n: int, *, seed: int) -> Generation:
+        """Draw `n` architectures near those of `archs`, which are taken in turn."""
+        refuse_count(n)
+        refuse_no_start(archs)
+        begin = time.perf_counter()
+        with torch.no_grad(), evaluations(self.network) as counted:
+            near = tuple(self._moved([archs[k % len(archs)] for k in range(n)], Noise(seed)))
+        return Generation(near, near, "none", math.ceil(counted.rows / n), 0, time.perf_counter() - begin)
+
+    def provenance(self) -> Mapping[str, str]:
+        """Family, split, checksum of the file and the command that made it; empty texts where they are not known."""
+        return {"generator": self.network.family, "split": self.network.split, **self.network.origin}
+
+    def _checked(self, sampling: Any) -> Any:
+        """The options, if they are accepted; `UserError` names the first that is not."""
+        if not isinstance(sampling, self.Sampling):
+            raise UserError(f"the family {self.network.family!r} takes its own Sampling options, not a {type(sampling).__name__}")
+        check_numbers(sampling)
+        return sampling
+
+    def _moved(self, archs: Sequence[Arch], noise: Noise) -> Iterator[Decoded]:
+        for first in range(0, len(archs), CHUNK):
+            batch = ArchBatch.of(archs[first : first + CHUNK], self.space, device=self.network.device)
+            yield from self._decode(self._near(batch, noise))
+
+    def _decode(self, matrices: Matrices) -> list[Decoded]:
+        return [self.space.decode(v, e) for v, e in zip(*matrices, strict=True)]
+
+    def _unpruned(self, drawn: Sequence[Matrices]) -> int | None:
+        if not isinstance(space := self.space, Prunes):
+            return None
+        return sum(space.needs_no_pruning(v, e) for matrices in drawn for v, e in zip(*matrices, strict=True))
+
+
+class Evaluations:
+    """How often a network was evaluated: `rows`, the samples in all batches that it saw."""
+
+    rows = 0
+
+
+@contextmanager
+def evaluations(network: nn.Module) -> Iterator[Evaluations]:
+    """Count the calls of a network; its `forward` returns a tensor, or a tuple of tensors, of one row a sample."""
+    counted = Evaluations()
+
+    def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+        counted.rows += len(output[0] if isinstance(output, tuple) else output)
+
+    handle = network.register_forward_hook(hook)
+    try:
+        yield counted
+    finally:
+        handle.remove()
+
+
+def chunks(n: int) -> list[int]:
+    """Sizes of the batches in which `n` samples are drawn."""
+    return [min(CHUNK, n - first) for first in range(0, n, CHUNK)]
