@@ -70,18 +70,18 @@ def _variants(space: SearchSpace) -> list[Variant]:
 
 
 class WiringGiven(Denoiser):
-    """A denoiser of V alone. It knows the `wiring (b, n (n - 1) / 2)` in {-1, 1} at every noise level, and returns it as E.
+    """A denoiser of V alone. It knows the wiring `given (b, n (n - 1) / 2)` in {-1, 1} at every noise level, and returns it as E.
 
     Call `give_wiring` before sampling; the losses take the wiring from their `x0`.
     """
 
-    wiring: Tensor
+    given: Tensor
 
     def _logits(self, x: Tensor, t: Tensor, mask: Tensor | None) -> Tensor:
         cut = self.packing.nodes * self.packing.operators
         alpha, sigma = self.sde.marginal(t)
-        whole = self.wiring * (alpha**2 + sigma**2).sqrt()[:, None]  # scaled by the network, this is the wiring itself
-        return torch.cat([super()._logits(torch.cat([x[:, :cut], whole], dim=1), t, mask)[:, :cut], CERTAIN * self.wiring], dim=1)
+        whole = self.given * (alpha**2 + sigma**2).sqrt()[:, None]  # scaled by the network, this is the wiring itself
+        return torch.cat([super()._logits(torch.cat([x[:, :cut], whole], dim=1), t, mask)[:, :cut], CERTAIN * self.given], dim=1)
 
     def loss(self, x0: Tensor, t: Tensor, noise: Tensor, mask: Tensor | None = None) -> Tensor:
         self.give_wiring(x0)
@@ -93,7 +93,7 @@ class WiringGiven(Denoiser):
 
     def give_wiring(self, x0: Tensor) -> None:
         """Use the wiring of `x0 (b, d)` from now on."""
-        self.wiring = x0[:, self.packing.nodes * self.packing.operators :]
+        self.given = x0[:, self.packing.nodes * self.packing.operators :]
 
 
 def _measure(measured: MeasuredSpace, variant: Variant) -> dict[str, Any]:
