@@ -11,7 +11,7 @@ from diffnag.command.options import option
 class Config:
     """Everything, beside the space, that decides the network and its loss."""
 
-    sde: str = option("ve", help="forward diffusion: ve, vp or sub-vp")
+    sde: str = option("ve", help="forward diffusion: ve, vp, sub-vp, or learned: levels at which the bound on the likelihood varies least")
     width: int = option(64, help="size of a token")
     layers: int = option(2, help="transformer blocks")
     heads: int = option(2, help="attention heads")
