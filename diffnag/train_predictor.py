@@ -20,7 +20,10 @@ Report = Callable[[str, int, int, float], None]
 
 @runtime_checkable
 class MetaLearns(Protocol):
-    """A predictor that learns from other datasets: what this command asks of one."""
+    """A predictor that learns from other datasets: what this command asks of one.
+
+    Its files are called after the transfer protocol, or after `kept_as` where it has that.
+    """
 
     transfer: str
 
@@ -54,7 +57,8 @@ def main() -> None:
         raise UserError(f"predictor {args.predictor!r} is not meta-learned: it has no meta_fit, save and transfer")
     transfer = args.sources or predictor.transfer
     sources = load_sources(transfer, space, args.target)
-    out = args.out or PRETRAINED / space.name / f"{transfer}-{args.target}.safetensors"
+    kept_as = getattr(predictor, "kept_as", None) or transfer
+    out = args.out or PRETRAINED / space.name / f"{kept_as}-{args.target}.safetensors"
     check_writable(out)
     print(f"target {args.target}, sources: " + ", ".join(f"{origin} ({labels:,} labels)" for origin, labels in labels_by_origin(sources).items()))
 

@@ -1,6 +1,6 @@
 """Does the predictor use what it knows of the dataset? It ranks architectures on tasks with new classes and new sources.
 
-    python -m experiments.dataset_awareness [--only losses|awareness]
+    python -m experiments.dataset_awareness [--only losses|awareness|clip]
 
 `losses`: five-fold cross-validation over the training tasks. The figure is Kendall tau within a task of nine architectures, for networks
 trained with each loss and for the Gaussian process, with each kind of task input. `predictors/meta` uses the best of these.
@@ -10,6 +10,8 @@ nine tenths of the training tasks and draws the labels for the search of hyper-p
   (b)  descriptors of the task
   (c)  descriptors and images
   (d)  the processes of (c), which are given tasks of other sources instead; figures are means over those tasks
+`clip`: the contrastive predictor on the same crossed tasks, each seed a training: Kendall tau with the images and with the images of
+other sources, and how often its first choice is among the best tenth.
 Regret is the accuracy lost by the choice, in points. Intervals are 95 % bootstrap intervals of the mean over seeds, over sources and
 over tasks within sources.
 """
@@ -31,15 +33,17 @@ KNOWS = {"a": "nothing", "b": "descriptors", "c": "images"}
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--only", choices=("losses", "awareness"))
+    options.add_argument("--only", choices=("losses", "awareness", "clip"))
     args = options.parse_args()
     begin()
     one_thread()
     content = read_result("dataset_awareness")
-    if args.only != "awareness":
+    if args.only in (None, "losses"):
         content["losses"] = [record(row) for row in losses()]
-    if args.only != "losses":
+    if args.only in (None, "awareness"):
         content["awareness"] = record(awareness())
+    if args.only in (None, "clip"):
+        content["clip"] = record(clip())
     write_result("dataset_awareness", content)
 
 
@@ -97,6 +101,45 @@ def awareness() -> dict[str, Any]:
             } for name in "abd"
         },
     }  # fmt: skip
+
+
+def _bound(predictor: Any, task: Any, archs: Any) -> np.ndarray:
+    """Scores `(m,)` of a contrastive predictor for a task, without any label."""
+    predictor.bind(task)
+    return np.asarray(predictor.predict(archs)[0])
+
+
+TOP = 0.1
+"""Share of the architectures that count as the best."""
+
+
+def clip() -> dict[str, Any]:
+    """Figures of the contrastive predictor: Kendall tau, and the share of tasks whose first choice is among the best tenth."""
+    from diffnag import load_space
+    from diffnag.datasets.sources import OWN_IMAGES, own_measurements
+    from diffnag.predictors.clip import ClipPredictor
+
+    space, tasks = load_space("nasbench201"), _crossed()
+    sources = own_measurements(space, OWN_IMAGES)
+    taus = {name: np.zeros((SEEDS, len(tasks))) for name in ("images", "images of others")}
+    found = np.zeros((SEEDS, len(tasks)))
+    for seed in range(SEEDS):
+        predictor = ClipPredictor()
+        predictor.meta_fit(sources, space=space, target=OWN_IMAGES, seed=seed, report=lambda *_: None)
+        for i, task in enumerate(tasks):
+            accuracy = task["accuracy"]
+            own = _bound(predictor, task["task"], task["archs"])
+            taus["images"][seed, i] = kendall_tau(own, accuracy)
+            others = [other["task"] for other in tasks if other["source"] != task["source"]]
+            taus["images of others"][seed, i] = np.mean([kendall_tau(_bound(predictor, other, task["archs"]), accuracy) for other in others])
+            found[seed, i] = (accuracy > accuracy[own.argmax()]).sum() < TOP * len(accuracy)
+        print(seed, {name: round(float(values[seed].mean()), 3) for name, values in taus.items()}, found[seed].mean(), flush=True)
+    groups = [task["source"] for task in tasks]
+    return {
+        "seeds": SEEDS, "tasks": len(tasks), "architectures": len(tasks[0]["archs"]), "top": TOP,
+        "tau": {name: _interval(values.mean(0), groups) for name, values in taus.items()},
+        "first_choice_among_the_best": _interval(found.mean(0), groups),
+    }
 
 
 def _interval(values: np.ndarray, groups: list[str]) -> dict[str, float]:

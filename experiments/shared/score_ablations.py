@@ -1,8 +1,8 @@
 """Ablations of the score network: networks trained without one part, each for as many steps as the reference.
 
 Rows: the reference (VE, positional encoding, the attention of the space, both V and E diffused); no positional encoding; the other
-attention masks that the space allows; V alone, with its wiring given; VP, sub-VP and learned levels; rounds of the joint head. A training takes a few minutes of one core and is
-saved in the user cache. Figures are means over `SEEDS` seeds of 1,024 samples with 20 evaluations.
+attention masks that the space allows; V alone, with its wiring given; VP, sub-VP and learned levels; rounds of the joint head. A training
+takes a few minutes of one core and is saved in the user cache. Figures are means over `SEEDS` seeds of 1,024 samples with 20 evaluations.
 
 The input of the network is x_t / alpha and the noise level in it, and samplers step evenly in the logarithm of that level. So VP and
 sub-VP, which have the same range of levels, differ by rounding only. They differ from VE by the range: up to 150 instead of 20.
