@@ -37,7 +37,7 @@ class Contestant:
         self.generator: Generator = self.family.load(measured.space, device="cpu")
 
     def about(self) -> dict[str, Any]:
-        """Parameters, seconds of training and checksum of the shipped network; 0 and None without one."""
+        """Parameters, seconds of training (of one core, where they were counted) and checksum of the shipped network; 0 and None without one."""
         from diffnag.generators.network import KIND, shipped_network
         from diffnag.io.checkpoint import load_checkpoint, weights_checksum
 
@@ -46,7 +46,7 @@ class Contestant:
             return {"parameters": 0, "train_seconds": 0.0, "checkpoint": None}
         tensors, meta = load_checkpoint(path, kind=KIND)
         size = sum(tensor.numel() for tensor in tensors.values())
-        return {"parameters": size, "train_seconds": meta.get("train_seconds"), "checkpoint": weights_checksum(path)}
+        return {"parameters": size, "train_seconds": meta.get("train_core_seconds", meta["train_seconds"]), "checkpoint": weights_checksum(path)}
 
     def samples(self, n: int) -> dict[str, Any]:
         """Figures of `n` samples by default, and with few steps if the family has the option `steps`; the floor of the distances."""
