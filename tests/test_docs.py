@@ -90,6 +90,22 @@ def test_own_generator(tmp_path):
     assert len(lines) == 64 and all(line["valid"] for line in lines)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_own_trained_generator(tmp_path):
+    """One file, its commands to the letter, and its test suite."""
+    text = block("docs/generators.md", "# mixture.py")
+    assert len([line for line in text.splitlines() if line]) < 60
+    (tmp_path / "mixture.py").write_text(text)
+    own = [line for line in commands("docs/generators.md") if "mixture:" in line]
+    assert [shlex.split(line)[2] for line in own] == ["diffnag.train_score", "diffnag.generate", "diffnag.likelihood"]
+    said = [run(tmp_path, command) for command in own]
+    assert "256 architectures: mean log probability" in said[-1] and "(exact)" in said[-1]
+    assert json.loads((tmp_path / "mixed.metrics.json").read_text())["validity"] > 0.99
+    (tmp_path / "test_mine.py").write_text(block("docs/generators.md", "from pathlib import Path"))
+    assert "11 passed" in run(tmp_path, "python -m pytest -q -p no:cacheprovider test_mine.py")
+
+
 def test_own_objective(tmp_path):
     (tmp_path / "my_objectives.py").write_text(block("docs/objectives.md", "# my_objectives.py"))
     (command,) = [line for line in commands("docs/objectives.md") if "my_objectives:" in line]

@@ -13,7 +13,7 @@ import numpy as np
 from diffnag.errors import UserError
 from diffnag.generators.base import Generation, Steer, by_particles, refuse_conditions, refuse_count, refuse_no_start
 from diffnag.guidance.choice import choose
-from diffnag.protocols import Decoded, SearchSpace
+from diffnag.protocols import Decoded, LogProb, SearchSpace
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +59,13 @@ class UniformGenerator:
         refuse_no_start(archs)
         begin, rng = time.perf_counter(), np.random.default_rng(seed)
         return _drawn([Decoded(self._move(archs[k % len(archs)], rng), None) for k in range(n)], "none", begin)
+
+    def log_prob(self, archs: Sequence[Arch], *, seed: int = 0) -> LogProb:
+        """The same for all: -ln N; `UserError` in a space that is too large to count its N architectures."""
+        del seed
+        if (every := self.space.enumerate()) is None:
+            raise UserError(f"generator {self.name!r} knows probabilities only where architectures can be counted; {self.space.name} has too many")
+        return LogProb(np.full(len(archs), -np.log(sum(1 for _ in every))), "exact")
 
     def provenance(self) -> Mapping[str, str]:
         """Its name: nothing was trained."""

@@ -7,7 +7,7 @@
 """
 
 from diffnag.testing.draws import draws
-from diffnag.testing.generators import GeneratorContract
+from diffnag.testing.generators import GeneratorContract, LikelihoodContract
 from diffnag.testing.methods import MethodContract
 from diffnag.testing.objectives import ObjectiveContract
 from diffnag.testing.oracles import OracleContract
@@ -16,6 +16,7 @@ from diffnag.testing.spaces import SearchSpaceContract
 
 __all__ = [
     "GeneratorContract",
+    "LikelihoodContract",
     "MethodContract",
     "ObjectiveContract",
     "OracleContract",

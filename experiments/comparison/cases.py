@@ -18,7 +18,7 @@ NOISE_AWARE = 1e-5
 """Tolerance where a noise-aware predictor guides: its noise level may be computed in another way, the architectures stay equal."""
 
 COMMANDS = (
-    "train_score", "generate", "search", "report", "draw", "export", "train_surrogate", "train_image_encoder", "embed_datasets",
+    "train_score", "generate", "likelihood", "search", "report", "draw", "export", "train_surrogate", "train_image_encoder", "embed_datasets",
     "build_meta_dataset", "data", "list", "train_predictor", "train_latency", "device",
 )  # fmt: skip
 CELL = "|nor_conv_3x3~0|+|nor_conv_1x1~0|avg_pool_3x3~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
@@ -146,6 +146,9 @@ def _generations() -> Iterator[Case]:
         yield _generated(sampler, "--sampler", sampler, "--steps", "12", "--seed", "3")
     yield _generated("many", n=1100)  # more than one chunk
     yield _generated("trace", "--space", "nasbench101", "--trace", "8", n=8, more=(Output("exists", "archs.trace.png"),))
+    made = _generated("autoregressive", "--generator", "autoregressive", "--space", "nasbench101")
+    known = ("diffnag.likelihood", "$OUT/archs.jsonl", "--generator", "autoregressive", "--space", "nasbench101", "--out", "$OUT/nats.jsonl")
+    yield Case("likelihood", (*made.commands, known), (*made.outputs, Output("lines", "nats.jsonl")))
     refused = _generated("random-forest refused", "--predictor", "random-forest", "--dataset", "cifar10")
     yield Case(refused.name, refused.commands, exit_code=2)
 

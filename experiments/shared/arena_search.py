@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from diffnag.generators.loading import DEFAULT_FAMILY
 from experiments.shared.arena_results import REFERENCE
 from experiments.shared.common import DATASETS
 from experiments.shared.draws import MUTATED, Draws
@@ -47,7 +48,12 @@ class Contender:
         from diffnag.generators.network import shipped_network
         from diffnag.io.checkpoint import weights_checksum
 
-        return weights_checksum(shipped_network(space, "sde")) if self.method == "diffnag" and not self.draws else None
+        return weights_checksum(shipped_network(space, self.family)) if self.method == "diffnag" and not self.draws else None
+
+    @property
+    def family(self) -> str:
+        """The generator family of a method that uses one."""
+        return str(self.options.get("generator", DEFAULT_FAMILY))
 
 
 GUIDED = {"predictor": "gp"}
@@ -130,7 +136,7 @@ def run(contender: Contender, *, benchmark: str, protocol: str, seed: int, budge
     )  # fmt: skip
     begin = time.process_time()
     draws = Draws(space, mutated=MUTATED[contender.draws]) if contender.draws else None
-    drawing: Any = draws or (generator(name) if contender.method == "diffnag" else None)
+    drawing: Any = draws or (generator(name, contender.family) if contender.method == "diffnag" else None)
     with Search(options, oracle=oracle, generator=drawing) as search:
         if draws:
             draws.search = search
@@ -180,9 +186,9 @@ def _goal(benchmark: str, split: str) -> Goal:
 
 
 @cache
-def generator(name: str) -> Generator:
-    """The space's own generator."""
+def generator(name: str, family: str) -> Generator:
+    """The shipped generator of a family."""
     from diffnag import load_generator
 
     space, _ = space_and_oracle(name)
-    return load_generator(space)
+    return load_generator(space, family)

@@ -20,7 +20,7 @@ def document() -> str:
         "own_images": _own_images, "photos": _photos, "inherited": lambda: read_result("inherited_rank"),
         "networks": _networks, "wiring": _wiring, "samples": _samples, "parts": _parts, "onnx": _onnx,
         "accelerator": _accelerator, "proxies": _proxies, "encoder": _encoder, "comparison": _comparison,
-        "transfer": _device_transfer, "fronts": _fronts, "limits": _limits,
+        "transfer": _device_transfer, "fronts": _fronts, "limits": _limits, "generators": _generators,
     }  # fmt: skip
     return render("measurements", {
         "root": "../", "overview": overview(), "datasets": DATASETS, "noise": read_result("table_noise"),
@@ -264,3 +264,18 @@ def _encoder() -> Values:
     found = read_result("encoder_quality")
     accuracy = next(iter(found["few_shot"]["accuracy"].values()))
     return {**found, "names": [name for name in accuracy if name != "encoder - random convolutions"]}
+
+
+def _generators() -> Values:
+    """Rows of the arena of generators by space, and what its figures are means of."""
+    rows = read_result("generator_arena")["rows"]
+    spaces = {name: [row for row in rows if row["space"] == name] for name in distinct(rows, "space")}
+    steered = [row for row in rows if "steering" in row]
+    return {"spaces": spaces, "steered": steered, "median": _median_labels}
+
+
+def _median_labels(labels: Sequence[int | None], budget: int) -> str:
+    """Median number of labels to the optimum, where a search that does not find it counts as beyond the budget."""
+    middle = sorted(budget + 1 if label is None else label for label in labels)[(len(labels) - 1) // 2]
+    found = sum(label is not None for label in labels)
+    return f"{'> ' + str(budget) if middle > budget else middle} ({found} of {len(labels)})"
