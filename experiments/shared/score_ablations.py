@@ -77,11 +77,11 @@ class WiringGiven(Denoiser):
 
     wiring: Tensor
 
-    def _logits(self, x: Tensor, t: Tensor, mask: Tensor | None) -> Tensor:
+    def logits(self, x: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
         cut = self.packing.nodes * self.packing.operators
         alpha, sigma = self.sde.marginal(t)
         whole = self.wiring * (alpha**2 + sigma**2).sqrt()[:, None]  # scaled by the network, this is the wiring itself
-        return torch.cat([super()._logits(torch.cat([x[:, :cut], whole], dim=1), t, mask)[:, :cut], CERTAIN * self.wiring], dim=1)
+        return torch.cat([super().logits(torch.cat([x[:, :cut], whole], dim=1), t, mask)[:, :cut], CERTAIN * self.wiring], dim=1)
 
     def loss(self, x0: Tensor, t: Tensor, noise: Tensor, mask: Tensor | None = None) -> Tensor:
         self.give_wiring(x0)

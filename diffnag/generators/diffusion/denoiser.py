@@ -68,9 +68,9 @@ class Denoiser(GraphNetwork):
 
     def forward(self, x: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
         """`x (b, d)` at times `t (b,)`, `mask (b, n)` or None -> `D (b, d)`."""
-        return self._in_cube(self._logits(x, t, mask))
+        return self._in_cube(self.logits(x, t, mask))
 
-    def _logits(self, x: Tensor, t: Tensor, mask: Tensor | None) -> Tensor:
+    def logits(self, x: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits `(b, d)`: those of an operator row up to a constant, and those of each edge."""
         alpha, sigma = self.sde.marginal(t)
         noise = sigma / alpha
@@ -136,7 +136,10 @@ class Denoiser(GraphNetwork):
         It still separates the unlikely from the impossible where squares have no slope left.
         """
         alpha, sigma = self.sde.marginal(t)
-        logits = self._logits(self.sde.diffuse(x0, t, noise), t, mask)
+        return (1 + (alpha / sigma) ** 2) * self.surprise(self.logits(self.sde.diffuse(x0, t, noise), t, mask), x0)
+
+    def surprise(self, logits: Tensor, x0: Tensor) -> Tensor:
+        """Cross-entropy of operators and edges `x0 (b, d)`, -1 or 1, given their logits `(b, d)`, as a mean over the entries: `(b,)`."""
         cut = self.packing.nodes * self.packing.operators
         rows = logits[:, :cut].unflatten(1, (self.packing.nodes, self.packing.operators)).log_softmax(dim=2).flatten(1)
         true = (x0 + 1) / 2
@@ -144,7 +147,16 @@ class Denoiser(GraphNetwork):
             edges = self._groups().cross_entropy(logits[:, cut:], true[:, cut:])
         else:
             edges = nn.functional.binary_cross_entropy_with_logits(logits[:, cut:], true[:, cut:], reduction="none").sum(dim=1)
-        return (1 + (alpha / sigma) ** 2) * (edges - (rows * true[:, :cut]).sum(dim=1)) / x0.shape[1]
+        return (edges - (rows * true[:, :cut]).sum(dim=1)) / x0.shape[1]
+
+    def decided(self, logits: Tensor) -> Tensor:
+        """The likeliest operator of each node and the likeliest edges, or patterns of edges, `(b, d)` in {-1, 1}; what is constant stays."""
+        rows, edges = self.within_space(logits)
+        there = edges > 0
+        if self.config.edge_groups:
+            there = self._groups().likeliest(edges)
+        V = nn.functional.one_hot(rows.argmax(2), self.packing.operators)
+        return 2.0 * torch.cat([V.flatten(1), there], dim=1) - 1
 
     def described(self) -> Mapping[str, Any]:
         """The forward process."""
