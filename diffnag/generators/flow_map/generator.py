@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, ClassVar
 
 from diffnag.generators.diffusion.samplers import time_at
-from diffnag.generators.flow_map.options import Sampling
+from diffnag.generators.flow_map import options
 from diffnag.generators.trained import Matrices, NetworkGenerator, Noise
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ class FlowMapGenerator(NetworkGenerator):
     near this state, and from there the map is easier. Fresh noise would give more valid samples, but too few edges.
     """
 
-    Sampling: ClassVar[type] = Sampling
+    Sampling: ClassVar[type] = options.Sampling
     steers = frozenset({"pool", "particles"})
 
-    def _draw(self, b: int, sampling: Sampling, steer: Steer, kind: str, noise: Noise) -> Matrices:
+    def _draw(self, b: int, sampling: options.Sampling, steer: Steer, kind: str, noise: Noise) -> Matrices:
         z = noise.normal(b, self.network.packing.size, device=self.network.device)
         sde = self.network.sde
         t = time_at(sde, math.inf).to(z.device)
