@@ -129,7 +129,7 @@ def test_a_training_can_be_loaded_and_refuses_another_split(tmp_path):
     train(FlowMapFamily(), options, config, out=tmp_path / "one.safetensors", device="cpu")
     made = load_generator(NASBench201(), "flow-map", checkpoint=tmp_path / "one.safetensors")
     assert made.sample(16, seed=0).archs and made.provenance()["split"] == options.split
-    with pytest.raises(UserError, match="begins as one that was trained on split 'canonical-sha256-0.5', not on 'canonical-sha256-1'"):
+    with pytest.raises(UserError, match="begins as one that was trained on split 'canonical-sha256-0.5', not on 'canonical-sha256-1.0'"):
         train(FlowMapFamily(), Training(steps=3, split="canonical-sha256-1"), config, out=tmp_path / "two.safetensors", device="cpu")
     with pytest.raises(UserError, match="is a generator of family 'flow-map', not of 'sde'"):
         load_generator(NASBench201(), "sde", checkpoint=tmp_path / "one.safetensors")
