@@ -32,8 +32,10 @@ from experiments.shared.score_ablations import ablation_rows
 SEEDS = 5
 SCALES = (0.0, 1.0, 2.0, 4.0)
 EVALUATIONS = (10, 20, 40)
-A_STEP = {"pc": 2, "heun": 2}
-"""Sampler -> evaluations per step, if it is not 1."""
+A_STEP = {"pc": 2, "heun": 2, "annealed-langevin": 5}
+"""Sampler -> evaluations per step, if it is not 1; annealed Langevin dynamics denoises once more at the end."""
+LONGER = {"annealed-langevin": (100, 200)}
+"""Sampler -> more evaluations, for one that needs them."""
 Row = Callable[[], dict[str, Any]]
 
 
@@ -88,7 +90,7 @@ def sample_rows(measured: MeasuredSpace) -> Iterator[tuple[str, Row]]:
         return
     denoiser = load_denoiser(space)
     for sampler in SAMPLERS:
-        for nfe in EVALUATIONS:
+        for nfe in (*EVALUATIONS, *LONGER.get(sampler, ())):
             yield f"{sampler}, {nfe} evaluations", partial(_sampled, measured, denoiser, sampler, nfe)
     yield "dpmpp, 20 evaluations, invalid samples replaced", lambda: mean_over_seeds(_rejected(measured, denoiser), SEEDS)
 

@@ -104,11 +104,11 @@ def test_it_begins_as_its_teacher_and_shares_add_up(teacher):
 
 
 def test_what_is_decided_keeps_to_the_space():
-    """Of noise: one operator a node, and edges that form patterns of their groups."""
+    """Noise gives one operator a node, and edges that form patterns of their groups."""
     space = load_space("darts")
     net = load_denoiser(space)
     x = net.decided(5 * torch.randn(64, net.packing.size, generator=torch.Generator().manual_seed(0)))
-    V, E = net.packing.relaxed(x)
+    V, _ = net.packing.relaxed(x)
     assert (V.sum(2) == 1).all() and (V.sum(0)[~net.possible] == 0).all()
     groups = EdgeGroups(net.patterns, net.offset, net.grouped)
     edges = x[:, V[0].numel() :] > 0

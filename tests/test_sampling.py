@@ -5,7 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffnag.generators.diffusion.samplers import SAMPLERS, CountCalls, dpmpp, euler_maruyama, heun, predictor_corrector, time_grid
+from diffnag.generators.diffusion.samplers import (
+    LANGEVIN_STEPS,
+    SAMPLERS,
+    CountCalls,
+    ancestral,
+    annealed_langevin,
+    dpmpp,
+    euler_maruyama,
+    heun,
+    langevin_rate,
+    predictor_corrector,
+    time_grid,
+)
 from diffnag.generators.diffusion.sde import make_sde
 from tests.gaussian import TAU, flow_map, score_of, uniform_grid
 
@@ -78,7 +90,37 @@ def test_euler_maruyama_is_of_weak_order_one():
     assert errors[0] / errors[1] == pytest.approx(4, rel=0.1)
 
 
-@pytest.mark.parametrize(("sampler", "a_step"), [(euler_maruyama, 1), (predictor_corrector, 2), (heun, 2), (dpmpp, 1)])
+def test_ancestral_sampling_keeps_the_law_in_one_step_of_a_point():
+    """With all data at zero the estimate of x_0 is exact, so that one step of any size has the law of p_s."""
+    sde = make_sde("sub-vp")
+    ts = torch.tensor([0.9, 0.3], dtype=torch.float64)
+    (_, before), (_, after) = sde.marginal(ts[:1]), sde.marginal(ts[1:])
+
+    def score(x, t):
+        return -x / sde.marginal(t)[1][:, None] ** 2
+
+    x = torch.randn(200_000, 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * before
+    assert ancestral(score, sde, x, ts, generator=generator()).std().item() == pytest.approx(after.item(), rel=0.01)
+
+
+def test_langevin_rate_leaves_the_noise_of_a_point_near_its_level():
+    """The law of a point's noise after the steps of one level, by the recursion of its variance; a finer ladder fits better."""
+    for ratio, bound in ((1.05, 1.07), (1.3, 1.2)):
+        rate = langevin_rate(ratio, LANGEVIN_STEPS)
+        variance = ratio**2
+        for _ in range(LANGEVIN_STEPS):
+            variance = (1 - rate) ** 2 * variance + 2 * rate
+        assert 1 <= variance < min(bound, ratio**2)
+
+
+def test_annealed_langevin_counts_its_steps_and_the_last_denoising():
+    sde = make_sde("ve")
+    score = CountCalls(score_of(sde))
+    annealed_langevin(score, sde, torch.zeros(2, 3), time_grid(sde, 7), generator=generator())
+    assert score.calls == 7 * LANGEVIN_STEPS + 1
+
+
+@pytest.mark.parametrize(("sampler", "a_step"), [(ancestral, 1), (euler_maruyama, 1), (predictor_corrector, 2), (heun, 2), (dpmpp, 1)])
 def test_evaluations_are_counted(sampler, a_step):
     sde = make_sde("ve")
     score = CountCalls(score_of(sde))

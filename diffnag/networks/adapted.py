@@ -17,6 +17,7 @@ from diffnag.networks.elastic import (
     features,
     fit_probe,
     logistic,
+    memory_format,
     rebase,
     resized,
     with_better_statistics,
@@ -81,6 +82,6 @@ def pixel_statistics(space: Inherits) -> tuple[Tensor, Tensor]:
 
 
 def pretrained(space: Inherits, *, classes: int, device: torch.device | str) -> nn.Module:
-    """The pretrained network with a classifier of zeros, in channels-last memory."""
+    """The pretrained network with a classifier of zeros."""
     network: nn.Module = space.pretrained(num_classes=classes)
-    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]

@@ -1,7 +1,7 @@
 """Ablations of the score network: networks trained without one part, each for as many steps as the reference.
 
 Rows: the reference (VE, positional encoding, the attention of the space, both V and E diffused); no positional encoding; the other
-attention masks that the space allows; V alone, with its wiring given; VP and sub-VP. A training takes a few minutes of one core and is
+attention masks that the space allows; V alone, with its wiring given; VP, sub-VP and learned levels; rounds of the joint head. A training takes a few minutes of one core and is
 saved in the user cache. Figures are means over `SEEDS` seeds of 1,024 samples with 20 evaluations.
 
 The input of the network is x_t / alpha and the noise level in it, and samplers step evenly in the logarithm of that level. So VP and
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
 SEEDS = 3
+ROUNDS = (0, 1, 2, 4, 8)
 CERTAIN = 40.0
 """A logit that stands for certainty."""
 STEPS: Mapping[str, int] = {"nasbench101": 1500, "nasbench201": 1500, "transnasbench101-macro": 1500, "darts": 1500, "mobilenetv3": 1500}
@@ -50,6 +51,7 @@ class Variant:
     attention: Attention | None = None
     given: bool = False
     sde: str = "ve"
+    rounds: int | None = None
 
 
 def ablation_rows(measured: MeasuredSpace) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
@@ -65,23 +67,29 @@ def _variants(space: SearchSpace) -> list[Variant]:
     return [
         Variant("reference"), Variant("no positional encoding", positional=False),
         *(Variant(f"attention {kind}", attention=kind) for kind in allowed if kind != space.attention),
-        Variant("V alone, E given", given=True), Variant("VP", sde="vp"), Variant("sub-VP", sde="sub-vp"),
+        Variant("V alone, E given", given=True), Variant("VP", sde="vp"), Variant("sub-VP", sde="sub-vp"), Variant("learned levels", sde="learned"),
+        *(Variant(f"joint head, {rounds} rounds", rounds=rounds) for rounds in ROUNDS if _has_joint_head(space)),
     ]  # fmt: skip
 
 
+def _has_joint_head(space: SearchSpace) -> bool:
+    _, config = shipped_options(space.name)
+    return config.joint > 0
+
+
 class WiringGiven(Denoiser):
-    """A denoiser of V alone. It knows the `wiring (b, n (n - 1) / 2)` in {-1, 1} at every noise level, and returns it as E.
+    """A denoiser of V alone. It knows the wiring `given (b, n (n - 1) / 2)` in {-1, 1} at every noise level, and returns it as E.
 
     Call `give_wiring` before sampling; the losses take the wiring from their `x0`.
     """
 
-    wiring: Tensor
+    given: Tensor
 
     def logits(self, x: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
         cut = self.packing.nodes * self.packing.operators
         alpha, sigma = self.sde.marginal(t)
-        whole = self.wiring * (alpha**2 + sigma**2).sqrt()[:, None]  # scaled by the network, this is the wiring itself
-        return torch.cat([super().logits(torch.cat([x[:, :cut], whole], dim=1), t, mask)[:, :cut], CERTAIN * self.wiring], dim=1)
+        whole = self.given * (alpha**2 + sigma**2).sqrt()[:, None]  # scaled by the network, this is the wiring itself
+        return torch.cat([super().logits(torch.cat([x[:, :cut], whole], dim=1), t, mask)[:, :cut], CERTAIN * self.given], dim=1)
 
     def loss(self, x0: Tensor, t: Tensor, noise: Tensor, mask: Tensor | None = None) -> Tensor:
         self.give_wiring(x0)
@@ -93,7 +101,7 @@ class WiringGiven(Denoiser):
 
     def give_wiring(self, x0: Tensor) -> None:
         """Use the wiring of `x0 (b, d)` from now on."""
-        self.wiring = x0[:, self.packing.nodes * self.packing.operators :]
+        self.given = x0[:, self.packing.nodes * self.packing.operators :]
 
 
 def _measure(measured: MeasuredSpace, variant: Variant) -> dict[str, Any]:
@@ -105,7 +113,8 @@ def _measure(measured: MeasuredSpace, variant: Variant) -> dict[str, Any]:
         vars(space)["attention"] = variant.attention  # an ablation: the space itself would attend otherwise
     training, config = shipped_options(measured.name)
     training = replace(training, steps=STEPS[measured.name])
-    net, about = _trained(space, measured, variant, training, replace(config, sde=variant.sde, positional=variant.positional))
+    rounds = config.rounds if variant.rounds is None else variant.rounds
+    net, about = _trained(space, measured, variant, training, replace(config, sde=variant.sde, positional=variant.positional, rounds=rounds))
 
     def figures(seed: int) -> dict[str, Any]:
         return measured.figures_of_matrices(*measured.matrices(lambda watched: _generate(watched, net, measured, seed)))

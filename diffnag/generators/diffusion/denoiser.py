@@ -13,13 +13,15 @@ from torch import Tensor, nn
 from diffnag.generators.diffusion.edge_groups import EdgeGroups
 from diffnag.generators.diffusion.levels import training_times
 from diffnag.generators.diffusion.options import Config
-from diffnag.generators.diffusion.sde import SDE, expand_like, from_json, to_json
+from diffnag.generators.diffusion.sde import SDE, SEGMENTS, LearnedSDE, expand_like, from_json, to_json
 from diffnag.generators.network import GraphNetwork, load_network, space_attention
 from diffnag.generators.transformer import GraphTransformer, noise_embedding
 
 if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
+SQUARES_DECAY = 0.98
+"""Share that a step keeps of the running mean squares of a learned process."""
 LARGEST = 10.0
 """Bound of the log odds that the joint head reads."""
 
@@ -46,13 +48,17 @@ class Denoiser(GraphNetwork):
 
     family: ClassVar[str] = "sde"
     config_type: ClassVar[type] = Config
+    squares: Tensor
+    """Mean square of the diffusion loss at each level, `(SEGMENTS,)`; there for a learned process."""
     patterns: Tensor
     offset: Tensor
     grouped: Tensor
 
     def __init__(self, space: SearchSpace, sde: SDE, config: Config, groups: EdgeGroups | None = None) -> None:
         super().__init__(space, config)
-        self.sde = sde
+        self._given = sde
+        if isinstance(sde, LearnedSDE):
+            self.register_buffer("squares", torch.ones(SEGMENTS))
         width = config.width
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         n, f = space.nodes, len(space.operators)
@@ -65,6 +71,11 @@ class Denoiser(GraphNetwork):
         if config.edge_groups:
             for name, value in (groups or EdgeGroups.of(space))._asdict().items():
                 self.register_buffer(name, value)
+
+    @property
+    def sde(self) -> SDE:
+        """The forward process; a learned one is that of the losses so far."""
+        return LearnedSDE.of_squares(self.squares) if isinstance(self._given, LearnedSDE) else self._given
 
     def forward(self, x: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
         """`x (b, d)` at times `t (b,)`, `mask (b, n)` or None -> `D (b, d)`."""
@@ -102,7 +113,7 @@ class Denoiser(GraphNetwork):
     @cached_property
     def training_times(self) -> Tensor:
         """Times `(1001,)` that training draws from, on the CPU."""
-        return training_times(self.sde, self.config.focus)
+        return torch.linspace(1, 0, 1001) if self.config.sde == "learned" else training_times(self.sde, self.config.focus)
 
     def _groups(self) -> EdgeGroups:
         return EdgeGroups(self.patterns, self.offset, self.grouped)
@@ -136,10 +147,32 @@ class Denoiser(GraphNetwork):
         It still separates the unlikely from the impossible where squares have no slope left.
         """
         alpha, sigma = self.sde.marginal(t)
-        return (1 + (alpha / sigma) ** 2) * self.surprise(self.logits(self.sde.diffuse(x0, t, noise), t, mask), x0)
+        return (1 + (alpha / sigma) ** 2) * self.surprise(self.sde.diffuse(x0, t, noise), t, x0, mask) / x0.shape[1]
 
-    def surprise(self, logits: Tensor, x0: Tensor) -> Tensor:
-        """Cross-entropy of operators and edges `x0 (b, d)`, -1 or 1, given their logits `(b, d)`, as a mean over the entries: `(b,)`."""
+    def diffusion_loss(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """The loss of the variational bound (Kingma et al. 2021, eq. 17), `(b,)` in nats, of a learned process at times `t (b,)`.
+
+        In training, it also moves the running mean squares that decide the levels of the process: the closed form of what their paper
+        learns by the gradient of the variance.
+        """
+        sde = self.sde
+        assert isinstance(sde, LearnedSDE)
+        level = sde.noise_to_signal(t)
+        found = (self(sde.diffuse(x0, t, noise), t) - x0).square().sum(dim=1) / level**2
+        if self.training:
+            low, high = LearnedSDE().knots[0], LearnedSDE().knots[-1]
+            segment = ((level.log() - low) / (high - low) * SEGMENTS).long().clamp(0, SEGMENTS - 1)
+            one = nn.functional.one_hot(segment, SEGMENTS).to(x0.dtype)
+            total = torch.stack([one.T @ found.detach().square(), one.sum(0)])
+            if torch.distributed.is_initialized():
+                torch.distributed.all_reduce(total)
+            seen = total[1] > 0
+            self.squares[seen] = torch.lerp(self.squares[seen], total[0, seen] / total[1, seen], 1 - SQUARES_DECAY)
+        return sde.rate(t) * found
+
+    def surprise(self, x: Tensor, t: Tensor, x0: Tensor, mask: Tensor | None = None) -> Tensor:
+        """`-log p(A | x_t)` in nats, `(b,)`, for the architecture `x0 (b, d)` in {-1, 1}, each entry or group of edges by itself."""
+        logits = self.logits(x, t, mask)
         cut = self.packing.nodes * self.packing.operators
         rows = logits[:, :cut].unflatten(1, (self.packing.nodes, self.packing.operators)).log_softmax(dim=2).flatten(1)
         true = (x0 + 1) / 2
@@ -147,7 +180,7 @@ class Denoiser(GraphNetwork):
             edges = self._groups().cross_entropy(logits[:, cut:], true[:, cut:])
         else:
             edges = nn.functional.binary_cross_entropy_with_logits(logits[:, cut:], true[:, cut:], reduction="none").sum(dim=1)
-        return (edges - (rows * true[:, :cut]).sum(dim=1)) / x0.shape[1]
+        return edges - (rows * true[:, :cut]).sum(dim=1)
 
     def decided(self, logits: Tensor) -> Tensor:
         """The likeliest operator of each node and the likeliest edges, or patterns of edges, `(b, d)` in {-1, 1}; what is constant stays."""

@@ -52,7 +52,8 @@ class SDEFamily:
         x0 = net.packing.pack(batch.V, batch.E)
         t = stratified_times(net.training_times, len(x0), generator=generator)[share].to(x0.device)
         noise = torch.randn(x0.shape, generator=generator)[share].to(x0.device)
-        return (net.cross_entropy if net.config.cross_entropy else net.loss)(x0[share], t, noise)
+        loss = net.diffusion_loss if net.config.sde == "learned" else net.cross_entropy if net.config.cross_entropy else net.loss
+        return loss(x0[share], t, noise)
 
     def generator(self, space: SearchSpace, net: Denoiser, *, split: str = "") -> Generator:
         """A network as a generator."""

@@ -22,7 +22,7 @@ from diffnag.generators.diffusion.samplers import SAMPLERS, CountCalls, RecordCa
 from diffnag.generators.diffusion.trace import Trace
 from diffnag.guidance.choice import choose
 from diffnag.guidance.tilt import Tilt
-from diffnag.protocols import Decoded, Prunes
+from diffnag.protocols import Decoded, LogProb, Prunes
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -64,6 +64,19 @@ class Generator:
     def provenance(self) -> Mapping[str, str]:
         """Family, split, checksum of the file and the command that made it; empty texts where they are not known."""
         return {"generator": "sde", "split": self.split, **self.denoiser.origin}
+
+    @torch.no_grad()
+    def log_prob(self, archs: Sequence[Arch], *, seed: int) -> LogProb:
+        """A lower bound on the log probability of each (V, E), in nats; see `log_bound`."""
+        from diffnag.generators.diffusion.likelihood import Prior, log_bound
+
+        prior, noise = Prior.of(self.denoiser, self.space), torch.Generator().manual_seed(seed)
+        found = [np.zeros(0, dtype=np.float32)]
+        for first in range(0, len(archs), CHUNK):
+            batch = ArchBatch.of(archs[first : first + CHUNK], self.space, device=self._device)
+            x0 = self.denoiser.packing.pack(batch.V, batch.E)
+            found.append(log_bound(self.denoiser, x0, prior, generator=noise).cpu().numpy())
+        return LogProb(np.concatenate(found), "bound")
 
     def generate(
         self, n: int, *, seed: int, predictor: CheckedPredictor | None = None, scale: float = DEFAULT_SCALE, sampling: Sampling | None = None

@@ -11,7 +11,7 @@ from diffnag.command.options import option
 class Config:
     """Everything, beside the space, that decides the network and its loss."""
 
-    sde: str = option("ve", help="forward diffusion: ve, vp or sub-vp")
+    sde: str = option("ve", help="forward diffusion: ve, vp, sub-vp, or learned: levels at which the bound on the likelihood varies least")
     width: int = option(64, help="size of a token")
     layers: int = option(2, help="transformer blocks")
     heads: int = option(2, help="attention heads")
@@ -33,7 +33,7 @@ class Sampling:
     """How samples are drawn."""
 
     steps: int = option(20, most=10_000, help="steps of the sampler")
-    sampler: str = option("dpmpp", help="dpmpp, heun, euler-maruyama or pc")
+    sampler: str = option("dpmpp", help="dpmpp, heun, euler-maruyama, pc, ancestral or annealed-langevin")
     quantise: str = option("threshold", help="threshold (the paper's rule, > 1/2) or argmax")
     guidance: str = option("auto", help="auto (the strongest that the predictor allows), gradient, denoised or particles")
     trace: int | None = option(None, metavar="N", least=2, help="also draw N states of one sample as it forms from noise, into .trace.png")

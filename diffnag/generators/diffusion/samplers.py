@@ -125,11 +125,62 @@ def dpmpp(score: Score, sde: SDE, x: Tensor, ts: Tensor, *, generator: torch.Gen
     return x
 
 
+def ancestral(score: Score, sde: SDE, x: Tensor, ts: Tensor, *, generator: torch.Generator) -> Tensor:
+    """Ancestral sampling (Ho et al. 2020, alg. 2), for any alpha and sigma: each x_s is drawn from `q(x_s | x_t, x_0)`, with the estimate
+    of x_0 in its place; one evaluation a step.
+    """
+    alphas, sigmas = sde.marginal(ts)
+    for i in range(len(ts) - 1):
+        x0 = denoised(x, score(x, ts[i].expand(len(x))), alpha=alphas[i], sigma=sigmas[i])
+        kept = alphas[i] / alphas[i + 1]
+        share = (kept * sigmas[i + 1] / sigmas[i]) ** 2  # of the noise at t that is there at s already
+        x = share / kept * x + alphas[i + 1] * (1 - share) * x0
+        x = x + sigmas[i + 1] * (1 - share).sqrt() * _noise_like(x, generator)
+    return x
+
+
+LANGEVIN_STEPS = 5
+"""Steps of annealed Langevin dynamics at each noise level."""
+
+
+def annealed_langevin(score: Score, sde: SDE, x: Tensor, ts: Tensor, *, generator: torch.Generator) -> Tensor:
+    """Annealed Langevin dynamics with a last denoising step (Song & Ermon 2019, alg. 1; 2020, alg. 1): `LANGEVIN_STEPS` at each level.
+
+    It uses the levels of noise of a forward process, and nothing else of it. States are moved in the data's scale. A step has the size
+    `rate s^2` at noise s = sigma / alpha; for the rate see `langevin_rate`.
+    """
+    alphas, sigmas = sde.marginal(ts)
+    levels = sigmas / alphas
+    rate = langevin_rate(float(levels[0] / levels[1]), LANGEVIN_STEPS)
+    y = x / alphas[0]
+    for alpha, level, t in zip(alphas[1:], levels[1:], ts[1:], strict=True):
+        for _ in range(LANGEVIN_STEPS):
+            pull = alpha * score(alpha * y, t.expand(len(y)))
+            y = y + rate * level**2 * pull + (2 * rate) ** 0.5 * level * _noise_like(y, generator)
+    return alphas[-1] * denoised(alphas[-1] * y, score(alphas[-1] * y, ts[-1].expand(len(y))), alpha=alphas[-1], sigma=sigmas[-1])
+
+
+def langevin_rate(ratio: float, steps: int) -> float:
+    """The step size, in units of the level's variance, that leaves a point's noise nearest to its level (Song & Ermon 2020, technique 4).
+
+    `ratio` is that of a level to the next one. Around one point, a step multiplies the variance by `(1 - rate)^2` and adds `2 rate`.
+    """
+    from scipy.optimize import minimize_scalar
+
+    def excess(rate: float) -> float:
+        stays = 2 / (2 - rate)
+        return abs((1 - rate) ** (2 * steps) * (ratio**2 - stays) + stays - 1)
+
+    return float(minimize_scalar(excess, bounds=(1e-4, 1.0), method="bounded").x)
+
+
 SAMPLERS: dict[str, Sampler] = {
     "euler-maruyama": euler_maruyama,
     "pc": predictor_corrector,
     "heun": heun,
     "dpmpp": dpmpp,
+    "ancestral": ancestral,
+    "annealed-langevin": annealed_langevin,
 }
 
 

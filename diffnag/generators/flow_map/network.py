@@ -23,6 +23,7 @@ from diffnag.generators.network import GraphNetwork
 from diffnag.io.checkpoint import config_from
 
 if TYPE_CHECKING:
+    from diffnag.generators.diffusion.sde import SDE
     from diffnag.protocols import SearchSpace
 
 EVALUATIONS = 20
@@ -50,7 +51,11 @@ class FlowMap(GraphNetwork):
     def __init__(self, space: SearchSpace, config: Config, denoiser: Denoiser, lesson: Lesson | None = None) -> None:
         super().__init__(space, config)
         self.denoiser, self.lesson = denoiser, lesson
-        self.sde = denoiser.sde
+
+    @property
+    def sde(self) -> SDE:
+        """The forward process of the teacher."""
+        return self.denoiser.sde
 
     @classmethod
     def of(cls, space: SearchSpace, config: Config, teacher: Denoiser, *, seed: int) -> Self:
@@ -77,7 +82,7 @@ class FlowMap(GraphNetwork):
         path = torch.randint(len(pairs.ends), (rows,), generator=generator)[share].to(self.device)
         later = torch.randint(len(pairs.times), (rows,), generator=generator)
         level = torch.where(torch.rand(rows, generator=generator) < self.config.pure, 0, later)[share].to(self.device)
-        return self.denoiser.surprise(self(pairs.states[level, path], pairs.times[level]), pairs.ends[path])
+        return self.denoiser.surprise(pairs.states[level, path], pairs.times[level], pairs.ends[path]) / self.packing.size
 
     def described(self) -> Mapping[str, Any]:
         """The forward process and the network inside."""
