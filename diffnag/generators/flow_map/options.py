@@ -22,5 +22,5 @@ class Sampling:
     """How samples are drawn."""
 
     evaluations: int = option(2, most=100, help="evaluations of the network: one maps noise to architectures, each further one maps once more")
-    level: float = option(1.0, least=0.6, most=3.2, help="noise sigma / alpha that a further evaluation starts from")
+    level: float = option(1.6, least=0.6, most=3.2, help="noise sigma / alpha that a further evaluation starts from")
     guidance: str = option("auto", help="auto (pool), pool or particles")
