@@ -10,6 +10,7 @@ import numpy as np
 
 from diffnag.errors import UserError
 from diffnag.guidance.particles import particles
+from diffnag.guidance.pool import pool
 from diffnag.guidance.tilt import Tilt
 from diffnag.protocols import Decoded
 
@@ -39,7 +40,7 @@ class Steer:
         tilt: A predictor at a scale; the target law is `p(A) exp(S z(A))`.
         condition: Values of properties, for conditional families; a property that is absent is left open.
         weight: Weight of classifier-free guidance, for conditional families.
-        wanted: Limits: whether an architecture is accepted. Particles keep to it; other kinds of guidance cannot.
+        wanted: Limits: whether an architecture is accepted. Particles and pools keep to it; other kinds of guidance cannot.
     """
 
     tilt: Tilt | None = None
@@ -95,6 +96,18 @@ def by_particles(
         return list(decoded)
     moved = iter(particles(archs, steer.tilt, move, rng=np.random.default_rng(seed), wanted=steer.wanted))
     return [item if item.arch is None else Decoded(next(moved), None) for item in decoded]
+
+
+def by_pool(decoded: Sequence[Decoded], steer: Steer, draw: Callable[[], Sequence[Arch]], *, seed: int) -> list[Decoded]:
+    """Replace the valid samples by others of a pool that follow the tilted law; the invalid ones stay as they are.
+
+    `draw` gives more samples of the generator's law. Any family can be steered in this way; it suits those that draw fast.
+    """
+    archs = [item.arch for item in decoded if item.arch is not None]
+    if steer.tilt is None or not archs:
+        return list(decoded)
+    found = iter(pool(archs, steer.tilt, len(archs), draw, rng=np.random.default_rng(seed), wanted=steer.wanted))
+    return [item if item.arch is None else Decoded(next(found, item.arch), None) for item in decoded]
 
 
 def refuse_count(n: int) -> None:

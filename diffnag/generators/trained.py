@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from diffnag.arch import ArchBatch
 from diffnag.command.options import check_numbers
 from diffnag.errors import UserError
-from diffnag.generators.base import Generation, Steer, by_particles, refuse_conditions, refuse_count, refuse_no_start
+from diffnag.generators.base import Generation, Steer, by_particles, by_pool, refuse_conditions, refuse_count, refuse_no_start
 from diffnag.guidance.choice import choose
 from diffnag.protocols import Decoded, Prunes
 
@@ -91,7 +91,7 @@ class NetworkGenerator(ABC):
 
     @abstractmethod
     def _draw(self, b: int, sampling: Any, steer: Steer, kind: str, noise: Noise) -> Matrices:
-        """Draw `b` samples, `b <= CHUNK`, steered by `kind` unless that is `none` or `particles`."""
+        """Draw `b` samples, `b <= CHUNK`, steered by `kind` unless that is `none`, `particles` or `pool`."""
 
     @abstractmethod
     def _near(self, batch: ArchBatch, noise: Noise) -> Matrices:
@@ -107,11 +107,17 @@ class NetworkGenerator(ABC):
         if tilt is not None:
             tilt.predictor.check_for(self.space)
         begin, noise = time.perf_counter(), Noise(seed)
+
+        def more() -> list[Arch]:
+            return [item.arch for item in self._decode(self._draw(CHUNK, sampling, steer, kind, noise)) if item.arch is not None]
+
         with torch.no_grad(), evaluations(self.network) as counted:
             drawn = [self._draw(b, sampling, steer, kind, noise) for b in chunks(n)]
             decoded = [item for matrices in drawn for item in self._decode(matrices)]
             if kind == "particles":
                 decoded = by_particles(decoded, steer, lambda now: [item.arch for item in self._moved(now, noise)], seed=seed)
+            if kind == "pool":
+                decoded = by_pool(decoded, steer, more, seed=seed)
         found = tuple(decoded)
         return Generation(
             found, found, kind, nfe=math.ceil(counted.rows / n), predictor_nfe=0 if tilt is None else 1 + math.ceil((tilt.items - before) / n),

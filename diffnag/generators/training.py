@@ -136,6 +136,8 @@ def train(
     check_writable(out)
     place = _place(device)
     net = family.build(space, config, seed=options.seed).to(place.device)
+    if getattr(net, "split", split.name) not in ("", split.name):
+        raise UserError(f"the network begins as one that was trained on split {net.split!r}, not on {split.name!r}; train that one on it first")
     data = training_set(space, split).to(place.device)
     run = TrainingRun(family, net, options, config)
     state = out.with_name(out.name + ".state")

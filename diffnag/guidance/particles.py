@@ -41,12 +41,12 @@ def particles(
     begin = np.array([wanted(arch) for arch in archs], dtype=float)
     if not begin.any():
         return list(archs)
-    now = [archs[k] for k in _systematic(begin / begin.sum(), rng)] if not begin.all() else list(archs)
+    now = [archs[k] for k in systematic(begin / begin.sum(), rng)] if not begin.all() else list(archs)
     z, reached = tilt.z(now), 0.0
     while reached < tilt.scale:
         rise = _rise(z, tilt.scale - reached)
         weights = np.exp(rise * (z - z.max()))
-        kept = _systematic(weights / weights.sum(), rng)
+        kept = systematic(weights / weights.sum(), rng)
         now, z, reached = [now[k] for k in kept], z[kept], reached + rise
         for _ in range(final_sweeps if reached >= tilt.scale else sweeps):
             proposed = renoise(now)
@@ -79,7 +79,8 @@ def _rise(z: np.ndarray, most: float) -> float:
     return max(low, 1e-3 * most)  # progress even where equal bests leave no room
 
 
-def _systematic(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Indices `(b,)` drawn by systematic resampling."""
-    places = (rng.random() + np.arange(len(weights))) / len(weights)
+def systematic(weights: np.ndarray, rng: np.random.Generator, n: int | None = None) -> np.ndarray:
+    """`n` indices, by default as many as there are `weights (b,)`, drawn by systematic resampling; the weights add up to 1."""
+    n = len(weights) if n is None else n
+    places = (rng.random() + np.arange(n)) / n
     return np.minimum(np.searchsorted(np.cumsum(weights), places), len(weights) - 1)

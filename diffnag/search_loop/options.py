@@ -88,7 +88,7 @@ class SearchOptions:
     candidates: int | None = option(None, most=100_000, help="number of architectures that are generated a round (default: 128)")
     scale: float | None = option(None, most=1e6, help="strength of the guidance (default: 6)")
     generator: str | None = option(
-        None, help="generator family: sde, uniform, mutation, or package.module:Class (default: the one that the space prefers)"
+        None, help="generator family: sde, flow-map, uniform, mutation, or package.module:Class (default: the one that the space prefers)"
     )  # fmt: skip
     checkpoint: Path | None = option(None, metavar="FILE", help="the generator's network (default: the shipped one)")
     minimise: tuple[str, ...] = option(

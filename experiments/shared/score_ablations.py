@@ -85,11 +85,11 @@ class WiringGiven(Denoiser):
 
     given: Tensor
 
-    def _logits(self, x: Tensor, t: Tensor, mask: Tensor | None) -> Tensor:
+    def logits(self, x: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
         cut = self.packing.nodes * self.packing.operators
         alpha, sigma = self.sde.marginal(t)
         whole = self.given * (alpha**2 + sigma**2).sqrt()[:, None]  # scaled by the network, this is the wiring itself
-        return torch.cat([super()._logits(torch.cat([x[:, :cut], whole], dim=1), t, mask)[:, :cut], CERTAIN * self.given], dim=1)
+        return torch.cat([super().logits(torch.cat([x[:, :cut], whole], dim=1), t, mask)[:, :cut], CERTAIN * self.given], dim=1)
 
     def loss(self, x0: Tensor, t: Tensor, noise: Tensor, mask: Tensor | None = None) -> Tensor:
         self.give_wiring(x0)

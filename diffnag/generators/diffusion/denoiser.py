@@ -79,9 +79,9 @@ class Denoiser(GraphNetwork):
 
     def forward(self, x: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
         """`x (b, d)` at times `t (b,)`, `mask (b, n)` or None -> `D (b, d)`."""
-        return self._in_cube(self._logits(x, t, mask))
+        return self._in_cube(self.logits(x, t, mask))
 
-    def _logits(self, x: Tensor, t: Tensor, mask: Tensor | None) -> Tensor:
+    def logits(self, x: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits `(b, d)`: those of an operator row up to a constant, and those of each edge."""
         alpha, sigma = self.sde.marginal(t)
         noise = sigma / alpha
@@ -172,7 +172,7 @@ class Denoiser(GraphNetwork):
 
     def surprise(self, x: Tensor, t: Tensor, x0: Tensor, mask: Tensor | None = None) -> Tensor:
         """`-log p(A | x_t)` in nats, `(b,)`, for the architecture `x0 (b, d)` in {-1, 1}, each entry or group of edges by itself."""
-        logits = self._logits(x, t, mask)
+        logits = self.logits(x, t, mask)
         cut = self.packing.nodes * self.packing.operators
         rows = logits[:, :cut].unflatten(1, (self.packing.nodes, self.packing.operators)).log_softmax(dim=2).flatten(1)
         true = (x0 + 1) / 2
@@ -181,6 +181,15 @@ class Denoiser(GraphNetwork):
         else:
             edges = nn.functional.binary_cross_entropy_with_logits(logits[:, cut:], true[:, cut:], reduction="none").sum(dim=1)
         return edges - (rows * true[:, :cut]).sum(dim=1)
+
+    def decided(self, logits: Tensor) -> Tensor:
+        """The likeliest operator of each node and the likeliest edges, or patterns of edges, `(b, d)` in {-1, 1}; what is constant stays."""
+        rows, edges = self.within_space(logits)
+        there = edges > 0
+        if self.config.edge_groups:
+            there = self._groups().likeliest(edges)
+        V = nn.functional.one_hot(rows.argmax(2), self.packing.operators)
+        return 2.0 * torch.cat([V.flatten(1), there], dim=1) - 1
 
     def described(self) -> Mapping[str, Any]:
         """The forward process."""

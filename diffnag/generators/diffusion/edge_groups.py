@@ -63,6 +63,12 @@ class EdgeGroups(NamedTuple):
         together = torch.einsum("bgk,gkm->bm", self.energies(logits).softmax(dim=2), self.patterns)
         return torch.where(self.grouped, together, logits.sigmoid())
 
+    def likeliest(self, logits: Tensor) -> Tensor:
+        """Whether each edge is there `(b, m)` bool: of each group its likeliest pattern."""
+        best = self.energies(logits).argmax(dim=2)
+        together = self.patterns[torch.arange(len(self.patterns), device=best.device), best].sum(1) > 0
+        return torch.where(self.grouped, together, logits > 0)
+
     def cross_entropy(self, logits: Tensor, there: Tensor) -> Tensor:
         """Minus log probability of edges `there (b, m)` in {0, 1}, given their logits `(b, m)` -> `(b,)`."""
         alone = torch.where(self.grouped, 0, torch.nn.functional.softplus(logits)).sum(1)

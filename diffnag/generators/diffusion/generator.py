@@ -18,7 +18,7 @@ from diffnag.generators.base import DEFAULT_SCALE, Generation, Steer, by_particl
 from diffnag.generators.diffusion.denoiser import Denoiser
 from diffnag.generators.diffusion.guided import denoised_guided, gradient_guided, in_data_scale, within_cube
 from diffnag.generators.diffusion.options import Sampling
-from diffnag.generators.diffusion.samplers import SAMPLERS, CountCalls, RecordCalls, Score, euler_maruyama, time_grid
+from diffnag.generators.diffusion.samplers import SAMPLERS, CountCalls, RecordCalls, Score, euler_maruyama, time_at, time_grid
 from diffnag.generators.diffusion.trace import Trace
 from diffnag.guidance.choice import choose
 from diffnag.guidance.tilt import Tilt
@@ -159,9 +159,7 @@ class Generator:
         sde, packing = self.denoiser.sde, self.denoiser.packing
         low, high = np.log(MOVE_NOISE)
         level = float(np.exp(low + (high - low) * torch.rand((), generator=noise).item()))
-        dense = torch.linspace(sde.t_min, 1, 1001)
-        start = float(np.interp(level, sde.noise_to_signal(dense).numpy(), dense.numpy()))
-        ts = time_grid(sde, MOVE_STEPS, start=start, device=self._device)
+        ts = time_grid(sde, MOVE_STEPS, start=time_at(sde, level).item(), device=self._device)
         moved: list[Decoded] = []
         for first in range(0, len(archs), CHUNK):
             batch = ArchBatch.of(archs[first : first + CHUNK], self.space, device=self._device)

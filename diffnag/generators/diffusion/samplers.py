@@ -52,6 +52,12 @@ class RecordCalls:
         return answer
 
 
+def time_at(sde: SDE, level: float) -> Tensor:
+    """The time `(1,)` at which the noise sigma / alpha is `level`, within the times of the process."""
+    dense = torch.linspace(sde.t_min, 1, 1001)
+    return torch.tensor([float(np.interp(level, sde.noise_to_signal(dense).numpy(), dense.numpy()))])
+
+
 def time_grid(sde: SDE, steps: int, *, start: float = 1.0, device: torch.device | str = "cpu") -> Tensor:
     """`steps + 1` times from `start` down to `sde.t_min`, equidistant in log(alpha / sigma)."""
     dense = torch.linspace(sde.t_min, start, 4001, dtype=torch.float64)
