@@ -1,0 +1,56 @@
+"""The generator of the family `discrete`: draws, guided draws, moves and the variational bound."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+
+from diffnag.arch import ArchBatch
+from diffnag.generators.base import Steer
+from diffnag.generators.discrete.noising import Predict
+from diffnag.generators.discrete.options import Sampling
+from diffnag.generators.trained import CHUNK, Matrices, NetworkGenerator, Noise
+from diffnag.protocols import LogProb
+
+if TYPE_CHECKING:
+    from diffnag.arch import Arch
+    from diffnag.generators.discrete.network import DiscreteNetwork
+
+MOVE = (0.2, 0.6)
+"""Range of the time up to which a move noises."""
+MOVE_STEPS = 12
+BOUND_STEPS, BOUND_REPEATS = 64, 8
+"""Steps of the variational bound, and how often each is drawn."""
+
+
+class DiscreteGenerator(NetworkGenerator):
+    """Draws architectures by reversing the noise, category by category."""
+
+    Sampling: ClassVar[type] = Sampling
+    network: DiscreteNetwork
+
+    def _draw(self, b: int, sampling: Sampling, steer: Steer, kind: str, noise: Noise) -> Matrices:
+        x = self.network.noising.draw(self._predict(steer, kind), b, sampling.steps, noise)
+        return Matrices.of(*self.network.matrices_of(x))
+
+    def _near(self, batch: ArchBatch, noise: Noise) -> Matrices:
+        low, high = MOVE
+        level = low + (high - low) * noise.uniform(1).item()
+        x = self.network.noising.move(self.network, self.network.numbers(batch), MOVE_STEPS, noise, level)
+        return Matrices.of(*self.network.matrices_of(x))
+
+    def log_prob(self, archs: Sequence[Arch], *, seed: int, steps: int = BOUND_STEPS, repeats: int = BOUND_REPEATS) -> LogProb:
+        """Variational bound of the log probability of each (V, E) when drawn in so many steps; more `repeats` make it less random."""
+        noise, found = Noise(seed), []
+        with torch.no_grad():
+            for first in range(0, len(archs), CHUNK):
+                x = self.network.numbers(ArchBatch.of(archs[first : first + CHUNK], self.space, device=self.network.device))
+                found.append(self.network.noising.bound(self.network, x, steps, repeats, noise).cpu().numpy())
+        return LogProb(np.concatenate(found) if found else np.empty(0), "bound")
+
+    def _predict(self, steer: Steer, kind: str) -> Predict:
+        """The law of the clean entries, as it is steered."""
+        return self.network
