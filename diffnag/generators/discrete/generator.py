@@ -10,6 +10,7 @@ import torch
 
 from diffnag.arch import ArchBatch
 from diffnag.generators.base import Steer
+from diffnag.generators.discrete.guided import EntrySweeps, denoised_guided
 from diffnag.generators.discrete.noising import Predict
 from diffnag.generators.discrete.options import Sampling
 from diffnag.generators.trained import CHUNK, Matrices, NetworkGenerator, Noise
@@ -18,6 +19,7 @@ from diffnag.protocols import LogProb
 if TYPE_CHECKING:
     from diffnag.arch import Arch
     from diffnag.generators.discrete.network import DiscreteNetwork
+    from diffnag.protocols import SearchSpace
 
 MOVE = (0.2, 0.6)
 """Range of the time up to which a move noises."""
@@ -30,10 +32,18 @@ class DiscreteGenerator(NetworkGenerator):
     """Draws architectures by reversing the noise, category by category."""
 
     Sampling: ClassVar[type] = Sampling
+    steers: frozenset[str] = frozenset({"denoised", "particles"})
     network: DiscreteNetwork
+
+    def __init__(self, space: SearchSpace, network: DiscreteNetwork, sampling: Sampling | None = None) -> None:
+        super().__init__(space, network, sampling)
+        if network.config.noise == "absorbing":  # then the network knows the law of an entry given all others
+            self.steers = self.steers | {"entries"}
 
     def _draw(self, b: int, sampling: Sampling, steer: Steer, kind: str, noise: Noise) -> Matrices:
         x = self.network.noising.draw(self._predict(steer, kind), b, sampling.steps, noise)
+        if kind == "entries" and steer.tilt is not None:
+            x = EntrySweeps(self.network, self.space, steer.tilt, steer.wanted)(x, noise)
         return Matrices.of(*self.network.matrices_of(x))
 
     def _near(self, batch: ArchBatch, noise: Noise) -> Matrices:
@@ -53,4 +63,4 @@ class DiscreteGenerator(NetworkGenerator):
 
     def _predict(self, steer: Steer, kind: str) -> Predict:
         """The law of the clean entries, as it is steered."""
-        return self.network
+        return denoised_guided(self.network, steer.tilt) if kind == "denoised" and steer.tilt is not None else self.network
