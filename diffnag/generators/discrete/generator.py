@@ -41,9 +41,12 @@ class DiscreteGenerator(NetworkGenerator):
             self.steers = self.steers | {"entries"}
 
     def _draw(self, b: int, sampling: Sampling, steer: Steer, kind: str, noise: Noise) -> Matrices:
-        x = self.network.noising.draw(self._predict(steer, kind), b, sampling.steps, noise)
+        predict = self._unguided(steer)
+        if kind == "denoised" and steer.tilt is not None:
+            predict = denoised_guided(predict, self.network, steer.tilt)
+        x = self.network.noising.draw(predict, b, sampling.steps, noise)
         if kind == "entries" and steer.tilt is not None:
-            x = EntrySweeps(self.network, self.space, steer.tilt, steer.wanted)(x, noise)
+            x = EntrySweeps(predict, self.network, self.space, steer.tilt, steer.wanted)(x, noise)
         return Matrices.of(*self.network.matrices_of(x))
 
     def _near(self, batch: ArchBatch, noise: Noise) -> Matrices:
@@ -61,6 +64,7 @@ class DiscreteGenerator(NetworkGenerator):
                 found.append(self.network.noising.bound(self.network, x, steps, repeats, noise).cpu().numpy())
         return LogProb(np.concatenate(found) if found else np.empty(0), "bound")
 
-    def _predict(self, steer: Steer, kind: str) -> Predict:
-        """The law of the clean entries, as it is steered."""
-        return denoised_guided(self.network, steer.tilt) if kind == "denoised" and steer.tilt is not None else self.network
+    def _unguided(self, steer: Steer) -> Predict:
+        """The law of the clean entries that `steer` asks for, without its tilt."""
+        del steer
+        return self.network

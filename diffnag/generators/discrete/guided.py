@@ -25,7 +25,7 @@ LEAST = 1e-5
 """A category less probable than this is no candidate."""
 
 
-def denoised_guided(network: DiscreteNetwork, tilt: Tilt) -> Predict:
+def denoised_guided(law: Predict, network: DiscreteNetwork, tilt: Tilt) -> Predict:
     """Add the gradient of the tilt at the predicted clean architecture to its logits: `p(x) exp(<grad S z(p), x>)`, entry by entry.
 
     That is the regressor guidance of DiGress (Vignac et al. 2023, section 4.3), with a predictor of clean architectures that reads
@@ -34,7 +34,7 @@ def denoised_guided(network: DiscreteNetwork, tilt: Tilt) -> Predict:
     n, f = network.packing.nodes, network.packing.operators
 
     def predict(z: Tensor, abar: Tensor) -> Tensor:
-        log_p = network(z, abar)
+        log_p = law(z, abar)
         with torch.enable_grad():
             p = log_p.exp().requires_grad_()
             relaxed = torch.cat([p[:, :n, :f].flatten(1), p[:, n:, 1]], dim=1)
@@ -52,8 +52,10 @@ class EntrySweeps:
     network's conditional laws belong to one law. The scale rises from 0, so that modes are reached before they are apart.
     """
 
-    def __init__(self, network: DiscreteNetwork, space: SearchSpace, tilt: Tilt, wanted: Callable[[Arch], bool]) -> None:
-        self._network, self._space, self._tilt, self._wanted = network, space, tilt, wanted
+    def __init__(
+        self, law: Predict, network: DiscreteNetwork, space: SearchSpace, tilt: Tilt, wanted: Callable[[Arch], bool]
+    ) -> None:
+        self._law, self._network, self._space, self._tilt, self._wanted = law, network, space, tilt, wanted
         self._known: dict[bytes, float] = {}
 
     def __call__(self, x: Tensor, noise: Noise) -> Tensor:
@@ -80,7 +82,7 @@ class EntrySweeps:
         network, rows = self._network, torch.arange(len(x), device=x.device)
         z = x.clone()
         z[rows, entry] = network.categories
-        log_p = network(z, network.noising.kept(network.noising.entries - 1, x))[rows, entry]  # (b, K)
+        log_p = self._law(z, network.noising.kept(network.noising.entries - 1, x))[rows, entry]  # (b, K)
         row, category = (log_p > np.log(LEAST)).nonzero(as_tuple=True)
         candidates = x[row]
         candidates[torch.arange(len(row), device=x.device), entry[row]] = category
