@@ -31,14 +31,13 @@ class ConditionalFamily(DiscreteFamily):
 
         return ConditionalNetwork, ConditionalGenerator
 
-    def build(self, space: SearchSpace, config: options.Config, *, seed: int) -> ConditionalNetwork:
+    def build(self, space: SearchSpace, config: Any, *, seed: int) -> Any:
         """A fresh network; see `DiscreteFamily.build`. `UserError` for an unknown encoder as well."""
         from diffnag.generators.conditional.network import ENCODERS
 
         if config.encoder not in ENCODERS:
             raise unknown("encoder", config.encoder, ENCODERS)
-        made: ConditionalNetwork = super().build(space, config, seed=seed)
-        return made
+        return super().build(space, config, seed=seed)
 
     def conditions_of(self, net: ConditionalNetwork, archs: Sequence[Arch], space: SearchSpace) -> Tensor:
         """Standardised values of the conditions `(m, c)` of the training set, whose laws the network keeps."""
@@ -49,7 +48,7 @@ class ConditionalFamily(DiscreteFamily):
         net.learn_laws(values)
         return net.laws.standard(values)
 
-    def loss(self, net: ConditionalNetwork, batch: ArchBatch, condition: Any = None, *, generator: torch.Generator, share: slice = slice(None)) -> Tensor:
+    def loss(self, net: Any, batch: ArchBatch, condition: Any, *, generator: torch.Generator, share: slice = slice(None)) -> Tensor:
         """The loss of `discrete` under the condition, of which each part is left open, or only named, in a share of the rows."""
         import torch
 

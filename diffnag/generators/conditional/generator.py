@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from diffnag.errors import UserError
 from diffnag.generators.base import Generation, Steer, refuse_conditions
 from diffnag.generators.conditional.network import ConditionalNetwork
+from diffnag.generators.discrete import options
 from diffnag.generators.discrete.generator import DiscreteGenerator
 from diffnag.generators.discrete.noising import Predict
-from diffnag.generators.discrete.options import Sampling
-from diffnag.errors import UserError
+
+if TYPE_CHECKING:
+    from diffnag.protocols import SearchSpace
 
 MOST_WEIGHT = 100.0
+"""Beyond it nothing changes."""
 
 
 class ConditionalGenerator(DiscreteGenerator):
     """Draws architectures with the values that are asked for; what is not asked for is left open."""
 
     network: ConditionalNetwork
+    units: Mapping[str, str]
+    """Condition -> unit in which its values are given."""
 
-    def __init__(self, space: Any, network: ConditionalNetwork, sampling: Sampling | None = None) -> None:
+    def __init__(self, space: SearchSpace, network: ConditionalNetwork, sampling: options.Sampling | None = None) -> None:
         super().__init__(space, network, sampling)
-        self.conditions = network.names
+        self.conditions, self.units = network.names, network.units
 
     def sample(self, n: int, *, seed: int, steer: Steer = Steer(), sampling: Any = None) -> Generation:  # noqa: B008 - frozen
         """Draw `n` architectures from `p(A | c)^(1 + w) / p(A)^w`, entry by entry, with w the weight of `steer`; a tilt comes on top."""

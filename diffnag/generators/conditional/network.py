@@ -78,7 +78,7 @@ class ConditionalNetwork(DiscreteNetwork):
         return {"units": dict(self.units)}
 
     @classmethod
-    def rebuilt(cls, space: SearchSpace, config: Config, meta: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+    def rebuilt(cls, space: SearchSpace, config: Any, meta: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         """The network of a file, before its weights are set."""
         made = super().rebuilt(space, config, meta, tensors)
         made.units = {name: str(meta["units"][name]) for name in made.names}

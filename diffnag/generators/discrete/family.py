@@ -31,7 +31,7 @@ class DiscreteFamily(NetworkFamily):
 
         return DiscreteNetwork, DiscreteGenerator
 
-    def build(self, space: SearchSpace, config: options.Config, *, seed: int) -> DiscreteNetwork:
+    def build(self, space: SearchSpace, config: Any, *, seed: int) -> Any:
         """A fresh network, its weights drawn by `seed`; `UserError` for an unknown noise and a width that the heads do not divide."""
         from diffnag.generators.discrete.noising import NOISES
         from diffnag.generators.network import check_width
@@ -39,10 +39,9 @@ class DiscreteFamily(NetworkFamily):
         check_width(config.width, config.heads)
         if config.noise not in NOISES:
             raise unknown("noise", config.noise, NOISES)
-        made: DiscreteNetwork = super().build(space, config, seed=seed)
-        return made
+        return super().build(space, config, seed=seed)
 
-    def loss(self, net: DiscreteNetwork, batch: ArchBatch, condition: Any = None, *, generator: torch.Generator, share: slice = slice(None)) -> Tensor:
+    def loss(self, net: Any, batch: ArchBatch, condition: Any, *, generator: torch.Generator, share: slice = slice(None)) -> Tensor:
         """Cross-entropy of the entries at one random time for each row, times stratified over the whole batch."""
         import torch
 

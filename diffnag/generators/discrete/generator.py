@@ -10,9 +10,9 @@ import torch
 
 from diffnag.arch import ArchBatch
 from diffnag.generators.base import Steer
+from diffnag.generators.discrete import options
 from diffnag.generators.discrete.guided import EntrySweeps, denoised_guided
 from diffnag.generators.discrete.noising import Predict
-from diffnag.generators.discrete.options import Sampling
 from diffnag.generators.trained import CHUNK, Matrices, NetworkGenerator, Noise
 from diffnag.protocols import LogProb
 
@@ -31,16 +31,16 @@ BOUND_STEPS, BOUND_REPEATS = 64, 8
 class DiscreteGenerator(NetworkGenerator):
     """Draws architectures by reversing the noise, category by category."""
 
-    Sampling: ClassVar[type] = Sampling
+    Sampling: ClassVar[type] = options.Sampling
     steers: frozenset[str] = frozenset({"denoised", "particles"})
     network: DiscreteNetwork
 
-    def __init__(self, space: SearchSpace, network: DiscreteNetwork, sampling: Sampling | None = None) -> None:
+    def __init__(self, space: SearchSpace, network: DiscreteNetwork, sampling: options.Sampling | None = None) -> None:
         super().__init__(space, network, sampling)
         if network.config.noise == "absorbing":  # then the network knows the law of an entry given all others
             self.steers = self.steers | {"entries"}
 
-    def _draw(self, b: int, sampling: Sampling, steer: Steer, kind: str, noise: Noise) -> Matrices:
+    def _draw(self, b: int, sampling: options.Sampling, steer: Steer, kind: str, noise: Noise) -> Matrices:
         predict = self._unguided(steer)
         if kind == "denoised" and steer.tilt is not None:
             predict = denoised_guided(predict, self.network, steer.tilt)

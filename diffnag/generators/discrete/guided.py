@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffnag.generators.base import anything
-from diffnag.generators.discrete.noising import Predict
+from diffnag.generators.discrete.noising import Absorbing, Predict
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -56,16 +56,18 @@ class EntrySweeps:
         self, law: Predict, network: DiscreteNetwork, space: SearchSpace, tilt: Tilt, wanted: Callable[[Arch], bool]
     ) -> None:
         self._law, self._network, self._space, self._tilt, self._wanted = law, network, space, tilt, wanted
+        if not isinstance(network.noising, Absorbing):
+            raise TypeError("only a network for absorbing noise knows the law of an entry given all others")
+        self._noising = network.noising
         self._known: dict[bytes, float] = {}
 
     def __call__(self, x: Tensor, noise: Noise) -> Tensor:
         """Move draws `x (b, D)` of the untilted law."""
-        noising = self._network.noising
         if self._wanted is not anything:
             x = self._begin_wanted(x, noise)
         for share in [*np.linspace(0, 1, RISING + 1)[1:], *[1.0] * FINAL]:
-            order = noising.order(noise.uniform(len(x), x.shape[1], device=x.device))
-            for place in range(noising.entries):
+            order = self._noising.order(noise.uniform(len(x), x.shape[1], device=x.device))
+            for place in range(self._noising.entries):
                 x = self._step(x, (order == place).int().argmax(1), float(share), noise)
         return x
 
@@ -82,7 +84,7 @@ class EntrySweeps:
         network, rows = self._network, torch.arange(len(x), device=x.device)
         z = x.clone()
         z[rows, entry] = network.categories
-        log_p = self._law(z, network.noising.kept(network.noising.entries - 1, x))[rows, entry]  # (b, K)
+        log_p = self._law(z, self._noising.kept(self._noising.entries - 1, x))[rows, entry]  # (b, K)
         row, category = (log_p > np.log(LEAST)).nonzero(as_tuple=True)
         candidates = x[row]
         candidates[torch.arange(len(row), device=x.device), entry[row]] = category

@@ -85,7 +85,7 @@ class DiscreteNetwork(GraphNetwork):
         return self.matrices(x[:, : self.packing.nodes], x[:, self.packing.nodes :])
 
     @classmethod
-    def rebuilt(cls, space: SearchSpace, config: Config, meta: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+    def rebuilt(cls, space: SearchSpace, config: Any, meta: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
         """The network of a file, before its weights are set; the marginal laws come from the file."""
         del meta
         return cls(space, config, tensors["marginals"])

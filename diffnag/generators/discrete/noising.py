@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
@@ -85,7 +86,7 @@ class Absorbing:
         """Places in the order that each step reveals, from `first` on; early steps, where entries depend less on each other, reveal more."""
         left = self.entries - first
         ends = [math.ceil(left * (1 - (1 - step / steps) ** 1.5)) for step in range(steps + 1)] if steps < left else list(range(left + 1))
-        return [(first + a, first + b) for a, b in zip(ends, ends[1:], strict=False) if b > a]
+        return [(first + a, first + b) for a, b in pairwise(ends) if b > a]
 
     def draw(self, predict: Predict, b: int, steps: int, noise: Noise) -> Tensor:
         x = self._law.argmax(1).expand(b, -1)
@@ -146,7 +147,7 @@ class Marginal:
         """`sum_t E KL(q(z_s | z_t, x) || p(z_s | z_t)) - E log p(x | z_1)`, all steps and `repeats` noisy architectures at each."""
         law, nats = self._law.to(x.device), x.new_zeros(len(x), dtype=torch.float64)
         certain = nn.functional.one_hot(x, law.shape[1]).float()
-        for t, s in zip(grid := self.times(steps, 1.0), grid[1:], strict=False):
+        for t, s in pairwise(self.times(steps, 1.0)):
             abar, before = self.kept(t).expand(len(x)), self.kept(s).expand(len(x))
             for _ in range(repeats):
                 z = self._noised(x, abar, torch.stack([noise.uniform(len(x), x.shape[1], device=x.device) for _ in range(2)]))
@@ -169,7 +170,7 @@ class Marginal:
         return torch.where(u[0] < abar[:, None], x, drawn)
 
     def _denoise(self, predict: Predict, z: Tensor, times: Tensor, noise: Noise) -> Tensor:
-        for t, s in zip(times, times[1:], strict=False):
+        for t, s in pairwise(times):
             abar, before = (self.kept(each).to(z.device).expand(len(z)) for each in (t, s))
             z = noise.choice(self._before(predict(z, abar).exp(), z, abar, before))
         return z
