@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -24,29 +24,30 @@ KNOTS = 65
 """Quantiles that are kept of each condition."""
 
 
-def measured(names: Sequence[str], archs: Sequence[Arch], space: SearchSpace) -> Tensor:
-    """Values `(m, c)` of the objectives `names` for the first dataset of the space, float64.
+class Measures:
+    """The objectives `names` of architectures, for the first dataset of the space.
 
-    Raises `UserError` for an objective that costs a measurement, or that an architecture lacks.
+    Raises `UserError` for an objective that costs a measurement.
     """
-    task = Task.of(next(iter(space.datasets)), space)
-    columns = []
-    for name in names:
-        objective = cast("Objective", make("objective", name, ("name", "unit", "paid", "measure")))
-        if isinstance(objective, NeedsNetwork):
-            objective.setup(space=space, task=task, skeleton=None)
-        if objective.paid:
-            raise UserError(f"{name} costs a measurement for each architecture; a condition needs the table that has it, see python -m diffnag.data")
-        values = np.array([objective.measure(arch, task=task) for arch in archs])
-        if not np.isfinite(values).all():
-            raise UserError(f"{name} is not known of {(~np.isfinite(values)).sum():,} of the {len(archs):,} training architectures")
-        columns.append(values)
-    return torch.from_numpy(np.stack(columns, axis=1))
 
+    def __init__(self, names: Sequence[str], space: SearchSpace) -> None:
+        self._task, self._objectives = Task.of(next(iter(space.datasets), space.name), space), []
+        for name in names:
+            objective = cast("Objective", make("objective", name, ("name", "unit", "paid", "measure")))
+            if isinstance(objective, NeedsNetwork):
+                objective.setup(space=space, task=self._task, skeleton=None)
+            if objective.paid:
+                raise UserError(f"{name} costs a measurement for each architecture; a condition needs the table that has it, see diffnag.data")
+            self._objectives.append(objective)
+        self.units = {objective.name: objective.unit for objective in self._objectives}
+        """Condition -> unit in which its values are counted."""
 
-def units_of(names: Sequence[str]) -> dict[str, str]:
-    """Condition -> unit in which its values are counted."""
-    return {name: str(cast("Any", make("objective", name, ("name", "unit"))).unit) for name in names}
+    def __call__(self, archs: Sequence[Arch]) -> Tensor:
+        """Values `(m, c)`, float64; raises `UserError` where an architecture lacks one."""
+        values = np.array([[objective.measure(arch, task=self._task) for objective in self._objectives] for arch in archs])
+        if lacking := [name for name, known in zip(self.units, np.isfinite(values).all(0), strict=True) if not known]:
+            raise UserError(f"{lacking[0]} is not known of all architectures of the space")
+        return torch.from_numpy(values)
 
 
 class Laws:

@@ -41,11 +41,11 @@ class ConditionalFamily(DiscreteFamily):
 
     def conditions_of(self, net: ConditionalNetwork, archs: Sequence[Arch], space: SearchSpace) -> Tensor:
         """Standardised values of the conditions `(m, c)` of the training set, whose laws the network keeps."""
-        from diffnag.generators.conditional.conditions import measured, units_of
+        from diffnag.generators.conditional.conditions import Measures
 
-        values = measured(net.names, archs, space)
-        net.units = units_of(net.names)
-        net.learn_laws(values)
+        measures = Measures(net.names, space)
+        net.units = measures.units
+        net.learn_laws(values := measures(archs))
         return net.laws.standard(values)
 
     def loss(self, net: Any, batch: ArchBatch, condition: Any, *, generator: torch.Generator, share: slice = slice(None)) -> Tensor:
