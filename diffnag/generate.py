@@ -37,6 +37,9 @@ def parser(family: Family, name: str) -> argparse.ArgumentParser:
     p.add_argument("--predictor", help="steer by a predictor: meta, meta-only or package.module:Class (default: none)")
     p.add_argument("--dataset", help="the task to steer towards; goes with --predictor")
     p.add_argument("--scale", type=arguments.finite_float, help="S of the target law p(A) exp(S z(A)); goes with --predictor (default: 3)")
+    p.add_argument("--condition", action="append", default=[], metavar="NAME=VALUE", help="ask for a value of a property, such as params=6e5 or "
+                   "latency:pixel3=20ms, or for low, medium or high; for families with conditions, repeatable")  # fmt: skip
+    p.add_argument("--weight", type=arguments.finite_float, help="classifier-free weight; goes with --condition (default: 1)")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
     add_options(p.add_argument_group(f"options of the family {name}"), family.Sampling)
     return p
@@ -68,9 +71,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     predictor = _predictor(args, space)
     scale = DEFAULT_SCALE if args.scale is None else args.scale
     tilt = None if predictor is None else Tilt(predictor, space, scale)
-    made = generator.sample(args.n, seed=args.seed, steer=Steer(tilt=tilt), sampling=sampling)
+    condition = read_conditions(args.condition, generator)
+    weight = Steer().weight if args.weight is None else args.weight
+    made = generator.sample(args.n, seed=args.seed, steer=Steer(tilt=tilt, condition=condition, weight=weight), sampling=sampling)
     _write_samples(args.out, made, space, predictor)
-    about = {"scale": None if predictor is None else scale, **asdict(sampling), "generator": name, "seed": args.seed}
+    asked = {"condition": condition, "weight": weight} if condition else {}
+    about = {"scale": None if predictor is None else scale, **asked, **asdict(sampling), "generator": name, "seed": args.seed}
     metrics = _write_metrics(beside, made, args.n, generator, about)
     print(f"guidance: {made.guidance}; " + ", ".join(f"{key} {metrics[key]:.3f}" for key in SHOWN if metrics.get(key) is not None))
     print(f"wrote {args.out} and {beside}: {args.n} samples in {made.wall_s:.2f} s, {made.nfe} network evaluations for each")
@@ -86,8 +92,26 @@ def _check(args: argparse.Namespace, sampling: dict[str, Any]) -> None:
             raise UserError(f"--{unused[0]} goes with --predictor, which is not given")
     elif args.dataset is None:
         raise UserError("--predictor needs --dataset, the task to steer towards")
+    if args.weight is not None and not args.condition:
+        raise UserError("--weight goes with --condition, which is not given")
     if args.out.suffix != ".jsonl":
         raise UserError(f"{args.out} is no name of samples; it has to end in .jsonl")
+
+
+def read_conditions(texts: Sequence[str], generator: Generator) -> dict[str, float | str]:
+    """Conditions from texts `NAME=VALUE`, in the units in which the generator counts them; `UserError` for others and for two of one name."""
+    from diffnag.objectives.quantities import read_quantity
+
+    found: dict[str, float | str] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if not value:
+            raise UserError(f"--condition {text} is not understood; accepted is NAME=VALUE, such as params=6e5")
+        if name in found:
+            raise UserError(f"condition {name} is given twice, as {found[name]} and {value}; give it once")
+        unit = getattr(generator, "units", {}).get(name, "")
+        found[name] = value if value.isalpha() else read_quantity(value, unit, of=f"condition {name}", example="params=6e5")
+    return found
 
 
 def _predictor(args: argparse.Namespace, space: SearchSpace) -> CheckedPredictor | None:

@@ -86,7 +86,7 @@ def _training(name: str, devices: dict[str, torch.device]) -> dict[str, Any]:
     """Seconds per step, with the options that the shipped network was trained with."""
     space, (options, config), family = load_space(name), shipped_options(name), SDEFamily()
     row: dict[str, Any] = {"space": name, "batch_size": options.batch_size, "steps": options.steps}
-    data = training_set(space, CanonicalSplit.named(options.split))
+    data, _ = training_set(space, CanonicalSplit.named(options.split))
     for where, device in devices.items():
         net = family.build(space, config, seed=options.seed).to(device)
         row[f"{where}_step_s"] = _median_step(TrainingRun(family, net, options, config), data.to(device))

@@ -28,10 +28,12 @@ from diffnag.generators.metrics import generation_metrics
 from diffnag.generators.options import Training
 from diffnag.io.device import resolve_device
 from diffnag.io.files import check_writable, written_whole
+from diffnag.protocols import LearnsConditions
 from diffnag.spaces.loading import load_space
 from diffnag.spaces.split import CanonicalSplit
 
 if TYPE_CHECKING:
+    from diffnag.arch import Arch
     from diffnag.protocols import SearchSpace, TrainableFamily
 
 EMA_DECAY = 0.998
@@ -53,8 +55,9 @@ class Place:
 class TrainingRun:
     """Network, average, optimiser and step: everything that a resumed training needs."""
 
-    def __init__(self, family: TrainableFamily, net: nn.Module, options: Training, config: Any) -> None:
+    def __init__(self, family: TrainableFamily, net: nn.Module, options: Training, config: Any, condition: Tensor | None = None) -> None:
         self.family, self.net, self.options, self.config, self.step = family, net, options, config, 0
+        self.condition = condition  # (m, c) of the training set, for families that learn conditions
         self.seconds = self.core_seconds = 0.0  # of the parts of an interrupted training before this one
         self.optimizer = torch.optim.AdamW(net.parameters(), lr=options.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
         self.average = AveragedModel(net, avg_fn=_ema)
@@ -67,10 +70,11 @@ class TrainingRun:
         """Take one optimiser step on this process's share of a global batch out of `data`; returns the share's loss."""
         b = self.options.batch_size
         generator = torch.Generator().manual_seed((self.options.seed * 1_000_003 + self.step) % 2**63)
-        batch = data[torch.randint(len(data), (b,), generator=generator)]
+        rows = torch.randint(len(data), (b,), generator=generator)
+        batch, condition = data[rows], None if self.condition is None else self.condition[rows.to(self.condition.device)]
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.learning_rate * self._rate()
-        loss = self.family.loss(self.net, batch, None, generator=generator, share=slice(rank, None, world)).sum() / b
+        loss = self.family.loss(self.net, batch, condition, generator=generator, share=slice(rank, None, world)).sum() / b
         self.optimizer.zero_grad()
         loss.backward()
         if world > 1:
@@ -138,8 +142,9 @@ def train(
     net = family.build(space, config, seed=options.seed).to(place.device)
     if getattr(net, "split", split.name) not in ("", split.name):
         raise UserError(f"the network begins as one that was trained on split {net.split!r}, not on {split.name!r}; train that one on it first")
-    data = training_set(space, split).to(place.device)
-    run = TrainingRun(family, net, options, config)
+    data, archs = training_set(space, split)
+    condition = family.conditions_of(net, archs, space).to(place.device) if isinstance(family, LearnsConditions) else None
+    run, data = TrainingRun(family, net, options, config, condition), data.to(place.device)
     state = out.with_name(out.name + ".state")
     if resume:
         run.load(state)
@@ -190,15 +195,15 @@ def _steps(run: TrainingRun, data: ArchBatch, place: Place, state: Path, space: 
                 raise KeyboardInterrupt(f"stopped at step {run.step} of {steps}; the same command with --resume goes on")
 
 
-def training_set(space: SearchSpace, split: CanonicalSplit) -> ArchBatch:
-    """The training side of `space`; `UserError` where it is empty, or where architectures leave nodes unused."""
+def training_set(space: SearchSpace, split: CanonicalSplit) -> tuple[ArchBatch, list[Arch]]:
+    """The training side of `space`, as matrices and as values; `UserError` where it is empty, or where architectures leave nodes unused."""
     archs = split.training_archs(space)
     if not archs:
         raise UserError(f"split {split.name} leaves no architecture of {space.name} to train on")
     batch = ArchBatch.of(archs, space)
     if not batch.mask.all():
         raise UserError(f"space {space.name} leaves nodes unused; give it an operator 'absent' instead")
-    return batch
+    return batch, archs
 
 
 def quality(run: TrainingRun, space: SearchSpace, split: CanonicalSplit, *, n: int) -> dict[str, float]:

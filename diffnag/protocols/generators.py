@@ -100,3 +100,12 @@ class TrainableFamily(Protocol):
     def save(self, path: Path, net: Any, meta: Mapping[str, Any]) -> None:
         """Write the weights and everything that `load` needs; `meta` stands beside it."""
         ...
+
+
+@runtime_checkable
+class LearnsConditions(Protocol):
+    """A trainable family whose draws can be conditioned on properties of an architecture, which are computed from the training set."""
+
+    def conditions_of(self, net: Any, archs: Sequence[Arch], space: SearchSpace) -> Tensor:
+        """Values `(m, c)` that `loss` takes as `condition`, row by row; what `net` must know of them to read others, it keeps."""
+        ...

@@ -1,0 +1,91 @@
+"""The conditions of a network: what they are, their laws in the training set, and how values become tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffnag.datasets.tasks import Task
+from diffnag.errors import UserError
+from diffnag.plugins import make
+from diffnag.protocols import NeedsNetwork
+
+if TYPE_CHECKING:
+    from diffnag.arch import Arch
+    from diffnag.protocols import Objective, SearchSpace
+
+WORDS = ("low", "medium", "high")
+"""What a condition can be called in place of a number: the thirds of the training set."""
+KNOTS = 65
+"""Quantiles that are kept of each condition."""
+
+
+class Measures:
+    """The objectives `names` of architectures, for the first dataset of the space.
+
+    Raises `UserError` for an objective that costs a measurement.
+    """
+
+    def __init__(self, names: Sequence[str], space: SearchSpace) -> None:
+        self._task, self._objectives = Task.of(next(iter(space.datasets), space.name), space), []
+        for name in names:
+            objective = cast("Objective", make("objective", name, ("name", "unit", "paid", "measure")))
+            if isinstance(objective, NeedsNetwork):
+                objective.setup(space=space, task=self._task, skeleton=None)
+            if objective.paid:
+                raise UserError(f"{name} costs a measurement for each architecture; a condition needs the table that has it, see diffnag.data")
+            self._objectives.append(objective)
+        self.units = {objective.name: objective.unit for objective in self._objectives}
+        """Condition -> unit in which its values are counted."""
+
+    def __call__(self, archs: Sequence[Arch]) -> Tensor:
+        """Values `(m, c)`, float64; raises `UserError` where an architecture lacks one."""
+        values = np.array([[objective.measure(arch, task=self._task) for objective in self._objectives] for arch in archs])
+        if lacking := [name for name, known in zip(self.units, np.isfinite(values).all(0), strict=True) if not known]:
+            raise UserError(f"{lacking[0]} is not known of all architectures of the space")
+        return torch.from_numpy(values)
+
+
+class Laws:
+    """How the conditions are spread over the training set, from `quantiles (c, KNOTS)`, mean `centre (c,)` and `spread (c,)`."""
+
+    def __init__(self, names: Sequence[str], quantiles: Tensor, centre: Tensor, spread: Tensor) -> None:
+        self.names, self._quantiles, self._centre, self._spread = tuple(names), quantiles, centre, spread
+
+    @staticmethod
+    def described(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Quantiles, centre and spread of values `(m, c)`, float64."""
+        grid = torch.linspace(0, 1, KNOTS, dtype=torch.float64)
+        return values.quantile(grid, dim=0).T.contiguous(), values.mean(0), values.std(0).clamp_min(1e-12)
+
+    def standard(self, values: Tensor) -> Tensor:
+        """Values `(m, c)` in standard deviations from the mean, float32."""
+        return ((values - self._centre.to(values)) / self._spread.to(values)).float()
+
+    def thirds(self, standard: Tensor) -> Tensor:
+        """The third of the training set that standardised values `(m, c)` lie in: 0, 1 or 2."""
+        places = [(KNOTS - 1) // 3, 2 * (KNOTS - 1) // 3]
+        ends = self.standard(self._quantiles[:, places].T.to(standard.device))  # (2, c)
+        return (standard > ends[0]).long() + (standard > ends[1]).long()
+
+    def read(self, condition: Mapping[str, float | str]) -> tuple[Tensor, Tensor]:
+        """What a draw asks for, as `numbers (1, c)`, NaN where open, and `words (1, c)`, -1 where there is none.
+
+        Raises `UserError` for a value that the training set does not reach, and for a word that is none of `WORDS`.
+        """
+        numbers, words = torch.full((1, len(self.names)), torch.nan, dtype=torch.float64), torch.full((1, len(self.names)), -1)
+        for k, name in enumerate(self.names):
+            value, low, high = condition.get(name), self._quantiles[k, 0].item(), self._quantiles[k, -1].item()
+            if isinstance(value, str):
+                if value not in WORDS:
+                    raise UserError(f"condition {name} is {value!r}; accepted is a number from {low:.7g} to {high:.7g}, or {', '.join(WORDS)}")
+                words[0, k] = WORDS.index(value)
+            elif value is not None:
+                if not low <= value <= high:
+                    raise UserError(f"condition {name} is {value:.7g}, outside what the training saw: {low:.7g} to {high:.7g}")
+                numbers[0, k] = value
+        return self.standard(numbers), words

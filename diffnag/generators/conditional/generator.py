@@ -1,0 +1,55 @@
+"""The generator of the family `conditional`: that of `discrete`, with classifier-free guidance towards what is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from diffnag.errors import UserError
+from diffnag.generators.base import Generation, Steer, refuse_conditions
+from diffnag.generators.conditional.network import ConditionalNetwork
+from diffnag.generators.discrete import options
+from diffnag.generators.discrete.generator import DiscreteGenerator
+from diffnag.generators.discrete.noising import Predict
+
+if TYPE_CHECKING:
+    from diffnag.protocols import SearchSpace
+
+MOST_WEIGHT = 100.0
+"""Beyond it nothing changes."""
+
+
+class ConditionalGenerator(DiscreteGenerator):
+    """Draws architectures with the values that are asked for; what is not asked for is left open."""
+
+    network: ConditionalNetwork
+    units: Mapping[str, str]
+    """Condition -> unit in which its values are given."""
+
+    def __init__(self, space: SearchSpace, network: ConditionalNetwork, sampling: options.Sampling | None = None) -> None:
+        super().__init__(space, network, sampling)
+        self.conditions, self.units = network.names, network.units
+
+    def sample(self, n: int, *, seed: int, steer: Steer = Steer(), sampling: Any = None) -> Generation:  # noqa: B008 - frozen
+        """Draw `n` architectures from `p(A | c)^(1 + w) / p(A)^w`, entry by entry, with w the weight of `steer`; a tilt comes on top."""
+        refuse_conditions(self, steer)
+        self.network.laws.read(steer.condition)
+        if not 0 <= steer.weight <= MOST_WEIGHT:
+            raise UserError(f"the weight of the condition is {steer.weight}; accepted is a number from 0 to {MOST_WEIGHT:g}")
+        return super().sample(n, seed=seed, steer=steer, sampling=sampling)
+
+    def _unguided(self, steer: Steer) -> Predict:
+        """The law of the clean entries under the condition: `(1 + w) log p(x | z, c) - w log p(x | z)` (Ho and Salimans 2022)."""
+        network, weight = self.network, steer.weight
+        if not steer.condition:
+            return network
+        asked = torch.cat([part.float() for part in network.laws.read(steer.condition)], dim=1).to(network.device)
+
+        def predict(z: Tensor, abar: Tensor) -> Tensor:
+            given: Tensor = network(z, abar, asked.expand(len(z), -1))
+            return ((1 + weight) * given - weight * network(z, abar)).log_softmax(dim=2) if weight else given
+
+        return predict

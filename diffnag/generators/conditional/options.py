@@ -1,0 +1,19 @@
+"""Options of the family `conditional`. No torch here: commands read these for `--help`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from diffnag.command.options import option
+from diffnag.generators.discrete import options
+
+
+@dataclass(frozen=True)
+class Config(options.Config):
+    """Everything, beside the space, that decides the network and its loss."""
+
+    conditions: str = option("params,flops", help="objectives that cost nothing, separated by commas: those are what a draw can be conditioned on")
+    encoder: str = option("clusters", help="how a number is shown to the network: clusters (soft ones), intervals or plain")
+    bins: int = option(64, least=2, help="clusters or intervals of a number")
+    dropped: float = option(0.3, least=0.0, most=1.0, help="share of the training in which a condition is left open, each on its own")
+    named: float = option(0.1, least=0.0, most=1.0, help="share of the training in which a condition is a word, low, medium or high, and no number")

@@ -1,0 +1,102 @@
+"""The network of the family `discrete`: the law of each entry of the clean architecture, given a noisy one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from diffnag.arch import ArchBatch
+from diffnag.generators.discrete.noising import NOISES
+from diffnag.generators.discrete.options import Config
+from diffnag.generators.discrete.structure import structural, structural_size
+from diffnag.generators.network import IMPOSSIBLE, GraphNetwork, space_attention
+from diffnag.generators.transformer import GraphTransformer, noise_embedding
+from diffnag.spaces.draws import random_archs
+
+if TYPE_CHECKING:
+    from diffnag.protocols import SearchSpace
+
+DRAWS = 10_000
+"""Random architectures from which the law of each entry is read."""
+LEVELS = (1e-2, 1e2)
+"""Bounds of the noise level that the network is shown."""
+
+
+class DiscreteNetwork(GraphNetwork):
+    """Estimates `p(x | z_t)`, entry by entry, of a noisy architecture `z_t`.
+
+    An architecture is its D = n + m entries, an operator of each node and 0 or 1 for each edge i < j, as numbers `(b, D)`. All entries
+    have K = max(f, 2) categories, of which some are impossible; the number K means that an entry is hidden.
+
+    If all entries were independent, Bayes' rule would give `p(x | z_t) = m_x q(z_t | x)` up to a constant, with `m` the marginal law of
+    the entry. The network adds a term to these logits, so that it learns only how entries depend on each other. It sees hidden edges
+    as 0, others as 1 or -1. What is constant in the space has probability 1.
+    """
+
+    family: ClassVar[str] = "discrete"
+    config_type: ClassVar[type] = Config
+    marginals: Tensor
+    """`(D, K)`: how often an entry has each category in the space."""
+    free: Tensor
+    """`(D,)` bool: entries that vary."""
+
+    def __init__(self, space: SearchSpace, config: Config, marginals: Tensor | None = None) -> None:
+        super().__init__(space, config)
+        n, f, width = space.nodes, len(space.operators), config.width
+        self.categories = max(f, 2)
+        self.register_buffer("marginals", self._marginals(space) if marginals is None else marginals)
+        self.register_buffer("free", (self.marginals > 0).sum(1) > 1, persistent=False)
+        self.noising = NOISES[config.noise](self.marginals, self.free)
+        self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        self.trunk = GraphTransformer(
+            nodes=n, operators=f + (structural_size(n) if config.structure else 0), width=width, layers=config.layers, heads=config.heads,
+            allowed=space_attention(space),
+        )  # fmt: skip
+        self.make_heads(width)
+
+    def forward(self, z: Tensor, abar: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Noisy numbers `z (b, D)` of which a share `abar (b,)` is not noise -> log probabilities `(b, D, K)`."""
+        n, f, k = self.packing.nodes, self.packing.operators, self.categories
+        i, j = self.packing.upper(z.device)
+        V = nn.functional.one_hot(z[:, :n], k + 1)[..., :f].float()
+        E = V.new_zeros(len(z), n, n)
+        E[:, i, j] = torch.where(z[:, n:] == k, 0.0, 2.0 * z[:, n:] - 1)
+        tokens = torch.cat([V, structural(E)], dim=2) if self.config.structure else V
+        h = self.trunk(tokens, E, None, self.context(abar, condition))
+        packed = self.entry_logits(h, V, E)
+        rows, edges = packed[:, : n * f].unflatten(1, (n, f)), torch.stack([torch.zeros_like(packed[:, n * f :]), packed[:, n * f :]], dim=2)
+        logits = torch.cat([nn.functional.pad(rows, (0, k - f)), nn.functional.pad(edges, (0, k - 2))], dim=1)
+        return (logits + self.noising.alone(z, abar)).clamp_min(IMPOSSIBLE).log_softmax(dim=2)
+
+    def context(self, abar: Tensor, condition: Tensor | None) -> Tensor:
+        """What every block is modulated by, `(b, width)`."""
+        del condition
+        return self.time(noise_embedding(((1 - abar) / abar).sqrt().clamp(*LEVELS), self.config.width))
+
+    def numbers(self, batch: ArchBatch) -> Tensor:
+        """Architectures as numbers `(b, D)`."""
+        return torch.cat(self.codes(batch), dim=1)
+
+    def matrices_of(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The inverse of `numbers`: `V (b, n, f)` and `E (b, n, n)`."""
+        return self.matrices(x[:, : self.packing.nodes], x[:, self.packing.nodes :])
+
+    @classmethod
+    def rebuilt(cls, space: SearchSpace, config: Any, meta: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        """The network of a file, before its weights are set; the marginal laws come from the file."""
+        del meta
+        return cls(space, config, tensors["marginals"])
+
+    def _marginals(self, space: SearchSpace) -> Tensor:
+        """Shares of the categories in random draws; what is possible is never 0."""
+        x = self.numbers(ArchBatch.of(random_archs(space, DRAWS, seed=0), space))
+        seen = nn.functional.one_hot(x, self.categories).float().sum(0)
+        possible = torch.cat([
+            nn.functional.pad(self.possible, (0, self.categories - self.packing.operators)),
+            nn.functional.pad(torch.stack([self.varying | (self.wiring == 0), self.varying | (self.wiring == 1)], dim=1), (0, self.categories - 2)),
+        ])  # fmt: skip
+        seen = (seen + 1) * possible
+        return seen / seen.sum(1, keepdim=True)

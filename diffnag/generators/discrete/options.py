@@ -1,0 +1,28 @@
+"""Options of the family `discrete`. No torch here: commands read these for `--help`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from diffnag.command.options import option
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything, beside the space, that decides the network and its loss."""
+
+    noise: str = option("absorbing", help="what noise makes of an entry: absorbing (it is hidden) or marginal (it is drawn anew, by its law in "
+                        "the space)")  # fmt: skip
+    width: int = option(64, help="size of a token")
+    layers: int = option(3, help="transformer blocks")
+    heads: int = option(4, help="attention heads")
+    structure: bool = option(False, help="show the network depths, paths, degrees and reachability of the noisy graph: suits a space whose wiring "
+                             "varies")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How samples are drawn."""
+
+    steps: int = option(20, most=10_000, help="steps from noise to an architecture; with absorbing noise at most one for each entry")
+    guidance: str = option("auto", help="auto (the strongest that the predictor allows), denoised, entries or particles")

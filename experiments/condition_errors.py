@@ -1,0 +1,134 @@
+"""Measures how near the family `conditional` comes to the values that it is asked for, beside particles of the family `discrete`.
+
+    python -m experiments.condition_errors [--spaces nasbench201 ...] [--anew]
+
+What is asked for are the values of `ASKED` architectures of the half that the network was not trained on, of each condition alone and of
+all together, by each of `WEIGHTS`. Errors are mean absolute ones over the valid ones of `SAMPLES` samples each, in standard deviations of
+the condition over the training half; `within_5_percent` is the share of valid samples that miss no value by more. Particles follow
+`p(A) exp(-S d(A))`, with d the mean absolute error in standard deviations.
+
+Rows that the result file has are kept; `--anew` measures the selected spaces again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from experiments.shared.common import begin, one_thread, parser
+from experiments.shared.results import read_result, record, write_result
+
+if TYPE_CHECKING:
+    from diffnag.arch import Arch
+    from diffnag.generators.base import Steer
+    from diffnag.protocols import Generator
+
+SPACES = ("nasbench201", "nasbench101")
+ASKED, SAMPLES, SEED = 50, 128, 0
+WEIGHTS = (0.0, 1.0, 2.0)
+PARTICLES = "particles"
+SHARPNESS = 30.0
+"""S of the particles."""
+Values = Callable[[Sequence["Arch"]], np.ndarray]
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--spaces", nargs="+", choices=SPACES, default=SPACES, help="default: all")
+    options.add_argument("--anew", action="store_true", help="measure rows again that the result file has")
+    args = options.parse_args()
+    begin()
+    one_thread()
+    for space in args.spaces:
+        measure(space, anew=args.anew)
+
+
+def measure(name: str, *, anew: bool) -> None:
+    """Measure all rows of a space that are missing, and write each as it is there."""
+    from diffnag import load_generator, load_space
+    from diffnag.generators.base import Steer
+    from diffnag.generators.conditional.conditions import Measures
+    from diffnag.spaces.split import CanonicalSplit
+
+    space = load_space(name)
+    generator: Any = load_generator(space, "conditional")
+    names, spread = generator.conditions, generator.network.spread.numpy()
+    rng, split = np.random.default_rng(SEED), CanonicalSplit.named(generator.network.split)
+    held_out: list[Arch] = []
+    while len(held_out) < ASKED:
+        if not split.trains(space.canonical(arch := space.random(rng))):
+            held_out.append(arch)
+    low, high = generator.network.quantiles[:, [0, -1]].T.numpy()
+    measures = Measures(names, space)
+    asked = measures(held_out).numpy().clip(low, high)  # what lies beyond the training half is refused
+
+    for subset in [*[[k] for k in range(len(names))], list(range(len(names)))]:
+        def values(archs: Sequence[Arch], subset: list[int] = subset) -> np.ndarray:
+            return measures(archs).numpy()[:, subset]
+
+        for weight in (*WEIGHTS, PARTICLES):
+            key = {"space": name, "conditions": [names[k] for k in subset], "weight": weight}
+            rows = read_result("condition_errors").get("rows", [])
+            others = [row for row in rows if any(row[field] != value for field, value in key.items())]
+            if len(others) < len(rows) and not anew:
+                continue
+            if weight == PARTICLES:
+                source: Generator = load_generator(space, "discrete")
+                steer = _particles(space, values, spread[subset])
+            else:
+                source, steer = generator, _conditioned([names[k] for k in subset], float(weight), Steer)
+            row = record({**key, **errors(source, asked[:, subset], values, spread[subset], steer)})
+            print(row, flush=True)
+            write_result("condition_errors", {"asked": ASKED, "samples": SAMPLES, "rows": [*others, row]})
+
+
+def errors(
+    generator: Generator, asked: np.ndarray, values: Values, spread: np.ndarray, steer: Callable[[np.ndarray], Steer]
+) -> dict[str, Any]:
+    """Mean absolute errors of samples for each row of values asked for `(m, c)`, validity, distinct share, and seconds for each row."""
+    missed, valid, distinct, near, begun = [], 0, 0, 0, time.perf_counter()
+    for wanted in asked:
+        archs = generator.sample(SAMPLES, seed=SEED, steer=steer(wanted)).archs
+        valid, distinct = valid + len(archs), distinct + len(set(archs))
+        if archs:
+            apart = np.abs(values(archs) - wanted)
+            missed.append((apart / spread).mean(0))
+            near += int((apart <= 0.05 * np.abs(wanted)).all(1).sum())
+    total = len(asked) * SAMPLES
+    return {
+        "errors": np.mean(missed, axis=0).round(4).tolist(), "error": round(float(np.mean(missed)), 4), "validity": valid / total,
+        "distinct": distinct / total, "within_5_percent": round(near / valid, 4),
+        "seconds": round((time.perf_counter() - begun) / len(asked), 2),
+    }  # fmt: skip
+
+
+def _conditioned(names: Sequence[str], weight: float, steer: type[Steer]) -> Callable[[np.ndarray], Steer]:
+    return lambda wanted: steer(condition=dict(zip(names, wanted.tolist(), strict=True)), weight=weight)
+
+
+def _particles(space: Any, values: Values, spread: np.ndarray) -> Callable[[np.ndarray], Steer]:
+    """Steer by a predictor of how near an architecture comes to what is wanted."""
+    from diffnag.generators.base import Steer
+    from diffnag.guidance.checked import CheckedPredictor
+    from diffnag.guidance.tilt import Tilt
+
+    class Nearness:
+        """Minus the mean absolute error in standard deviations, exact."""
+
+        def __init__(self, wanted: np.ndarray) -> None:
+            self._wanted = wanted
+
+        def fit(self, archs: Sequence[Arch], y: np.ndarray) -> None:
+            raise NotImplementedError
+
+        def predict(self, archs: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
+            return -(np.abs(values(archs) - self._wanted) / spread).mean(1), np.zeros(len(archs))
+
+    return lambda wanted: Steer(tilt=Tilt(CheckedPredictor("nearness", Nearness(wanted)), space, SHARPNESS))
+
+
+if __name__ == "__main__":
+    main()

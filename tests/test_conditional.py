@@ -1,0 +1,191 @@
+"""The family `conditional`: how values are read and shown, what a condition does to draws, and bad input."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from diffnag import generate
+from diffnag.arch import ArchBatch
+from diffnag.errors import UserError
+from diffnag.generators.base import Steer
+from diffnag.generators.conditional.conditions import KNOTS, Laws, Measures
+from diffnag.generators.conditional.family import ConditionalFamily
+from diffnag.generators.conditional.network import ENCODERS
+from diffnag.generators.conditional.options import Config
+from diffnag.generators.loading import load_generator
+from diffnag.search_spaces.nasbench101.space import NASBench101
+from diffnag.search_spaces.nasbench201.space import NASBench201
+from diffnag.testing import GeneratorContract
+from tests.exact_space import ARCHS, SPACE
+
+TINY = Config(width=16, layers=1, heads=2, conditions="depth", bins=8)
+
+
+class TestShipped(GeneratorContract):
+    @pytest.fixture(params=[NASBench201, NASBench101], ids=["nasbench201", "nasbench101"])
+    def generator(self, request):
+        return load_generator(request.param(), "conditional")
+
+
+@pytest.fixture
+def untrained():
+    family = ConditionalFamily()
+    net = family.build(SPACE, TINY, seed=0)
+    return family, net, family.conditions_of(net, ARCHS, SPACE)
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return load_generator(NASBench201(), "conditional")
+
+
+# -- values
+
+
+def test_measures_are_those_of_the_space(space):
+    archs = [space.random(np.random.default_rng(seed)) for seed in range(5)]
+    sizes = [space.size(arch, num_classes=10, image_size=32) for arch in archs]
+    measures = Measures(("params", "flops"), space)
+    assert measures(archs).tolist() == [[size.params, size.flops] for size in sizes] and measures.units == {"params": "", "flops": ""}
+
+
+def test_laws_of_a_uniform_column():
+    values = torch.linspace(0, 300, 3001, dtype=torch.float64)[:, None]
+    laws = Laws(("width",), *Laws.described(values))
+    standard = laws.standard(values)
+    assert standard.mean().item() == pytest.approx(0, abs=1e-5) and standard.std().item() == pytest.approx(1, abs=1e-5)
+    assert laws.thirds(laws.standard(torch.tensor([[10.0], [150.0], [290.0]]))).flatten().tolist() == [0, 1, 2]
+    numbers, words = laws.read({"width": 150.0})
+    assert numbers.item() == pytest.approx(0, abs=1e-6) and words.item() == -1
+    numbers, words = laws.read({"width": "high"})
+    assert numbers.isnan().all() and words.item() == 2
+    assert laws.read({})[0].isnan().all() and laws._quantiles.shape == (1, KNOTS)
+
+
+@pytest.mark.parametrize("value", [-1.0, 301.0, float("nan"), float("inf"), "tiny"])
+def test_values_that_training_did_not_see_are_refused(value):
+    laws = Laws(("width",), *Laws.described(torch.linspace(0, 300, 301, dtype=torch.float64)[:, None]))
+    with pytest.raises(UserError, match=r"condition width is .*0 to 300"):
+        laws.read({"width": value})
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_encoders_tell_numbers_apart(encoder):
+    encode = ENCODERS[encoder](64, 8)
+    found = encode(torch.tensor([[-0.5], [0.5], [0.5], [9.0]]))
+    assert found.shape == (4, 8) and torch.equal(found[1], found[2]) and not torch.allclose(found[0], found[1]) and found.isfinite().all()
+
+
+def test_clusters_begin_as_the_posterior_of_equal_normal_laws():
+    clusters = ENCODERS["clusters"](16, 8)
+    centres = torch.linspace(-2.5, 5.0, 16)
+    expected = (-((0.3 - centres) ** 2) / (2 * 0.1**2)).softmax(0)
+    torch.testing.assert_close(clusters.place(torch.tensor([[0.3]])).softmax(1)[0], expected, atol=1e-4, rtol=1e-3)
+
+
+# -- training and draws
+
+
+def test_untrained_blocks_ignore_the_condition(untrained):
+    """AdaLN-zero: before training no block does anything, whatever is asked for; only the last norm sees it."""
+    _, net, standard = untrained
+    torch.nn.init.zeros_(net.trunk.modulation.weight)
+    x = net.numbers(ArchBatch.of(ARCHS[:4], SPACE))
+    asked = torch.cat([standard[:4], torch.full((4, 1), -1.0)], dim=1)
+    torch.testing.assert_close(net(x, torch.ones(4)), net(x, torch.ones(4), asked))
+
+
+def test_training_teaches_the_condition():
+    """In 400 steps a tiny network learns which of the 54 architectures have the depth that is asked for."""
+    family = ConditionalFamily()
+    net = family.build(SPACE, TINY, seed=0)
+    standard = family.conditions_of(net, ARCHS, SPACE)
+    optimizer, batch = torch.optim.Adam(net.parameters(), 1e-2), ArchBatch.of(ARCHS, SPACE)
+    for step in range(400):
+        loss = family.loss(net, batch, standard, generator=torch.Generator().manual_seed(step)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    generator, measures = family.generator(SPACE, net.eval()), Measures(("depth",), SPACE)
+    depths = measures(ARCHS)[:, 0]
+    for depth in (1.0, 3.0):
+        found = measures(generator.sample(200, seed=0, steer=Steer(condition={"depth": depth})).archs)[:, 0]
+        assert (found - depth).abs().mean() < 0.5 * (depths - depth).abs().mean()
+
+
+def test_weight_zero_needs_one_evaluation_a_step(shipped):
+    one, two = (shipped.sample(8, seed=0, steer=Steer(condition={"params": 3e5}, weight=weight)) for weight in (0.0, 1.0))
+    assert two.nfe == 2 * one.nfe
+
+
+def test_the_shipped_network_comes_near_what_is_asked_for(shipped):
+    space = shipped.space
+    asked = {"params": 344_346.0, "flops": 49_162_890.0}  # those of an architecture
+    archs = shipped.sample(128, seed=0, steer=Steer(condition=asked)).archs
+    found = Measures(("params", "flops"), space)(archs).numpy()
+    spread = shipped.network.spread[:2].numpy()
+    assert len(archs) >= 126 and (np.abs(found - list(asked.values())) / spread).mean() < 0.3
+    high = shipped.sample(128, seed=0, steer=Steer(condition={"params": "high"})).archs
+    low = shipped.sample(128, seed=0, steer=Steer(condition={"params": "low"})).archs
+    assert Measures(("params",), space)(high).median() > 3 * Measures(("params",), space)(low).median()
+
+
+# -- bad input
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        (Config(encoder="x"), "unknown encoder 'x'"), (Config(conditions="params,params"), "must be different names"),
+        (Config(conditions="params,"), "must be different names"),
+    ],
+)  # fmt: skip
+def test_configs_are_checked(config, sentence):
+    with pytest.raises(UserError, match=sentence):
+        ConditionalFamily().build(SPACE, config, seed=0)
+
+
+def test_a_condition_that_costs_a_measurement_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("DIFFNAG_DATA", str(tmp_path))
+    with pytest.raises(UserError, match="latency:pixel3 costs a measurement"):
+        Measures(("latency:pixel3",), NASBench201())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--condition", "params=9e9"], "condition params is 9e\\+09, outside what the training saw: 73306 to 1531546"),
+        (["--condition", "params=3e5", "--condition", "params=4e5"], "condition params is given twice"),
+        (["--condition", "zen=high"], "has no condition 'zen'; its conditions are: params, flops, latency:pixel3"),
+        (["--condition", "params=lots"], "or low, medium, high"), (["--condition", "params"], "accepted is NAME=VALUE"),
+        (["--condition", "latency:pixel3=20MB"], "condition latency:pixel3 needs a finite number"),
+        (["--weight", "2"], "--weight goes with --condition"), (["--condition", "params=3e5", "--weight", "-1"], "the weight of the condition is -1"),
+    ],
+)  # fmt: skip
+def test_bad_conditions_get_a_sentence(tmp_path, arguments, sentence):
+    with pytest.raises(UserError, match=sentence):
+        generate.main(["--generator", "conditional", "--out", str(tmp_path / "a.jsonl"), "--n", "4", *arguments])
+
+
+def test_conditions_on_the_command_line(tmp_path, capsys):
+    out = tmp_path / "a.jsonl"
+    generate.main([
+        "--generator", "conditional", "--condition", "params=600k", "--condition", "latency:pixel3=0.02s", "--weight", "2",
+        "--n", "16", "--out", str(out), "--device", "cpu",
+    ])  # fmt: skip
+    metrics = json.loads(out.with_name("a.metrics.json").read_text())
+    assert metrics["condition"] == {"params": 6e5, "latency:pixel3": 20.0} and metrics["weight"] == 2.0 and metrics["n"] == 16
+    assert "wrote" in capsys.readouterr().out
+
+
+def test_a_network_comes_back_from_its_file(tmp_path, untrained):
+    family, net, _ = untrained
+    family.save(tmp_path / "w.safetensors", net, {"split": "canonical-sha256-0.5"})
+    again = family.load(SPACE, tmp_path / "w.safetensors")
+    assert again.conditions == ("depth",) and again.units == {"depth": ""}
+    steer = Steer(condition={"depth": 2.0})
+    assert family.generator(SPACE, net.eval()).sample(16, seed=0, steer=steer).decoded == again.sample(16, seed=0, steer=steer).decoded
