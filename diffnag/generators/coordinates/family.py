@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from diffnag.command.options import option
+from diffnag.generators.coordinates import options
 from diffnag.generators.family import NetworkFamily
 
 if TYPE_CHECKING:
@@ -17,27 +16,11 @@ if TYPE_CHECKING:
     from diffnag.generators.coordinates.network import CoordinateNetwork
 
 
-@dataclass(frozen=True)
-class Config:
-    """Everything, beside the space, that decides the network and its loss."""
-
-    dimensions: int = option(3, most=64, help="dimensions of the points; the fewer, the more wirings look alike")
-    width: int = option(64, help="size of a node's features")
-    layers: int = option(3, help="equivariant layers")
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How samples are drawn."""
-
-    steps: int = option(40, most=10_000, help="steps of the sampler, each one evaluation; one more reads the edges")
-
-
 class CoordinatesFamily(NetworkFamily):
     """Trains and loads equivariant denoisers of lifted architectures."""
 
-    Config: ClassVar[type] = Config
-    Sampling: ClassVar[type] = Sampling
+    Config: ClassVar[type] = options.Config
+    Sampling: ClassVar[type] = options.Sampling
 
     def parts(self) -> tuple[type[CoordinateNetwork], type[CoordinateGenerator]]:
         """The classes of its networks and of its generators."""

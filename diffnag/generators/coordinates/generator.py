@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from diffnag.generators.coordinates.family import Sampling
+from diffnag.generators.coordinates import options
 from diffnag.generators.coordinates.network import LEVELS
 from diffnag.generators.trained import Matrices, NetworkGenerator, Noise
 
@@ -24,7 +25,7 @@ MOVE = (0.6, 1.6)
 class CoordinateGenerator(NetworkGenerator):
     """Draws architectures by an equivariant diffusion of points and operators."""
 
-    Sampling: ClassVar[type] = Sampling
+    Sampling: ClassVar[type] = options.Sampling
 
     def figures(self, batch: ArchBatch) -> Mapping[str, float]:
         """Share of a batch that is read off its own points again, at the lowest noise: it bounds everything else."""
@@ -34,7 +35,7 @@ class CoordinateGenerator(NetworkGenerator):
         there = self.network.codes(batch)
         return {"reconstructed": float(((operators == there[0]).all(1) & (edges == there[1].bool()).all(1)).float().mean())}
 
-    def _draw(self, b: int, sampling: Sampling, steer: Steer, kind: str, noise: Noise) -> Matrices:
+    def _draw(self, b: int, sampling: options.Sampling, steer: Steer, kind: str, noise: Noise) -> Matrices:
         del steer, kind
         return self._read(self._denoise(LEVELS[1] * self._noise(b, noise), LEVELS[1], sampling.steps, noise))
 
@@ -52,7 +53,7 @@ class CoordinateGenerator(NetworkGenerator):
     def _denoise(self, state: Tensor, level: float, steps: int, noise: Noise) -> Tensor:
         """Ancestral sampling (Ho et al. 2020) from `level` to the lowest, levels equidistant in their logarithm."""
         levels = torch.linspace(math.log(level), math.log(LEVELS[0]), steps + 1).exp().tolist()
-        for now, then in zip(levels[:-1], levels[1:], strict=True):
+        for now, then in itertools.pairwise(levels):
             clean = self.network(state, state.new_full((len(state),), now))
             kept = (then / now) ** 2
             state = clean + kept * (state - clean) + then * math.sqrt(1 - kept) * self._noise(len(state), noise)

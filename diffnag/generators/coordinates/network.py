@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffnag.generators.coordinates.family import Config
+from diffnag.generators.coordinates.options import Config
 from diffnag.generators.network import GraphNetwork
 from diffnag.generators.transformer import noise_embedding
 
@@ -53,8 +53,8 @@ class CoordinateNetwork(GraphNetwork):
         self.place = nn.Parameter(torch.randn(n, width) / math.sqrt(width))
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.layers = nn.ModuleList(EquivariantLayer(width) for _ in range(config.layers))
-        self.operator_head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, f))
-        self.edge_head = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1))
+        self.chosen = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, f))
+        self.joined = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1))
 
     @staticmethod
     def level(share: Tensor) -> Tensor:
@@ -86,9 +86,10 @@ class CoordinateNetwork(GraphNetwork):
             h, x, messages = layer(h, x)
         i, j = self.packing.upper(state.device)
         operators, edges = self.within_space(torch.cat([
-            (self.operator_head(h) + 2 * rows / sigma**2).flatten(1), self.edge_head(messages[:, i, j] + messages[:, j, i])[..., 0],
+            (self.chosen(h) + 2 * rows / sigma**2).flatten(1), self.joined(messages[:, i, j] + messages[:, j, i])[..., 0],
         ], dim=1))  # fmt: skip
-        return Estimate(shrink**2 * points + sigma * shrink * (x - begin), operators, edges)
+        moved = x - begin
+        return Estimate(shrink**2 * points + sigma * shrink * (moved - moved.mean(1, keepdim=True)), operators, edges)
 
     def forward(self, state: Tensor, level: Tensor) -> Tensor:
         """The clean state `(b, n, k + f)` expected behind a noisy one."""

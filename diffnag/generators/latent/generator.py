@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffnag.arch import ArchBatch
 from diffnag.errors import UserError
-from diffnag.generators.latent.family import Sampling
+from diffnag.generators.latent import options
 from diffnag.generators.trained import CHUNK, Matrices, NetworkGenerator, Noise
 from diffnag.protocols import LogProb
 
@@ -37,7 +37,7 @@ ACTIVE = 0.01
 class LatentGenerator(NetworkGenerator):
     """Draws architectures by one pass of a decoder from standard normal numbers, the units."""
 
-    Sampling: ClassVar[type] = Sampling
+    Sampling: ClassVar[type] = options.Sampling
     steers: frozenset[str] = frozenset({"denoised", "particles"})
 
     def log_prob(self, archs: Sequence[Arch], *, seed: int) -> LogProb:
@@ -67,13 +67,13 @@ class LatentGenerator(NetworkGenerator):
             "active_latents": float((found.shift.var(0) > ACTIVE).sum()),
         }  # fmt: skip
 
-    def _checked(self, sampling: Sampling) -> Sampling:
-        checked: Sampling = super()._checked(sampling)
+    def _checked(self, sampling: options.Sampling) -> options.Sampling:
+        checked: options.Sampling = super()._checked(sampling)
         if checked.decoding not in DECODINGS:
             raise UserError(f"unknown decoding {checked.decoding!r}; there are: {', '.join(DECODINGS)}")
         return checked
 
-    def _draw(self, b: int, sampling: Sampling, steer: Steer, kind: str, noise: Noise) -> Matrices:
+    def _draw(self, b: int, sampling: options.Sampling, steer: Steer, kind: str, noise: Noise) -> Matrices:
         units = sampling.temperature * noise.normal(b, self.network.size, device=self.network.device)
         if steer.tilt is not None and kind == "denoised":
             units = self._climb(units, steer.tilt, sampling, noise)
@@ -86,7 +86,7 @@ class LatentGenerator(NetworkGenerator):
         moved = math.sqrt(1 - MOVE) * units + math.sqrt(MOVE) * noise.normal(b, size, device=self.network.device)
         return self._decided(self.network(moved), self.sampling, noise)
 
-    def _climb(self, units: Tensor, tilt: Tilt, sampling: Sampling, noise: Noise) -> Tensor:
+    def _climb(self, units: Tensor, tilt: Tilt, sampling: options.Sampling, noise: Noise) -> Tensor:
         """Langevin dynamics of `log p(z) + S z(A)` through the relaxed decoder, in the units; without a tilt it leaves them normal."""
         kept = math.sqrt(1 - LANGEVIN**2)
         for _ in range(sampling.langevin):
@@ -102,7 +102,7 @@ class LatentGenerator(NetworkGenerator):
         rows, edges = self.network.within_space(logits)
         return 2 * torch.cat([rows.softmax(2).flatten(1), edges.sigmoid()], dim=1) - 1
 
-    def _decided(self, logits: Tensor, sampling: Sampling, noise: Noise) -> Matrices:
+    def _decided(self, logits: Tensor, sampling: options.Sampling, noise: Noise) -> Matrices:
         rows, edges = self.network.within_space(logits)
         if sampling.decoding == "argmax":
             return Matrices.of(*self.network.matrices(rows.argmax(2), edges > 0))

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffnag.generators.latent.family import Config
+from diffnag.generators.latent.options import Config
 from diffnag.generators.network import GraphNetwork
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Encoded(NamedTuple):
     """A draw of the posterior, in units of the prior: the prior's draw of these `units` has the same latents."""
 
     logits: Tensor
-    """Of all entries, `(b, d)`."""
+    """One for each entry, `(b, d)`."""
     units: Tensor
     """`(b, size)`"""
     shift: Tensor
@@ -66,9 +66,8 @@ class LatentNetwork(GraphNetwork):
         )
         self.inputs = nn.ModuleList(nn.Linear(m, width) for m in self.sizes)
         self.last = nn.Sequential(*(Residual(width) for _ in range(config.blocks)), nn.LayerNorm(width), nn.Linear(width, d))
-        for prior in self.priors:
-            nn.init.zeros_(prior.weight)
-            nn.init.zeros_(prior.bias)
+        for weights in self.priors.parameters():  # all levels begin as standard normal
+            nn.init.zeros_(weights)
 
     def forward(self, units: Tensor) -> Tensor:
         """Logits `(b, d)`, packed, of the latents that standard normal `units (b, size)` stand for."""
