@@ -28,7 +28,7 @@ from diffnag.generators.metrics import generation_metrics
 from diffnag.generators.options import Training
 from diffnag.io.device import resolve_device
 from diffnag.io.files import check_writable, written_whole
-from diffnag.protocols import LearnsConditions
+from diffnag.protocols import HasFigures, LearnsConditions
 from diffnag.spaces.loading import load_space
 from diffnag.spaces.split import CanonicalSplit
 
@@ -152,7 +152,7 @@ def train(
         raise UserError(f"{state} holds an interrupted training: pass --resume to go on with it, or delete it")
     begin, processor = time.monotonic(), time.process_time()
     _steps(run, data, place, state, space, split)
-    figures = quality(run, space, split, n=1024)
+    figures = quality(run, space, split, n=1024) | own_figures(run, space, data)
     meta = {
         "training": {key: value for key, value in asdict(options).items() if key not in ("space", "split")},
         "split": split.name,
@@ -214,6 +214,15 @@ def quality(run: TrainingRun, space: SearchSpace, split: CanonicalSplit, *, n: i
     archs = run.family.generator(space, net, split=split.name).sample(n, seed=0).archs
     net.train(was_training)
     return {key: value for key, value in generation_metrics(archs, n, space, split).items() if isinstance(value, float)}
+
+
+def own_figures(run: TrainingRun, space: SearchSpace, data: ArchBatch, *, n: int = 2048) -> dict[str, float]:
+    """What the generator of the averaged network reports of `n` of its training architectures, where it reports anything."""
+    generator = run.family.generator(space, run.averaged().eval())
+    if not isinstance(generator, HasFigures):
+        return {}
+    rows = torch.randint(len(data), (n,), generator=torch.Generator().manual_seed(0))
+    return dict(generator.figures(data[rows]))
 
 
 def _place(device: str) -> Place:

@@ -1,6 +1,6 @@
 """What a plug-in must offer. Anything with these members fits; nothing has to be subclassed."""
 
-from diffnag.protocols.generators import Family, Generator, HasLikelihood, LearnsConditions, LogProb, TrainableFamily
+from diffnag.protocols.generators import Family, Generator, HasFigures, HasLikelihood, LearnsConditions, LogProb, TrainableFamily
 from diffnag.protocols.methods import Method
 from diffnag.protocols.objectives import Explains, NeedsNetwork, Objective, Predicts
 from diffnag.protocols.oracles import GivesNetworks, MultiFidelity, NeedsImages, Oracle, Prepares
@@ -38,6 +38,7 @@ __all__ = [
     "Family",
     "Generator",
     "GivesNetworks",
+    "HasFigures",
     "HasLikelihood",
     "HasMoreTables",
     "HasNotes",

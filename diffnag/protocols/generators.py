@@ -59,6 +59,15 @@ class HasLikelihood(Protocol):
         ...
 
 
+@runtime_checkable
+class HasFigures(Protocol):
+    """A generator that reports figures of its own beside validity, uniqueness and novelty."""
+
+    def figures(self, batch: ArchBatch) -> Mapping[str, float]:
+        """Figures over architectures of its training set, by name; they stand in the description of its checkpoint."""
+        ...
+
+
 class Family(Protocol):
     """A generator family: makes the generators of one kind. The class is made without arguments."""
 

@@ -1,0 +1,1 @@
+"""The family `latent`: a hierarchical variational autoencoder."""

@@ -1,0 +1,110 @@
+"""The generator of the family `latent`: one pass of the decoder a sample, and moves and guidance in its latent space."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffnag.arch import ArchBatch
+from diffnag.errors import UserError
+from diffnag.generators.latent import options
+from diffnag.generators.trained import CHUNK, Matrices, NetworkGenerator, Noise
+from diffnag.protocols import LogProb
+
+if TYPE_CHECKING:
+    from diffnag.arch import Arch
+    from diffnag.generators.base import Steer
+    from diffnag.guidance.tilt import Tilt
+
+DECODINGS = ("argmax", "sample")
+MOVE = 0.5
+"""Share of the variance of the units that a move draws anew."""
+LANGEVIN = 0.15
+"""Step of the Langevin dynamics, in units of the prior's standard deviation."""
+STEEPEST = 6.0
+"""Longest gradient of the tilt that a step follows, so that a cliff of the relaxed decoder throws no sample out of the prior."""
+DRAWS = 64
+"""Draws of the posterior of the importance weighted bound."""
+ACTIVE = 0.01
+"""A latent is active if its mean under the posterior varies by more than this over architectures (Burda et al. 2016, section 5)."""
+
+
+class LatentGenerator(NetworkGenerator):
+    """Draws architectures by one pass of a decoder from standard normal numbers, the units."""
+
+    Sampling: ClassVar[type] = options.Sampling
+    steers: frozenset[str] = frozenset({"denoised", "particles"})
+
+    def log_prob(self, archs: Sequence[Arch], *, seed: int) -> LogProb:
+        """Importance weighted lower bound of `DRAWS` draws (Burda et al. 2016), of the law that `decoding="sample"` draws from."""
+        noise, rows = Noise(seed), CHUNK // DRAWS
+        bounds = []
+        for first in range(0, len(archs), rows):
+            batch = ArchBatch.of(archs[first : first + rows], self.space, device=self.network.device)
+            b = len(batch)
+            with torch.no_grad():
+                normal = noise.normal(b * DRAWS, self.network.size, device=self.network.device)
+                weights = self.network.log_weights(batch[torch.arange(b).repeat_interleave(DRAWS)], normal)
+            bounds.append(weights.double().unflatten(0, (b, DRAWS)).logsumexp(1) - math.log(DRAWS))
+        return LogProb(torch.cat(bounds).cpu().numpy(), "bound")
+
+    def figures(self, batch: ArchBatch) -> Mapping[str, float]:
+        """What tells a collapsed posterior, over a batch: bound, its two terms, share reconstructed exactly, active units."""
+        noise = torch.randn(len(batch), self.network.size, generator=torch.Generator().manual_seed(0)).to(self.network.device)
+        with torch.no_grad():
+            found, (reconstruction, divergence) = self.network.encode(batch, noise), self.network.bound(batch, noise)
+            operators, edges = (part.argmax(2) if part.ndim == 3 else part > 0 for part in self.network.within_space(found.logits))
+            there = self.network.codes(batch)
+        exact = (operators == there[0]).all(1) & (edges == there[1].bool()).all(1)
+        return {
+            "reconstructed": float(exact.float().mean()), "reconstruction_nats": float(reconstruction.mean()),
+            "divergence_nats": float(divergence.sum(1).mean()), "latents": float(self.network.size),
+            "active_latents": float((found.shift.var(0) > ACTIVE).sum()),
+        }  # fmt: skip
+
+    def _checked(self, sampling: options.Sampling) -> options.Sampling:
+        checked: options.Sampling = super()._checked(sampling)
+        if checked.decoding not in DECODINGS:
+            raise UserError(f"unknown decoding {checked.decoding!r}; there are: {', '.join(DECODINGS)}")
+        return checked
+
+    def _draw(self, b: int, sampling: options.Sampling, steer: Steer, kind: str, noise: Noise) -> Matrices:
+        units = sampling.temperature * noise.normal(b, self.network.size, device=self.network.device)
+        if steer.tilt is not None and kind == "denoised":
+            units = self._climb(units, steer.tilt, sampling, noise)
+        return self._decided(self.network(units), sampling, noise)
+
+    def _near(self, batch: ArchBatch, noise: Noise) -> Matrices:
+        """Encode, draw a part of the units anew (pCN, Cotter et al. 2013, which leaves the prior in place) and decode."""
+        b, size = len(batch), self.network.size
+        units = self.network.encode(batch, noise.normal(b, size, device=self.network.device)).units
+        moved = math.sqrt(1 - MOVE) * units + math.sqrt(MOVE) * noise.normal(b, size, device=self.network.device)
+        return self._decided(self.network(moved), self.sampling, noise)
+
+    def _climb(self, units: Tensor, tilt: Tilt, sampling: options.Sampling, noise: Noise) -> Tensor:
+        """Langevin dynamics of `log p(z) + S z(A)` through the relaxed decoder, in the units; without a tilt it leaves them normal."""
+        kept = math.sqrt(1 - LANGEVIN**2)
+        for _ in range(sampling.langevin):
+            with torch.enable_grad():
+                now = units.detach().requires_grad_()
+                (slope,) = torch.autograd.grad(tilt.relaxed(self._relaxed(self.network(now))).sum(), now)
+            slope = slope * (STEEPEST / slope.norm(dim=1, keepdim=True).clamp_min(STEEPEST))
+            units = kept * units + LANGEVIN**2 / 2 * slope + LANGEVIN * sampling.temperature * noise.normal(*units.shape, device=units.device)
+        return units
+
+    def _relaxed(self, logits: Tensor) -> Tensor:
+        """Logits -> the architecture that they estimate, packed, in [-1, 1]."""
+        rows, edges = self.network.within_space(logits)
+        return 2 * torch.cat([rows.softmax(2).flatten(1), edges.sigmoid()], dim=1) - 1
+
+    def _decided(self, logits: Tensor, sampling: options.Sampling, noise: Noise) -> Matrices:
+        rows, edges = self.network.within_space(logits)
+        if sampling.decoding == "argmax":
+            return Matrices.of(*self.network.matrices(rows.argmax(2), edges > 0))
+        there = noise.uniform(*edges.shape, device=edges.device) < edges.sigmoid()
+        return Matrices.of(*self.network.matrices(noise.choice(F.softmax(rows, dim=2)), there))
