@@ -56,6 +56,8 @@ class DiscreteNetwork(GraphNetwork):
             allowed=space_attention(space),
         )  # fmt: skip
         self.make_heads(width)
+        entries, k = self.marginals.shape
+        self.joint = JointHead(entries * (k + 1), width, config.joint, entries * k) if config.joint else None
 
     def forward(self, z: Tensor, abar: Tensor, condition: Tensor | None = None) -> Tensor:
         """Noisy numbers `z (b, D)` of which a share `abar (b,)` is not noise -> log probabilities `(b, D, K)`."""
@@ -65,10 +67,13 @@ class DiscreteNetwork(GraphNetwork):
         E = V.new_zeros(len(z), n, n)
         E[:, i, j] = torch.where(z[:, n:] == k, 0.0, 2.0 * z[:, n:] - 1)
         tokens = torch.cat([V, structural(E)], dim=2) if self.config.structure else V
-        h = self.trunk(tokens, E, None, self.context(abar, condition))
+        context = self.context(abar, condition)
+        h = self.trunk(tokens, E, None, context)
         packed = self.entry_logits(h, V, E)
         rows, edges = packed[:, : n * f].unflatten(1, (n, f)), torch.stack([torch.zeros_like(packed[:, n * f :]), packed[:, n * f :]], dim=2)
         logits = torch.cat([nn.functional.pad(rows, (0, k - f)), nn.functional.pad(edges, (0, k - 2))], dim=1)
+        if self.joint is not None:
+            logits = logits + self.joint(nn.functional.one_hot(z, k + 1).float().flatten(1), context).unflatten(1, self.marginals.shape)
         return (logits + self.noising.alone(z, abar)).clamp_min(IMPOSSIBLE).log_softmax(dim=2)
 
     def context(self, abar: Tensor, condition: Tensor | None) -> Tensor:
@@ -100,3 +105,24 @@ class DiscreteNetwork(GraphNetwork):
         ])  # fmt: skip
         seen = (seen + 1) * possible
         return seen / seen.sum(1, keepdim=True)
+
+
+class JointHead(nn.Module):
+    """Adds to every logit what can be counted over all entries at once, given the context; zero before training."""
+
+    def __init__(self, inputs: int, context: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(inputs, hidden)
+        self.inner = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(2))
+        self.context = nn.ModuleList(nn.Linear(context, hidden) for _ in range(3))
+        self.last = nn.Linear(hidden, outputs)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, entries: Tensor, context: Tensor) -> Tensor:
+        """`entries (b, inputs)` one-hot, `context (b, width)` -> `(b, outputs)`."""
+        h = nn.functional.silu(self.first(entries) + self.context[0](context))
+        for inner, shown in zip(self.inner, self.context[1:], strict=True):
+            h = h + nn.functional.silu(inner(h) + shown(context))
+        made: Tensor = self.last(h)
+        return made

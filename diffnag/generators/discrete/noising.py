@@ -85,8 +85,10 @@ class Absorbing:
     def groups(self, steps: int, first: int = 0) -> list[tuple[int, int]]:
         """Places in the order that each step reveals, from `first` on; early steps, where entries depend less on each other, reveal more."""
         left = self.entries - first
-        ends = [math.ceil(left * (1 - (1 - step / steps) ** 1.5)) for step in range(steps + 1)] if steps < left else list(range(left + 1))
-        return [(first + a, first + b) for a, b in pairwise(ends) if b > a]
+        steps = min(steps, left)
+        curve = [math.ceil(left * (1 - (1 - step / steps) ** 1.5)) for step in range(steps + 1)]
+        ends = [first + min(end, left - steps + step) for step, end in enumerate(curve)]  # at least one is left for each later step
+        return list(pairwise(ends))
 
     def draw(self, predict: Predict, b: int, steps: int, noise: Noise) -> Tensor:
         x = self._law.argmax(1).expand(b, -1)

@@ -16,6 +16,7 @@ class Config:
     width: int = option(64, help="size of a token")
     layers: int = option(3, help="transformer blocks")
     heads: int = option(4, help="attention heads")
+    joint: int = option(0, least=0, help="hidden units of a head that sees all entries at once, beside the transformer; 0: none")
     structure: bool = option(False, help="show the network depths, paths, degrees and reachability of the noisy graph: suits a space whose wiring "
                              "varies")  # fmt: skip
 
