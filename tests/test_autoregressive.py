@@ -8,7 +8,8 @@ import torch
 
 from diffnag.arch import ArchBatch
 from diffnag.errors import UserError
-from diffnag.generators.autoregressive.family import AutoregressiveFamily, Config, Sampling
+from diffnag.generators.autoregressive.family import AutoregressiveFamily
+from diffnag.generators.autoregressive.options import Config, Sampling
 from diffnag.generators.diffusion.options import Sampling as OtherSampling
 from diffnag.generators.loading import load_generator
 from diffnag.generators.network import shipped_network

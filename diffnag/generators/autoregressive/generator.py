@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffnag.arch import ArchBatch
-from diffnag.generators.autoregressive import family
+from diffnag.generators.autoregressive import options
 from diffnag.generators.trained import CHUNK, Matrices, NetworkGenerator, Noise
 from diffnag.protocols import LogProb
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 class AutoregressiveGenerator(NetworkGenerator):
     """Draws one symbol after the other."""
 
-    Sampling: ClassVar[type] = family.Sampling
+    Sampling: ClassVar[type] = options.Sampling
     network: AutoregressiveNetwork
 
-    def _draw(self, b: int, sampling: family.Sampling, steer: Steer, kind: str, noise: Noise) -> Matrices:
+    def _draw(self, b: int, sampling: options.Sampling, steer: Steer, kind: str, noise: Noise) -> Matrices:
         del sampling, steer, kind
         u = noise.uniform(b, self.network.symbols, device=self.network.device)
         return Matrices.of(*self.network.written(self._drawn(u)))

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffnag.generators.autoregressive.family import Config
+from diffnag.generators.autoregressive.options import Config
 from diffnag.generators.network import GraphNetwork
 
 if TYPE_CHECKING:
