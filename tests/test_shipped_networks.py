@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 from diffnag.generators.diffusion.denoiser import load_denoiser
 from diffnag.generators.diffusion.generator import Generator
 from diffnag.generators.diffusion.options import Config
+from diffnag.generators.loading import load_family
 from diffnag.generators.metrics import GraphStatistics
 from diffnag.generators.network import KIND, shipped_network
 from diffnag.generators.options import Training
-from diffnag.generators.recipes import shipped_recipe
+from diffnag.generators.recipes import RECIPES, shipped_recipe
 from diffnag.io.checkpoint import load_checkpoint
 from diffnag.spaces.loading import load_space
 
@@ -33,6 +35,18 @@ def test_it_is_small_and_says_how_it_was_made(name):
     assert meta["training"]["seed"] == 0 and meta["figures_1024_samples"]["validity"] >= 0.99
     recipe = shipped_recipe(name, "sde")
     assert Config(**recipe["config"]) == Config(**meta["config"]) and recipe["out"] == path
+    assert asdict(Training(**recipe["training"])) == {"space": name, "split": meta["split"], **meta["training"]}
+
+
+@pytest.mark.parametrize(("name", "family"), [
+    (name, family) for name, families in json.loads(RECIPES.read_text()).items() for family in families if family != "sde"
+])  # fmt: skip
+def test_other_families_are_small_and_say_how_they_were_made(name, family):
+    path, recipe, config = shipped_network(name, family), shipped_recipe(name, family), load_family(family).Config
+    _, meta = load_checkpoint(path, kind=KIND)
+    assert path.stat().st_size < 2e6 and recipe["out"] == path
+    assert meta["command"].startswith("python -m diffnag.train_score ") and "--recipe shipped" in meta["command"]
+    assert config(**recipe["config"]) == config(**meta["config"]) and meta["figures_1024_samples"]["validity"] >= 0.9
     assert asdict(Training(**recipe["training"])) == {"space": name, "split": meta["split"], **meta["training"]}
 
 
