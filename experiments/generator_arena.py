@@ -70,12 +70,17 @@ def main() -> None:
                 "search": partial(contestant.search, args.seeds),
             }
             for part in args.parts:
-                _measure(space, family, contestant.about(), part, parts[part], anew=args.anew)
+                lacking = part == "likelihood" and args.networks is not None
+                _measure(space, family, contestant.about(), part, parts[part], anew=args.anew, lacking=lacking)
 
 
-def _measure(space: str, family: str, about: dict[str, Any], part: str, measure: Callable[[], Any], *, anew: bool) -> None:
-    """Measure one part of a row, unless the result file has it for the same network, and store it."""
-    if not anew and _row(space, family, about).get(part) is not None:
+def _measure(space: str, family: str, about: dict[str, Any], part: str, measure: Callable[[], Any], *, anew: bool, lacking: bool) -> None:
+    """Measure one part of a row, unless the result file has it for the same network, and store it.
+
+    With `lacking` a part that lacks the gap of all is measured again.
+    """
+    found = _row(space, family, about).get(part)
+    if not anew and found is not None and not (lacking and found["all"] is None):
         return
     if (found := measure()) is None:
         return

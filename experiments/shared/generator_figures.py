@@ -90,7 +90,7 @@ class Contestant:
     def _gap(self, generator: HasLikelihood, archs: Sequence[Arch]) -> dict[str, Any]:
         found = generator.log_prob(archs, seed=0)
         error = float(found.nats.std(ddof=1) / len(archs) ** 0.5)
-        return {"gap": float(-found.nats.mean() - np.log(len(self.measured.archs))), "stderr": error, "kind": found.kind}
+        return {"gap": round(float(-found.nats.mean() - np.log(len(self.measured.archs))), 6) + 0.0, "stderr": error, "kind": found.kind}
 
     def _of_all(self, networks: Path | None) -> Any:
         """The generator of a network trained on all architectures, from `networks`, where it is trained if it is not there yet."""
