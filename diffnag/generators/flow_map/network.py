@@ -122,11 +122,13 @@ class Lesson:
         """All pairs, on `device`."""
         if self._pairs is None:
             teacher, noise = self._teacher.to(device), torch.Generator().manual_seed(self._seed)
-            ts, states, ends = time_grid(teacher.sde, EVALUATIONS, device=device), [], []
+            ts, d = time_grid(teacher.sde, EVALUATIONS, device=device), teacher.packing.size
+            made = Pairs(torch.empty(len(KEPT), self._paths, d, device=device), ts[list(KEPT)], torch.empty(self._paths, d, device=device))
             for first in range(0, self._paths, AT_ONCE):
+                rows = slice(first, min(first + AT_ONCE, self._paths))
                 way = RecordCalls(teacher.score)
-                x = teacher.sde.prior((min(AT_ONCE, self._paths - first), teacher.packing.size), generator=noise, device=device)
-                ends.append(teacher.decided(dpmpp(way, teacher.sde, x, ts, generator=noise)))
-                states.append(torch.stack([way.calls[k][0] for k in KEPT]))
-            self._pairs = Pairs(torch.cat(states, dim=1), ts[list(KEPT)], torch.cat(ends))
+                x = teacher.sde.prior((rows.stop - rows.start, d), generator=noise, device=device)
+                made.ends[rows] = teacher.decided(dpmpp(way, teacher.sde, x, ts, generator=noise))
+                made.states[:, rows] = torch.stack([way.calls[k][0] for k in KEPT])
+            self._pairs = made
         return self._pairs
