@@ -57,7 +57,7 @@ def test_enough_dimensions_keep_every_distance():
 
 def test_the_denoiser_turns_with_its_points():
     """A rotation, reflection and shift of the points turns the estimate, and leaves operators and edges as they are."""
-    net = FAMILY.build(SPACE, Config(width=16, layers=2), seed=0).double().eval()
+    net = FAMILY.build(SPACE, Config(width=16, layers=2, joint=8), seed=0).double().eval()
     generator = torch.Generator().manual_seed(0)
     state = torch.randn(6, SPACE.nodes, net.channels, generator=generator, dtype=torch.float64)
     turn, _ = torch.linalg.qr(torch.randn(3, 3, generator=generator, dtype=torch.float64))

@@ -52,7 +52,7 @@ class CoordinateNetwork(GraphNetwork):
         self.node = nn.Linear(f, width)
         self.place = nn.Parameter(torch.randn(n, width) / math.sqrt(width))
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
-        self.layers = nn.ModuleList(EquivariantLayer(width) for _ in range(config.layers))
+        self.layers = nn.ModuleList(EquivariantLayer(n, width, config.joint) for _ in range(config.layers))
         self.chosen = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, f))
         self.joined = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1))
 
@@ -122,9 +122,12 @@ def gram(E: Tensor) -> Tensor:
 
 
 class EquivariantLayer(nn.Module):
-    """Messages between all nodes, which move points along their differences (Satorras et al. 2021, eqs. 3 to 6)."""
+    """Messages between all nodes, which move points along their differences (Satorras et al. 2021, eqs. 3 to 6).
 
-    def __init__(self, width: int) -> None:
+    With `joint` hidden units the features of all nodes correct each other at once: messages between pairs count badly.
+    """
+
+    def __init__(self, nodes: int, width: int, joint: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.sent, self.received = nn.Linear(width, width), nn.Linear(width, width, bias=False)
@@ -132,6 +135,7 @@ class EquivariantLayer(nn.Module):
         self.message = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.pull = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1, bias=False))
         self.update = nn.Sequential(nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, width))
+        self.together = nn.Sequential(nn.Linear(nodes * width, joint), nn.SiLU(), nn.Linear(joint, nodes * width)) if joint else None
 
     def forward(self, h: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Features `h (b, n, width)`, points `x (b, n, k)` -> both, moved, and the messages `(b, n, n, width)`."""
@@ -140,4 +144,7 @@ class EquivariantLayer(nn.Module):
         read = self.norm(h)
         messages = self.message(self.sent(read)[:, None] + self.received(read)[:, :, None] + self.distance(squared))
         pulls = apart / (1 + (squared + 1e-8).sqrt()) * self.pull(messages)  # the root has no slope at 0
-        return h + self.update(torch.cat([read, messages.mean(2)], dim=2)), x + pulls.mean(2), messages
+        h = h + self.update(torch.cat([read, messages.mean(2)], dim=2))
+        if self.together is not None:
+            h = h + self.together(self.norm(h).flatten(1)).view_as(h)
+        return h, x + pulls.mean(2), messages

@@ -14,6 +14,7 @@ class Config:
     dimensions: int = option(3, most=64, help="dimensions of the points; the fewer, the more wirings look alike")
     width: int = option(64, help="size of a node's features")
     layers: int = option(3, help="equivariant layers")
+    joint: int = option(0, least=0, help="hidden units by which each layer sees all nodes at once; 0: none. A space that counts edges needs them")
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 DECODINGS = ("argmax", "sample")
 MOVE = 0.5
 """Share of the variance of the units that a move draws anew."""
-LANGEVIN = 0.15
+LANGEVIN = 0.7
 """Step of the Langevin dynamics, in units of the prior's standard deviation."""
-STEEPEST = 6.0
-"""Longest gradient of the tilt that a step follows, so that a cliff of the relaxed decoder throws no sample out of the prior."""
+STEEPEST = 3.0
+"""Longest gradient of the tilt that a step follows: a cliff of the relaxed decoder would only make proposals that are rejected."""
 DRAWS = 64
 """Draws of the posterior of the importance weighted bound."""
 ACTIVE = 0.01
@@ -87,15 +87,35 @@ class LatentGenerator(NetworkGenerator):
         return self._decided(self.network(moved), self.sampling, noise)
 
     def _climb(self, units: Tensor, tilt: Tilt, sampling: options.Sampling, noise: Noise) -> Tensor:
-        """Langevin dynamics of `log p(z) + S z(A)` through the relaxed decoder, in the units; without a tilt it leaves them normal."""
-        kept = math.sqrt(1 - LANGEVIN**2)
+        """Bring units of the prior to the law `p(z) exp(S z(A))` by Langevin steps, each accepted by Metropolis' rule (pCNL, Cotter et al. 2013).
+
+        The gradient goes through the relaxed decoder and only proposes; the decoded architecture decides, so that the relaxation leaves no bias.
+        """
+        kept, step = math.sqrt(1 - LANGEVIN**2), LANGEVIN**2 / 2
+
+        def away(to: Tensor, start: Tensor, slope: Tensor) -> Tensor:
+            return (to - kept * start - step * slope).square().sum(1) / (2 * LANGEVIN**2)
+
+        value, slope = self._look(units, tilt)
         for _ in range(sampling.langevin):
-            with torch.enable_grad():
-                now = units.detach().requires_grad_()
-                (slope,) = torch.autograd.grad(tilt.relaxed(self._relaxed(self.network(now))).sum(), now)
-            slope = slope * (STEEPEST / slope.norm(dim=1, keepdim=True).clamp_min(STEEPEST))
-            units = kept * units + LANGEVIN**2 / 2 * slope + LANGEVIN * sampling.temperature * noise.normal(*units.shape, device=units.device)
+            proposed = kept * units + step * slope + LANGEVIN * noise.normal(*units.shape, device=units.device)
+            value_there, slope_there = self._look(proposed, tilt)
+            gain = value_there - value + (units.square().sum(1) - proposed.square().sum(1)) / 2
+            gain = gain + away(proposed, units, slope) - away(units, proposed, slope_there)
+            accepted = noise.uniform(len(units), device=units.device).log() < gain
+            value = torch.where(accepted, value_there, value)
+            units, slope = (torch.where(accepted[:, None], new, old) for new, old in ((proposed, units), (slope_there, slope)))
         return units
+
+    def _look(self, units: Tensor, tilt: Tilt) -> tuple[Tensor, Tensor]:
+        """`S z (b,)` of the decoded architectures, and a bounded gradient `(b, size)` of that of the relaxed ones."""
+        with torch.enable_grad():
+            now = units.detach().requires_grad_()
+            logits = self.network(now)
+            (slope,) = torch.autograd.grad(tilt.relaxed(self._relaxed(logits)).sum(), now)
+        rows, edges = self.network.within_space(logits.detach())
+        V, E = self.network.matrices(rows.argmax(2), edges > 0)
+        return tilt.relaxed(self.network.packing.pack(V, E)), slope * (STEEPEST / slope.norm(dim=1, keepdim=True).clamp_min(STEEPEST))
 
     def _relaxed(self, logits: Tensor) -> Tensor:
         """Logits -> the architecture that they estimate, packed, in [-1, 1]."""
