@@ -20,11 +20,8 @@ def document() -> str:
         "own_images": _own_images, "photos": _photos, "inherited": lambda: read_result("inherited_rank"),
         "networks": _networks, "wiring": _wiring, "samples": _samples, "parts": _parts, "onnx": _onnx,
         "accelerator": _accelerator, "proxies": _proxies, "encoder": _encoder, "comparison": _comparison,
-<<<<<<< HEAD
         "transfer": _device_transfer, "fronts": _fronts, "limits": _limits, "generators": _generators,
-=======
-        "transfer": _device_transfer, "fronts": _fronts, "limits": _limits, "conditions": lambda: read_result("condition_errors"),
->>>>>>> gen-discrete
+        "conditions": lambda: read_result("condition_errors"),
     }  # fmt: skip
     return render("measurements", {
         "root": "../", "overview": overview(), "datasets": DATASETS, "noise": read_result("table_noise"),
