@@ -17,7 +17,6 @@ from diffnag.generators.conditional.family import ConditionalFamily
 from diffnag.generators.conditional.network import ENCODERS
 from diffnag.generators.conditional.options import Config
 from diffnag.generators.loading import load_generator
-from diffnag.search_spaces.nasbench101.space import NASBench101
 from diffnag.search_spaces.nasbench201.space import NASBench201
 from diffnag.testing import GeneratorContract
 from tests.exact_space import ARCHS, SPACE
@@ -26,7 +25,7 @@ TINY = Config(width=16, layers=1, heads=2, conditions="depth", bins=8)
 
 
 class TestShipped(GeneratorContract):
-    @pytest.fixture(params=[NASBench201, NASBench101], ids=["nasbench201", "nasbench101"])
+    @pytest.fixture(params=[NASBench201], ids=["nasbench201"])
     def generator(self, request):
         return load_generator(request.param(), "conditional")
 
