@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diffnag.datasets.meta_dataset import CROSSED, TRAINING, read
+from diffnag.generators.recipes import RECIPES
 from diffnag.io.files import PRETRAINED
 from experiments.shared.arena_results import OURS
 from experiments.shared.common import DATASETS
@@ -39,7 +40,7 @@ def overview() -> Values:
 
 def shipped(root: str) -> str:
     """List of the files of weights and measurements in the package."""
-    others = [f"{path.parent.name}/sde" for path in sorted(PRETRAINED.glob("*/sde.safetensors"))]
+    others = [f"{space}/{family}" for space, families in json.loads(RECIPES.read_text()).items() for family in families]
     named = (f"nasbench201/{kind}-{target}" for kind in ("sister-tables", "meta-only") for target in (*DATASETS, "own-images"))
     return render("shipped", {
         "root": root, "files": [_file(name) for name in (*others, *named, "nasbench201/surrogate")], "encoder": weights("image_encoder.safetensors"),
