@@ -25,12 +25,6 @@ class TestCoordinates201(GeneratorContract):
         return load_generator(NASBench201(), "coordinates")
 
 
-class TestCoordinates101(GeneratorContract):
-    @pytest.fixture
-    def generator(self):
-        return load_generator(NASBench101(), "coordinates")
-
-
 def test_squared_distances_are_path_lengths():
     """A path of four nodes and a lonely one: lengths 1, 2, then 3 for all that is farther."""
     E = torch.zeros(1, 5, 5)
@@ -76,8 +70,7 @@ def test_a_share_of_a_batch_has_its_own_loss():
     torch.testing.assert_close(whole[1::2], half)
 
 
-@pytest.mark.parametrize("name", ["nasbench201", "nasbench101"])
-def test_what_is_lifted_is_read_again(name):
-    space = {"nasbench201": NASBench201, "nasbench101": NASBench101}[name]()
+def test_what_is_lifted_is_read_again():
+    space = NASBench201()
     figures = load_generator(space, "coordinates").figures(ArchBatch.of(draws(space, 256), space))
     assert figures["reconstructed"] >= 0.95
