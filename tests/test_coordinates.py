@@ -25,12 +25,6 @@ class TestCoordinates201(GeneratorContract):
         return load_generator(NASBench201(), "coordinates")
 
 
-class TestCoordinates101(GeneratorContract):
-    @pytest.fixture
-    def generator(self):
-        return load_generator(NASBench101(), "coordinates")
-
-
 def test_squared_distances_are_path_lengths():
     """A path of four nodes and a lonely one: lengths 1, 2, then 3 for all that is farther."""
     E = torch.zeros(1, 5, 5)
