@@ -162,7 +162,7 @@ def test_a_condition_that_costs_a_measurement_is_refused(tmp_path, monkeypatch):
         (["--condition", "zen=high"], "has no condition 'zen'; its conditions are: params, flops, latency:pixel3"),
         (["--condition", "params=lots"], "or low, medium, high"), (["--condition", "params"], "accepted is NAME=VALUE"),
         (["--condition", "latency:pixel3=20MB"], "condition latency:pixel3 needs a finite number"),
-        (["--weight", "2"], "--weight goes with --condition"), (["--condition", "params=3e5", "--weight", "-1"], "the weight of the condition is -1"),
+        (["--weight", "2"], "--weight goes with --condition"),
     ],
 )  # fmt: skip
 def test_bad_conditions_get_a_sentence(tmp_path, arguments, sentence):
@@ -188,3 +188,8 @@ def test_a_network_comes_back_from_its_file(tmp_path, untrained):
     assert again.conditions == ("depth",) and again.units == {"depth": ""}
     steer = Steer(condition={"depth": 2.0})
     assert family.generator(SPACE, net.eval()).sample(16, seed=0, steer=steer).decoded == again.sample(16, seed=0, steer=steer).decoded
+
+
+def test_a_weight_below_zero_is_refused(shipped):
+    with pytest.raises(UserError, match="the weight of the condition is -1"):
+        shipped.sample(2, seed=0, steer=Steer(condition={"params": 3e5}, weight=-1.0))

@@ -186,7 +186,7 @@ def _goal(benchmark: str, split: str) -> Goal:
 
 
 @cache
-def generator(name: str, family: str) -> Generator:
+def generator(name: str, family: str = "sde") -> Generator:
     """The shipped generator of a family."""
     from diffnag import load_generator
 
