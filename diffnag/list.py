@@ -62,7 +62,7 @@ def _overview() -> Iterator[str]:
     yield ""
     yield "checkpoints in the package"
     for path in sorted(PRETRAINED.rglob("*.safetensors")):
-        yield f"  {path.relative_to(PRETRAINED)}: {_described(path)}"
+        yield from textwrap.wrap(f"{path.relative_to(PRETRAINED)}: {_described(path)}", WIDTH, initial_indent="  ", subsequent_indent="    ")
     yield ""
     yield "one space: python -m diffnag.list --space NAME"
 
