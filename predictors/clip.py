@@ -20,10 +20,10 @@ from diffnag.datasets.sources import FIDELITIES, OWN_IMAGES, labels_by_origin
 from diffnag.datasets.tasks import task_features
 from diffnag.errors import UserError
 from diffnag.io.checkpoint import config_from, load_checkpoint, rebuilding, save_checkpoint
-from diffnag.io.files import PRETRAINED
 from diffnag.networks.build import seeded
 from diffnag.predictors.adaptation import DoubtfulAdaptation
 from diffnag.predictors.meta.network import TaskEncoder
+from diffnag.predictors.meta.predictor import as_inputs, shipped
 from diffnag.predictors.path_features import Groups, PathFeatures
 from diffnag.spaces.draws import random_archs
 from diffnag.spaces.fingerprint import check_fingerprint, space_fingerprint
@@ -123,7 +123,7 @@ class ClipPredictor:
         del seed  # nothing is random
         target = task.name if task.name in space.datasets else OWN_IMAGES
         seen = task.seen if target == OWN_IMAGES else None
-        path = PRETRAINED / space.name / f"{self.kept_as}-{target}.safetensors"
+        path = shipped(space.name, self.kept_as, target)
         if not path.is_file():
             raise UserError(f"no contrastive predictor for {target} is shipped for space {space.name!r}; see python -m diffnag.train_predictor")
         self.load(path, space=space, target=target, task=seen)
@@ -191,7 +191,7 @@ class ClipPredictor:
             self.towers = Towers(self._features(random_archs(space, 1, seed=0)).shape[1], self._config)
 
     def _features(self, archs: Sequence[Arch]) -> Tensor:
-        return torch.as_tensor(np.concatenate(self._groups(archs), axis=1), dtype=torch.float32)
+        return as_inputs(self._groups(archs))
 
     def _cosines(self, features: Tensor) -> np.ndarray:
         with torch.no_grad():
@@ -199,8 +199,7 @@ class ClipPredictor:
 
     def _prior(self, archs: Sequence[Arch]) -> tuple[np.ndarray, Groups]:
         groups = self._groups(archs)
-        features = torch.as_tensor(np.concatenate(groups, axis=1), dtype=torch.float32)
-        return (self._cosines(features) - self._centre) / self._spread, groups
+        return (self._cosines(as_inputs(groups)) - self._centre) / self._spread, groups
 
 
 def train_towers(

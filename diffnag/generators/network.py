@@ -95,6 +95,16 @@ class GraphNetwork(nn.Module):
         i, j = self.packing.upper(batch.E.device)
         return batch.V.argmax(2), batch.E[:, i, j].long()
 
+    def likeliest(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Packed logits `(b, d)` -> the likeliest operator of each node `(b, n)` and each edge `(b, m)`, bool, within the space."""
+        rows, edges = self.within_space(logits)
+        return rows.argmax(2), edges > 0
+
+    def are(self, batch: ArchBatch, operators: Tensor, edges: Tensor) -> Tensor:
+        """Whether operators `(b, n)` and edges `(b, m)`, bool, are those of a batch, `(b,)`."""
+        there = self.codes(batch)
+        return (operators == there[0]).all(1) & (edges == there[1].bool()).all(1)
+
     def matrices(self, operators: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
         """The inverse of `codes`: `V (b, n, f)` and `E (b, n, n)`, float in {0, 1}."""
         V = nn.functional.one_hot(operators, self.packing.operators).float()

@@ -133,7 +133,7 @@ def shipped_options(name: str) -> tuple[Training, Config]:
 def _generate(space: Any, net: Denoiser, measured: MeasuredSpace, seed: int) -> None:
     """Generate `N` samples; a network that needs a wiring gets those of random architectures of the training set."""
     from diffnag import Generator
-    from diffnag.generators.diffusion.generator import CHUNK
+    from diffnag.generators.trained import CHUNK
 
     generator = Generator(space, net)
     if not isinstance(net, WiringGiven):

@@ -160,7 +160,7 @@ class MetaPredictor:
         """Fresh networks whose weights `seed` draws."""
         self._space, self._config = space, config
         self._groups = PathFeatures(space)
-        self._features: Features = lambda archs: _inputs(self._groups(archs))
+        self._features: Features = lambda archs: as_inputs(self._groups(archs))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # layers initialise from the global generator
             inputs = self._features([space.random(np.random.default_rng(0))]).shape[1]
@@ -208,7 +208,7 @@ class MetaPredictor:
         """Scores of the prior, phi and features of architectures."""
         groups = self._groups(archs)
         with torch.no_grad():
-            phi = self._clean(_inputs(groups), self._task.expand(len(archs), -1))
+            phi = self._clean(as_inputs(groups), self._task.expand(len(archs), -1))
             value = self._clean.value(phi)[:, 0]
         scores = value.double().numpy()
         return self._recall(archs, otherwise=scores) if self._recall else scores, phi.double().numpy(), groups
@@ -238,10 +238,10 @@ class MetaOnlyPredictor(MetaPredictor):
 def architecture_features(space: SearchSpace) -> Features:
     """The function that computes the clean network's inputs for architectures, float32 `(b, inputs)`."""
     groups = PathFeatures(space)
-    return lambda archs: _inputs(groups(archs))
+    return lambda archs: as_inputs(groups(archs))
 
 
-def _inputs(groups: Groups) -> Tensor:
+def as_inputs(groups: Groups) -> Tensor:
     """All groups side by side, float32 `(b, inputs)`."""
     return torch.as_tensor(np.concatenate(groups, axis=1), dtype=torch.float32)
 

@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffnag.arch import ArchBatch
 from diffnag.generators.autoregressive import options
-from diffnag.generators.trained import CHUNK, Matrices, NetworkGenerator, Noise
+from diffnag.generators.trained import Matrices, NetworkGenerator, Noise
 from diffnag.protocols import LogProb
 
 if TYPE_CHECKING:
-    from diffnag.arch import Arch
+    from diffnag.arch import Arch, ArchBatch
     from diffnag.generators.autoregressive.network import AutoregressiveNetwork
     from diffnag.generators.base import Steer
 
@@ -60,7 +59,6 @@ class AutoregressiveGenerator(NetworkGenerator):
         """Log probability of each (V, E) that `encode` gives, exact."""
         del seed
         net, found = self.network, [np.zeros(0)]
-        for first in range(0, len(archs), CHUNK):
-            batch = ArchBatch.of(archs[first : first + CHUNK], self.space, device=net.device)
+        for batch in self._batches(archs):
             found.append(net.log_likelihood(net.read(batch)).double().sum(1).cpu().numpy())
         return LogProb(np.concatenate(found), "exact")

@@ -31,9 +31,8 @@ class CoordinateGenerator(NetworkGenerator):
         """Share of a batch that is read off its own points again, at the lowest noise: it bounds everything else."""
         noise = torch.randn(len(batch), self.network.packing.nodes, self.network.channels, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
-            operators, edges = self._codes(self.network.lift(batch) + LEVELS[0] * noise.to(batch.V.device))
-        there = self.network.codes(batch)
-        return {"reconstructed": float(((operators == there[0]).all(1) & (edges == there[1].bool()).all(1)).float().mean())}
+            read = self._codes(self.network.lift(batch) + LEVELS[0] * noise.to(batch.V.device))
+        return {"reconstructed": float(self.network.are(batch, *read).float().mean())}
 
     def _draw(self, b: int, sampling: options.Sampling, steer: Steer, kind: str, noise: Noise) -> Matrices:
         del steer, kind
@@ -41,8 +40,7 @@ class CoordinateGenerator(NetworkGenerator):
 
     def _near(self, batch: ArchBatch, noise: Noise) -> Matrices:
         """Noise the points and operators part of the way and denoise them: editing under a constraint of similarity."""
-        low, high = map(math.log, MOVE)
-        level = math.exp(low + (high - low) * float(noise.uniform(1)))
+        level = noise.log_uniform(*MOVE)
         share = math.log(level / LEVELS[0]) / math.log(LEVELS[1] / LEVELS[0])
         state = self.network.lift(batch) + level * self._noise(len(batch), noise)
         return self._read(self._denoise(state, level, max(math.ceil(share * self.sampling.steps), 1), noise))

@@ -20,6 +20,7 @@ from diffnag.generators.diffusion.guided import denoised_guided, gradient_guided
 from diffnag.generators.diffusion.options import Sampling
 from diffnag.generators.diffusion.samplers import SAMPLERS, CountCalls, RecordCalls, Score, euler_maruyama, time_at, time_grid
 from diffnag.generators.diffusion.trace import Trace
+from diffnag.generators.trained import CHUNK, chunks
 from diffnag.guidance.choice import choose
 from diffnag.guidance.tilt import Tilt
 from diffnag.protocols import Decoded, LogProb, Prunes
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
 QUANTISATIONS = ("threshold", "argmax")
-CHUNK = 512
-"""Samples that are denoised at once: on two cores faster than 256 or 1,024."""
 MOVE_NOISE, MOVE_STEPS = (0.6, 1.6), 6
 """A move noises an architecture to a random sigma / alpha in this range, which loses one to a few operators (entries are -1 and 1),
 and takes so many steps back."""
@@ -107,7 +106,7 @@ class Generator:
         counted = CountCalls(self.denoiser.score)
         score = self._guided(counted, kind, tilt)
         recorded = RecordCalls(score)
-        drawn = [self._draw(recorded if sampling.trace and k == 0 else score, b, sampling, noise) for k, b in enumerate(_chunks(n))]
+        drawn = [self._draw(recorded if sampling.trace and k == 0 else score, b, sampling, noise) for k, b in enumerate(chunks(n))]
         by_threshold = [item for x in drawn for item in self._decode(x, "threshold")]
         asked = sampling.quantise
         decoded = by_threshold if asked == "threshold" else [item for x in drawn for item in self._decode(x, asked)]
@@ -191,7 +190,3 @@ def _checked(sampling: Sampling) -> Sampling:
     if sampling.trace is not None and sampling.trace > sampling.steps + 1:
         raise UserError(f"trace {sampling.trace} is not between 2 and {sampling.steps + 1}, the number of states that {sampling.steps} steps pass")
     return sampling
-
-
-def _chunks(n: int) -> list[int]:
-    return [min(CHUNK, n - first) for first in range(0, n, CHUNK)]

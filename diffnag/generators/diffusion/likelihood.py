@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,9 +59,7 @@ def log_bound(denoiser: Denoiser, x0: Tensor, prior: Prior, *, generator: torch.
     loss = x0.new_zeros(b)
     for k in range(levels):
         where = low + (high - low) * (k + torch.rand(b, generator=generator, dtype=torch.float64)) / levels
-        right = torch.searchsorted(log_noise, where).clamp(1, DENSE - 1)
-        share = (where - log_noise[right - 1]) / (log_noise[right] - log_noise[right - 1])
-        t = (dense[right - 1] + share * (dense[right] - dense[right - 1])).float().to(x0.device)
+        t = torch.from_numpy(np.interp(where.numpy(), log_noise.numpy(), dense.numpy())).float().to(x0.device)
         noise = torch.randn(x0.shape, generator=generator).to(x0.device)
         estimate = denoiser(sde.diffuse(x0, t, noise), t)
         loss += expand_like(sde.noise_to_signal(t), x0)[:, 0] ** -2 * (x0 - estimate).square().sum(1)

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import torch
 
-from diffnag.arch import ArchBatch
 from diffnag.generators.base import Steer
 from diffnag.generators.discrete import options
 from diffnag.generators.discrete.guided import EntrySweeps, denoised_guided
 from diffnag.generators.discrete.noising import Predict
-from diffnag.generators.trained import CHUNK, Matrices, NetworkGenerator, Noise
+from diffnag.generators.trained import Matrices, NetworkGenerator, Noise
 from diffnag.protocols import LogProb
 
 if TYPE_CHECKING:
-    from diffnag.arch import Arch
+    from diffnag.arch import Arch, ArchBatch
     from diffnag.generators.discrete.network import DiscreteNetwork
     from diffnag.protocols import SearchSpace
 
@@ -59,8 +58,8 @@ class DiscreteGenerator(NetworkGenerator):
         """Variational bound of the log probability of each (V, E) when drawn in so many steps; more `repeats` make it less random."""
         noise, found = Noise(seed), []
         with torch.no_grad():
-            for first in range(0, len(archs), CHUNK):
-                x = self.network.numbers(ArchBatch.of(archs[first : first + CHUNK], self.space, device=self.network.device))
+            for batch in self._batches(archs):
+                x = self.network.numbers(batch)
                 found.append(self.network.noising.bound(self.network, x, steps, repeats, noise).cpu().numpy())
         return LogProb(np.concatenate(found) if found else np.empty(0), "bound")
 

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from diffnag.generators.base import anything
 from diffnag.generators.discrete.noising import Absorbing, Predict
+from diffnag.generators.trained import Matrices, Noise
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
     from diffnag.generators.discrete.network import DiscreteNetwork
-    from diffnag.generators.trained import Noise
     from diffnag.guidance.tilt import Tilt
     from diffnag.protocols import SearchSpace
 
@@ -99,11 +99,9 @@ class EntrySweeps:
         keys = [row.tobytes() for row in x.cpu().numpy().astype(np.uint8)]
         new = {key: k for k, key in enumerate(keys) if key not in self._known}
         if new:
-            V, E = self._network.matrices_of(x[list(new.values())])
-            decoded = [self._space.decode(v, e).arch for v, e in zip(V.cpu().numpy().astype(np.uint8), E.cpu().numpy().astype(np.uint8), strict=True)]
-            archs = [arch for arch in decoded if arch is not None and self._wanted(arch)]
-            values = iter(self._tilt.scale * self._tilt.z(archs))
-            self._known |= {
-                key: float(next(values)) if arch is not None and self._wanted(arch) else -np.inf for key, arch in zip(new, decoded, strict=True)
-            }
+            matrices = Matrices.of(*self._network.matrices_of(x[list(new.values())]))
+            decoded = [self._space.decode(v, e).arch for v, e in zip(*matrices, strict=True)]
+            allowed = {key: arch for key, arch in zip(new, decoded, strict=True) if arch is not None and self._wanted(arch)}
+            values = self._tilt.scale * self._tilt.z(list(allowed.values()))
+            self._known |= dict.fromkeys(new, -np.inf) | dict(zip(allowed, values.tolist(), strict=True))
         return torch.tensor([self._known[key] for key in keys])

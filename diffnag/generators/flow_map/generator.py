@@ -40,8 +40,7 @@ class FlowMapGenerator(NetworkGenerator):
 
     def _near(self, batch: ArchBatch, noise: Noise) -> Matrices:
         z = noise.normal(len(batch), self.network.packing.size, device=self.network.device)
-        low, high = map(math.log, MOVE_NOISE)
-        level = math.exp(low + (high - low) * noise.uniform(1, 1).item())
+        level = noise.log_uniform(*MOVE_NOISE)
         x = self._again(self.network.packing.pack(batch.V, batch.E), z, level)
         return self._matrices(self._again(x, z, min(level, self.sampling.level)))
 

@@ -10,14 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffnag.arch import ArchBatch
 from diffnag.errors import UserError
 from diffnag.generators.latent import options
 from diffnag.generators.trained import CHUNK, Matrices, NetworkGenerator, Noise
 from diffnag.protocols import LogProb
 
 if TYPE_CHECKING:
-    from diffnag.arch import Arch
+    from diffnag.arch import Arch, ArchBatch
     from diffnag.generators.base import Steer
     from diffnag.guidance.tilt import Tilt
 
@@ -44,8 +43,7 @@ class LatentGenerator(NetworkGenerator):
         """Importance weighted lower bound of `DRAWS` draws (Burda et al. 2016), of the law that `decoding="sample"` draws from."""
         noise, rows = Noise(seed), CHUNK // DRAWS
         bounds = []
-        for first in range(0, len(archs), rows):
-            batch = ArchBatch.of(archs[first : first + rows], self.space, device=self.network.device)
+        for batch in self._batches(archs, rows):
             b = len(batch)
             with torch.no_grad():
                 normal = noise.normal(b * DRAWS, self.network.size, device=self.network.device)
@@ -58,9 +56,7 @@ class LatentGenerator(NetworkGenerator):
         noise = torch.randn(len(batch), self.network.size, generator=torch.Generator().manual_seed(0)).to(self.network.device)
         with torch.no_grad():
             found, (reconstruction, divergence) = self.network.encode(batch, noise), self.network.bound(batch, noise)
-            operators, edges = (part.argmax(2) if part.ndim == 3 else part > 0 for part in self.network.within_space(found.logits))
-            there = self.network.codes(batch)
-        exact = (operators == there[0]).all(1) & (edges == there[1].bool()).all(1)
+            exact = self.network.are(batch, *self.network.likeliest(found.logits))
         return {
             "reconstructed": float(exact.float().mean()), "reconstruction_nats": float(reconstruction.mean()),
             "divergence_nats": float(divergence.sum(1).mean()), "latents": float(self.network.size),
@@ -113,8 +109,7 @@ class LatentGenerator(NetworkGenerator):
             now = units.detach().requires_grad_()
             logits = self.network(now)
             (slope,) = torch.autograd.grad(tilt.relaxed(self._relaxed(logits)).sum(), now)
-        rows, edges = self.network.within_space(logits.detach())
-        V, E = self.network.matrices(rows.argmax(2), edges > 0)
+        V, E = self.network.matrices(*self.network.likeliest(logits.detach()))
         return tilt.relaxed(self.network.packing.pack(V, E)), slope * (STEEPEST / slope.norm(dim=1, keepdim=True).clamp_min(STEEPEST))
 
     def _relaxed(self, logits: Tensor) -> Tensor:
@@ -123,8 +118,8 @@ class LatentGenerator(NetworkGenerator):
         return 2 * torch.cat([rows.softmax(2).flatten(1), edges.sigmoid()], dim=1) - 1
 
     def _decided(self, logits: Tensor, sampling: options.Sampling, noise: Noise) -> Matrices:
-        rows, edges = self.network.within_space(logits)
         if sampling.decoding == "argmax":
-            return Matrices.of(*self.network.matrices(rows.argmax(2), edges > 0))
+            return Matrices.of(*self.network.matrices(*self.network.likeliest(logits)))
+        rows, edges = self.network.within_space(logits)
         there = noise.uniform(*edges.shape, device=edges.device) < edges.sigmoid()
         return Matrices.of(*self.network.matrices(noise.choice(F.softmax(rows, dim=2)), there))
