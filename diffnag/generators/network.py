@@ -74,21 +74,31 @@ class GraphNetwork(nn.Module):
         self.edge_itself = nn.Linear(1, width // 2)
         self.edge_head = nn.Sequential(nn.SiLU(), nn.Linear(width // 2, 1))
 
-    def entry_logits(self, h: Tensor, V: Tensor, E: Tensor) -> Tensor:
+    def entry_logits(self, h: Tensor, V: Tensor, E: Tensor, *, all_edges: bool) -> Tensor:
         """Logits `(b, d)`, packed: an operator from the token of its node, an edge from the tokens of its two nodes.
 
-        `h (b, n, width)` are the tokens, `V (b, n, f)` and `E (b, n, n)` the matrices that they were made of.
+        `h (b, n, width)` are the tokens, `V (b, n, f)` and `E (b, n, n)` the matrices that they were made of. Without `all_edges`
+        those that are constant in the space are not computed, and have +40 or -40.
         """
         i, j = self.packing.upper(h.device)
+        if not all_edges:
+            i, j = i[self.varying], j[self.varying]
         pairs = self.edge_source(h)[:, i] + self.edge_target(h)[:, j] + self.edge_itself(E[:, i, j, None])
-        return torch.cat([self.operator_head(torch.cat([h, V], dim=2)).flatten(1), self.edge_head(pairs)[..., 0]], dim=1)
+        edges = self.edge_head(pairs)[..., 0]
+        if not all_edges:
+            edges = self.certain_edges.repeat(len(h), 1).masked_scatter_(self.varying, edges)
+        return torch.cat([self.operator_head(torch.cat([h, V], dim=2)).flatten(1), edges], dim=1)
+
+    @property
+    def certain_edges(self) -> Tensor:
+        """Logits `(m,)` of edges by which each is there or not as `wiring` says."""
+        return -IMPOSSIBLE * (2 * self.wiring - 1)
 
     def within_space(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Packed logits `(b, d)` -> those of operators `(b, n, f)` and edges `(b, m)`; what is constant in the space is decided."""
         cut = self.packing.nodes * self.packing.operators
         rows = logits[:, :cut].unflatten(1, (self.packing.nodes, self.packing.operators))
-        decided = -IMPOSSIBLE * (2 * self.wiring - 1)
-        return rows.masked_fill(~self.possible, IMPOSSIBLE), torch.where(self.varying, logits[:, cut:], decided)
+        return rows.masked_fill(~self.possible, IMPOSSIBLE), torch.where(self.varying, logits[:, cut:], self.certain_edges)
 
     def codes(self, batch: ArchBatch) -> tuple[Tensor, Tensor]:
         """Architectures as numbers: the operator of each node `(b, n)` and 0 or 1 for each edge `(b, m)`, int64."""

@@ -6,7 +6,8 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from diffnag.arch import ArchBatch
 from diffnag.command.options import check_numbers
 from diffnag.errors import UserError
 from diffnag.generators.base import Generation, Steer, by_particles, by_pool, refuse_conditions, refuse_count, refuse_no_start
+from diffnag.generators.pieces import PIECE, Pieces
 from diffnag.guidance.choice import choose
 from diffnag.protocols import Decoded, Prunes
 
@@ -92,6 +94,7 @@ class NetworkGenerator(ABC):
             raise UserError(f"the network is of space {network.space_name!r}, not of {space.name!r}")
         self.space, self.network = space, network
         self.sampling = self._checked(self.Sampling() if sampling is None else sampling)
+        self._pieces = Pieces()
 
     @abstractmethod
     def _draw(self, b: int, sampling: Any, steer: Steer, kind: str, noise: Noise) -> Matrices:
@@ -115,7 +118,8 @@ class NetworkGenerator(ABC):
         def more() -> list[Arch]:
             return [item.arch for item in self._decode(self._draw(CHUNK, sampling, steer, kind, noise)) if item.arch is not None]
 
-        with torch.no_grad(), evaluations(self.network) as counted:
+        alone = n > PIECE and kind in ("none", "particles", "pool")  # no predictor, which may need all threads, takes part in the draw
+        with torch.no_grad(), evaluations(self.network) as counted, self._pieces.cores() if alone else nullcontext():
             drawn = [self._draw(b, sampling, steer, kind, noise) for b in chunks(n)]
             decoded = [item for matrices in drawn for item in self._decode(matrices)]
             if kind == "particles":
@@ -177,8 +181,11 @@ def evaluations(network: nn.Module) -> Iterator[Evaluations]:
     """Count the calls of a network; its `forward` returns a tensor, or a tuple of tensors, of one row a sample."""
     counted = Evaluations()
 
+    lock = Lock()  # pieces of a batch are evaluated at once
+
     def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-        counted.rows += len(output[0] if isinstance(output, tuple) else output)
+        with lock:
+            counted.rows += len(output[0] if isinstance(output, tuple) else output)
 
     handle = network.register_forward_hook(hook)
     try:

@@ -41,30 +41,51 @@ def attention_mask(kind: Attention, adjacency: Tensor) -> Tensor:
     return reach.T > 0
 
 
+class GELU(nn.Module):
+    """`nn.GELU(approximate="tanh")` by the sigmoid, `1 + tanh(y) = 2 sigmoid(2 y)`, which a CPU computes twice as fast."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` of any shape; the same values up to rounding."""
+        if torch.is_grad_enabled():
+            return F.gelu(x, approximate="tanh")
+        y = x.square().mul_(2 * 0.044715 * math.sqrt(2 / math.pi)).add_(2 * math.sqrt(2 / math.pi))
+        return y.mul_(x).sigmoid_().mul_(x)
+
+
 class Block(nn.Module):
     """Self-attention and MLP, each behind a layer norm scaled, shifted and gated by the condition."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.head_width = heads, width // heads
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(approximate="tanh"), nn.Linear(2 * width, width))
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), GELU(), nn.Linear(2 * width, width))
         self.modulation = nn.Linear(width, 6 * width)
         nn.init.zeros_(self.modulation.weight)  # every block begins as the identity
         nn.init.zeros_(self.modulation.bias)
 
     def forward(self, h: Tensor, condition: Tensor, allowed: Tensor) -> Tensor:
-        """`h (b, n, width)`, `condition (b, width)`, `allowed (n, n)` or `(b, 1, n, n)` bool -> `(b, n, width)`."""
-        scale1, shift1, gate1, scale2, shift2, gate2 = self.modulation(condition)[:, None].chunk(6, dim=2)
-        q, k, v = self.qkv(_norm(h) * (1 + scale1) + shift1).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed).transpose(1, 2).flatten(2)
-        h = h + gate1 * self.out(attended)
-        return h + gate2 * self.mlp(_norm(h) * (1 + scale2) + shift2)
+        """`h (b, n, width)`, `condition (b, width)` or `(1, width)`, `allowed` bool, `(b, 1, n, n)` or `(g n, g n)` -> `(b, n, width)`.
+
+        With `(g n, g n)`, the tokens of g rows form one sequence.
+        """
+        scale1, shift1, gate1, scale2, shift2, gate2 = self.modulation(condition).chunk(6, dim=1)
+        q, k, v = self.qkv(_norm(h, scale1, shift1)).reshape(-1, allowed.shape[-1], 3, self.heads, self.head_width).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed).transpose(1, 2).reshape(h.shape)
+        h = torch.addcmul(h, gate1[:, None], self.out(attended))
+        return torch.addcmul(h, gate2[:, None], self.mlp(_norm(h, scale2, shift2)))
 
 
-def _norm(h: Tensor) -> Tensor:
-    return F.layer_norm(h, h.shape[-1:])
+def _norm(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """The layer norm of `h (b, n, width)`, scaled by `1 + scale (b, width)` and shifted by `shift (b, width)`; one row serves for all."""
+    if len(scale) == 1:
+        return F.layer_norm(h, h.shape[-1:], 1 + scale[0], shift[0])
+    return torch.addcmul(shift[:, None], F.layer_norm(h, h.shape[-1:]), 1 + scale[:, None])
+
+
+SEQUENCE = 16
+"""Tokens up to which the sequence is filled with those of further rows: on a CPU attention over 16 tokens is faster than twice over 8."""
 
 
 class GraphTransformer(nn.Module):
@@ -85,13 +106,17 @@ class GraphTransformer(nn.Module):
         self.modulation = nn.Linear(width, 2 * width)
 
     def forward(self, V: Tensor, E: Tensor, mask: Tensor | None, condition: Tensor) -> Tensor:
-        """`V (b, n, f)`, `E (b, n, n)`, `mask (b, n)` (None: every node is there), `condition (b, width)` -> `(b, n, width)`."""
-        allowed = self.allowed
+        """`V (b, n, f)`, `E (b, n, n)`, `mask (b, n)` (None: every node is there), `condition (b, width)` -> `(b, n, width)`.
+
+        A condition `(1, width)` is that of all rows, and is faster.
+        """
+        allowed, together = self.allowed, max(SEQUENCE // V.shape[1], 1)
         if mask is not None:
             itself = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
             allowed = allowed & mask[:, None, None, :] | itself  # a softmax over nothing would be NaN
+        elif len(V) % together == 0:
+            allowed = torch.block_diag(*[allowed] * together)
         h = self.token(torch.cat([V, E, E.transpose(1, 2)], dim=2)) + self.places
         for block in self.blocks:
             h = block(h, condition, allowed)
-        scale, shift = self.modulation(condition)[:, None].chunk(2, dim=2)
-        return _norm(h) * (1 + scale) + shift
+        return _norm(h, *self.modulation(condition).chunk(2, dim=1))

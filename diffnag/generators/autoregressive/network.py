@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from diffnag.generators.autoregressive.options import Config
 from diffnag.generators.network import GraphNetwork
+from diffnag.generators.transformer import GELU
 
 if TYPE_CHECKING:
     from diffnag.arch import ArchBatch
@@ -63,7 +64,7 @@ class AutoregressiveNetwork(GraphNetwork):
         self.embedding = nn.Embedding(len(values), width)
         self.places = nn.Embedding(len(sizes), width)
         self.layers = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
+            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 4 * width), GELU(), nn.Linear(4 * width, width))
             for _ in range(config.layers)
         )
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, len(values)))

@@ -45,11 +45,11 @@ class ConditionalGenerator(DiscreteGenerator):
         """The law of the clean entries under the condition: `(1 + w) log p(x | z, c) - w log p(x | z)` (Ho and Salimans 2022)."""
         network, weight = self.network, steer.weight
         if not steer.condition:
-            return network
+            return self._law
         asked = torch.cat([part.float() for part in network.laws.read(steer.condition)], dim=1).to(network.device)
 
         def predict(z: Tensor, abar: Tensor) -> Tensor:
-            given: Tensor = network(z, abar, asked.expand(len(z), -1))
+            given: Tensor = network(z, abar, asked)
             return ((1 + weight) * given - weight * network(z, abar)).log_softmax(dim=2) if weight else given
 
-        return predict
+        return lambda z, abar: self._pieces(lambda rows: predict(rows, abar), z)

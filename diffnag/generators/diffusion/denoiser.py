@@ -78,7 +78,7 @@ class Denoiser(GraphNetwork):
         return LearnedSDE.of_squares(self.squares) if isinstance(self._given, LearnedSDE) else self._given
 
     def forward(self, x: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`x (b, d)` at times `t (b,)`, `mask (b, n)` or None -> `D (b, d)`."""
+        """`x (b, d)` at times `t (b,)`, or one for all, `(1,)`, `mask (b, n)` or None -> `D (b, d)`."""
         return self._in_cube(self.logits(x, t, mask))
 
     def logits(self, x: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -93,7 +93,7 @@ class Denoiser(GraphNetwork):
             decided_V, decided_E = self.packing.split(self._head_input(alone))
             tokens = torch.cat([V, decided_V, decided_E, decided_E.transpose(1, 2)], dim=2)
         h = self.trunk(tokens, E, mask, self.time(noise_embedding(noise, self.config.width)))
-        logits = self.entry_logits(h, V, E) + alone
+        logits = self.entry_logits(h, V, E, all_edges=self.training or self.joint_head is not None) + alone  # the joint head has seen them
         if self.joint_head is not None:
             context = self.joint_head.nodes(h.flatten(1))
             for _ in range(self.config.rounds):

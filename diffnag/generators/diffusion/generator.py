@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,8 +19,9 @@ from diffnag.generators.base import DEFAULT_SCALE, Generation, Steer, by_particl
 from diffnag.generators.diffusion.denoiser import Denoiser
 from diffnag.generators.diffusion.guided import denoised_guided, gradient_guided, in_data_scale, within_cube
 from diffnag.generators.diffusion.options import Sampling
-from diffnag.generators.diffusion.samplers import SAMPLERS, CountCalls, RecordCalls, Score, euler_maruyama, time_at, time_grid
+from diffnag.generators.diffusion.samplers import DETERMINISTIC, SAMPLERS, CountCalls, RecordCalls, Score, euler_maruyama, time_at, time_grid
 from diffnag.generators.diffusion.trace import Trace
+from diffnag.generators.pieces import PIECE, Pieces
 from diffnag.generators.trained import CHUNK, chunks
 from diffnag.guidance.choice import choose
 from diffnag.guidance.tilt import Tilt
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from diffnag.guidance.checked import CheckedPredictor
     from diffnag.protocols import SearchSpace
 
+UNGUIDED = ("none", "particles")
+"""Kinds of guidance by which each sample is drawn for itself."""
 QUANTISATIONS = ("threshold", "argmax")
 MOVE_NOISE, MOVE_STEPS = (0.6, 1.6), 6
 """A move noises an architecture to a random sigma / alpha in this range, which loses one to a few operators (entries are -1 and 1),
@@ -52,6 +56,7 @@ class Generator:
         if denoiser.space_name != space.name:
             raise UserError(f"the score network is of space {denoiser.space_name!r}, not of {space.name!r}")
         self.space, self.denoiser, self.sampling = space, denoiser, _checked(sampling or Sampling())
+        self._pieces = Pieces()
         V, E = (torch.from_numpy(~part).float() for part in space.constant)
         self._free = denoiser.packing.pack(V[None], E[None])[0].clamp_min(0)  # 1 where architectures differ
 
@@ -103,10 +108,11 @@ class Generator:
             tilt.predictor.check_for(self.space)
         begin = time.perf_counter()
         noise = torch.Generator().manual_seed(seed)
-        counted = CountCalls(self.denoiser.score)
+        counted = CountCalls(self._score)
         score = self._guided(counted, kind, tilt)
         recorded = RecordCalls(score)
-        drawn = [self._draw(recorded if sampling.trace and k == 0 else score, b, sampling, noise) for k, b in enumerate(chunks(n))]
+        with self._pieces.cores() if n > PIECE and kind in UNGUIDED else nullcontext():
+            drawn = [self._draw(recorded if sampling.trace and k == 0 else score, b, sampling, noise) for k, b in enumerate(chunks(n))]
         by_threshold = [item for x in drawn for item in self._decode(x, "threshold")]
         asked = sampling.quantise
         decoded = by_threshold if asked == "threshold" else [item for x in drawn for item in self._decode(x, asked)]
@@ -128,13 +134,17 @@ class Generator:
         refuse_count(n)
         refuse_no_start(archs)
         begin = time.perf_counter()
-        counted, noise = CountCalls(self.denoiser.score), torch.Generator().manual_seed(seed)
+        counted, noise = CountCalls(self._score), torch.Generator().manual_seed(seed)
         near = tuple(self._renoise(counted, [archs[k % len(archs)] for k in range(n)], noise))
         return Generation(near, near, "none", math.ceil(counted.items / n), 0, time.perf_counter() - begin)
 
     @property
     def _device(self) -> torch.device:
         return next(self.denoiser.parameters()).device
+
+    def _score(self, x: Tensor, t: Tensor) -> Tensor:
+        """The score at `x (b, d)`, all rows at one time `t (1,)`."""
+        return self._pieces(lambda rows: self.denoiser.score(rows, t), x)
 
     def _guided(self, score: Score, kind: str, tilt: Tilt | None) -> Score:
         """The score of the tilted law, for the kinds of guidance that have one."""
@@ -150,7 +160,13 @@ class Generator:
         """`b` samples `x_0 (b, d)` from pure noise."""
         sde = self.denoiser.sde
         x = sde.prior((b, self.denoiser.packing.size), generator=noise, device=self._device)
-        return SAMPLERS[sampling.sampler](score, sde, x, time_grid(sde, sampling.steps, device=self._device), generator=noise)
+        ts = time_grid(sde, sampling.steps, device=self._device)
+
+        def sampled(rows: Tensor) -> Tensor:
+            return SAMPLERS[sampling.sampler](score, sde, rows, ts, generator=noise)
+
+        alone = sampling.sampler in DETERMINISTIC and not isinstance(score, RecordCalls)
+        return self._pieces(sampled, x) if alone else sampled(x)
 
     @torch.no_grad()
     def _renoise(self, score: Score, archs: Sequence[Arch], noise: torch.Generator) -> list[Decoded]:

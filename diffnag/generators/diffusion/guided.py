@@ -27,7 +27,7 @@ def in_data_scale(sde: SDE, log_h: Callable[[Tensor, Tensor], Tensor]) -> Callab
 
     def at_time(x: Tensor, t: Tensor) -> Tensor:
         alpha, sigma = sde.marginal(t)
-        return log_h(x / expand_like(alpha, x), sigma / alpha)
+        return log_h(x / expand_like(alpha, x), (sigma / alpha).expand(len(x)))
 
     return at_time
 

@@ -2,7 +2,7 @@
 
     sampler(score, sde, x, ts, *, generator) -> x at ts[-1]
 
-`score(x (b, d), t (b,)) -> (b, d)`; `x` lies at time `ts[0]`; `ts` descends; `generator` gives all noise (the samplers of
+`score(x (b, d), t (1,)) -> (b, d)`: all rows lie at one time; `x` lies at time `ts[0]`; `ts` descends; `generator` gives all noise (the samplers of
 the probability-flow ODE draw none). Samplers know neither the network nor guidance; wrap the score in `CountCalls` to
 learn how often it was evaluated, in `RecordCalls` to see the states on the way.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -31,16 +32,18 @@ class CountCalls:
 
     def __init__(self, score: Score) -> None:
         self._score = score
+        self._lock = Lock()  # pieces of a batch can be evaluated at once
         self.calls = self.items = 0
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        self.calls += 1
-        self.items += len(x)
+        with self._lock:
+            self.calls += 1
+            self.items += len(x)
         return self._score(x, t)
 
 
 class RecordCalls:
-    """A score that keeps what it was asked and what it answered: `calls` of `x (b, d)`, `t (b,)` and `score (b, d)`."""
+    """A score that keeps what it was asked and what it answered: `calls` of `x (b, d)`, `t (1,)` and `score (b, d)`."""
 
     def __init__(self, score: Score) -> None:
         self._score = score
@@ -90,7 +93,7 @@ def predictor_corrector(
     """
     for t, s in itertools.pairwise(ts):
         x = _reverse_step(score, sde, x, t, s, generator)
-        grad = score(x, s.expand(len(x)))
+        grad = score(x, s[None])
         noise = _noise_like(x, generator)
         alpha, sigma = sde.marginal(s)
         step = 2 * alpha * (snr * sigma) ** 2
@@ -115,7 +118,7 @@ def dpmpp(score: Score, sde: SDE, x: Tensor, ts: Tensor, *, generator: torch.Gen
     log_snr = (alphas / sigmas).log()
     before: Tensor | None = None
     for i in range(len(ts) - 1):
-        x0 = denoised(x, score(x, ts[i].expand(len(x))), alpha=alphas[i], sigma=sigmas[i])
+        x0 = denoised(x, score(x, ts[i : i + 1]), alpha=alphas[i], sigma=sigmas[i])
         h = log_snr[i + 1] - log_snr[i]
         estimate = x0
         if before is not None:
@@ -131,7 +134,7 @@ def ancestral(score: Score, sde: SDE, x: Tensor, ts: Tensor, *, generator: torch
     """
     alphas, sigmas = sde.marginal(ts)
     for i in range(len(ts) - 1):
-        x0 = denoised(x, score(x, ts[i].expand(len(x))), alpha=alphas[i], sigma=sigmas[i])
+        x0 = denoised(x, score(x, ts[i : i + 1]), alpha=alphas[i], sigma=sigmas[i])
         kept = alphas[i] / alphas[i + 1]
         share = (kept * sigmas[i + 1] / sigmas[i]) ** 2  # of the noise at t that is there at s already
         x = share / kept * x + alphas[i + 1] * (1 - share) * x0
@@ -155,9 +158,9 @@ def annealed_langevin(score: Score, sde: SDE, x: Tensor, ts: Tensor, *, generato
     y = x / alphas[0]
     for alpha, level, t in zip(alphas[1:], levels[1:], ts[1:], strict=True):
         for _ in range(LANGEVIN_STEPS):
-            pull = alpha * score(alpha * y, t.expand(len(y)))
+            pull = alpha * score(alpha * y, t[None])
             y = y + rate * level**2 * pull + (2 * rate) ** 0.5 * level * _noise_like(y, generator)
-    return alphas[-1] * denoised(alphas[-1] * y, score(alphas[-1] * y, ts[-1].expand(len(y))), alpha=alphas[-1], sigma=sigmas[-1])
+    return alphas[-1] * denoised(alphas[-1] * y, score(alphas[-1] * y, ts[-1:]), alpha=alphas[-1], sigma=sigmas[-1])
 
 
 def langevin_rate(ratio: float, steps: int) -> float:
@@ -183,6 +186,9 @@ SAMPLERS: dict[str, Sampler] = {
     "annealed-langevin": annealed_langevin,
 }
 
+DETERMINISTIC = frozenset({"heun", "dpmpp"})
+"""Samplers that draw no noise: what becomes of a row does not depend on the others."""
+
 
 def _noise_like(x: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(x.shape, generator=generator, device=generator.device, dtype=x.dtype).to(x.device)
@@ -191,10 +197,10 @@ def _noise_like(x: Tensor, generator: torch.Generator) -> Tensor:
 def _flow(score: Score, sde: SDE, x: Tensor, t: Tensor) -> Tensor:
     """dx/dt of the probability-flow ODE."""
     f, g = sde.drift_diffusion(t)
-    return f * x - 0.5 * g**2 * score(x, t.expand(len(x)))
+    return f * x - 0.5 * g**2 * score(x, t[None])
 
 
 def _reverse_step(score: Score, sde: SDE, x: Tensor, t: Tensor, s: Tensor, generator: torch.Generator) -> Tensor:
     f, g = sde.drift_diffusion(t)
-    drift = f * x - g**2 * score(x, t.expand(len(x)))
+    drift = f * x - g**2 * score(x, t[None])
     return x + (s - t) * drift + g * (t - s).sqrt() * _noise_like(x, generator)

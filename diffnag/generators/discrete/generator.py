@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from diffnag.generators.base import Steer
 from diffnag.generators.discrete import options
@@ -51,7 +52,7 @@ class DiscreteGenerator(NetworkGenerator):
     def _near(self, batch: ArchBatch, noise: Noise) -> Matrices:
         low, high = MOVE
         level = low + (high - low) * noise.uniform(1).item()
-        x = self.network.noising.move(self.network, self.network.numbers(batch), MOVE_STEPS, noise, level)
+        x = self.network.noising.move(self._law, self.network.numbers(batch), MOVE_STEPS, noise, level)
         return Matrices.of(*self.network.matrices_of(x))
 
     def log_prob(self, archs: Sequence[Arch], *, seed: int, steps: int = BOUND_STEPS, repeats: int = BOUND_REPEATS) -> LogProb:
@@ -60,10 +61,13 @@ class DiscreteGenerator(NetworkGenerator):
         with torch.no_grad():
             for batch in self._batches(archs):
                 x = self.network.numbers(batch)
-                found.append(self.network.noising.bound(self.network, x, steps, repeats, noise).cpu().numpy())
+                found.append(self.network.noising.bound(self._law, x, steps, repeats, noise).cpu().numpy())
         return LogProb(np.concatenate(found) if found else np.empty(0), "bound")
 
     def _unguided(self, steer: Steer) -> Predict:
         """The law of the clean entries that `steer` asks for, without its tilt."""
         del steer
-        return self.network
+        return self._law
+
+    def _law(self, z: Tensor, abar: Tensor) -> Tensor:
+        return self._pieces(lambda rows: self.network(rows, abar), z)

@@ -60,7 +60,7 @@ class DiscreteNetwork(GraphNetwork):
         self.joint = JointHead(entries * (k + 1), width, config.joint, entries * k) if config.joint else None
 
     def forward(self, z: Tensor, abar: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Noisy numbers `z (b, D)` of which a share `abar (b,)` is not noise -> log probabilities `(b, D, K)`."""
+        """Noisy numbers `z (b, D)` of which a share `abar`, `(b,)` or `(1,)`, is not noise -> log probabilities `(b, D, K)`."""
         n, f, k = self.packing.nodes, self.packing.operators, self.categories
         i, j = self.packing.upper(z.device)
         V = nn.functional.one_hot(z[:, :n], k + 1)[..., :f].float()
@@ -69,7 +69,7 @@ class DiscreteNetwork(GraphNetwork):
         tokens = torch.cat([V, structural(E)], dim=2) if self.config.structure else V
         context = self.context(abar, condition)
         h = self.trunk(tokens, E, None, context)
-        packed = self.entry_logits(h, V, E)
+        packed = self.entry_logits(h, V, E, all_edges=False)
         rows, edges = packed[:, : n * f].unflatten(1, (n, f)), torch.stack([torch.zeros_like(packed[:, n * f :]), packed[:, n * f :]], dim=2)
         logits = torch.cat([nn.functional.pad(rows, (0, k - f)), nn.functional.pad(edges, (0, k - 2))], dim=1)
         if self.joint is not None:
@@ -77,7 +77,7 @@ class DiscreteNetwork(GraphNetwork):
         return (logits + self.noising.alone(z, abar)).clamp_min(IMPOSSIBLE).log_softmax(dim=2)
 
     def context(self, abar: Tensor, condition: Tensor | None) -> Tensor:
-        """What every block is modulated by, `(b, width)`."""
+        """What every block is modulated by, `(b, width)`, or `(1, width)` where it is the same for all rows."""
         del condition
         return self.time(noise_embedding(((1 - abar) / abar).sqrt().clamp(*LEVELS), self.config.width))
 

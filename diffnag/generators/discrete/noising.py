@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from diffnag.generators.trained import Noise
 
 Predict = Callable[[Tensor, Tensor], Tensor]
-"""Noisy numbers `(b, D)` and the share that is kept `(b,)` -> log probabilities `(b, D, K)` of the clean entries."""
+"""Noisy numbers `(b, D)` and the share that is kept, `(b,)` or `(1,)` -> log probabilities `(b, D, K)` of the clean entries."""
 EARLIEST = 1e-3
 """The least time: there the marginal noise has changed one entry in 400,000."""
 
@@ -118,8 +118,8 @@ class Absorbing:
         return torch.stack(found).logsumexp(0) - math.log(repeats)
 
     def kept(self, first: int, z: Tensor) -> Tensor:
-        """The share that is not hidden where the entry at place `first` is the next one, `(b,)`."""
-        return torch.full((len(z),), first / self.entries, device=z.device)
+        """The share that is not hidden where the entry at place `first` is the next one, `(1,)`."""
+        return torch.full((1,), first / self.entries, device=z.device)
 
 
 class Marginal:
@@ -150,7 +150,7 @@ class Marginal:
         law, nats = self._law.to(x.device), x.new_zeros(len(x), dtype=torch.float64)
         certain = nn.functional.one_hot(x, law.shape[1]).float()
         for t, s in pairwise(self.times(steps, 1.0)):
-            abar, before = self.kept(t).expand(len(x)), self.kept(s).expand(len(x))
+            abar, before = self.kept(t[None]), self.kept(s[None])
             for _ in range(repeats):
                 z = self._noised(x, abar, torch.stack([noise.uniform(len(x), x.shape[1], device=x.device) for _ in range(2)]))
                 true, guess = (self._before(p, z, abar, before).double() for p in (certain, predict(z, abar).exp()))
@@ -173,7 +173,7 @@ class Marginal:
 
     def _denoise(self, predict: Predict, z: Tensor, times: Tensor, noise: Noise) -> Tensor:
         for t, s in pairwise(times):
-            abar, before = (self.kept(each).to(z.device).expand(len(z)) for each in (t, s))
+            abar, before = (self.kept(each[None]).to(z.device) for each in (t, s))
             z = noise.choice(self._before(predict(z, abar).exp(), z, abar, before))
         return z
 

@@ -33,7 +33,7 @@ class FlowMapGenerator(NetworkGenerator):
         z = noise.normal(b, self.network.packing.size, device=self.network.device)
         sde = self.network.sde
         t = time_at(sde, math.inf).to(z.device)
-        x = self.network.mapped(sde.marginal(t)[1] * z, t)
+        x = self._mapped(sde.marginal(t)[1] * z, t)
         for _ in range(sampling.evaluations - 1):
             x = self._again(x, z, sampling.level)
         return self._matrices(x)
@@ -47,7 +47,10 @@ class FlowMapGenerator(NetworkGenerator):
     def _again(self, x: Tensor, z: Tensor, level: float) -> Tensor:
         """Noise architectures `x (b, d)` by `level z` and map them back."""
         t = time_at(self.network.sde, level).to(x.device)
-        return self.network.mapped(self.network.sde.marginal(t)[0] * (x + level * z), t)
+        return self._mapped(self.network.sde.marginal(t)[0] * (x + level * z), t)
+
+    def _mapped(self, x: Tensor, t: Tensor) -> Tensor:
+        return self._pieces(lambda rows: self.network.mapped(rows, t), x)
 
     def _matrices(self, x: Tensor) -> Matrices:
         return Matrices.of(*self.network.packing.relaxed(x))

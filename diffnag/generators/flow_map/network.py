@@ -72,7 +72,7 @@ class FlowMap(GraphNetwork):
 
     def mapped(self, x: Tensor, t: Tensor) -> Tensor:
         """The likeliest architecture `(b, d)` in {-1, 1} that `x (b, d)` at the time `t (1,)` leads to."""
-        return self.denoiser.decided(self(x, t.expand(len(x))))
+        return self.denoiser.decided(self(x, t))
 
     def loss(self, rows: int, *, generator: torch.Generator, share: slice) -> Tensor:
         """Cross-entropy of `rows` pairs, unreduced, of which the `share` is computed."""
