@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
@@ -29,6 +29,14 @@ class Arch:
         object.__setattr__(self, "edges", tuple(sorted((int(i), int(j)) for i, j in self.edges)))
         if any(not 0 <= i < j < len(self.ops) for i, j in self.edges):
             raise ValueError(f"edges must satisfy 0 <= i < j < {len(self.ops)}, got {self.edges}")
+
+    @classmethod
+    def unchecked(cls, ops: tuple[int, ...], edges: tuple[tuple[int, int], ...]) -> Self:
+        """An architecture of plain integers whose `edges` are sorted and lead forwards: for thousands at a time."""
+        made = object.__new__(cls)
+        object.__setattr__(made, "ops", ops)
+        object.__setattr__(made, "edges", edges)
+        return made
 
     def matrices(self, *, nodes: int, operators: int) -> tuple[np.ndarray, np.ndarray]:
         """`V (n, f)` one-hot and `E (n, n)` upper triangular, both float32 in {0, 1}; unused nodes are zero."""

@@ -164,7 +164,7 @@ def _write_metrics(beside: Path, made: Generation, n: int, generator: Generator,
     metrics = {
         "n": n,
         **generation_metrics(valid, n, generator.space, CanonicalSplit.named(split) if split else None),
-        **({} if made.unpruned is None else {"unpruned": made.unpruned / n}),
+        **({} if (unpruned := made.unpruned()) is None else {"unpruned": unpruned / n}),
         "nfe": made.nfe,
         "predictor_nfe": made.predictor_nfe,
         "wall_s": round(made.wall_s, 4),

@@ -74,8 +74,8 @@ class Generation:
     """Seconds from the first noise to the decoded samples."""
     trace: Trace | None = None
     """The way of one sample, where it was asked for."""
-    unpruned: int | None = None
-    """Number of raw samples that are valid without pruning; None where the space prunes nothing."""
+    unpruned: Callable[[], int | None] = field(default=lambda: None, compare=False)
+    """Counts the raw samples that are valid without pruning; None where the space prunes nothing."""
 
     @property
     def archs(self) -> list[Arch]:

@@ -7,6 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -21,6 +22,7 @@ from diffnag.generators.base import Generation, Steer, by_particles, by_pool, re
 from diffnag.generators.pieces import PIECE, Pieces
 from diffnag.guidance.choice import choose
 from diffnag.protocols import Decoded, Prunes
+from diffnag.spaces.decoding import decode_all
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -129,7 +131,7 @@ class NetworkGenerator(ABC):
         found = tuple(decoded)
         return Generation(
             found, found, kind, nfe=math.ceil(counted.rows / n), predictor_nfe=0 if tilt is None else 1 + math.ceil((tilt.items - before) / n),
-            wall_s=time.perf_counter() - begin, unpruned=self._unpruned(drawn),
+            wall_s=time.perf_counter() - begin, unpruned=partial(self._unpruned, drawn),
         )  # fmt: skip
 
     def vary(self, archs: Sequence[Arch], n: int, *, seed: int) -> Generation:
@@ -162,7 +164,7 @@ class NetworkGenerator(ABC):
             yield from self._decode(self._near(batch, noise))
 
     def _decode(self, matrices: Matrices) -> list[Decoded]:
-        return [self.space.decode(v, e) for v, e in zip(*matrices, strict=True)]
+        return decode_all(self.space, *matrices)
 
     def _unpruned(self, drawn: Sequence[Matrices]) -> int | None:
         if not isinstance(space := self.space, Prunes):

@@ -8,6 +8,7 @@ from diffnag.protocols.predictors import HasPrior, NeedsSetup, NoisyPredictor, P
 from diffnag.protocols.spaces import (
     Attention,
     Decoded,
+    DecodesBatches,
     HasMoreTables,
     HasNotes,
     HasParts,
@@ -34,6 +35,7 @@ from diffnag.protocols.spaces import (
 __all__ = [
     "Attention",
     "Decoded",
+    "DecodesBatches",
     "Explains",
     "Family",
     "Generator",

@@ -281,6 +281,15 @@ class Pictured(Protocol):
 
 
 @runtime_checkable
+class DecodesBatches(Protocol):
+    """A space that decodes many graphs faster together; `diffnag.spaces.decoding` serves all spaces."""
+
+    def decode_batch(self, V: np.ndarray, E: np.ndarray) -> list[Decoded]:
+        """What `decode` returns for each row of `V (b, n, f)`, `E (b, n, n)`."""
+        ...
+
+
+@runtime_checkable
 class Prunes(Protocol):
     """A space in which `decode` reads many graphs as one architecture: without what computes nothing, nodes in an order of its own."""
 

@@ -11,6 +11,7 @@ import torch
 from diffnag.arch import ArchBatch, Packing
 from diffnag.errors import UserError
 from diffnag.protocols import HasRoles, Prunes, SearchSpace, TakesTokens
+from diffnag.spaces.decoding import decode_all
 from diffnag.spaces.roles import describe
 from diffnag.testing.draws import draws
 
@@ -41,6 +42,14 @@ class SearchSpaceContract:
                 assert space.decode(*space.encode(arch)) == (arch, None) and space.needs_no_pruning(*space.encode(arch))
             elif arch is not None:
                 assert all(map(np.array_equal, space.encode(arch), (V, E)))
+
+    def test_decoding_in_batches_is_decoding_one_by_one(self, space: SearchSpace) -> None:
+        packing, encoded = Packing.of(space), [space.encode(arch) for arch in draws(space, 20)]
+        noise = torch.randn(60, packing.size, generator=torch.Generator().manual_seed(0))
+        near = packing.pack(*(torch.from_numpy(np.stack(part)) for part in zip(*encoded, strict=True))).repeat(3, 1) + 0.6 * noise
+        for x in (near, noise):
+            V, E = packing.quantise(x, "argmax")
+            assert decode_all(space, V, E) == [space.decode(v, e) for v, e in zip(V, E, strict=True)]
 
     def test_pictures_can_be_drawn(self, space: SearchSpace) -> None:
         from diffnag.drawing.picture import arrangement_of, picture_of

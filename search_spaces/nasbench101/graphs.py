@@ -121,6 +121,29 @@ def pruned(vertices: int, edges: Iterable[Edge]) -> tuple[list[int], list[Edge]]
     return sorted(kept), [(i, j) for i, j in edges if i in kept and j in kept]
 
 
+def on_a_path(E: np.ndarray) -> np.ndarray:
+    """Which vertices of upper-triangular graphs `E (b, n, n)` lie on a path from the first to the last, `(b, n)` bool."""
+    n = E.shape[1]
+    there = E.astype(bool)
+    reached, leads = np.zeros((len(E), n), dtype=bool), np.zeros((len(E), n), dtype=bool)
+    reached[:, 0] = leads[:, -1] = True
+    for vertex in range(1, n):
+        reached[:, vertex] = (reached & there[:, :, vertex]).any(1)
+        leads[:, n - 1 - vertex] = (leads & there[:, n - 1 - vertex]).any(1)
+    kept: np.ndarray = reached & leads
+    return kept
+
+
+def wirings_of(E: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """The integers `(b,)` of the graphs that the vertices `kept (b, n)` and the edges between them in `E (b, n, n)` make."""
+    place = kept.cumsum(1) - 1
+    bits = np.zeros((VERTICES, VERTICES), dtype=np.int64)
+    for (i, j), bit in BITS.items():
+        bits[i, j] = bit
+    between = E.astype(bool) & kept[:, :, None] & kept[:, None, :]
+    return np.asarray((bits[place[:, :, None], place[:, None, :]] * between).sum((1, 2)))
+
+
 def normalised(labels: Sequence[int], code: int) -> tuple[tuple[int, ...], tuple[Edge, ...]]:
     """Labels of the interior vertices and edges of the normal form, for a pruned graph with these `labels` and the wiring `code`.
 

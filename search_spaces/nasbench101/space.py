@@ -123,6 +123,25 @@ class NASBench101:
         arch, why = self._cell(ops, [(i, j) for i, j in edges if ABSENT not in (ops[i], ops[j])])
         return Decoded(arch, None if arch else why)
 
+    def decode_batch(self, V: np.ndarray, E: np.ndarray) -> list[Decoded]:
+        """Read quantised `V (b, 7, 6)`, `E (b, 7, 7)`."""
+        ops = V.argmax(2)
+        slots = np.arange(VERTICES)
+        placed = (((ops == INPUT) == (slots == 0)) & ((ops == OUTPUT) == (slots == LAST))).all(1)
+        there = ops != ABSENT
+        edges = E.astype(bool) & there[:, :, None] & there[:, None, :]
+        kept = graphs.on_a_path(edges)
+        known = graphs.wirings().normal
+        valid = placed & (V.sum(2) == 1).all(1) & ~np.tril(E).any((1, 2)) & kept[:, 0]
+        found = []
+        for k, (fine, code) in enumerate(zip(valid.tolist(), graphs.wirings_of(edges, kept).tolist(), strict=True)):
+            if fine and code in known:  # others have too many edges
+                labels = ops[k, kept[k]][1:-1] - FIRST_OPERATION
+                found.append(Decoded(_arch(*graphs.normalised(labels.tolist(), code)), None))
+            else:
+                found.append(self.decode(V[k], E[k]))
+        return found
+
     def needs_no_pruning(self, V: np.ndarray, E: np.ndarray) -> bool:
         """Whether the graph is valid, all its vertices are on a path from input to output, and absent slots have no edges."""
         arch, _ = self.decode(V, E)
@@ -231,7 +250,7 @@ class NASBench101:
 
 def _arch(labels: Sequence[int], edges: tuple[Edge, ...]) -> Arch:
     """The architecture with these labels of the interior vertices, indices into `OPERATIONS`."""
-    return Arch((INPUT, *[FIRST_OPERATION + label for label in labels], OUTPUT), edges)
+    return Arch.unchecked((INPUT, *[FIRST_OPERATION + label for label in labels], OUTPUT), edges)
 
 
 def _labels(arch: Arch) -> tuple[int, ...]:

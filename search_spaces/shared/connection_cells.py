@@ -84,9 +84,26 @@ class ConnectionCells:
             return Decoded(None, fault)
         ops = V.argmax(1).tolist()
         for node, op in enumerate(ops):
-            if self.constant[0][node, op] and (node, op) not in ((0, INPUT), (7, OUTPUT)):
+            if self._misplaced[node, op]:
                 return Decoded(None, f"node {node} is {self.operators[op]}")
         return Decoded(Arch(tuple(ops), self.edges), None)
+
+    def decode_batch(self, V: np.ndarray, E: np.ndarray) -> list[Decoded]:
+        """Read quantised `V (b, 8, f)`, `E (b, 8, 8)`."""
+        ops = V.argmax(2)
+        one = (V.sum(2) == 1).all(1) & (_adjacency() == E).all((1, 2))
+        valid = one & ~self._misplaced[np.arange(self.nodes), ops].any(1)
+        return [
+            Decoded(Arch.unchecked(tuple(row), self.edges), None) if fine else self.decode(v, e)
+            for row, fine, v, e in zip(ops.tolist(), valid.tolist(), V, E, strict=True)
+        ]
+
+    @cached_property
+    def _misplaced(self) -> np.ndarray:
+        """Whether a node cannot have an operator, `(8, f)` bool."""
+        found = self.constant[0].copy()
+        found[[0, -1], [INPUT, OUTPUT]] = False
+        return found
 
     # -- draws, neighbours, parameters
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +27,7 @@ from diffnag.generators.trained import CHUNK, chunks
 from diffnag.guidance.choice import choose
 from diffnag.guidance.tilt import Tilt
 from diffnag.protocols import Decoded, LogProb, Prunes
+from diffnag.spaces.decoding import decode_all
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -126,7 +128,7 @@ class Generator:
         return Generation(
             decoded=tuple(decoded), by_threshold=tuple(by_threshold), guidance=kind, nfe=math.ceil(counted.items / n),
             predictor_nfe=0 if tilt is None else 1 + math.ceil((tilt.items - before) / n), wall_s=time.perf_counter() - begin,
-            trace=trace, unpruned=self._unpruned(drawn),
+            trace=trace, unpruned=partial(self._unpruned, drawn),
         )  # fmt: skip
 
     def vary(self, archs: Sequence[Arch], n: int, *, seed: int) -> Generation:
@@ -190,8 +192,7 @@ class Generator:
         return sum(space.needs_no_pruning(v, e) for x in drawn for v, e in zip(*self.denoiser.packing.quantise(x), strict=True))
 
     def _decode(self, x: Tensor, rule: str) -> list[Decoded]:
-        V, E = self.denoiser.packing.quantise(x, rule)
-        return [self.space.decode(v, e) for v, e in zip(V, E, strict=True)]
+        return decode_all(self.space, *self.denoiser.packing.quantise(x, rule))
 
 
 def _checked(sampling: Sampling) -> Sampling:

@@ -12,6 +12,7 @@ from torch import Tensor
 from diffnag.generators.base import anything
 from diffnag.generators.discrete.noising import Absorbing, Predict
 from diffnag.generators.trained import Matrices, Noise
+from diffnag.spaces.decoding import decode_all
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -100,7 +101,7 @@ class EntrySweeps:
         new = {key: k for k, key in enumerate(keys) if key not in self._known}
         if new:
             matrices = Matrices.of(*self._network.matrices_of(x[list(new.values())]))
-            decoded = [self._space.decode(v, e).arch for v, e in zip(*matrices, strict=True)]
+            decoded = [item.arch for item in decode_all(self._space, *matrices)]
             allowed = {key: arch for key, arch in zip(new, decoded, strict=True) if arch is not None and self._wanted(arch)}
             values = self._tilt.scale * self._tilt.z(list(allowed.values()))
             self._known |= dict.fromkeys(new, -np.inf) | dict(zip(allowed, values.tolist(), strict=True))
