@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 EFFECTIVE = 256
 """Least effective size of a pool: a mean over it is off by a sixteenth of its spread."""
+SPARE = 2
+"""Effective size of a pool for each sample that is kept: with 1, more samples would be kept twice than the law itself repeats."""
 MOST = 100
-"""Largest pool, in samples for each of those that are kept or of `EFFECTIVE`, whichever are more."""
+"""Largest pool, in samples for each of its least effective size."""
 
 
 def pool(
@@ -27,10 +29,10 @@ def pool(
 ) -> list[Arch]:
     """`n` samples of the law `p exp(S z)` among the `wanted` architectures, from samples of `p`; none where no sample is wanted.
 
-    `begin` are the first samples of the pool and `draw` gives more. The pool grows until its effective size is n and `EFFECTIVE`, or
+    `begin` are the first samples of the pool and `draw` gives more. The pool grows until its effective size is `SPARE` n and `EFFECTIVE`, or
     until it holds `MOST` times as many.
     """
-    enough = max(n, EFFECTIVE)
+    enough = max(SPARE * n, EFFECTIVE)
     z: dict[Arch, float] = {}
     kept: list[Arch] = []
     drawn, new = 0, begin

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import networkx
 import numpy as np
 import torch
 from torch import Tensor
@@ -39,6 +38,8 @@ class EdgeGroups(NamedTuple):
         Two edges belong together where one of their four combinations (there or not) never occurs, although it would if they were
         independent. Of two rare edges it would not, and nothing is known of them.
         """
+        import networkx
+
         upper = np.triu_indices(space.nodes, 1)
         there = np.array([space.encode(arch)[1][upper] for arch in random_archs(space, DRAWS, seed=0)])
         (varying,) = np.nonzero((there != there[0]).any(0))
