@@ -21,7 +21,7 @@ def document() -> str:
         "networks": _networks, "wiring": _wiring, "samples": _samples, "parts": _parts, "onnx": _onnx,
         "accelerator": _accelerator, "proxies": _proxies, "encoder": _encoder, "comparison": _comparison,
         "transfer": _device_transfer, "fronts": _fronts, "limits": _limits, "generators": _generators,
-        "conditions": lambda: read_result("condition_errors"),
+        "conditions": lambda: read_result("condition_errors"), "ratios": lambda: read_result("speed_ratios"),
     }  # fmt: skip
     return render("measurements", {
         "root": "../", "overview": overview(), "datasets": DATASETS, "noise": read_result("table_noise"),
