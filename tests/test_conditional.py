@@ -17,7 +17,9 @@ from diffnag.generators.conditional.family import ConditionalFamily
 from diffnag.generators.conditional.network import ENCODERS
 from diffnag.generators.conditional.options import Config
 from diffnag.generators.loading import load_generator
+from diffnag.search_spaces.nasbench101.space import NASBench101
 from diffnag.search_spaces.nasbench201.space import NASBench201
+from diffnag.spaces.draws import random_archs
 from diffnag.testing import GeneratorContract
 from tests.exact_space import ARCHS, SPACE
 
@@ -25,7 +27,7 @@ TINY = Config(width=16, layers=1, heads=2, conditions="depth", bins=8)
 
 
 class TestShipped(GeneratorContract):
-    @pytest.fixture(params=[NASBench201], ids=["nasbench201"])
+    @pytest.fixture(params=[NASBench201, NASBench101], ids=["nasbench201", "nasbench101"])
     def generator(self, request):
         return load_generator(request.param(), "conditional")
 
@@ -193,3 +195,17 @@ def test_a_network_comes_back_from_its_file(tmp_path, untrained):
 def test_a_weight_below_zero_is_refused(shipped):
     with pytest.raises(UserError, match="the weight of the condition is -1"):
         shipped.sample(2, seed=0, steer=Steer(condition={"params": 3e5}, weight=-1.0))
+
+
+def test_conditions_that_exclude_each_other_are_refused(shipped):
+    """The largest cells compute most: few parameters and many operations do not go together."""
+    sizes = np.array([(size.params, size.flops) for size in (
+        shipped.space.size(arch, num_classes=10, image_size=32) for arch in random_archs(shipped.space, 200, seed=0)
+    )])  # fmt: skip
+    (few, _), (_, many) = sizes.min(0).tolist(), sizes.max(0).tolist()
+    with pytest.raises(UserError, match=r"params=\S+ and flops=\S+ conflict: no architecture that training saw comes near all of them"):
+        shipped.sample(1, seed=0, steer=Steer(condition={"params": float(few), "flops": float(many)}))
+    with pytest.raises(UserError, match=r"params=low and flops=\S+ conflict"):
+        shipped.sample(1, seed=0, steer=Steer(condition={"params": "low", "flops": float(many)}))
+    for params, flops in sizes[:20].tolist():
+        shipped.network.laws.read({"params": float(params), "flops": float(flops)})

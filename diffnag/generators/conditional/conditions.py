@@ -22,6 +22,10 @@ WORDS = ("low", "medium", "high")
 """What a condition can be called in place of a number: the thirds of the training set."""
 KNOTS = 65
 """Quantiles that are kept of each condition."""
+KNOWN = 1024
+"""Architectures of the training set of which all conditions are kept."""
+NEAR = 1.0
+"""Standard deviations from a known architecture within which a combination of conditions counts as possible."""
 
 
 class Measures:
@@ -51,16 +55,25 @@ class Measures:
 
 
 class Laws:
-    """How the conditions are spread over the training set, from `quantiles (c, KNOTS)`, mean `centre (c,)` and `spread (c,)`."""
+    """How the conditions are spread over the training set.
 
-    def __init__(self, names: Sequence[str], quantiles: Tensor, centre: Tensor, spread: Tensor) -> None:
-        self.names, self._quantiles, self._centre, self._spread = tuple(names), quantiles, centre, spread
+    Args:
+        names: The c conditions.
+        quantiles: `(c, KNOTS)`
+        centre: Means `(c,)`.
+        spread: Standard deviations `(c,)`.
+        known: Values of some architectures, `(KNOWN, c)`.
+    """
+
+    def __init__(self, names: Sequence[str], quantiles: Tensor, centre: Tensor, spread: Tensor, known: Tensor) -> None:
+        self.names, self._quantiles, self._centre, self._spread, self._known = tuple(names), quantiles, centre, spread, known
 
     @staticmethod
-    def described(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Quantiles, centre and spread of values `(m, c)`, float64."""
+    def described(values: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Quantiles, centre and spread of values `(m, c)`, float64, and evenly chosen rows, float32."""
         grid = torch.linspace(0, 1, KNOTS, dtype=torch.float64)
-        return values.quantile(grid, dim=0).T.contiguous(), values.mean(0), values.std(0).clamp_min(1e-12)
+        rows = torch.linspace(0, len(values) - 1, KNOWN).round().long()
+        return values.quantile(grid, dim=0).T.contiguous(), values.mean(0), values.std(0).clamp_min(1e-12), values[rows].float()
 
     def standard(self, values: Tensor) -> Tensor:
         """Values `(m, c)` in standard deviations from the mean, float32."""
@@ -75,7 +88,8 @@ class Laws:
     def read(self, condition: Mapping[str, float | str]) -> tuple[Tensor, Tensor]:
         """What a draw asks for, as `numbers (1, c)`, NaN where open, and `words (1, c)`, -1 where there is none.
 
-        Raises `UserError` for a value that the training set does not reach, and for a word that is none of `WORDS`.
+        Raises `UserError` for a value that the training set does not reach, for a word that is none of `WORDS`, and for conditions that
+        no known architecture comes near to together.
         """
         numbers, words = torch.full((1, len(self.names)), torch.nan, dtype=torch.float64), torch.full((1, len(self.names)), -1)
         for k, name in enumerate(self.names):
@@ -88,4 +102,16 @@ class Laws:
                 if not low <= value <= high:
                     raise UserError(f"condition {name} is {value:.7g}, outside what the training saw: {low:.7g} to {high:.7g}")
                 numbers[0, k] = value
-        return self.standard(numbers), words
+        asked = self.standard(numbers)
+        self._refuse_conflict(condition, asked, words)
+        return asked, words
+
+    def _refuse_conflict(self, condition: Mapping[str, float | str], asked: Tensor, words: Tensor) -> None:
+        known = self.standard(self._known)
+        apart = (known - asked.to(known)).abs().nan_to_num(0.0).amax(1)
+        other = ((words.to(known) >= 0) & (self.thirds(known) != words.to(known))).any(1)
+        nearest = int((apart + other * 1e6).argmin())
+        if len(condition) > 1 and (other[nearest] or apart[nearest] > NEAR):
+            has = ", ".join(f"{name} {self._known[nearest, k]:.4g}" for k, name in enumerate(self.names) if name in condition)
+            together = " and ".join(f"{name}={value:.7g}" if isinstance(value, float) else f"{name}={value}" for name, value in condition.items())
+            raise UserError(f"{together} conflict: no architecture that training saw comes near all of them; the nearest has {has}")

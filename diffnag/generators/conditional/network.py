@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from diffnag.errors import UserError
-from diffnag.generators.conditional.conditions import KNOTS, WORDS, Laws
+from diffnag.generators.conditional.conditions import KNOTS, KNOWN, WORDS, Laws
 from diffnag.generators.conditional.options import Config
 from diffnag.generators.discrete.network import DiscreteNetwork
 
@@ -35,6 +35,7 @@ class ConditionalNetwork(DiscreteNetwork):
     quantiles: Tensor
     centre: Tensor
     spread: Tensor
+    known: Tensor
 
     def __init__(self, space: SearchSpace, config: Config, marginals: Tensor | None = None) -> None:
         super().__init__(space, config, marginals)
@@ -46,6 +47,7 @@ class ConditionalNetwork(DiscreteNetwork):
         c, width = len(self.names), config.width
         for name, shape in (("quantiles", (c, KNOTS)), ("centre", (c,)), ("spread", (c,))):
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
+        self.register_buffer("known", torch.zeros(KNOWN, c))
         self.numbers_in = nn.ModuleList(ENCODERS[config.encoder](config.bins, width) for _ in self.names)
         self.words_in = nn.ModuleList(nn.Embedding(len(WORDS), width) for _ in self.names)
         self.both = nn.Sequential(nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
@@ -53,11 +55,11 @@ class ConditionalNetwork(DiscreteNetwork):
     @property
     def laws(self) -> Laws:
         """How the conditions are spread."""
-        return Laws(self.names, self.quantiles, self.centre, self.spread)
+        return Laws(self.names, self.quantiles, self.centre, self.spread, self.known)
 
     def learn_laws(self, values: Tensor) -> None:
         """Take the laws of the conditions from the training set's values `(m, c)`."""
-        for buffer, found in zip((self.quantiles, self.centre, self.spread), Laws.described(values), strict=True):
+        for buffer, found in zip((self.quantiles, self.centre, self.spread, self.known), Laws.described(values), strict=True):
             buffer.copy_(found)
 
     def context(self, abar: Tensor, condition: Tensor | None) -> Tensor:
