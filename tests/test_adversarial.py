@@ -19,7 +19,7 @@ SPACE = NASBench201()
 
 
 class TestAdversarial201(GeneratorContract):
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def generator(self):
         return load_generator(NASBench201(), "adversarial")
 
