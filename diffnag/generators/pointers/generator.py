@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 ROWS = 64
 """Graphs whose probabilities are computed at once."""
+SPARE = 0.2
+"""Share of the graphs in a run that may have ended before they are dropped from it."""
 
 
 class PointerGenerator(NetworkGenerator):
@@ -63,53 +66,44 @@ class PointerGenerator(NetworkGenerator):
         Of `given` graphs (operators, edges, numbers of nodes) so many nodes are kept.
         """
         net, (b, n) = self.network, u.shape[:2]
-        width, heads = net.config.width, net.config.heads
         ops = torch.full((b, n), net.absent, device=u.device)
         E = torch.zeros(b, n, n, dtype=torch.bool, device=u.device)
-        takers = torch.zeros(b, n, dtype=torch.long, device=u.device)
-        keys = u.new_zeros(b, n, width)
-        kept = u.new_zeros(len(net.layers), 2, b, heads, n, width // heads)
-        token, rows = net.start.expand(b, 1, width), torch.arange(b, device=u.device)
-        ended = torch.zeros(b, dtype=torch.bool, device=u.device)
+        run = Run.begun(net, b)
         for step in range(n):
-            h, key = net(token, slice(step, step + 1), kept)
-            if step:
-                keys[:, step - 1] = key[:, 0]
-            unused = (takers == 0) & (torch.arange(n, device=u.device) < step)
-            law = net.operators(h, unused.sum(1, keepdim=True), slice(step, step + 1))[:, 0]
-            own = Noise.pick(u[:, step, 0], law.exp())
-            if given is not None:
-                own = torch.where(step < given[2], given[0][:, step], own)
-            own = torch.where(ended, net.absent, own)
-            ended = own == net.absent
-            if ended.all():
+            rows, m = run.rows, step + 1
+            h, law = run.read(net, step)
+            own = Noise.pick(u[rows, step, 0], law.exp())
+            kept = None if given is None else step < given[2][rows]
+            if given is not None and kept is not None:
+                own = torch.where(kept, given[0][rows, step], own)
+            own = torch.where(run.ended, net.absent, own)
+            taken = self._inputs(h, run.keys[:, :m], own, run.takers[:, :m], u[rows, step, 1:])
+            if given is not None and kept is not None:
+                taken = torch.where(kept[:, None], given[1][rows, :m, step], taken)
+            ops[rows, step], E[rows, :m, step] = own, taken
+            run.write(net, step, ops, own, taken)
+            if run.ended.all():
                 break
-            ops[:, step] = own
-            E[:, :, step] = self._inputs(h, keys, own, takers, step, u[:, step, 1:])
-            if given is not None:
-                E[:, :, step] = torch.where((step < given[2])[:, None], given[1][:, :, step], E[:, :, step])
-            takers = takers + E[:, :, step]
-            unused = (takers == 0) & (torch.arange(n, device=u.device) <= step)
-            token = net.tokens(ops, own[:, None], E[:, None, :, step].to(u.dtype), unused[:, None])
-        del rows
+            if run.ended.sum() > SPARE * len(rows):
+                run = run.shortened(m)
         return ops, E
 
-    def _inputs(self, h: Tensor, keys: Tensor, own: Tensor, takers: Tensor, step: int, u: Tensor) -> Tensor:
-        """The inputs `(b, n)`, bool, of the nodes at `step` with the operators `own (b,)`."""
-        net, (b, n) = self.network, keys.shape[:2]
-        found = torch.zeros(b, n + 1, dtype=torch.bool, device=u.device)
-        before = torch.full((b,), step, device=u.device)
-        going = net.most[own] > 0
-        for slot in range(min(int(net.most[own].max()), step)):
-            if not going.any():
+    def _inputs(self, h: Tensor, keys: Tensor, own: Tensor, takers: Tensor, u: Tensor) -> Tensor:
+        """The inputs `(b, m)`, bool, of the nodes at the last of m steps, with the operators `own (b,)`."""
+        net, (b, m) = self.network, keys.shape[:2]
+        found = torch.zeros(b, m + 1, dtype=torch.bool, device=u.device)
+        rows = (net.most[own] > 0).nonzero()[:, 0]
+        before = torch.full_like(rows, m - 1)
+        for slot in range(m - 1):
+            if not len(rows):
                 break
-            asked = Pointers(*(part[:, None] for part in (torch.full_like(own, step), torch.full_like(own, slot), before, before, going)))
-            law = net.inputs(h, keys, own[:, None], takers[:, None], asked)[:, 0]
-            chosen = Noise.pick(u[:, slot], law.exp())
-            found[torch.arange(b, device=u.device), torch.where(going, chosen, n)] = True
-            going = going & (chosen < n) & (slot + 1 < net.most[own]) & (chosen > 0)
-            before = torch.where(going, chosen, before)
-        return found[:, :n]
+            h, keys, own, takers, u = (part[rows] if slot == 0 else part for part in (h, keys, own, takers, u))
+            asked = Pointers(*(part[:, None] for part in (torch.full_like(own, m - 1), torch.full_like(own, slot), before, before, own > 0)))
+            chosen = Noise.pick(u[:, slot], net.inputs(h, keys, own[:, None], takers[:, None], asked)[:, 0].exp())
+            found[rows, chosen] = True
+            more = (chosen < m) & (slot + 1 < net.most[own]) & (chosen > 0)
+            rows, before, h, keys, own, takers, u = (part[more] for part in (rows, chosen, h, keys, own, takers, u))
+        return found[:, :m]
 
     @torch.no_grad()
     def log_prob(self, archs: Sequence[Arch], *, seed: int = 0) -> LogProb:
@@ -117,3 +111,53 @@ class PointerGenerator(NetworkGenerator):
         del seed
         found = [np.zeros(0), *(self.network.log_likelihood(batch).double().cpu().numpy() for batch in self._batches(archs, ROWS))]
         return LogProb(np.concatenate(found), "exact")
+
+
+@dataclass
+class Run:
+    """Graphs that are being drawn, node after node: what the network needs of the nodes so far. Those that have ended are dropped in time."""
+
+    rows: Tensor
+    """`(r,)`: which of all graphs these are."""
+    ended: Tensor
+    """`(r,)` bool"""
+    token: Tensor
+    """`(r, 1, width)`: the node read next."""
+    keys: Tensor
+    """`(r, n, width)`"""
+    kept: Tensor
+    """`(layers, 2, r, heads, n, width / heads)`: keys and values of the attention."""
+    takers: Tensor
+    """`(r, n)`: how many nodes take each."""
+
+    @classmethod
+    def begun(cls, net: PointerNetwork, b: int) -> Run:
+        """`b` graphs without nodes."""
+        n, width, heads = net.packing.nodes, net.config.width, net.config.heads
+        zeros = torch.zeros(b, n, width, device=net.device)
+        return cls(
+            torch.arange(b, device=net.device), torch.zeros(b, dtype=torch.bool, device=net.device), net.start.expand(b, 1, width), zeros,
+            zeros.new_zeros(len(net.layers), 2, b, heads, n, width // heads), torch.zeros(b, n, dtype=torch.long, device=net.device),
+        )  # fmt: skip
+
+    def read(self, net: PointerNetwork, step: int) -> tuple[Tensor, Tensor]:
+        """The vector `(r, 1, width)` of all nodes so far, and log probabilities `(r, f)` of the next operator."""
+        h, key = net(self.token, slice(step, step + 1), self.kept)
+        if step:
+            self.keys[:, step - 1] = key[:, 0]
+        unused = (self.takers[:, :step] == 0).sum(1, keepdim=True)
+        return h, net.operators(h, unused, slice(step, step + 1))[:, 0]
+
+    def write(self, net: PointerNetwork, step: int, ops: Tensor, own: Tensor, taken: Tensor) -> None:
+        """Add the nodes `own (r,)` with the inputs `taken (r, step + 1)`; `ops (b, n)` are all operators so far."""
+        m = step + 1
+        self.ended = own == net.absent
+        self.takers[:, :m] += taken
+        self.token = net.tokens(ops[self.rows, :m], own[:, None], taken[:, None].to(self.keys.dtype), (self.takers[:, None, :m] == 0))
+
+    def shortened(self, m: int) -> Run:
+        """Those that have not ended; only the first m nodes are there yet."""
+        on = ~self.ended
+        kept = self.kept.new_zeros(*self.kept.shape[:2], int(on.sum()), *self.kept.shape[3:])
+        kept[..., :m, :] = self.kept[:, :, on, :, :m]
+        return Run(self.rows[on], self.ended[on], self.token[on], self.keys[on], kept, self.takers[on])
