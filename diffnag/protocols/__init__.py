@@ -31,6 +31,7 @@ from diffnag.protocols.spaces import (
     Size,
     TakesTokens,
     TrainsSmall,
+    WithoutNetworks,
 )
 
 __all__ = [
@@ -81,4 +82,5 @@ __all__ = [
     "TakesTokens",
     "TrainableFamily",
     "TrainsSmall",
+    "WithoutNetworks",
 ]

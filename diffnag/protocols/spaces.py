@@ -356,3 +356,10 @@ class CountsInputs(Protocol):
 
     inputs: Mapping[str, tuple[int, int]]
     """Operator -> fewest and most inputs, for every operator but the one that is absent."""
+
+
+@runtime_checkable
+class WithoutNetworks(Protocol):
+    """A space of graphs that are no networks: its `size` and `build` raise `UserError`, and what needs networks is not offered."""
+
+    without_networks: Literal[True]
