@@ -50,8 +50,9 @@ class Known:
         from diffnag.spaces.split import CanonicalSplit
 
         self.space, self.family = load_space(SPACE), family
-        self.generator: Any = load_generator(self.space, family)
-        table, split = load_table(self.space), CanonicalSplit.named(self.generator.network.split)
+        generator: Any = load_generator(self.space, family)
+        self.generator = generator
+        table, split = load_table(self.space), CanonicalSplit.named(generator.network.split)
         archs = [self.space.from_str(text) for text in table.archs]
         trains = np.array([split.trains(self.space.canonical(arch)) for arch in archs])
         self.training, self.held_out = ([arch for arch, one in zip(archs, trains, strict=True) if one == side] for side in (True, False))

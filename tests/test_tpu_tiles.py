@@ -9,8 +9,8 @@ import pytest
 
 from diffnag.errors import DataNotFound, UserError
 from diffnag.io.tables import load_table
-from diffnag.search_loop.oracle import find_oracle
 from diffnag.protocols import CountsInputs, HasExamples, SearchSpace
+from diffnag.search_loop.oracle import find_oracle
 from diffnag.search_spaces.shared.programs import graph_hash, in_normal_order, input_fault, neighbours_of
 from diffnag.search_spaces.tpu_tiles.rules import INPUTS
 from diffnag.search_spaces.tpu_tiles.space import ABSENT, RULES, TPUTiles
@@ -88,7 +88,7 @@ def test_what_takes_the_longest_chain_comes_first():
         ("", "node 0 is ''"), ("29/11@0", "node 1 is '11@0'"), ("29/18@0,", "node 1 is '18@0,'"), ("29/18@1", "does not stand before it"),
         ("29/18@0,0", "takes another twice"), ("29", "it has 1 nodes, not 2 to 160"), ("29/43@0", "node 1 is op43 with 1 inputs, not 2"),
         ("29/29/18@0", "node 1 leads to no other"), ("18/18@0", "node 0 is op18 with 0 inputs, not 1 to 21"),
-        ("/".join(["29", *(f"8@{k}" for k in range(160))]), "it has 161 nodes"), ("２９/18@0", "node 0 is"),
+        ("/".join(["29", *(f"8@{k}" for k in range(160))]), "it has 161 nodes"), ("\uff12\uff19/18@0", "node 0 is"),
     ],
 )  # fmt: skip
 def test_strings_that_are_no_program(text, sentence):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -45,7 +45,7 @@ def distances(archs: Sequence[Arch], others: Sequence[Arch], space: SearchSpace)
 
     from diffnag.generators.metrics import GraphStatistics
 
-    found = GraphStatistics.of(archs, space).distances(GraphStatistics.of(others, space))
+    found: Mapping[str, Any] = GraphStatistics.of(archs, space).distances(GraphStatistics.of(others, space))
     sets = (archs, others)
     nodes, count = ([[len(arch.ops) for arch in some] for some in sets], [[paths(arch) for arch in some] for some in sets])
     degrees = {name: [np.concatenate([of(arch) for arch in some]) for some in sets] for name, of in (("takers", takers), ("inputs", inputs))}
