@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.shared.common import begin, parser
-from experiments.shared.program_figures import RuntimeForest, distances
+from experiments.large.figures import RuntimeForest, distances
 from experiments.shared.results import read_result, record, write_result
 
 if TYPE_CHECKING:

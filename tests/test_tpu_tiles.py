@@ -27,7 +27,7 @@ class TestContract(SearchSpaceContract):
         return SPACE
 
     def test_neighbours(self, space: SearchSpace) -> None:
-        """Of small programs only: a large one has thousands, and as many have each of them."""
+        """Small programs only: a large one has thousands, and as many have each of them."""
         for text in (SUM, "29/18@0", "29/29/43@0,1/8@2/43@2,3/18@2,4"):
             arch = space.from_str(text)
             neighbours = space.neighbours(arch)

@@ -30,9 +30,10 @@ class PointerFamily(NetworkFamily):
         return PointerNetwork, PointerGenerator
 
     def loss(self, net: Any, batch: ArchBatch, condition: Any, *, generator: torch.Generator, share: slice = slice(None)) -> Tensor:
-        """The exact negative log-likelihood, in nats."""
+        """The exact negative log-likelihood, in nats, of graphs of which entries are left out as they are read."""
         import torch
 
-        del condition, generator
-        rows = torch.arange(len(batch))[share]
-        return -net.log_likelihood(batch[rows])
+        del condition
+        dropped, rows = net.config.dropout, torch.arange(len(batch))[share]
+        there = torch.rand(len(batch), net.packing.nodes, net.config.width, generator=generator)[rows] >= dropped
+        return -net.log_likelihood(batch[rows], there.to(net.device) / (1 - dropped))

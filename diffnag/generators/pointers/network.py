@@ -54,7 +54,6 @@ class Layer(nn.Module):
         self.before, self.behind = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(approximate="tanh"), nn.Linear(2 * width, width))
-        self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, h: Tensor, kept: Tensor | None = None, place: int = 0) -> Tensor:
         """`h (b, q, width)` -> `(b, q, width)`.
@@ -66,8 +65,8 @@ class Layer(nn.Module):
             kept[0, :, :, place], kept[1, :, :, place] = k[:, :, 0], v[:, :, 0]
             k, v = kept[:, :, :, : place + 1]
         attended = F.scaled_dot_product_attention(q, k, v, is_causal=kept is None).transpose(1, 2).flatten(2)
-        h = h + self.dropout(self.out(attended))
-        return h + self.dropout(self.mlp(self.behind(h)))
+        h = h + self.out(attended)
+        return h + self.mlp(self.behind(h))
 
 
 class PointerNetwork(GraphNetwork):
@@ -95,7 +94,7 @@ class PointerNetwork(GraphNetwork):
         self.own, self.taken = nn.Embedding(f, width), nn.Embedding(f, width)
         self.tops, self.open = nn.ModuleList(nn.Embedding(f + 1, width) for _ in range(TOPS)), nn.Embedding(RANKS, width)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
-        self.dropout, self.norm = nn.Dropout(config.dropout), nn.LayerNorm(width)
+        self.norm = nn.LayerNorm(width)
         self.operator = nn.Linear(width, f)
         self.key, self.previous, self.asked = nn.Linear(width, width), nn.Linear(width, width), nn.Embedding(f, width)
         self.slots = nn.Embedding(int(self.most.max()) + 1, width)
@@ -133,7 +132,7 @@ class PointerNetwork(GraphNetwork):
 
         With `kept (layers, 2, b, heads, n, width / heads)` it is one step, and what is needed of it later is kept.
         """
-        h = self.dropout(tokens + self.places[places])
+        h = tokens + self.places[places]
         for number, layer in enumerate(self.layers):
             h = layer(h, None if kept is None else kept[number], places.start or 0)
         h = self.norm(h)
@@ -173,8 +172,8 @@ class PointerNetwork(GraphNetwork):
 
     # -- whole graphs
 
-    def log_likelihood(self, batch: ArchBatch) -> Tensor:
-        """Log probability of each graph `(b,)`, in nats."""
+    def log_likelihood(self, batch: ArchBatch, seen: Tensor | None = None) -> Tensor:
+        """Log probability of each graph `(b,)`, in nats; `seen (b, n, width)` scales the entries of the nodes as they are read."""
         ops, there = batch.V.argmax(2), batch.V.argmax(2) != self.absent
         n = min(int(there.sum(1).max()) + 1, self.packing.nodes)  # steps: the last one ends the longest graph
         ops, E, there = ops[:, :n], batch.E[:, :n, :n], there[:, :n]
@@ -182,7 +181,7 @@ class PointerNetwork(GraphNetwork):
         before = torch.ones(n, n, dtype=torch.bool, device=E.device).tril(-1)
         unused = (takers == 0) & before & there[:, None]
         after = torch.cat([self.start.expand(len(ops), 1, -1), self.tokens(ops, ops[:, :-1], E.transpose(1, 2)[:, :-1], unused[:, 1:])], dim=1)
-        h, keys = self(after, slice(0, n))
+        h, keys = self(after if seen is None else after * seen[:, :n], slice(0, n))
         keys = torch.cat([keys[:, 1:], keys[:, :1]], dim=1)  # the key of a node is known one step behind it
         decided = self.operators(h, unused.sum(2), slice(0, n)).gather(2, ops[..., None])[..., 0]
         ended = F.pad(there, (1, 0), value=True)[:, :-1]  # steps up to the first absent one

@@ -15,7 +15,7 @@ class Config:
     width: int = option(96, most=4096, help="size of the vector of a node; a multiple of twice HEADS")
     layers: int = option(3, most=64, help="layers of causal attention")
     heads: int = option(4, most=64, help="heads of attention")
-    dropout: float = option(0.1, least=0, most=0.9, help="share of the entries that training leaves out at random")
+    dropout: float = option(0.1, least=0, most=0.9, help="share of the entries of the nodes that training leaves out at random")
 
 
 @dataclass(frozen=True)
