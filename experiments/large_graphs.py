@@ -24,15 +24,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.shared.common import begin, parser
 from experiments.large.figures import RuntimeForest, distances
+from experiments.shared.common import begin, parser
 from experiments.shared.results import read_result, record, write_result
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
 
 RESULT, SPACE, COLUMN = "large_graphs", "tpu-tiles", "tpu/val/0"
-SEEDS, FORESTS = 5, 5
+SEEDS, FORESTS = 5, 3
 SIZES = range(30, 51)
 SCALES = (1.0, 2.0, 4.0)
 GUIDED = 512

@@ -60,7 +60,7 @@ class RuntimeForest:
     """
 
     labels_source: ClassVar[dict[str, int]] = {}
-    trees = 300
+    trees = 100
 
     def __init__(self, space: SearchSpace, seed: int = 0) -> None:
         self._space, self._seed = space, seed
@@ -71,7 +71,7 @@ class RuntimeForest:
 
         features = self._features(archs)
         self._columns = features.any(0)
-        self._forest = RandomForestRegressor(self.trees, random_state=self._seed).fit(features[:, self._columns], np.log(y))
+        self._forest = RandomForestRegressor(self.trees, max_features=1 / 3, random_state=self._seed).fit(features[:, self._columns], np.log(y))
 
     def predict(self, archs: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
         """Mean logarithms `(b,)`, and zeros."""
