@@ -98,6 +98,8 @@ class TestUntrained(LikelihoodContract):
         return untrained
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 class TestShipped(GeneratorContract, LikelihoodContract):
     @pytest.fixture
     def generator(self):
