@@ -174,6 +174,8 @@ def test_nodes_depend_on_those_before_them_alone():
     assert torch.equal(ops, again_ops) and torch.equal(E, again_E)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_shipped_network_reaches_what_was_asked(data_folder, monkeypatch):
     """Valid, distinct and none of the training graphs; the held-out half is not much less probable than the other."""
     from diffnag.spaces.split import CanonicalSplit
