@@ -94,7 +94,8 @@ def _parser() -> argparse.ArgumentParser:
         "NAS-Bench-201-v1_1-096897.pth. The official file needs pip install diffnag[nasbench201], --trust-pickle, and several "
         "times its size (4.7 GB) in memory: plan for 32 GB. A version in the file's name (v1_0, v1_1) is stored. "
         "For nasbench101: the official nasbench_only108.tfrecord or nasbench_full.tfrecord (without TensorFlow), "
-        "or an .npz with the columns of nas_bench_101.npz. For gpt-s, gpt-m and gpt-l: hw_gpt_bench.npz, which is kept as it is for all three.",
+        "or an .npz with the columns of nas_bench_101.npz. For gpt-s, gpt-m and gpt-l: hw_gpt_bench.npz, which is kept as it is for all three. "
+        "For tpu-tiles: tpu_tiles.npz.",
     )
     take.add_argument("space", help="search space, such as nasbench201")
     source = take.add_mutually_exclusive_group(required=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from diffnag.arch import ArchBatch
+from diffnag.errors import UserError
 from diffnag.predictors.plain_features import plain_features, varying
 from diffnag.protocols import HasParts, HasRoles
 from diffnag.spaces.draws import random_archs
@@ -33,6 +34,8 @@ LEAST = 1e-9
 """Columns of a smaller standard deviation are taken for constant."""
 MOST_AMBIGUOUS = 0.01
 """Share of random architectures whose features may say less than their `canonical` form does."""
+MOST_NODES = 64
+"""Features compare all pairs of nodes of a thousand random architectures: beyond this they take minutes."""
 REMEMBERED = 30_000
 """Architectures whose features are kept, because a search asks for the same ones again and again."""
 Groups = tuple[np.ndarray, ...]
@@ -107,13 +110,15 @@ class PathFeatures:
             because names can mislead, or if `ambiguous` features are more than a share `MOST_AMBIGUOUS`. Other spaces lose a little
             by the group (experiments/plain_features.py).
 
-    Features of up to `REMEMBERED` architectures are kept.
+    Features of up to `REMEMBERED` architectures are kept. Raises `UserError` for a space of more than `MOST_NODES` nodes.
     """
 
     _row: dict[Arch, int]
     _known: Groups
 
     def __init__(self, space: SearchSpace, *, plain: bool | None = None) -> None:
+        if space.nodes > MOST_NODES:
+            raise UserError(f"features of paths are for spaces of at most {MOST_NODES} nodes, {space.name!r} has {space.nodes}; use random-forest")
         self._space, self._roles = space, RoleMasks.of(roles_of(space))
         self._parts = np.array(space.parts if isinstance(space, HasParts) else (0,) * space.nodes)
         reference = random_archs(space, REFERENCE_DRAWS, seed=0)

@@ -7,8 +7,10 @@ from diffnag.protocols.oracles import GivesNetworks, MultiFidelity, NeedsImages,
 from diffnag.protocols.predictors import HasPrior, NeedsSetup, NoisyPredictor, Predictor, RelaxedPredictor
 from diffnag.protocols.spaces import (
     Attention,
+    CountsInputs,
     Decoded,
     DecodesBatches,
+    HasExamples,
     HasMoreTables,
     HasNotes,
     HasParts,
@@ -30,16 +32,19 @@ from diffnag.protocols.spaces import (
     Size,
     TakesTokens,
     TrainsSmall,
+    WithoutNetworks,
 )
 
 __all__ = [
     "Attention",
+    "CountsInputs",
     "Decoded",
     "DecodesBatches",
     "Explains",
     "Family",
     "Generator",
     "GivesNetworks",
+    "HasExamples",
     "HasFigures",
     "HasLikelihood",
     "HasMoreTables",
@@ -79,4 +84,5 @@ __all__ = [
     "TakesTokens",
     "TrainableFamily",
     "TrainsSmall",
+    "WithoutNetworks",
 ]

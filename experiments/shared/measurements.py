@@ -21,7 +21,7 @@ def document() -> str:
         "networks": _networks, "wiring": _wiring, "samples": _samples, "parts": _parts, "onnx": _onnx,
         "accelerator": _accelerator, "proxies": _proxies, "encoder": _encoder, "comparison": _comparison,
         "transfer": _device_transfer, "fronts": _fronts, "limits": _limits, "generators": _generators,
-        "conditions": lambda: read_result("condition_errors"), "ratios": lambda: read_result("speed_ratios"),
+        "conditions": lambda: read_result("condition_errors"), "ratios": lambda: read_result("speed_ratios"), "large": _large,
     }  # fmt: skip
     return render("measurements", {
         "root": "../", "overview": overview(), "datasets": DATASETS, "noise": read_result("table_noise"),
@@ -280,3 +280,9 @@ def _median_labels(labels: Sequence[int | None], budget: int) -> str:
     middle = sorted(budget + 1 if label is None else label for label in labels)[(len(labels) - 1) // 2]
     found = sum(label is not None for label in labels)
     return f"{'> ' + str(budget) if middle > budget else middle} ({found} of {len(labels)})"
+
+
+def _large() -> Values:
+    """Rows of each part; empty where nothing is measured."""
+    rows = read_result("large_graphs").get("rows", [])
+    return {part: [row for row in rows if row["part"] == part] for part in ("graphs", "runtime", "guided", "time")} if rows else {}
