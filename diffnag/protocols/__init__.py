@@ -7,7 +7,9 @@ from diffnag.protocols.oracles import GivesNetworks, MultiFidelity, NeedsImages,
 from diffnag.protocols.predictors import HasPrior, NeedsSetup, NoisyPredictor, Predictor, RelaxedPredictor
 from diffnag.protocols.spaces import (
     Attention,
+    CountsInputs,
     Decoded,
+    HasExamples,
     HasMoreTables,
     HasNotes,
     HasParts,
@@ -33,11 +35,13 @@ from diffnag.protocols.spaces import (
 
 __all__ = [
     "Attention",
+    "CountsInputs",
     "Decoded",
     "Explains",
     "Family",
     "Generator",
     "GivesNetworks",
+    "HasExamples",
     "HasFigures",
     "HasLikelihood",
     "HasMoreTables",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -331,3 +331,28 @@ class KeepsOracleFile(Protocol):
     def check_oracle_file(self, path: Path) -> str:
         """What the file holds, in a few words; `UserError` says what is wrong with it."""
         ...
+
+
+@runtime_checkable
+class HasExamples(Protocol):
+    """A space that is known by examples: its rules say which graphs are valid, and hardly any graph that they allow is like a real one.
+
+    Generators learn from the examples of a split, where they would learn from random architectures otherwise. `random` stays a draw by the
+    rules alone.
+    """
+
+    def examples(self) -> Sequence[Arch]:
+        """Real architectures, each once, in a fixed order; raises `DataNotFound` where a file that holds them is not there."""
+        ...
+
+
+@runtime_checkable
+class CountsInputs(Protocol):
+    """A space in which the operator of a node says how many inputs it takes, and all that is computed is used.
+
+    Every node but the last one leads to another node, so that a graph ends in its last node. Slots behind it have the operator `absent`,
+    and no edges. A space may have further rules.
+    """
+
+    inputs: Mapping[str, tuple[int, int]]
+    """Operator -> fewest and most inputs, for every operator but the one that is absent."""

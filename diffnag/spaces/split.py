@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from diffnag.errors import UserError
+from diffnag.protocols import HasExamples
 from diffnag.spaces.draws import random_archs
 
 if TYPE_CHECKING:
@@ -42,8 +44,11 @@ class CanonicalSplit:
         return int.from_bytes(hashlib.sha256(canonical.encode()).digest()) / 2**256 < self.fraction
 
     def training_archs(self, space: SearchSpace) -> list[Arch]:
-        """The unlabelled training set: all architectures for training, or those among `DRAWS` random ones if `space` is not enumerated."""
-        archs = space.enumerate()
+        """The unlabelled training set: architectures for training among the examples of `space`, or all of it, or `DRAWS` random ones.
+
+        Examples are taken where a space `HasExamples`, random ones where it can neither give examples nor be enumerated.
+        """
+        archs: Iterable[Arch] | None = space.examples() if isinstance(space, HasExamples) else space.enumerate()
         if archs is None:
-            archs = iter(dict.fromkeys(random_archs(space, DRAWS, seed=0)))
+            archs = dict.fromkeys(random_archs(space, DRAWS, seed=0))
         return [arch for arch in archs if self.trains(space.canonical(arch))]

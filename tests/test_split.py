@@ -1,0 +1,21 @@
+"""The split of a space: which architectures a generator learns from."""
+
+from __future__ import annotations
+
+from diffnag.arch import Arch
+from diffnag.spaces.split import CanonicalSplit
+from tests.exact_space import ARCHS, SPACE, Chain
+
+
+class Known(Chain):
+    """A space that is known by examples."""
+
+    def examples(self) -> list[Arch]:
+        return ARCHS[:20]
+
+
+def test_a_generator_learns_from_the_examples_of_a_space_that_has_them():
+    split = CanonicalSplit(0.5)
+    training = [arch for arch in ARCHS if split.trains(SPACE.canonical(arch))]
+    assert split.training_archs(SPACE) == training and 10 < len(training) < 44
+    assert split.training_archs(Known()) == [arch for arch in ARCHS[:20] if arch in training]
