@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
-from diffnag.search_spaces.network_zoo.operators import ABSENT, INPUT, MOST_INPUTS, NAMES, OUTPUT, TABLE
-from diffnag.search_spaces.network_zoo.shapes import COARSEST, IMAGES, UNIT, Shape, shape_behind
+from diffnag.search_spaces.network_zoo.operators import INPUT, MOST_INPUTS, NAMES, OUTPUT, TABLE
+from diffnag.search_spaces.network_zoo.shapes import COARSEST, IMAGES, UNIT, WIDEST, Shape, shape_behind
 
-ADD, CONCAT, POOL = map(NAMES.index, ("add", "concat", "avgpool-s2"))
+ADD, CONCAT, POOL, NARROW = map(NAMES.index, ("add", "concat", "avgpool-s2", "conv1-d6"))
 UNARY = [op for op, operator in enumerate(TABLE) if operator.inputs == (1, 1) and op != OUTPUT]
 JOINS = [op for op, operator in enumerate(TABLE) if operator.inputs[1] > 1]
 
 
-class Growth:
-    """A network of at most `nodes` nodes that grows in topological order, and begins with its input.
+@cache
+def _behind(op: int, shape: Shape) -> Shape | None:
+    """Shape behind an operator of one input, None where it does not take it."""
+    found = shape_behind(TABLE[op], [shape])
+    return found if isinstance(found, Shape) else None
 
-    An operator and sources that `operators` and `sources` allow never break a rule, and a way to an output always remains.
+
+class Growth:
+    """A network of at most `nodes` nodes that grows in topological order and begins with its input.
+
+    What `operators` and `sources` allow never breaks a rule, and leaves a way to an output. The sources of a node are named one after the
+    other, the latest first.
     """
 
     def __init__(self, nodes: int) -> None:
@@ -34,37 +44,42 @@ class Growth:
     def operators(self) -> np.ndarray:
         """Bool `(f,)`: operators that the next node may have."""
         allowed = np.zeros(len(TABLE), dtype=bool)
-        for op in (*UNARY, *JOINS, OUTPUT):
-            allowed[op] = bool(self.sources(op).any())
+        allowed[OUTPUT] = len(self.ops) > 1 and len(self.unread) == 1
+        if self._roomy():
+            counts = Counter(self.shapes)
+            allowed[UNARY] = [any(_behind(op, shape) is not None for shape in counts) for op in UNARY]
+            del counts[IMAGES]
+            allowed[JOINS] = any(count > 1 for count in counts.values())
+            allowed[CONCAT] = any(
+                one.width + other.width <= WIDEST
+                for one in counts for other in counts if one.halvings == other.halvings and (one != other or counts[one] > 1)
+            )  # fmt: skip
+        else:
+            for op in (*UNARY, *JOINS):
+                allowed[op] = bool(self.sources(op).any())
         return allowed
 
     def sources(self, op: int, chosen: Sequence[int] = ()) -> np.ndarray:
-        """Bool `(k,)`: which of the k nodes the next node may read if it has the operator `op` and reads the nodes `chosen` already.
+        """Bool `(k,)`: which of the k nodes the next node may read besides `chosen`, if it has the operator `op`.
 
-        A node that joins maps must read one more if `enough` denies that it has all.
+        Whether it may also read no more is what `enough` returns.
         """
-        shapes, count = self.shapes, len(self.ops)
+        allowed = np.zeros(len(self.ops), dtype=bool)
         if op == OUTPUT:
-            fits = [not chosen and node in self.unread and len(self.unread) == 1 and node > 0 for node in range(count)]
-        elif op in (INPUT, ABSENT) or len(chosen) >= TABLE[op].inputs[1]:
-            fits = [False] * count
-        elif TABLE[op].inputs == (1, 1):
-            known = {shape: isinstance(shape_behind(TABLE[op], [shape]), Shape) for shape in set(shapes)}
-            fits = [known[shape] and self._leaves_a_way([node], shape_behind(TABLE[op], [shape])) for node, shape in enumerate(shapes)]
-        else:
-            fits = self._partners(op, chosen)
-        return np.array(fits)
+            allowed[list(self.unread)] = not chosen and len(self.unread) == 1
+            allowed[0] = False
+        elif len(chosen) < TABLE[op].inputs[1]:
+            for node in range(min(chosen, default=len(self.ops))):
+                allowed[node] = self._may_read(op, [*chosen, node])
+        return allowed
 
     def enough(self, op: int, chosen: Sequence[int]) -> bool:
         """Whether the next node may have the operator `op` and read the nodes `chosen` alone."""
         fewest, most = TABLE[op].inputs
-        if not fewest <= len(chosen) <= most:
-            return False
-        shape = shape_behind(TABLE[op], [self.shapes[node] for node in chosen])
-        return op == OUTPUT or self._leaves_a_way(chosen, shape)
+        return fewest <= len(chosen) <= most and (op == OUTPUT or self._leaves_a_way(op, chosen))
 
     def add(self, op: int, sources: Sequence[int]) -> None:
-        """Let the next node have the operator `op` and read `sources`; raises `ValueError` if that breaks a rule."""
+        """Let the next node have the operator `op` and read `sources`; raises `ValueError` if that breaks a rule of shapes."""
         shape = shape_behind(TABLE[op], [self.shapes[node] for node in sources])
         if isinstance(shape, str):
             raise ValueError(f"node {len(self.ops)} {shape}")
@@ -75,55 +90,73 @@ class Growth:
         self.unread.add(len(self.ops) - 1)
 
     def closing(self) -> tuple[int, list[int]]:
-        """The next node on the shortest way to an output: it pools the largest map that nothing reads, joins maps, or is the output."""
-        ends = sorted(self.unread)
+        """The next node on a short way to an output: it pools the largest map that nothing reads, joins two maps, or is the output."""
+        ends = sorted(self.unread, reverse=True)
         if len(ends) == 1:
             return OUTPUT, ends
-        fine = min(self.shapes[node].halvings for node in ends)
-        finest = [node for node in ends if self.shapes[node].halvings == fine]
+        finest = [node for node in ends if self.shapes[node].halvings == min(self.shapes[end].halvings for end in ends)]
         if len(finest) == 1:
             return POOL, finest
-        by_width = [[node for node in finest if self.shapes[node] == self.shapes[first]][:MOST_INPUTS] for first in finest]
-        equal = max(by_width, key=len)
-        return (ADD, equal) if len(equal) > 1 else (CONCAT, finest[:MOST_INPUTS])
+        equal = max(([node for node in finest if self.shapes[node] == self.shapes[one]] for one in finest), key=len)
+        if len(equal) > 1:
+            return ADD, equal[:MOST_INPUTS]
+        narrowest = sorted(finest, key=lambda node: self.shapes[node].width)[:2]
+        if sum(self.shapes[node].width for node in narrowest) <= WIDEST:
+            return CONCAT, sorted(narrowest, reverse=True)
+        return NARROW, narrowest[1:]
 
-    def _partners(self, op: int, chosen: Sequence[int]) -> list[bool]:
-        """Nodes that may be joined with those chosen."""
-        shapes = self.shapes
-        if chosen:
-            return [
-                node not in chosen and shape != IMAGES
-                and isinstance(behind := shape_behind(TABLE[op], [*(shapes[one] for one in chosen), shape]), Shape)
-                and self._leaves_a_way([*chosen, node], behind, joining=MOST_INPUTS - len(chosen) - 1)
-                for node, shape in enumerate(shapes)
-            ]  # fmt: skip
-        distinct = set(shapes) - {IMAGES}
-        paired = {
-            shape: any(
-                isinstance(shape_behind(TABLE[op], [shape, other]), Shape) for other in distinct if other != shape or shapes.count(shape) > 1
-            )
-            for shape in distinct
-        }  # fmt: skip
-        return [
-            paired.get(shape, False) and self._leaves_a_way([node], shape, joining=MOST_INPUTS - 1) for node, shape in enumerate(shapes)
-        ]
+    def _may_read(self, op: int, chosen: Sequence[int]) -> bool:
+        """Whether the next node may read `chosen`, and perhaps nodes before the last of them."""
+        if TABLE[op].inputs == (1, 1):
+            return self._leaves_a_way(op, chosen)
+        fits = [self._joined(op, chosen)] if len(chosen) > 1 else []
+        fits += [] if fits else [self._joined(op, [*chosen, node]) for node in range(chosen[0])]
+        return any(fits) and (self._roomy() or self._leaves_a_way(op, chosen) or self._more_leave_a_way(op, chosen))
 
-    def _leaves_a_way(self, sources: Collection[int], behind: Shape | str, *, joining: int = 0) -> bool:
-        """Whether an output can still be reached once the next node reads `sources`; up to `joining` sources more may follow."""
-        left = self.nodes - len(self.ops) - 1
-        ends = self.unread - set(sources)
-        if left > 2 * len(ends) + COARSEST + 1:  # each end is pooled or joined
+    def _joined(self, op: int, chosen: Sequence[int]) -> bool:
+        return isinstance(shape_behind(TABLE[op], [self.shapes[node] for node in chosen]), Shape)
+
+    def _roomy(self) -> bool:
+        """Whether so many slots are left that any node may come next: each end is pooled or joined later."""
+        return self.nodes - len(self.ops) > len(self.unread) + COARSEST + 4
+
+    def _leaves_a_way(self, op: int, chosen: Sequence[int]) -> bool:
+        """Whether a network that reads `chosen` next fits the rules and the slots: `closing` is tried."""
+        shape = shape_behind(TABLE[op], [self.shapes[node] for node in chosen])
+        if isinstance(shape, str):
+            return False
+        if self._roomy():
             return True
-        shapes = [self.shapes[node] for node in ends] + ([behind] if isinstance(behind, Shape) else [])
-        spread = max(shape.halvings for shape in shapes) - min(shape.halvings for shape in shapes)
-        return left >= max(0, len(ends) - joining) + spread + 1
+        ends = [self.shapes[node] for node in self.unread - set(chosen)] + [shape]
+        return self.nodes - len(self.ops) - 1 >= _steps(ends)
+
+    def _more_leave_a_way(self, op: int, chosen: Sequence[int]) -> bool:
+        """Whether there is a way if all unread nodes that fit are read as well."""
+        wanted = list(chosen)
+        for node in sorted(self.unread, reverse=True):
+            if node < wanted[-1] and len(wanted) < MOST_INPUTS and self._joined(op, [*wanted, node]):
+                wanted.append(node)
+        return len(wanted) > len(chosen) and self._leaves_a_way(op, wanted)
+
+
+def _steps(ends: Sequence[Shape]) -> int:
+    """Nodes up to the output, it included, by which maps that nothing reads are joined as `Growth.closing` does."""
+    trial, steps = Growth(0), 0
+    trial.shapes, trial.unread = list(ends), set(range(len(ends)))
+    trial.ops, trial.reads = [INPUT] * len(ends), [()] * len(ends)
+    while True:
+        op, sources = trial.closing()
+        steps += 1
+        if op == OUTPUT:
+            return steps
+        trial.add(op, sources)
 
 
 def random_growth(nodes: int, rng: np.random.Generator, *, most: int) -> Growth:
     """A random network of about 4 to `most` nodes: each node has a random operator that the rules allow, and reads random nodes.
 
-    Nodes that nothing reads are preferred, and joined at last. Widths may double where sides are halved, as in real networks: wide
-    maps at full resolution would take minutes an image.
+    Nodes that nothing reads are preferred, and joined at last. Widths may double where sides are halved, as in real networks: wide maps at
+    full resolution would take minutes an image.
     """
     growth, wanted = Growth(nodes), int(rng.integers(3, most))
     while not growth.done:
@@ -140,7 +173,7 @@ def _random_node(growth: Growth, rng: np.random.Generator) -> tuple[int, list[in
     allowed[OUTPUT] = False
     op = int(rng.choice(np.flatnonzero(allowed)))
     chosen: list[int] = []
-    while not growth.enough(op, chosen) or (len(chosen) == 1 and TABLE[op].inputs[0] > 1):
+    while not growth.enough(op, chosen):
         fits = np.flatnonzero(growth.sources(op, chosen))
         ends = [node for node in fits if node in growth.unread]
         chosen.append(int(rng.choice(ends if ends and rng.random() < 0.8 else fits)))

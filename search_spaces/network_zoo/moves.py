@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from diffnag.search_spaces.network_zoo.operators import INPUT, NAMES, OUTPUT, TABLE
+from diffnag.search_spaces.network_zoo.operators import NAMES, TABLE, Operator
 from diffnag.search_spaces.network_zoo.shapes import IMAGES, Shape, shape_behind, shapes_of
 
 Graph = tuple[list[int], list[list[int]]]
 """Operators, and the nodes that each node reads."""
 ADDED = tuple(map(NAMES.index, ("conv3-act", "conv1-act", "depthwise3", "gate", "window-attention")))
 """Layers that a move may add or remove; they keep the shape of their map."""
-ALIKE = [[other for other, one in enumerate(TABLE) if one.inputs == op.inputs and other not in (INPUT, OUTPUT) and one != op] for op in TABLE]
+
+
+def _alike(one: Operator, other: Operator) -> bool:
+    """Whether one operator may take the place of another: both change the shape of their map alike, or they differ in one property."""
+    if one.inputs != other.inputs or {one.kind, other.kind} & {"input", "output", "absent"} or one == other:
+        return False
+    differing = sum(getattr(one, name) != getattr(other, name) for name in ("kernel", "stride", "step", "active"))
+    halves = {one.kind, other.kind} <= {"first", "second"}
+    same = (one.stride, one.step) == (other.stride, other.step) and not {one.kind, other.kind} & {"first", "second"}
+    return halves or same or one.kind == other.kind and differing == 1
+
+
+ALIKE = [[op for op, other in enumerate(TABLE) if _alike(one, other)] for one in TABLE]
 """Operators that may take the place of each."""
 
 

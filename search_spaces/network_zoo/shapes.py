@@ -46,6 +46,8 @@ def level_of(width: int) -> int:
 
 def shape_behind(op: Operator, inputs: Sequence[Shape]) -> Shape | str:
     """Shape of what `op` gives for as many inputs as it takes, or the reason why it does not take them."""
+    if not inputs:
+        return "reads nothing"
     width, halvings = inputs[0]
     if IMAGES in inputs and op.kind != "conv":
         return "reads the images, which only convolutions do"

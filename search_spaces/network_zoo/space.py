@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 NODES = 160
-RANDOM = 16
+RANDOM = 12
 """Nodes of a random network, at most, before its loose ends are joined."""
 WIDTH = 32
 ROUNDS = 3
