@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
 from diffnag.arch import ArchBatch
+from diffnag.errors import DataNotFound
+from diffnag.protocols import HasExamples
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -29,16 +31,28 @@ def generation_metrics(archs: Sequence[Arch], n: int, space: SearchSpace, split:
     """Metrics of `n` samples of which `archs` are the valid ones, duplicates kept.
 
     validity = valid / all; uniqueness = distinct / valid, by string and by canonical form; novelty = share of the
-    distinct whose canonical class is outside the training split, None without a `split`.
+    distinct whose canonical class is outside the training split, None without a `split`. Where a generator learned from examples
+    it is the share whose class none of them has, None where the examples are not there.
     """
     distinct = set(archs)
     classes = {arch: space.canonical(arch) for arch in distinct}
+    known = _known(space, split)
     return {
         "validity": len(archs) / n,
         "uniqueness": len(distinct) / len(archs) if archs else None,
         "uniqueness_canonical": len(set(classes.values())) / len(archs) if archs else None,
-        "novelty": sum(not split.trains(key) for key in classes.values()) / len(distinct) if distinct and split else None,
+        "novelty": sum(not known(key) for key in classes.values()) / len(distinct) if distinct and known else None,
     }
+
+
+def _known(space: SearchSpace, split: CanonicalSplit | None) -> Callable[[str], bool] | None:
+    """Whether a generator that was trained on `split` knows a canonical class; None where that cannot be found out."""
+    if split is None or not isinstance(space, HasExamples):
+        return split.trains if split else None
+    try:
+        return {space.canonical(arch) for arch in split.training_archs(space)}.__contains__
+    except DataNotFound:
+        return None
 
 
 class GraphDistances(TypedDict):
