@@ -27,6 +27,9 @@ def simplified(nodes: Sequence[Node], output: Node) -> list[Node]:
     found, end = _without_norms(_needed(nodes, ends[0]), ends[0])
     for node in found:
         node.inputs = list(dict.fromkeys(node.inputs))
+        if node.kind == "add" and all(source.kind == "conv" and source.inputs[0].kind == "input" for source in node.inputs):
+            largest = max(node.inputs, key=lambda source: source.kernel)  # the branches of a stem are one convolution once they are trained
+            node.kind, node.kernel, node.inputs = "conv", largest.kernel, largest.inputs
     return _needed(_joined_once(found, end), end)
 
 

@@ -47,8 +47,9 @@ class Growth:
         allowed[OUTPUT] = len(self.ops) > 1 and len(self.unread) == 1
         if self._roomy():
             counts = Counter(self.shapes)
+            if len(self.ops) > 1:  # the stem alone reads the images
+                del counts[IMAGES]
             allowed[UNARY] = [any(_behind(op, shape) is not None for shape in counts) for op in UNARY]
-            del counts[IMAGES]
             allowed[JOINS] = any(count > 1 for count in counts.values())
             allowed[CONCAT] = any(
                 one.width + other.width <= WIDEST
@@ -107,6 +108,8 @@ class Growth:
 
     def _may_read(self, op: int, chosen: Sequence[int]) -> bool:
         """Whether the next node may read `chosen`, and perhaps nodes before the last of them."""
+        if chosen[-1] == 0 and len(self.ops) > 1:
+            return False  # the stem alone reads the images
         if TABLE[op].inputs == (1, 1):
             return self._leaves_a_way(op, chosen)
         fits = [self._joined(op, chosen)] if len(chosen) > 1 else []

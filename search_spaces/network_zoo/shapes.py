@@ -50,7 +50,7 @@ def shape_behind(op: Operator, inputs: Sequence[Shape]) -> Shape | str:
         return "reads nothing"
     width, halvings = inputs[0]
     if IMAGES in inputs and op.kind != "conv":
-        return "reads the images, which only convolutions do"
+        return "reads the images, which only a convolution does"
     if len(inputs) > 1:
         if len({shape.halvings for shape in inputs}) > 1:
             return "reads maps of different sides"

@@ -60,7 +60,7 @@ class NetworkZoo:
         rows = np.zeros((NODES, len(NAMES)), dtype=bool)
         rows[0], rows[:, INPUT] = True, True
         edges = np.tri(NODES, dtype=bool)
-        edges[0, 1] = True
+        edges[0] = True
         self.constant = (rows, edges)
 
     @property
@@ -146,6 +146,10 @@ class NetworkZoo:
         """The traced networks, one for each graph."""
         return tuple(_arch(*parsed) for parsed in _shipped().values())
 
+    def names(self) -> Sequence[str]:
+        """The first builder that makes each of the examples, such as `torchvision:resnet18`."""
+        return tuple(_shipped())
+
     def random(self, rng: np.random.Generator) -> Arch:
         """A small network by the rules alone, hardly like a real one."""
         growth = random_growth(NODES, rng, most=RANDOM)
@@ -205,19 +209,20 @@ class NetworkZoo:
         """Parameters and multiply-adds of `build` on 3-channel images."""
         from diffnag.search_spaces.network_zoo.network import size
 
-        _check(channels, cells)
+        channels = _width(channels, cells)
         side = -(-image_size // stem_stride)
         reads = _reads(arch)
         return size(arch.ops, reads, _shapes(arch), channels=channels, num_classes=num_classes, image_size=side)
 
     def build(self, arch: Arch, *, channels: int = WIDTH, cells: int = 1, num_classes: int, stem_stride: int = 1) -> nn.Module:
-        """The network: images `(b, 3, h, w)` -> logits `(b, num_classes)`; `channels` is the width of its first convolution.
+        """The network: images `(b, 3, h, w)` -> logits `(b, num_classes)`.
 
-        Raises `UserError` if `channels` is no multiple of 16 or `cells` is not 1, as an architecture is a whole network.
+        `channels`, rounded up to a multiple of 16, is the width of its first convolution. Raises `UserError` if `cells` is not 1, as an
+        architecture is a whole network.
         """
         from diffnag.search_spaces.network_zoo.network import Network
 
-        _check(channels, cells)
+        channels = _width(channels, cells)
         return Network(arch.ops, _reads(arch), _shapes(arch), channels=channels, num_classes=num_classes, stem_stride=stem_stride)
 
 
@@ -232,6 +237,8 @@ def fault_of(ops: Sequence[int], reads: Sequence[Sequence[int]]) -> str | None:
         return "the input reads a node"
     if loose := sorted(set(range(len(ops) - 1)) - {source for sources in reads for source in sources}):
         return f"nothing reads node {loose[0]}"
+    if readers := [node for node, sources in enumerate(reads) if node > 1 and 0 in sources]:
+        return f"node {readers[0]} reads the images, which only node 1 does"
     found = shapes_of(ops, reads)
     return found if isinstance(found, str) else None
 
@@ -273,12 +280,11 @@ def _shapes(arch: Arch) -> list[Shape]:
     return found
 
 
-def _check(channels: int, cells: int) -> None:
-    """Raise `UserError` for options that the networks do not have."""
-    if channels % UNIT:
-        raise UserError(f"channels of network-zoo must be a multiple of {UNIT}, not {channels}")
+def _width(channels: int, cells: int) -> int:
+    """Width of the stem; raises `UserError` if `cells` is not 1."""
     if cells != 1:
         raise UserError(f"an architecture of network-zoo is a whole network: cells must be 1, not {cells}")
+    return -(-channels // UNIT) * UNIT
 
 
 @cache

@@ -23,3 +23,4 @@ class Sampling:
     """Options of a draw."""
 
     guidance: str = option("auto", help=f"how a predictor steers: auto, or one of {', '.join(KINDS)}")
+    masks: bool = option(False, help="draw only what the rules of the space allow next, for spaces that say so")
