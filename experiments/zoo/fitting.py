@@ -62,7 +62,7 @@ def _operator(node: Node, read: Sequence[Shape], side: int, levels: dict[int, in
     halved = max(0, round(math.log2(side / node.side))) - max(0, round(math.log2(side / node.inputs[0].side)))
     if node.kind == "conv":
         return _convolution(node, read[0], halved, levels, stem)
-    if halved not in (0, 1) or node.kind in ("depthwise", "grouped") and node.channels != node.inputs[0].channels:
+    if halved not in (0, 1) or (node.kind in ("depthwise", "grouped") and node.channels != node.inputs[0].channels):
         raise LeftOut(f"a node {node.kind} with another stride or width")
     if node.kind == "avgpool" or node.kind == "maxpool":
         return OPERATORS[f"{node.kind}-s2" if halved else "avgpool"]
@@ -74,7 +74,7 @@ def _operator(node: Node, read: Sequence[Shape], side: int, levels: dict[int, in
 
 def _convolution(node: Node, before: Shape, halved: int, levels: dict[int, int], stem: Node) -> Operator:
     """The convolution closest in width, then in kernel, then in activation, among those of its stride."""
-    if halved > 2 and before != IMAGES or halved < 0:
+    if (halved > 2 and before != IMAGES) or halved < 0:
         raise LeftOut("a convolution with a large stride behind the stem, or one that enlarges its map")
     stride = 2**halved if halved <= 2 else 16
     wanted = levels.get(node.channels, level_of(max(1, round(UNIT * node.channels / stem.channels)))) - level_of(before.width)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from experiments.zoo.tracing import Row
@@ -30,7 +30,7 @@ GATE = re.compile(
 )
 ATTENTION = re.compile(r"Attention|Attn|LiteMLA|GPSA|LambdaLayer")
 WINDOW = re.compile(r"Window|Shifted|Grid|Halo|LocallyGrouped|PartitionAttention")
-HEAD = re.compile(r"Head$|^SelectAdaptivePool2d$|^AdaptiveAvgPool2d$|^adaptive_avg_pool2d$|^AttentionPool\w*|^AdaptiveMaxPool2d$|^RotAttentionPool2d$")
+HEAD = re.compile(r"Head$|^SelectAdaptivePool2d$|^Adaptive(Avg|Max)Pool2d$|^adaptive_avg_pool2d$|^AttentionPool\w*|^RotAttentionPool2d$")
 POOL = re.compile(r"^(Max|Avg)Pool2d(Same)?$|^(max|avg)_pool2d$|^BlurPool2d$|^Pooling$")
 SUMS = ("add", "iadd", "add_", "sub", "sub_")
 PRODUCTS = ("mul", "imul", "mul_", "truediv", "div", "div_")
@@ -142,7 +142,7 @@ class _Folder:
         made = self._new("window" if WINDOW.search(row.kind) else "attention", [x], x.channels, x.side)
         if image and round(x.side / side) == 2:
             made = self._new("avgpool", [made], x.channels, side, kernel=2)
-        if abs(made.side - side) > 1 or not image and len(shape) == 3 and shape[1] < 0.9 * x.side**2:
+        if abs(made.side - side) > 1 or (not image and len(shape) == 3 and shape[1] < 0.9 * x.side**2):
             raise LeftOut("attention that changes the size of the map")
         return made if made.channels == channels else self._new("conv", [made], channels, made.side)
 
@@ -179,7 +179,7 @@ class _Folder:
             kernels = row.facts["kernel_size"]
             kernel = max(kernels) if isinstance(kernels, tuple) else kernels
             groups, taken = row.facts["groups"], row.facts["in_channels"]
-        kind = "conv" if groups == 1 or kernel == 1 and groups < taken else "depthwise" if groups == taken else "grouped"
+        kind = "conv" if groups == 1 or (kernel == 1 and groups < taken) else "depthwise" if groups == taken else "grouped"
         if kind == "depthwise" and kernel == 1:
             return x  # a scale of channels
         return self._new(kind, [x], shape[1], shape[2], kernel=kernel)
@@ -229,7 +229,7 @@ def _is_tensor(shape: Any) -> bool:
 
 def _numbers(shape: list[Any]) -> bool:
     """Whether a value is a list of numbers, such as a shape, or a vector."""
-    return not shape or isinstance(shape[0], str) or _is_tensor(shape) and len(shape) == 1
+    return not shape or isinstance(shape[0], str) or (_is_tensor(shape) and len(shape) == 1)
 
 
 def _is_global(row: Row) -> bool:

@@ -83,13 +83,16 @@ def _without_norms(nodes: Sequence[Node], end: Node) -> tuple[list[Node], Node]:
 
 def _joined_once(nodes: list[Node], end: Node) -> list[Node]:
     """Put sums of sums, and concatenations of concatenations, together where nothing else reads the inner one."""
-    readers: dict[Node, int] = {node: 0 for node in nodes}
+    readers: dict[Node, int] = dict.fromkeys(nodes, 0)
     for node in nodes:
         for source in node.inputs:
             readers[source] += 1
     for node in nodes:
         if node.kind in ("add", "concat"):
-            inner = [source for source in node.inputs if source.kind == node.kind and not source.active and readers[source] == 1 and source is not end]
+            inner = {
+                source for source in node.inputs
+                if source.kind == node.kind and not source.active and readers[source] == 1 and source is not end
+            }  # fmt: skip
             flat = [each for source in node.inputs for each in (source.inputs if source in inner else [source])]
             if len(set(flat)) == len(flat):
                 node.inputs = flat

@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -47,7 +48,7 @@ class Row:
 def import_torchvision() -> Any:
     """Import torchvision beside a torch that its compiled operators do not fit: they are needed by detection alone."""
     real = torch.library.register_fake
-    torch.library.register_fake = lambda *_, **__: lambda function: function  # type: ignore[assignment]
+    torch.library.register_fake = lambda *_, **__: lambda function: function
     try:
         import torchvision
     finally:
@@ -62,9 +63,9 @@ def builders() -> Iterator[tuple[str, Callable[[], nn.Module], tuple[int, int, i
 
     for name in torchvision.models.list_models(module=torchvision.models):
         side = 299 if "inception" in name else 224
-        yield f"torchvision:{name}", lambda name=name: torchvision.models.get_model(name, weights=None), (3, side, side)
+        yield f"torchvision:{name}", partial(torchvision.models.get_model, name, weights=None), (3, side, side)
     for name in timm.list_models():
-        yield f"timm:{name}", lambda name=name: timm.create_model(name, pretrained=False), None
+        yield f"timm:{name}", partial(timm.create_model, name, pretrained=False), None
 
 
 def traced(build: Callable[[], nn.Module], images: tuple[int, int, int] | None) -> tuple[list[Row], int]:
@@ -76,7 +77,7 @@ def traced(build: Callable[[], nn.Module], images: tuple[int, int, int] | None) 
                 model = build()
         except NotImplementedError:  # it computes widths with tensors, which have no values there
             model = build().to("meta")
-        shape = images or tuple(model.default_cfg["input_size"])  # type: ignore[union-attr,index,arg-type]
+        shape = images or tuple(model.default_cfg["input_size"])  # type: ignore[index]
         graph = _Tracer().trace(model.eval())
         module = fx.GraphModule(model, graph)
         with torch.no_grad():

@@ -32,7 +32,8 @@ class Growth:
 
     def __init__(self, nodes: int) -> None:
         self.nodes = nodes
-        self.ops, self.reads, self.shapes = [INPUT], [()], [IMAGES]
+        self.ops, self.shapes = [INPUT], [IMAGES]
+        self.reads: list[tuple[int, ...]] = [()]
         self.unread = {0}
         """Nodes that nothing reads so far."""
 
@@ -70,14 +71,20 @@ class Growth:
             allowed[list(self.unread)] = not chosen and len(self.unread) == 1
             allowed[0] = False
         elif len(chosen) < TABLE[op].inputs[1]:
-            for node in range(min(chosen, default=len(self.ops))):
-                allowed[node] = self._may_read(op, [*chosen, node])
+            if TABLE[op].inputs == (1, 1):
+                known = {shape: _behind(op, shape) is not None for shape in set(self.shapes)}
+                allowed[:] = [known[shape] for shape in self.shapes]
+            else:
+                allowed[:] = self._partners(op, chosen)
+            allowed[0] &= len(self.ops) == 1  # the stem alone reads the images
+            if not self._roomy():
+                self._keep_a_way(op, chosen, allowed)
         return allowed
 
     def enough(self, op: int, chosen: Sequence[int]) -> bool:
         """Whether the next node may have the operator `op` and read the nodes `chosen` alone."""
         fewest, most = TABLE[op].inputs
-        return fewest <= len(chosen) <= most and (op == OUTPUT or self._leaves_a_way(op, chosen))
+        return fewest <= len(chosen) <= most and (op == OUTPUT or self._fits(op, chosen))
 
     def add(self, op: int, sources: Sequence[int]) -> None:
         """Let the next node have the operator `op` and read `sources`; raises `ValueError` if that breaks a rule of shapes."""
@@ -106,53 +113,61 @@ class Growth:
             return CONCAT, sorted(narrowest, reverse=True)
         return NARROW, narrowest[1:]
 
-    def _may_read(self, op: int, chosen: Sequence[int]) -> bool:
-        """Whether the next node may read `chosen`, and perhaps nodes before the last of them."""
-        if chosen[-1] == 0 and len(self.ops) > 1:
-            return False  # the stem alone reads the images
-        if TABLE[op].inputs == (1, 1):
-            return self._leaves_a_way(op, chosen)
-        fits = [self._joined(op, chosen)] if len(chosen) > 1 else []
-        fits += [] if fits else [self._joined(op, [*chosen, node]) for node in range(chosen[0])]
-        return any(fits) and (self._roomy() or self._leaves_a_way(op, chosen) or self._more_leave_a_way(op, chosen))
-
-    def _joined(self, op: int, chosen: Sequence[int]) -> bool:
-        return isinstance(shape_behind(TABLE[op], [self.shapes[node] for node in chosen]), Shape)
+    def _partners(self, op: int, chosen: Sequence[int]) -> np.ndarray:
+        """Bool `(k,)`: nodes that may be joined with those chosen, or with a node before them if none is."""
+        widths, halvings = np.array(self.shapes).T
+        if chosen:
+            fits = halvings == halvings[chosen[0]]
+            fits &= widths + widths[list(chosen)].sum() <= WIDEST if op == CONCAT else widths == widths[chosen[0]]
+            fits[min(chosen) :] = False
+            return fits & (widths > 0)
+        pairs = halvings[:, None] == halvings
+        pairs &= widths[:, None] + widths <= WIDEST if op == CONCAT else widths[:, None] == widths
+        return np.tril(pairs & (widths > 0), -1).any(1)
 
     def _roomy(self) -> bool:
-        """Whether so many slots are left that any node may come next: each end is pooled or joined later."""
-        return self.nodes - len(self.ops) > len(self.unread) + COARSEST + 4
+        """Whether so many slots are left that any node may come next."""
+        return self.nodes - len(self.ops) > 3 * (len(self.unread) + 1) + COARSEST
+
+    def _keep_a_way(self, op: int, chosen: Sequence[int], allowed: np.ndarray) -> None:
+        """Deny nodes, in place, after which the slots might not be enough. Those that others read may not be joined first."""
+        known: dict[Shape, bool] = {}
+        for node in np.flatnonzero(allowed).tolist():
+            if node in self.unread:
+                allowed[node] = self._leaves_a_way(op, [*chosen, node])
+            else:
+                shape = self.shapes[node]
+                if shape not in known:
+                    known[shape] = len(chosen) + 1 >= TABLE[op].inputs[0] and self._fits(op, [*chosen, node])
+                allowed[node] = known[shape]
 
     def _leaves_a_way(self, op: int, chosen: Sequence[int]) -> bool:
-        """Whether a network that reads `chosen` next fits the rules and the slots: `closing` is tried."""
+        """Whether a network whose next node reads `chosen` fits the slots, perhaps with all others that nothing reads and that it may read."""
+        wanted, (fewest, most) = list(chosen), TABLE[op].inputs
+        while not (len(wanted) >= fewest and self._fits(op, wanted)):
+            if len(wanted) == most or not (fits := [node for node in np.flatnonzero(self._partners(op, wanted)).tolist() if node in self.unread]):
+                return False
+            wanted.append(fits[-1])
+        return True
+
+    def _fits(self, op: int, chosen: Sequence[int]) -> bool:
+        """Whether a network whose next node reads `chosen` alone fits the slots."""
         shape = shape_behind(TABLE[op], [self.shapes[node] for node in chosen])
         if isinstance(shape, str):
             return False
-        if self._roomy():
-            return True
-        ends = [self.shapes[node] for node in self.unread - set(chosen)] + [shape]
-        return self.nodes - len(self.ops) - 1 >= _steps(ends)
-
-    def _more_leave_a_way(self, op: int, chosen: Sequence[int]) -> bool:
-        """Whether there is a way if all unread nodes that fit are read as well."""
-        wanted = list(chosen)
-        for node in sorted(self.unread, reverse=True):
-            if node < wanted[-1] and len(wanted) < MOST_INPUTS and self._joined(op, [*wanted, node]):
-                wanted.append(node)
-        return len(wanted) > len(chosen) and self._leaves_a_way(op, wanted)
+        return self._roomy() or self.nodes - len(self.ops) - 1 >= _steps([*(self.shapes[node] for node in self.unread - set(chosen)), shape])
 
 
 def _steps(ends: Sequence[Shape]) -> int:
-    """Nodes up to the output, it included, by which maps that nothing reads are joined as `Growth.closing` does."""
-    trial, steps = Growth(0), 0
-    trial.shapes, trial.unread = list(ends), set(range(len(ends)))
-    trial.ops, trial.reads = [INPUT] * len(ends), [()] * len(ends)
-    while True:
-        op, sources = trial.closing()
-        steps += 1
-        if op == OUTPUT:
-            return steps
-        trial.add(op, sources)
+    """Nodes, at most, by which `Growth.closing` joins maps that nothing reads and ends in the output.
+
+    Each of its steps makes this number smaller: two maps become one, which may be wide, a map is pooled, or a wide one is narrowed.
+    """
+    if len(ends) == 1:
+        return 1
+    halvings = [shape.halvings for shape in ends]
+    wide = sum(2 * shape.width > WIDEST for shape in ends)
+    return 2 * len(ends) - 1 + max(halvings) - min(halvings) + wide
 
 
 def random_growth(nodes: int, rng: np.random.Generator, *, most: int) -> Growth:
@@ -165,7 +180,7 @@ def random_growth(nodes: int, rng: np.random.Generator, *, most: int) -> Growth:
     while not growth.done:
         op, sources = _random_node(growth, rng) if len(growth.ops) < wanted else growth.closing()
         behind = shape_behind(TABLE[op], [growth.shapes[node] for node in sources])
-        if len(growth.ops) >= wanted or isinstance(behind, Shape) and behind.width <= UNIT << behind.halvings:
+        if len(growth.ops) >= wanted or (isinstance(behind, Shape) and behind.width <= UNIT << behind.halvings):
             growth.add(op, sources)
     return growth
 

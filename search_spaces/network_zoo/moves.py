@@ -20,7 +20,7 @@ def _alike(one: Operator, other: Operator) -> bool:
     differing = sum(getattr(one, name) != getattr(other, name) for name in ("kernel", "stride", "step", "active"))
     halves = {one.kind, other.kind} <= {"first", "second"}
     same = (one.stride, one.step) == (other.stride, other.step) and not {one.kind, other.kind} & {"first", "second"}
-    return halves or same or one.kind == other.kind and differing == 1
+    return halves or same or (one.kind == other.kind and differing == 1)
 
 
 ALIKE = [[op for op, other in enumerate(TABLE) if _alike(one, other)] for one in TABLE]

@@ -25,7 +25,7 @@ from diffnag.errors import UserError
 from diffnag.protocols import Attention, Decoded, Role, Size
 from diffnag.search_spaces.network_zoo.growth import Growth, random_growth
 from diffnag.search_spaces.network_zoo.moves import moves
-from diffnag.search_spaces.network_zoo.operators import ABSENT, INPUT, MOST_INPUTS, NAMES, OPERATORS, OUTPUT, TABLE
+from diffnag.search_spaces.network_zoo.operators import ABSENT, INPUT, MOST_INPUTS, NAMES, OPERATORS, OUTPUT
 from diffnag.search_spaces.network_zoo.shapes import UNIT, Shape, shapes_of
 from diffnag.search_spaces.shared.matrices import operator_fault
 
@@ -248,7 +248,7 @@ def _roles(name: str) -> Set[Role]:
     op = OPERATORS[name]
     kind: Role = ROLES.get(op.kind, "layer")
     properties: dict[Role, bool] = {
-        "spatial": kind == "layer" and op.kernel > 1 or op.kind == "attention", "widens": op.step > 0, "shrinks": op.stride > 1,
+        "spatial": (kind == "layer" and op.kernel > 1) or op.kind == "attention", "widens": op.step > 0, "shrinks": op.stride > 1,
     }  # fmt: skip
     return {kind, *(word for word, has in properties.items() if has)}
 
