@@ -15,19 +15,47 @@ Graph = tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]
 """Operators, and the nodes that each node reads."""
 
 
+TRIES = 100
+"""Choices of levels that are tried for a network."""
+
+
+class Clash(LeftOut):
+    """Maps of these widths are added, which should be equal."""
+
+    def __init__(self, node: Node, widths: Sequence[int]) -> None:
+        super().__init__("a sum or product of widths that no operators make equal")
+        self.channels, self.levels = node.channels, {level_of(width) for width in widths}
+
+
 def fitted(nodes: Sequence[Node], side: int) -> Graph:
     """The graph of a network whose images have `side` pixels a side. Raises `LeftOut` where its operators give no valid one.
 
     Widths go to the closest level of the grid, and a width is at one level wherever it appears: where no operator reaches it at first, at
-    the level that one reaches. Kernels, activations and strides are those of the closest operator.
+    the level that one reaches. Where sums clash nevertheless, the levels of what they add are tried, and those next to them. Kernels, activations and
+    strides are those of the closest operator.
     """
     if len(nodes) + 1 > NODES:
         raise LeftOut(f"more than {NODES} nodes")
     stem = next((node for node in nodes if node.inputs and node.inputs[0].kind == "input"), None)
     if nodes[0].kind != "input" or stem is None:
         raise LeftOut("no stem")
+    tries: list[dict[int, int]] = [{stem.channels: 0}]
+    for count in range(TRIES):
+        levels = tries.pop()
+        try:
+            return _fitted(nodes, side, dict(levels), stem)
+        except Clash as clash:
+            if clash.channels not in levels:
+                near = {level + step for level in clash.levels for step in (-1, 0, 1)}
+                tries += [levels | {clash.channels: level} for level in sorted(near, key=lambda level: (level in clash.levels, level))]
+            if not tries or count == TRIES - 1:
+                raise
+    raise AssertionError("the last try returns or raises")
+
+
+def _fitted(nodes: Sequence[Node], side: int, levels: dict[int, int], stem: Node) -> Graph:
+    """The graph with the widths `levels`, channels -> level, to which those of other widths are added."""
     place = {node: number for number, node in enumerate(nodes)}
-    levels: dict[int, int] = {stem.channels: 0}
     ops: list[int] = []
     shapes: list[Shape] = []
     for node in nodes:
@@ -35,7 +63,7 @@ def fitted(nodes: Sequence[Node], side: int) -> Graph:
         op = _operator(node, read, side, levels, stem)
         shape = shape_behind(op, read) if read else IMAGES
         if isinstance(shape, str):
-            raise LeftOut(f"a node {node.kind} that {shape}")
+            raise Clash(node, [each.width for each in read]) if "widths" in shape else LeftOut(f"a node {node.kind} that {shape}")
         if node.kind == "conv":
             levels.setdefault(node.channels, level_of(shape.width))
         ops.append(TABLE.index(op))
@@ -45,6 +73,11 @@ def fitted(nodes: Sequence[Node], side: int) -> Graph:
     if fault := fault_of(*graph):
         raise LeftOut(f"a graph of which {fault}")
     return graph
+
+
+def _level(channels: int, stem: Node) -> int:
+    """Level of the grid closest to a width."""
+    return level_of(max(1, round(UNIT * channels / stem.channels)))
 
 
 def _operator(node: Node, read: Sequence[Shape], side: int, levels: dict[int, int], stem: Node) -> Operator:
@@ -77,7 +110,7 @@ def _convolution(node: Node, before: Shape, halved: int, levels: dict[int, int],
     if (halved > 2 and before != IMAGES) or halved < 0:
         raise LeftOut("a convolution with a large stride behind the stem, or one that enlarges its map")
     stride = 2**halved if halved <= 2 else 16
-    wanted = levels.get(node.channels, level_of(max(1, round(UNIT * node.channels / stem.channels)))) - level_of(before.width)
+    wanted = levels.get(node.channels, _level(node.channels, stem)) - level_of(before.width)
 
     def distance(op: Operator) -> tuple[bool, int, float, bool]:
         beyond = not LOWEST <= level_of(before.width) + op.step <= HIGHEST

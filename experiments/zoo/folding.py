@@ -142,7 +142,7 @@ class _Folder:
         made = self._new("window" if WINDOW.search(row.kind) else "attention", [x], x.channels, x.side)
         if image and round(x.side / side) == 2:
             made = self._new("avgpool", [made], x.channels, side, kernel=2)
-        if abs(made.side - side) > 1 or (not image and len(shape) == 3 and shape[1] < 0.9 * x.side**2):
+        if abs(made.side - side) > 1 or (not image and len(shape) == 3 and shape[0] * shape[1] < 1.8 * x.side**2):
             raise LeftOut("attention that changes the size of the map")
         return made if made.channels == channels else self._new("conv", [made], channels, made.side)
 
@@ -150,7 +150,8 @@ class _Folder:
         x, index, shape = read[0], row.args[1], row.shape
         if isinstance(index, tuple) and len(index) >= 2 and index[0] == slice(None) and isinstance(index[1], int) and len(shape) == 2:
             return self._new("pooled", [x], x.channels, 1)  # a class token
-        if isinstance(index, tuple) and len(shape) == 4 and len(index) >= 2 and isinstance(cut := index[1], slice) and shape[1] != x.channels:
+        whole = self.shapes[row.inputs[0]]
+        if isinstance(index, tuple) and len(shape) == 4 and len(index) >= 2 and isinstance(cut := index[1], slice) and whole[1] == x.channels != shape[1]:
             if cut.step is None and 2 * shape[1] == x.channels:
                 return self._new("half", [x], shape[1], x.side, part=0 if cut.start in (None, 0) else 1)
             raise LeftOut("parts of other channels than halves")
