@@ -46,8 +46,8 @@ def fitted(nodes: Sequence[Node], side: int) -> Graph:
             return _fitted(nodes, side, dict(levels), stem)
         except Clash as clash:
             if clash.channels not in levels:
-                near = {level + step for level in clash.levels for step in (-1, 0, 1)}
-                tries += [levels | {clash.channels: level} for level in sorted(near, key=lambda level: (level in clash.levels, level))]
+                near = {level + step for level in clash.levels for step in (-1, 1)} - clash.levels
+                tries += [levels | {clash.channels: level} for level in (*sorted(near), *sorted(clash.levels))]  # the last one is tried first
             if not tries or count == TRIES - 1:
                 raise
     raise AssertionError("the last try returns or raises")

@@ -151,7 +151,8 @@ class _Folder:
         if isinstance(index, tuple) and len(index) >= 2 and index[0] == slice(None) and isinstance(index[1], int) and len(shape) == 2:
             return self._new("pooled", [x], x.channels, 1)  # a class token
         whole = self.shapes[row.inputs[0]]
-        if isinstance(index, tuple) and len(shape) == 4 and len(index) >= 2 and isinstance(cut := index[1], slice) and whole[1] == x.channels != shape[1]:
+        cut = index[1] if isinstance(index, tuple) and len(index) >= 2 else None
+        if isinstance(cut, slice) and len(shape) == 4 and whole[1] == x.channels != shape[1]:
             if cut.step is None and 2 * shape[1] == x.channels:
                 return self._new("half", [x], shape[1], x.side, part=0 if cut.start in (None, 0) else 1)
             raise LeftOut("parts of other channels than halves")
