@@ -54,6 +54,7 @@ class NetworkZoo:
     attention: Attention = "causal"
     datasets: Mapping[str, tuple[int, int]] = {"imagenet": (1000, 224)}
     skeletons = ((16, 1), (32, 1), (48, 1), (64, 1))
+    generator = "pointers"
     inputs: Mapping[str, tuple[int, int]] = {name: op.inputs for name, op in OPERATORS.items() if op.kind != "absent"}
 
     def __init__(self) -> None:
