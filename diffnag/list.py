@@ -68,7 +68,7 @@ def _overview() -> Iterator[str]:
 
 
 def _one_space(name: str) -> Iterator[str]:
-    from diffnag.protocols import HasResolution, HasRoles, Inherits, TakesTokens
+    from diffnag.protocols import HasResolution, HasRoles, Inherits, TakesTokens, WithoutNetworks
     from diffnag.spaces.loading import load_space
     from diffnag.spaces.roles import describe
 
@@ -85,7 +85,7 @@ def _one_space(name: str) -> Iterator[str]:
     for oracle, datasets in search_datasets(space).items():
         yield from _row(title, [f"{', '.join(_described_dataset(dataset, space) for dataset in datasets)}  ({oracle})"], indent=0)
         title = ""
-    if isinstance(space, Inherits) or not isinstance(space, TakesTokens | HasResolution):
+    if isinstance(space, Inherits) or not isinstance(space, TakesTokens | HasResolution | WithoutNetworks):
         oracle = "inherit" if isinstance(space, Inherits) else "training"
         yield from _row(title, [f"your own images: {OWN_IMAGES}  ({oracle})"], indent=0)
     elif title:

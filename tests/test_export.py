@@ -16,7 +16,7 @@ from diffnag.networks.classifier_file import read_model
 from diffnag.networks.plan import Skeleton, skeleton_of
 from diffnag.networks.untrained import untrained
 from diffnag.plugins import names
-from diffnag.protocols import HasResolution, TakesTokens
+from diffnag.protocols import HasResolution, TakesTokens, WithoutNetworks
 from diffnag.search_spaces.nasbench201.space import NASBench201
 from diffnag.spaces.loading import load_space
 
@@ -62,7 +62,7 @@ def test_onnx_says_the_same_for_any_batch(tmp_path: Path, monkeypatch: pytest.Mo
         assert ours.std() > 0.01  # of ordinary size, not all the same
 
 
-@pytest.mark.parametrize("name", names("space"))
+@pytest.mark.parametrize("name", [name for name in names("space") if not isinstance(load_space(name), WithoutNetworks)])
 def test_networks_of_every_space_are_the_benchmarks_own(name: str) -> None:
     space = load_space(name)
     arch = space.random(np.random.default_rng(0))
@@ -183,7 +183,7 @@ def test_bad_input(arguments: list[str], sentence: str, tmp_path: Path, monkeypa
     assert not list(tmp_path.glob("model*"))
 
 
-@pytest.mark.parametrize("name", [name for name in names("space") if not isinstance(load_space(name), TakesTokens | HasResolution)])
+@pytest.mark.parametrize("name", [name for name in names("space") if not isinstance(load_space(name), TakesTokens | HasResolution | WithoutNetworks)])
 def test_networks_of_every_space_of_images_take_few_pixels(name: str) -> None:
     space = load_space(name)
     arch = space.to_str(space.random(np.random.default_rng(0)))

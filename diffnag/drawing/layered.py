@@ -23,6 +23,9 @@ ACROSS, APART = 0.46, 0.16
 """Distance between layers, and between the items of one layer."""
 STARTS, SWEEPS = 12, 8
 """Number of starting orders in the search for few crossings, and of passes through all layers from each."""
+LARGE = 200
+"""Items, nodes and passing points, from which on one starting order is sorted and nothing swapped, and items stand at even distances:
+the search and the least squares would take minutes."""
 LEVEL = {0: 1.0, 1: 2.0, 2: 20.0}
 """Weight of a link by the number of its ends that are passing points: long edges become straight (Gansner et al., 1993)."""
 
@@ -93,14 +96,16 @@ def _ordered(layers: Layers, links: Sequence[tuple[Hashable, Hashable]]) -> Laye
                         layer[p], layer[p + 1] = layer[p + 1], layer[p]
 
     shuffle, best, fewest = np.random.default_rng(0).permutation, layers, crossings(layers, range(len(layers)))
-    for start in range(STARTS):
+    large = sum(map(len, layers)) > LARGE
+    for start in range(1 if large else STARTS):
         now = [[*layer] if start == 0 else [layer[p] for p in shuffle(len(layer))] for layer in layers]
         for sweep in range(SWEEPS):
             side = sweep % 2  # 0: by the layer to the left, 1: by the one to the right
             for layer in now[1:] if side == 0 else now[-2::-1]:
                 place = {item: p for other in now for p, item in enumerate(other)}
                 layer.sort(key=lambda item: float(np.mean([place[near] for near in beside[item][side]] or [place[item]])))
-            swapped(now)
+            if not large:
+                swapped(now)
             if (count := crossings(now, range(len(now)))) < fewest:
                 best, fewest = [[*layer] for layer in now], count
         if fewest == 0:
@@ -112,6 +117,8 @@ def _heights(layers: Layers, links: Sequence[tuple[Hashable, Hashable]], boxes: 
     """Heights that keep the items of a layer apart and links level: least squares over the layers' tops and the gaps below them."""
     from scipy.optimize import lsq_linear
 
+    if sum(map(len, layers)) > LARGE:
+        return _even_heights(layers, max(boxes.values()))
     least: list[float] = []  # the top of a layer is free, each gap in it has a least size
     above: dict[Hashable, list[int]] = {}  # the variables whose sum is how far an item lies below 0
     for layer in layers:
@@ -128,3 +135,9 @@ def _heights(layers: Layers, links: Sequence[tuple[Hashable, Hashable]], boxes: 
         row[columns] = 0.03  # pulls to the middle what nothing else holds
     solved = lsq_linear(rows, np.zeros(len(rows)), bounds=(least, np.inf), method="bvls").x
     return {item: -float(solved[columns].sum()) for item, columns in above.items()}
+
+
+def _even_heights(layers: Layers, box: float) -> dict[Hashable, float]:
+    """Heights of the items of each layer at even distances, for boxes that are `box` high at most, around the middle."""
+    step = box + APART
+    return {item: step * ((len(layer) - 1) / 2 - p) for layer in layers for p, item in enumerate(layer)}

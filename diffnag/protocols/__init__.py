@@ -33,6 +33,7 @@ from diffnag.protocols.spaces import (
     Size,
     TakesTokens,
     TrainsSmall,
+    WithoutNetworks,
 )
 
 __all__ = [
@@ -85,4 +86,5 @@ __all__ = [
     "TakesTokens",
     "TrainableFamily",
     "TrainsSmall",
+    "WithoutNetworks",
 ]

@@ -396,3 +396,10 @@ class GuidesGrowth(Protocol):
     def growth(self) -> Growth:
         """The graph of which nothing is there but what all graphs have in common: its first node, if that is the input."""
         ...
+
+
+@runtime_checkable
+class WithoutNetworks(Protocol):
+    """A space of graphs that are no networks: its `size` and `build` raise `UserError`, and what needs networks is not offered."""
+
+    without_networks: Literal[True]

@@ -10,7 +10,7 @@ import torch
 
 from diffnag.arch import ArchBatch, Packing
 from diffnag.errors import UserError
-from diffnag.protocols import HasRoles, Prunes, SearchSpace, TakesTokens
+from diffnag.protocols import HasRoles, Prunes, SearchSpace, TakesTokens, WithoutNetworks
 from diffnag.spaces.roles import describe
 from diffnag.testing.draws import draws
 
@@ -107,8 +107,16 @@ class SearchSpaceContract:
         assert all(space.decode(*space.encode(arch)) == (arch, None) for arch in archs)
 
     def test_build_gives_logits_and_size_its_parameters(self, space: SearchSpace) -> None:
-        """A space that `TakesTokens` gets tokens, and its full networks are counted without memory for their weights."""
+        """A space that `TakesTokens` gets tokens, and its full networks are counted without memory for their weights.
+
+        One `WithoutNetworks` refuses both.
+        """
         classes, side = next(iter(space.datasets.values()), (10, 32))
+        if isinstance(space, WithoutNetworks):
+            for refused in (space.build, space.size):
+                with pytest.raises(UserError):
+                    refused(draws(space, 1)[0], num_classes=classes, **({"image_size": side} if refused == space.size else {}))
+            return
         tokens = isinstance(space, TakesTokens)
         generator = torch.Generator().manual_seed(0)
         given = torch.randint(classes, (2, 7), generator=generator) if tokens else torch.randn(2, 3, side, side, generator=generator)

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence, Set
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import numpy as np
 
@@ -53,8 +53,10 @@ class TPUTiles:
     datasets: Mapping[str, tuple[int, int]] = {}
     measures: Mapping[str, str] = {"tpu": "runtime"}
     minimised = frozenset({"runtime"})
-    skeletons: tuple[tuple[int, int], ...] = ()
+    skeletons: tuple[tuple[int, int], ...] = ((1, 1),)
+    oracle = "table"
     generator = "pointers"
+    without_networks: Literal[True] = True
 
     @cached_property
     def constant(self) -> tuple[np.ndarray, np.ndarray]:
@@ -142,8 +144,12 @@ class TPUTiles:
         return [self.from_str(text) for text in load_table(self).archs]
 
     def random(self, rng: np.random.Generator) -> Arch:
-        """A random graph with the right numbers of inputs and a uniform number of nodes; hardly any is like a real program."""
-        return Arch(*in_normal_order(*random_program(RULES, int(rng.integers(LEAST_NODES, self.nodes + 1)), rng)))
+        """A random graph with the right numbers of inputs; hardly any is like a real program.
+
+        The logarithm of its number of nodes is uniform, so that their mean is 36, near that of the real ones.
+        """
+        nodes = int(LEAST_NODES * ((self.nodes + 1) / LEAST_NODES) ** rng.random())
+        return Arch(*in_normal_order(*random_program(RULES, nodes, rng)))
 
     def neighbours(self, arch: Arch) -> list[Arch]:
         """Programs in which one node has another operator of as many inputs, or takes an input or a taker of a node instead of that node.

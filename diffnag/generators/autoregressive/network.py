@@ -13,12 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffnag.errors import UserError
 from diffnag.generators.autoregressive.options import Config
 from diffnag.generators.network import GraphNetwork
 
 if TYPE_CHECKING:
     from diffnag.arch import ArchBatch
     from diffnag.protocols import SearchSpace
+
+
+MOST_EDGES = 2000
+"""Edges that may vary: each has values of its own, which all symbols are compared with."""
 
 
 class Entry(NamedTuple):
@@ -49,6 +54,8 @@ class AutoregressiveNetwork(GraphNetwork):
 
     def __init__(self, space: SearchSpace, config: Config) -> None:
         super().__init__(space, config)
+        if (edges := int(self.varying.sum())) > MOST_EDGES:
+            raise UserError(f"{edges:,} edges of space {space.name!r} vary, of which the family 'autoregressive' accepts {MOST_EDGES:,} at most")
         self._entries, sizes = self._layout(config.together)
         f, n = self.packing.operators, self.packing.nodes
         first = torch.tensor([0, *sizes[:-1]]).cumsum(0)
