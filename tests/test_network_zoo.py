@@ -8,6 +8,7 @@ import torch
 
 from diffnag.arch import Arch
 from diffnag.errors import UserError
+from diffnag.generators.loading import load_family
 from diffnag.networks.build import seeded
 from diffnag.protocols import CountsInputs, GuidesGrowth, HasExamples
 from diffnag.search_spaces.network_zoo.growth import Growth
@@ -16,6 +17,7 @@ from diffnag.search_spaces.network_zoo.operators import ABSENT, INPUT, NAMES, OP
 from diffnag.search_spaces.network_zoo.shapes import HIGHEST, IMAGES, LOWEST, Shape, level_of, shape_behind, width_of
 from diffnag.search_spaces.network_zoo.space import NetworkZoo
 from diffnag.spaces.counting import measured_size
+from diffnag.spaces.loading import load_space
 from diffnag.testing import SearchSpaceContract
 
 SPACE = NetworkZoo()
@@ -252,3 +254,29 @@ def test_all_examples_run_and_train():
     for arch in SPACE.examples():
         assert SPACE.decode(*SPACE.encode(arch)) == (arch, None)
         assert trains(arch), SPACE.to_str(arch)
+
+
+# -- generated networks
+
+
+class Short(NetworkZoo):
+    """Networks of at most 16 nodes."""
+
+    def growth(self):
+        return Growth(16)
+
+
+def test_draws_within_the_masks_are_valid_whatever_the_network_learned():
+    space = Short()
+    family = load_family("pointers")
+    config, sampling = family.Config(width=16, layers=1), family.Sampling(masks=True)
+    draw = family.parts()[1](space, family.build(space, config, seed=0))
+    made = draw.sample(4, seed=0, sampling=sampling)
+    assert len(made.archs) == 4 and len(set(made.archs)) == 4
+
+
+def test_masks_are_for_spaces_that_know_what_may_come():
+    family, space = load_family("pointers"), load_space("tpu-tiles")
+    draw = family.parts()[1](space, family.build(space, family.Config(width=16, layers=1), seed=0))
+    with pytest.raises(UserError, match="masks are for spaces that say what may come next, and 'tpu-tiles' does not; leave masks out"):
+        draw.sample(2, seed=0, sampling=family.Sampling(masks=True))
