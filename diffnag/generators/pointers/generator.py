@@ -36,7 +36,7 @@ class PointerGenerator(NetworkGenerator):
 
     def _draw(self, b: int, sampling: options.Sampling, steer: Steer, kind: str, noise: Noise) -> Matrices:
         del steer, kind
-        masks = Masks(self.space, b, absent=self.network.absent) if sampling.masks else None
+        masks = Masks(self.space, b, absent=self.network.absent, rules=sampling.masks, least=sampling.least)
         return self._matrices(*self._drawn(self._numbers(b, noise), masks=masks))
 
     def _near(self, batch: ArchBatch, noise: Noise) -> Matrices:
