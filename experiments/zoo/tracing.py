@@ -18,7 +18,7 @@ LEAVES = re.compile(
 )
 """Classes that are taken as one operation each."""
 OPENED = re.compile(
-    r"(Stage|Block|Layer|Network|Net)$|^Conv.*Norm|^Linear|^NormLinear|NormMlp|NormFirst|WithNorm$|^SeparableConv|^Downsample|^Stem|^NormDownsample"
+    r"(Stage|Block|BlockPostNorm|Layer|Network|Net)$|^Conv.*Norm|^Linear|^NormLinear|NormMlp|NormFirst|WithNorm$|^SeparableConv|^Downsample|^Stem|^NormDownsample"
     r"|^DepthwiseSep|NormConv"
 )
 """Classes that look like them, and are taken apart all the same."""
