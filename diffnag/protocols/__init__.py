@@ -1,6 +1,7 @@
 """What a plug-in must offer. Anything with these members fits; nothing has to be subclassed."""
 
 from diffnag.protocols.generators import Family, Generator, HasFigures, HasLikelihood, LearnsConditions, LogProb, TrainableFamily
+from diffnag.protocols.growth import Growth, GuidesGrowth
 from diffnag.protocols.methods import Method
 from diffnag.protocols.objectives import Explains, NeedsNetwork, Objective, Predicts
 from diffnag.protocols.oracles import GivesNetworks, MultiFidelity, NeedsImages, Oracle, Prepares
@@ -9,8 +10,6 @@ from diffnag.protocols.spaces import (
     Attention,
     CountsInputs,
     Decoded,
-    Growth,
-    GuidesGrowth,
     HasExamples,
     HasMoreTables,
     HasNotes,
