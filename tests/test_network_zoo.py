@@ -19,6 +19,7 @@ from diffnag.search_spaces.network_zoo.space import NetworkZoo
 from diffnag.spaces.counting import measured_size
 from diffnag.spaces.loading import load_space
 from diffnag.testing import SearchSpaceContract
+from tests.exporting import onnx_difference
 
 SPACE = NetworkZoo()
 BLOCK = "conv3-act@0/conv1-x4-act@1/depthwise3@2/gate@3/conv1-d4@4/add@1,5/output@6"
@@ -280,3 +281,12 @@ def test_masks_are_for_spaces_that_know_what_may_come():
     draw = family.parts()[1](space, family.build(space, family.Config(width=16, layers=1), seed=0))
     with pytest.raises(UserError, match="masks are for spaces that say what may come next, and 'tpu-tiles' does not; leave masks out"):
         draw.sample(2, seed=0, sampling=family.Sampling(masks=True))
+
+
+def test_networks_are_exported(tmp_path):
+    """Every kind of operator, in maps whose sides do not divide by windows and patches."""
+    text = (
+        "conv3-act@0/first-half@1/second-half@1/depthwise3-s2@2/gate@4/conv1-s2-x2@3/conv1-x2@5/add-act@6,7/patch2-x2@8/window-attention@9"
+        "/attention@10/multiply@10,11/concat@10,12/grouped3@13/maxpool-s2@14/avgpool@15/output@16"
+    )
+    assert onnx_difference(SPACE.from_str(text), SPACE, channels=16, image_size=61, path=tmp_path / "network.onnx") < 1e-4
