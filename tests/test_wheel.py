@@ -95,6 +95,7 @@ def packaged_files() -> set[str]:
     for name, folder in folders.items():
         found |= {f"{name}/{path.relative_to(folder).as_posix()}" for path in folder.rglob("*.py")}
     found |= {f"diffnag/search_loop/report/page.{kind}" for kind in ("css", "html", "js")}
+    found.add("diffnag/search_spaces/network_zoo/graphs.json.gz")
     pretrained = ROOT / "diffnag" / "pretrained"
     found |= {path.relative_to(ROOT).as_posix() for path in pretrained.rglob("*") if path.is_file() and path.suffix != ".state"}
     assert len(found) > 120

@@ -1,6 +1,7 @@
 """What a plug-in must offer. Anything with these members fits; nothing has to be subclassed."""
 
 from diffnag.protocols.generators import Family, Generator, HasFigures, HasLikelihood, LearnsConditions, LogProb, TrainableFamily
+from diffnag.protocols.growth import Growth, GuidesGrowth
 from diffnag.protocols.methods import Method
 from diffnag.protocols.objectives import Explains, NeedsNetwork, Objective, Predicts
 from diffnag.protocols.oracles import GivesNetworks, MultiFidelity, NeedsImages, Oracle, Prepares
@@ -44,6 +45,8 @@ __all__ = [
     "Family",
     "Generator",
     "GivesNetworks",
+    "Growth",
+    "GuidesGrowth",
     "HasExamples",
     "HasFigures",
     "HasLikelihood",

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from diffnag.generators.pointers import options
+from diffnag.generators.pointers.masks import Masks
 from diffnag.generators.pointers.network import Pointers
 from diffnag.generators.trained import Matrices, NetworkGenerator, Noise
 from diffnag.protocols import LogProb
@@ -34,8 +35,9 @@ class PointerGenerator(NetworkGenerator):
     network: PointerNetwork
 
     def _draw(self, b: int, sampling: options.Sampling, steer: Steer, kind: str, noise: Noise) -> Matrices:
-        del sampling, steer, kind
-        return self._matrices(*self._drawn(self._numbers(b, noise)))
+        del steer, kind
+        masks = Masks(self.space, b, absent=self.network.absent, rules=sampling.masks, least=sampling.least)
+        return self._matrices(*self._drawn(self._numbers(b, noise), masks=masks))
 
     def _near(self, batch: ArchBatch, noise: Noise) -> Matrices:
         """Draw all nodes from a random one on anew.
@@ -60,10 +62,12 @@ class PointerGenerator(NetworkGenerator):
         V = torch.nn.functional.one_hot(ops, self.network.packing.operators)
         return Matrices.of(V, E)
 
-    def _drawn(self, u: Tensor, given: tuple[Tensor, Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+    def _drawn(
+        self, u: Tensor, given: tuple[Tensor, Tensor, Tensor] | None = None, *, masks: Masks | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Operators `(b, n)` and edges `(b, n, n)`, bool, from uniform numbers `u (b, n, 1 + k)`.
 
-        Of `given` graphs (operators, edges, numbers of nodes) so many nodes are kept.
+        Of `given` graphs (operators, edges, numbers of nodes) so many nodes are kept. What `masks` forbid is not drawn.
         """
         net, (b, n) = self.network, u.shape[:2]
         ops = torch.full((b, n), net.absent, device=u.device)
@@ -72,15 +76,18 @@ class PointerGenerator(NetworkGenerator):
         for step in range(n):
             rows, m = run.rows, step + 1
             h, law = run.read(net, step)
+            law = law if masks is None else masks.operators(law, rows, step)
             own = Noise.pick(u[rows, step, 0], law.exp())
             kept = None if given is None else step < given[2][rows]
             if given is not None and kept is not None:
                 own = torch.where(kept, given[0][rows, step], own)
             own = torch.where(run.ended, net.absent, own)
-            taken = self._inputs(h, run.keys[:, :m], own, run.takers[:, :m], u[rows, step, 1:])
+            taken = self._inputs(h, run.keys[:, :m], own, run.takers[:, :m], u[rows, step, 1:], masks, rows)
             if given is not None and kept is not None:
                 taken = torch.where(kept[:, None], given[1][rows, :m, step], taken)
             ops[rows, step], E[rows, :m, step] = own, taken
+            if masks is not None:
+                masks.add(rows, step, own, taken)
             run.write(net, step, ops, own, taken)
             if run.ended.all():
                 break
@@ -88,8 +95,10 @@ class PointerGenerator(NetworkGenerator):
                 run = run.shortened(m)
         return ops, E
 
-    def _inputs(self, h: Tensor, keys: Tensor, own: Tensor, takers: Tensor, u: Tensor) -> Tensor:
-        """The inputs `(b, m)`, bool, of the nodes at the last of m steps, with the operators `own (b,)`."""
+    def _inputs(
+        self, h: Tensor, keys: Tensor, own: Tensor, takers: Tensor, u: Tensor, masks: Masks | None, graphs: Tensor
+    ) -> Tensor:
+        """The inputs `(b, m)`, bool, of the nodes at the last of m steps, with the operators `own (b,)`, in the graphs of these numbers."""
         net, (b, m) = self.network, keys.shape[:2]
         found = torch.zeros(b, m + 1, dtype=torch.bool, device=u.device)
         rows = (net.most[own] > 0).nonzero()[:, 0]
@@ -99,7 +108,9 @@ class PointerGenerator(NetworkGenerator):
                 break
             h, keys, own, takers, u = (part[rows] if slot == 0 else part for part in (h, keys, own, takers, u))
             asked = Pointers(*(part[:, None] for part in (torch.full_like(own, m - 1), torch.full_like(own, slot), before, before, own > 0)))
-            chosen = Noise.pick(u[:, slot], net.inputs(h, keys, own[:, None], takers[:, None], asked)[:, 0].exp())
+            law = net.inputs(h, keys, own[:, None], takers[:, None], asked)[:, 0]
+            law = law if masks is None else masks.inputs(law, graphs[rows].tolist(), own, found[rows, :m])
+            chosen = Noise.pick(u[:, slot], law.exp())
             found[rows, chosen] = True
             more = (chosen < m) & (slot + 1 < net.most[own]) & (chosen > 0)
             rows, before, h, keys, own, takers, u = (part[more] for part in (rows, chosen, h, keys, own, takers, u))

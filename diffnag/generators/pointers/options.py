@@ -23,3 +23,5 @@ class Sampling:
     """Options of a draw."""
 
     guidance: str = option("auto", help=f"how a predictor steers: auto, or one of {', '.join(KINDS)}")
+    least: float = option(0.0, least=0, most=1, help="draw no choice that is less likely than this share of the likeliest one")
+    masks: bool = option(False, help="draw only what the rules of the space allow next, for spaces that say so")
