@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from diffnag.errors import UserError
 from diffnag.generators.network import GraphNetwork, check_width
 from diffnag.generators.pointers.options import Config
-from diffnag.generators.transformer import sinusoidal
+from diffnag.generators.transformer import GELU, sinusoidal
 from diffnag.protocols import CountsInputs
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Layer(nn.Module):
         width, self.heads = config.width, config.heads
         self.before, self.behind = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(approximate="tanh"), nn.Linear(2 * width, width))
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), GELU(), nn.Linear(2 * width, width))
 
     def forward(self, h: Tensor, kept: Tensor | None = None, place: int = 0) -> Tensor:
         """`h (b, q, width)` -> `(b, q, width)`.
@@ -98,7 +98,7 @@ class PointerNetwork(GraphNetwork):
         self.operator = nn.Linear(width, f)
         self.key, self.previous, self.asked = nn.Linear(width, width), nn.Linear(width, width), nn.Embedding(f, width)
         self.slots = nn.Embedding(int(self.most.max()) + 1, width)
-        self.query = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(approximate="tanh"), nn.Linear(2 * width, width))
+        self.query = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), GELU(), nn.Linear(2 * width, width))
         self.ranks, self.counts, self.distances = (nn.Linear(width, k) for k in (RANKS, COUNTS, DISTANCES))
         self.enough = nn.Linear(width, 1)
         for table in (module for module in self.modules() if isinstance(module, nn.Embedding)):
