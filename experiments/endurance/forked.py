@@ -147,3 +147,16 @@ def _as_main(module: str, args: Sequence[str]) -> None:
     sys.argv = [module, *args]
     sys.path.insert(0, str(Path.cwd()))
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def run_search_command(args: Sequence[str]) -> None:
+    """`python -m diffnag.search`, in this process."""
+    _as_main("diffnag.search", args)
+
+
+def train_command(args: Sequence[str]) -> None:
+    """`python -m diffnag.train_score`, in this process; the state of the training is saved at every chance."""
+    from diffnag.generators import training
+
+    training.SAVE_EVERY_S = 0.05
+    _as_main("diffnag.train_score", args)

@@ -1,0 +1,114 @@
+"""Trainings of score networks that are killed at random moments until they end."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import time
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from experiments.endurance.forked import kill_session, start_forked, train_command
+from experiments.endurance.outcomes import Found
+
+STEPS = 300
+LIFE_S = 2.0
+PATIENCE_S = 600.0
+KILLED = -9
+ARGS = (
+    "--generator", "sde", "--space", "transnasbench101-macro", "--steps", str(STEPS), "--batch-size", "16", "--width", "8", "--layers", "1",
+    "--heads", "1", "--device", "cpu",
+)  # fmt: skip
+
+
+@dataclass
+class TrainingCampaign:
+    """One training in `folder`."""
+
+    folder: Path
+    moments: random.Random
+    found: Found = field(default_factory=Found)
+
+    def run(self) -> Found:
+        """Kill until the training has ended, then compare its weights with those of an unbroken one."""
+        until = time.monotonic() + PATIENCE_S
+        out = self.folder / "n.safetensors"
+        while True:
+            process = self._start(out)
+            code = _within(process, self.moments.uniform(0, LIFE_S))
+            if code == 0:
+                break
+            if code is None:
+                kill_session(process)
+                _, status = os.waitpid(process, 0)
+                self.found.kills += os.waitstatus_to_exitcode(status) == KILLED
+            else:
+                self.found.faults.append(f"{self.folder.name}: ended with {code}: {(self.folder / 'stderr').read_text()[-2000:]}")
+                break
+            if not self._is_whole(out) or time.monotonic() > until:
+                self.found.faults.append(f"{self.folder.name}: no end after {PATIENCE_S:g} s, or a damaged file")
+                break
+        if not self.found.faults:
+            self._compare(out)
+        if not self.found.faults:
+            shutil.rmtree(self.folder)
+        return self.found
+
+    def _start(self, out: Path) -> int:
+        resume = ["--resume"] if out.with_name(out.name + ".state").exists() else []
+        return start_forked(
+            lambda: train_command([*ARGS, "--out", str(out), *resume]), folder=self.folder, env={},
+            stdout=self.folder / "stdout", stderr=self.folder / "stderr",
+        )  # fmt: skip
+
+    def _is_whole(self, out: Path) -> bool:
+        """Whether what the killed training has left can be read."""
+        import torch
+
+        from diffnag.io.checkpoint import load_checkpoint
+
+        state = out.with_name(out.name + ".state")
+        if state.exists():
+            torch.load(state, weights_only=True)
+        if out.exists():
+            load_checkpoint(out, kind="generator")
+        return True
+
+    def _compare(self, out: Path) -> None:
+        from diffnag.io.checkpoint import weights_checksum
+
+        self.found.finished += 1
+        self.found.compared += 1
+        if weights_checksum(out) != unbroken():
+            self.found.faults.append(f"{self.folder.name}: other weights than those of an unbroken training")
+
+
+@cache
+def unbroken() -> str:
+    """Checksum of the weights of a training that nobody kills."""
+    import tempfile
+
+    from diffnag.io.checkpoint import weights_checksum
+
+    with tempfile.TemporaryDirectory(prefix="endurance-") as folder:
+        place = Path(folder)
+        process = start_forked(
+            lambda: train_command([*ARGS, "--out", str(place / "n.safetensors")]), folder=place, env={},
+            stdout=place / "stdout", stderr=place / "stderr",
+        )  # fmt: skip
+        _, status = os.waitpid(process, 0)
+        assert status == 0, (place / "stderr").read_text()
+        return weights_checksum(place / "n.safetensors")
+
+
+def _within(process: int, seconds: float) -> int | None:
+    """The exit code of a process that ends within so many seconds, else None."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    return None
