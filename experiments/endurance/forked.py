@@ -14,8 +14,9 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 MEMORY = 6 * 2**30
 """Address space that a fork may take beyond that of its parent: what asks for more fails as on a small machine."""
@@ -159,4 +160,15 @@ def train_command(args: Sequence[str]) -> None:
     from diffnag.generators import training
 
     training.SAVE_EVERY_S = 0.05
+    training.training_set = lambda space, split: known_training_set(space.name, split.name)
     _as_main("diffnag.train_score", args)
+
+
+@cache
+def known_training_set(space: str, split: str) -> tuple[Any, Any]:
+    """`diffnag.generators.training.training_set`, once in the parent of all trainings."""
+    from diffnag.generators.training import training_set
+    from diffnag.spaces.loading import load_space
+    from diffnag.spaces.split import CanonicalSplit
+
+    return training_set(load_space(space), CanonicalSplit.named(split))

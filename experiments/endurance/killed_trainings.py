@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from experiments.endurance.forked import kill_session, start_forked, train_command
+from experiments.endurance.forked import kill_session, known_training_set, start_forked, train_command
 from experiments.endurance.outcomes import Found
 
-STEPS = 300
-LIFE_S = 2.0
+SPACE, SPLIT, STEPS = "transnasbench101-macro", "canonical-sha256-0.5", 300
+LIFE_S = 5.0
 PATIENCE_S = 600.0
 KILLED = -9
 ARGS = (
-    "--generator", "sde", "--space", "transnasbench101-macro", "--steps", str(STEPS), "--batch-size", "16", "--width", "8", "--layers", "1",
+    "--generator", "sde", "--space", SPACE, "--split", SPLIT, "--steps", str(STEPS), "--batch-size", "16", "--width", "8", "--layers", "1",
     "--heads", "1", "--device", "cpu",
 )  # fmt: skip
 
@@ -33,6 +33,7 @@ class TrainingCampaign:
 
     def run(self) -> Found:
         """Kill until the training has ended, then compare its weights with those of an unbroken one."""
+        known_training_set(SPACE, SPLIT)
         until = time.monotonic() + PATIENCE_S
         out = self.folder / "n.safetensors"
         while True:
