@@ -48,9 +48,9 @@ def main() -> None:
 
     from diffnag.datasets.tasks import descriptors_of, features_of_images
     from diffnag.io.checkpoint import checksum, save_checkpoint
-    from diffnag.io.files import check_writable
+    from diffnag.io.files import check_weights_place
 
-    check_writable(options.out)
+    check_weights_place(options.out)
     tasks, sources = {}, {}
     for name, (file, images_a_class, side) in SOURCES.items():
         x, y, all_classes = _training_images(options.images / file, classes=options.classes)

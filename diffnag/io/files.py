@@ -35,6 +35,13 @@ def check_writable(path: str | Path) -> None:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
+def check_weights_place(path: Path) -> None:
+    """`check_writable` for a file of weights; raises `UserError` for a name that does not end in .safetensors, which is what it will be."""
+    check_writable(path)
+    if path.suffix != ".safetensors":
+        raise UserError(f"{path} is no name of a file of weights; it has to end in .safetensors")
+
+
 def regular_target(path: str | Path) -> Path:
     """The file that writing to `path` changes, links followed; it need not exist yet.
 

@@ -12,28 +12,31 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from experiments.endurance.bad_files import make_inputs
-from experiments.endurance.corpus import BadInput, corpus
 from experiments.endurance.forked import ENDLESS, Ended, preload, run_command
+from experiments.endurance.inputs.bad_files import make_inputs
+from experiments.endurance.inputs.corpus import BadInput, corpus
 
 LIMIT_S = 60.0
 """No bad input takes longer on a busy machine."""
 LONGEST = 700
 """Characters of a sentence."""
+OURS = ("cache",)
+TEMPORARY = (("tmp", "torchinductor_root"), ("tmp", f"diffnag-{os.getuid()}"), ("tmp", ".cache"))
+"""Folders that torch makes, that hold the locks of workers, and that hold caches of a user whose home is the folder of the case."""
 EVERYWHERE: Mapping[str, str] = {"COLUMNS": "200", "CUDA_VISIBLE_DEVICES": "", "DIFFNAG_DATA": ""}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the sub-command."""
     parser.add_argument("--sample", type=int, metavar="N", help="run every Nth case only, chosen by a checksum of its name")
-    parser.add_argument("--only", default="", metavar="TEXT", help="run the cases whose name contains this")
+    parser.add_argument("--only", default="", metavar="REGEX", help="run the cases whose name has this regular expression")
     parser.add_argument("--list", action="store_true", help="print the names of the cases")
     parser.add_argument("--show", action="store_true", help="print the sentence of each case")
 
 
 def main(args: argparse.Namespace) -> int:
     """Run the cases; returns how many fell."""
-    cases = [case for case in sample(corpus(), args.sample or 1) if args.only in case.name]
+    cases = [case for case in sample(corpus(), args.sample or 1) if re.search(args.only, case.name)]
     if args.list:
         print(*(case.name for case in cases), sep="\n")
         print(*(f"{command}: {count}" for command, count in Counter(case.command for case in cases).items()), sep="\n")
@@ -109,9 +112,6 @@ def sentence(ended: Ended) -> str:
 
 
 def left_behind(folder: Path) -> list[str]:
-    """Files and folders below `folder` but its cache of imported tables and an empty folder for temporary files."""
-    return sorted(
-        Path(here, name).relative_to(folder).as_posix()
-        for here, folders, files in os.walk(folder) for name in (*files, *(one for one in folders if one not in ("tmp", "cache")))
-        if not Path(here, name).relative_to(folder).as_posix().startswith("tmp/.")
-    )  # fmt: skip
+    """Files and folders below `folder`, but what belongs to the system's folder for temporary files and to the user's cache."""
+    names = (path.relative_to(folder) for path in folder.rglob("*"))
+    return sorted(name.as_posix() for name in names if name.parts[0] not in OURS and name.parts[:2] not in TEMPORARY and name.parts != ("tmp",))

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.endurance.forked import preload
-from experiments.endurance.killed_searches import SearchCampaign
-from experiments.endurance.killed_trainings import TrainingCampaign
-from experiments.endurance.logged import known_oracle
-from experiments.endurance.outcomes import Tally
+from experiments.endurance.killing.killed_searches import SearchCampaign
+from experiments.endurance.killing.killed_trainings import TrainingCampaign
+from experiments.endurance.killing.logged import known_oracle
+from experiments.endurance.killing.outcomes import Tally
 from experiments.endurance.postgresql import NoServer, new_database, running_server
 from experiments.shared.common import REFERENCE
 from experiments.shared.results import made_by, read_result, write_result

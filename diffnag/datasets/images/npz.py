@@ -27,7 +27,7 @@ def read_npz(path: Path, asked: Asked) -> Pool:
 
 def _npz_arrays(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     """The arrays x_train, y_train, ... of a file and the names of other arrays; `x` and `y` without a split are those of the training."""
-    arrays = {}
+    arrays, key = {}, "an array"
     with path.open("rb") as opened:
         if not zipfile.is_zipfile(opened):
             raise UserError(f"{path} is no .npz file, or not a whole one; accepted are files that numpy.savez writes")

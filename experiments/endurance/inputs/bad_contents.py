@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.endurance.cells import CELL, OTHER_CELL
-from experiments.endurance.damages import DAMAGES, damage
-from experiments.endurance.planted import Planted
+from experiments.endurance.inputs.cells import CELL, OTHER_CELL
+from experiments.endurance.inputs.damages import DAMAGES, damage
+from experiments.endurance.inputs.planted import Planted
 
 BOMB = 64 * 2**30
 """Bytes that a small archive says it holds."""
@@ -89,7 +89,7 @@ def _devices(bad: Path, good: Path) -> None:
     changes: dict[str, dict[str, Any]] = {
         "other-space": {"space": "nasbench101"},
         "unknown-space": {"space": "x"},
-        "dotted-space": {"space": "experiments.endurance.plug_ins:Leaves"},
+        "dotted-space": {"space": "experiments.endurance.inputs.plug_ins:Leaves"},
         "fingerprint": {"space_fingerprint": "0" * 64},
         "negative": {"measurements": [{**rows[0], "ms": -1}, *rows[1:]]},
         "nan": {"measurements": [{**rows[0], "ms": float("nan")}, *rows[1:]]},

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.endurance.bad_contents import make_bad_contents
-from experiments.endurance.cells import CELL, OTHER_CELL, THIRD_CELL
-from experiments.endurance.damages import DAMAGES, damage, damaged
 from experiments.endurance.forked import run_command
+from experiments.endurance.inputs.bad_contents import make_bad_contents
+from experiments.endurance.inputs.cells import CELL, OTHER_CELL, THIRD_CELL
+from experiments.endurance.inputs.damages import DAMAGES, damage, damaged
 
 SOURCES: Mapping[str, tuple[int, ...]] = {
     "cifar10": (32, 32, 3), "cifar100_16": (16, 16, 3), "fashion_mnist": (28, 28), "mnist": (28, 28), "tiny_imagenet16": (16, 16, 3),

@@ -1,4 +1,4 @@
-"""The corpus of bad inputs, read from the tables in `bad_inputs/` and expanded to single calls of a command."""
+"""The corpus of bad inputs, read from the tables in `tables/` and expanded to single calls of a command."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.endurance.damages import DAMAGES, damaged
+from experiments.endurance.inputs.damages import DAMAGES, damaged
 
-FOLDER = Path(__file__).with_name("bad_inputs")
+FOLDER = Path(__file__).with_name("tables")
 LISTS = "lists"
 """Name of the table with lists of values that several commands use."""
 KEYS = {"name", "args", "values", "damaged", "says", "exit", "env", "leaves"}

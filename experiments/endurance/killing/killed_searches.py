@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import shutil
@@ -16,15 +17,17 @@ import numpy as np
 
 from diffnag.spaces.loading import load_space
 from experiments.endurance.forked import kill_session, run_search_command, start_forked
-from experiments.endurance.logged import LOG, SECONDS, SPACE, begun
-from experiments.endurance.outcomes import Found
-from experiments.endurance.stored import Attempt, Corrupt, attempts, check_whole
+from experiments.endurance.killing.logged import LOG, SECONDS, SPACE, begun
+from experiments.endurance.killing.outcomes import Found
+from experiments.endurance.killing.stored import Attempt, Corrupt, attempts, check_whole
 
 TABLE_BUDGET, TRAINING_BUDGET = 40, 8
 QUERY_S = 0.04
 """Seconds of one look into the table."""
-LIVES_S = {False: 2.2, True: 3.0}
-"""The longest life of a process before its kill, by whether it trains."""
+LIVES_S = {False: 0.6, True: 1.5}
+"""The longest time from an evaluation that begins to a kill, by whether the search trains."""
+EARLY, EARLY_S = 0.3, 2.0
+"""Share of the kills that come within so many seconds, whether anything is evaluated by then or not."""
 EVERYBODY = 0.25
 """Share of the moments at which all workers are killed, as a machine dies; else one of them is."""
 PATIENCE_S = 600.0
@@ -72,10 +75,13 @@ class SearchCampaign:
         for worker in range(self.workers):
             if worker not in self.processes:
                 self.processes[worker] = self._start(worker, self.folder / "run", self.storage)
-        until = time.monotonic() + self.moments.uniform(0, LIVES_S[self.trains])
+        early, share, before = self.moments.random() < EARLY, self.moments.random(), self._evaluations()
+        until = time.monotonic() + share * EARLY_S if early else math.inf
         while time.monotonic() < until:
             if self._collect():
                 return True
+            if not early and until == math.inf and self._evaluations() > before:
+                until = time.monotonic() + share * LIVES_S[self.trains]
             time.sleep(0.005)
         self._look()
         everybody = self.moments.random() < EVERYBODY
@@ -90,6 +96,10 @@ class SearchCampaign:
             self._check_files()
         self._look()
         return False
+
+    def _evaluations(self) -> int:
+        """How many evaluations were begun until now."""
+        return sum(begun(self.folder / "log").values())
 
     def _collect(self) -> bool:
         """Take note of workers that have ended by themselves: one that is done ends the campaign, once all are."""
@@ -189,7 +199,7 @@ class SearchCampaign:
         if self.trains:
             dataset, oracle, budget = (str(self.folder / "images.npz"), "LoggedTraining", TRAINING_BUDGET)
         args = [
-            "--space", SPACE, "--dataset", dataset, "--oracle", f"experiments.endurance.logged:{oracle}", "--method", "evolution",
+            "--space", SPACE, "--dataset", dataset, "--oracle", f"experiments.endurance.killing.logged:{oracle}", "--method", "evolution",
             "--budget", str(budget), "--out", str(out), "--storage", storage, "--study", "search", "--device", "cpu",
             *(["--epochs", "1"] if self.trains else []),
         ]  # fmt: skip

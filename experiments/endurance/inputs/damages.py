@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.endurance.planted import Planted
+from experiments.endurance.inputs.planted import Planted
 
 
 def damaged(name: str, how: str) -> str:

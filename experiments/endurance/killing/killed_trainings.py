@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import shutil
@@ -11,10 +12,13 @@ from functools import cache
 from pathlib import Path
 
 from experiments.endurance.forked import kill_session, known_training_set, start_forked, train_command
-from experiments.endurance.outcomes import Found
+from experiments.endurance.killing.outcomes import Found
 
 SPACE, SPLIT, STEPS = "transnasbench101-macro", "canonical-sha256-0.5", 300
-LIFE_S = 5.0
+LIFE_S = 1.5
+"""The longest time from the first state that a training saves to its kill."""
+EARLY, EARLY_S = 0.3, 4.0
+"""Share of the kills that come within so many seconds, whether anything is saved by then or not."""
 PATIENCE_S = 600.0
 KILLED = -9
 ARGS = (
@@ -38,7 +42,7 @@ class TrainingCampaign:
         out = self.folder / "n.safetensors"
         while True:
             process = self._start(out)
-            code = _within(process, self.moments.uniform(0, LIFE_S))
+            code = self._within(process, out)
             if code == 0:
                 break
             if code is None:
@@ -63,6 +67,20 @@ class TrainingCampaign:
             lambda: train_command([*ARGS, "--out", str(out), *resume]), folder=self.folder, env={},
             stdout=self.folder / "stdout", stderr=self.folder / "stderr",
         )  # fmt: skip
+
+    def _within(self, process: int, out: Path) -> int | None:
+        """The exit code of a training that ends before its moment has come, else None."""
+        state = out.with_name(out.name + ".state")
+        early, share, before = self.moments.random() < EARLY, self.moments.random(), _changed(state)
+        until = time.monotonic() + share * EARLY_S if early else math.inf
+        while time.monotonic() < until:
+            ended, status = os.waitpid(process, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status)
+            if not early and until == math.inf and _changed(state) != before:
+                until = time.monotonic() + share * LIFE_S
+            time.sleep(0.005)
+        return None
 
     def _is_whole(self, out: Path) -> bool:
         """Whether what the killed training has left can be read."""
@@ -104,12 +122,9 @@ def unbroken() -> str:
         return weights_checksum(place / "n.safetensors")
 
 
-def _within(process: int, seconds: float) -> int | None:
-    """The exit code of a process that ends within so many seconds, else None."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        ended, status = os.waitpid(process, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.005)
-    return None
+def _changed(path: Path) -> int:
+    """When a file was changed, in ns; 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
