@@ -172,14 +172,16 @@ def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
 
 def read_arrays(path: Path, *names: str) -> list[np.ndarray]:
     """The arrays of these names in a `.npz` file; raises `UserError` for any other file, and if one is missing or pickled."""
-    import numpy as np
+    from diffnag.io.archives import open_npz
 
     expected = f"{', '.join(names[:-1])} and {names[-1]}"
     if not path.is_file():
         raise UserError(f"there is no file {path}; expected is an .npz file with {expected}")
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with open_npz(path, only=names) as arrays:
             return [arrays[name] for name in names]
+    except UserError:
+        raise
     except Exception as error:  # zipfile, zlib and numpy each fail in their own ways on another or a damaged file
         raise UserError(f"{path} is no .npz file with {expected}: {in_a_line(error)}") from error
 
