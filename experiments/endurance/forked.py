@@ -51,6 +51,7 @@ def preload() -> None:
     import torch
 
     import diffnag
+    from diffnag import plugins
 
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -58,6 +59,10 @@ def preload() -> None:
         name = module.name.removeprefix("diffnag.")
         if name not in COMMANDS and not name.startswith("testing"):
             importlib.import_module(module.name)
+    for name in ("alembic", "optuna.storages._rdb.models", "psycopg", "sqlalchemy.orm"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    plugins.entry_points = cache(plugins.entry_points)  # type: ignore[assignment] - no plug-in is installed meanwhile
     gc.collect()
     gc.freeze()
 
