@@ -305,6 +305,11 @@ def _data_folders(bad: Path, good: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(good / ("latency.csv" if ".csv" in name else "images.npz"), path)
             damage(path, how)
+        for name in ("nasbench201.npz", "nasbench201-latency.npz", "nasbench101.npz", "hw_gpt_bench.npz"):
+            path = bad / f"cache-{how}" / "tables" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(good / "images.npz", path)
+            damage(path, how)
 
 
 def _task_folders(bad: Path, good: Path) -> None:
