@@ -17,7 +17,7 @@ class PredictorError(UserError):
     """A predictor plug-in broke its contract: raised, returned NaN or a wrong shape."""
 
 
-LONGEST = 2_000
+LONGEST = 1_000
 """Characters of a sentence that are printed: it may quote what the user gave, such as a line of a megabyte."""
 
 

@@ -28,6 +28,8 @@ LIVES_S = {False: 0.6, True: 1.5}
 """The longest time from an evaluation that begins to a kill, by whether the search trains."""
 EARLY, EARLY_S = 0.3, 2.0
 """Share of the kills that come within so many seconds, whether anything is evaluated by then or not."""
+MOST_KILLS = 50
+"""Kills after which a search is left alone until it ends."""
 EVERYBODY = 0.25
 """Share of the moments at which all workers are killed, as a machine dies; else one of them is."""
 PATIENCE_S = 600.0
@@ -76,11 +78,12 @@ class SearchCampaign:
             if worker not in self.processes:
                 self.processes[worker] = self._start(worker, self.folder / "run", self.storage)
         early, share, before = self.moments.random() < EARLY, self.moments.random(), self._evaluations()
-        until = time.monotonic() + share * EARLY_S if early else math.inf
+        spared = self.found.kills >= MOST_KILLS
+        until = time.monotonic() + share * EARLY_S if early and not spared else math.inf
         while time.monotonic() < until:
             if self._collect():
                 return True
-            if not early and until == math.inf and self._evaluations() > before:
+            if not spared and until == math.inf and self._evaluations() > before:
                 until = time.monotonic() + share * LIVES_S[self.trains]
             time.sleep(0.005)
         self._look()
