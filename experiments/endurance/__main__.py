@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from experiments.endurance import bad_inputs, kills
+from experiments.endurance import bad_inputs, kills, storages
 
 
 def main() -> None:
@@ -15,6 +15,7 @@ def main() -> None:
     parts = {
         "bad-inputs": (bad_inputs, "call every command with bad inputs, each of which must end in one sentence"),
         "kills": (kills, "kill searches and trainings at random moments and resume them"),
+        "storages": (storages, "let disks, servers and clocks fail under a search"),
     }
     for name, (module, text) in parts.items():
         module.add_arguments(commands.add_parser(name, help=text, description=text))

@@ -24,7 +24,7 @@ from experiments.endurance.killing.stored import Attempt, Corrupt, attempts, che
 TABLE_BUDGET, TRAINING_BUDGET = 40, 8
 QUERY_S = 0.04
 """Seconds of one look into the table."""
-LIVES_S = {False: 0.6, True: 1.5}
+LIVES_S = {False: 0.2, True: 0.8}
 """The longest time from an evaluation that begins to a kill, by whether the search trains."""
 EARLY, EARLY_S = 0.3, 2.0
 """Share of the kills that come within so many seconds, whether anything is evaluated by then or not."""

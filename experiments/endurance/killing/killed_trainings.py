@@ -15,7 +15,7 @@ from experiments.endurance.forked import kill_session, known_training_set, start
 from experiments.endurance.killing.outcomes import Found
 
 SPACE, SPLIT, STEPS = "transnasbench101-macro", "canonical-sha256-0.5", 300
-LIFE_S = 1.5
+LIFE_S = 0.8
 """The longest time from the first state that a training saves to its kill."""
 EARLY, EARLY_S = 0.3, 4.0
 """Share of the kills that come within so many seconds, whether anything is saved by then or not."""
