@@ -47,6 +47,8 @@ def main(args: argparse.Namespace) -> int:
         places = make_inputs(Path(folder) / "inputs")
         for number, case in enumerate(cases, start=1):
             ended, faults = run_case(case, Path(folder), places)
+            if ended.exit_code == ENDLESS:  # a fork of a busy process may stop for reasons of its own
+                ended, faults = run_case(case, Path(folder), places)
             if faults:
                 fallen += 1
                 print(f"FELL {case.name}\n  {'; '.join(faults)}\n  {' '.join(case.args)}\n  {ended.stderr.strip()[-1500:]}", flush=True)

@@ -45,11 +45,12 @@ def main(args: argparse.Namespace) -> int:
         os.environ.setdefault("DIFFNAG_DATA", str(REFERENCE))
     preload()
     known_oracle()
-    about = made_by()
+    about, before = made_by(), {} if args.dry else read_result(RESULT)
+    commits = sorted({*before.get("commits", ()), about["commit"]})
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="endurance-")))
         kinds = {name: begin for name, begin in _kinds(stack, place) if args.only in name}
-        rows: dict[str, dict[str, Any]] = {} if args.dry else {row["kind"]: row for row in read_result(RESULT).get("rows", ())}
+        rows: dict[str, dict[str, Any]] = {} if args.dry else {row["kind"]: row for row in before.get("rows", ())}
         for name in itertools.cycle(kinds):
             if sum(row["kills"] for row in rows.values()) >= args.kills:
                 break
@@ -58,7 +59,7 @@ def main(args: argparse.Namespace) -> int:
             rows[name] = (tally := Tally.of(row).with_campaign(found)).row()
             print(tally, *(f"\n  FELL {fault}" for fault in found.faults), flush=True)
             if not args.dry:
-                write_result(RESULT, {"made_by": about, "rows": [rows[key] for key in sorted(rows)]})
+                write_result(RESULT, {"made_by": about, "commits": commits, "rows": [rows[key] for key in sorted(rows)]})
     print(f"{sum(row['kills'] for row in rows.values())} kills, {sum(row['faults'] for row in rows.values())} faults")
     return sum(row["faults"] for row in rows.values())
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import resource
 import shutil
 import signal
@@ -20,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from experiments.endurance.bad_inputs import sentence
-from experiments.endurance.forked import Ended, preload, run_forked, run_search_command, train_command
+from experiments.endurance.forked import Ended, known_training_set, preload, run_forked, run_search_command, train_command
 from experiments.endurance.killing.logged import LOG, SECONDS, known_oracle
 from experiments.endurance.killing.stored import attempts, check_whole
 from experiments.endurance.postgresql import NoServer, new_database, running_server
@@ -34,7 +35,7 @@ DAY_S = 86_400.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the sub-command."""
-    parser.add_argument("--only", default="", metavar="TEXT", help="the trials whose name contains this")
+    parser.add_argument("--only", default="", metavar="REGEX", help="the trials whose name has this regular expression")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -47,7 +48,7 @@ def main(args: argparse.Namespace) -> int:
         "locked for 30 s": _locked, "journal gone": _journal_gone, "server gone": _server_gone, "two versions": _two_versions,
     }  # fmt: skip
     for name, trial in trials.items():
-        if args.only not in name:
+        if not re.search(args.only, name):
             continue
         with tempfile.TemporaryDirectory(prefix="endurance-") as folder:
             faults = list(trial(Path(folder)))
@@ -110,6 +111,7 @@ def _disk_full(folder: Path) -> Iterator[str]:
 def _disk_full_training(folder: Path) -> Iterator[str]:
     args = ["--generator", "sde", "--space", "transnasbench101-macro", "--steps", "40", "--batch-size", "8", "--width", "8", "--layers", "1",
             "--heads", "1", "--out", str(folder / "n.safetensors")]  # fmt: skip
+    known_training_set("transnasbench101-macro", "canonical-sha256-0.5")
     for size in (*SIZES, 0):
         def call(size: int = size) -> None:
             if size:
@@ -121,7 +123,7 @@ def _disk_full_training(folder: Path) -> Iterator[str]:
             return
         if ended.exit_code != 2 or "Traceback" in ended.stderr or not sentence(ended):
             yield f"{size} bytes: {ended.exit_code}, {ended.stderr.strip()[-600:]}"
-    yield "no network in the end"
+    yield f"no network in the end: {ended.stderr.strip()[-300:]}"
 
 
 def _read_only(folder: Path) -> Iterator[str]:

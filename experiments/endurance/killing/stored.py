@@ -59,7 +59,7 @@ def attempts(storage: str) -> Mapping[int, Attempt]:
                 raise
     import psycopg
 
-    with psycopg.connect(storage.replace("+psycopg", "")) as connection:
+    with psycopg.connect(storage.replace("+psycopg", ""), client_encoding="utf8") as connection:
         try:
             return _joined(connection.execute(_ATTRIBUTES).fetchall(), connection.execute(_VALUES).fetchall())
         except psycopg.errors.UndefinedTable:
