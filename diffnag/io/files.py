@@ -154,7 +154,7 @@ def _disk_error(error: BaseException, temporary: Path) -> str | None:
         if isinstance(hidden, OSError) and hidden.errno in NO_ROOM:
             return hidden.strerror
         hidden = hidden.__cause__ or hidden.__context__
-    if "inline_container" not in str(error):  # the part of torch that writes
+    if not any(part in str(error) for part in ("inline_container", "iostream")):  # the parts of torch that write
         return None
     try:
         with temporary.open("ab", buffering=0) as file:
