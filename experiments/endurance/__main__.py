@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from experiments.endurance import bad_inputs, kills, storages
+from experiments.endurance import bad_inputs, growth, kills, storages
 
 
 def main() -> None:
@@ -16,6 +16,7 @@ def main() -> None:
         "bad-inputs": (bad_inputs, "call every command with bad inputs, each of which must end in one sentence"),
         "kills": (kills, "kill searches and trainings at random moments and resume them"),
         "storages": (storages, "let disks, servers and clocks fail under a search"),
+        "growth": (growth, "measure what a label costs as a study grows"),
     }
     for name, (module, text) in parts.items():
         module.add_arguments(commands.add_parser(name, help=text, description=text))

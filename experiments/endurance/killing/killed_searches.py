@@ -22,6 +22,7 @@ from experiments.endurance.killing.outcomes import Found
 from experiments.endurance.killing.stored import Attempt, Corrupt, attempts, check_whole
 
 TABLE_BUDGET, TRAINING_BUDGET = 40, 8
+"""Labels of a search, for each worker."""
 QUERY_S = 0.04
 """Seconds of one look into the table."""
 LIVES_S = {False: 0.2, True: 0.8}
@@ -71,6 +72,10 @@ class SearchCampaign:
         if not self.found.faults:
             shutil.rmtree(self.folder)
         return self.found
+
+    @property
+    def _budget(self) -> int:
+        return self.workers * (TRAINING_BUDGET if self.trains else TABLE_BUDGET)
 
     def _step(self) -> bool:
         """Start who is missing, wait, kill; returns whether all workers have ended by themselves."""
@@ -159,7 +164,7 @@ class SearchCampaign:
         self._check_files()
         labels = self._labels(attempts(self.storage))
         self.found.finished += len(labels)
-        budget = TRAINING_BUDGET if self.trains else TABLE_BUDGET
+        budget = self._budget
         if len(labels) != budget:
             self.found.faults.append(f"{self.folder.name}: {len(labels)} labels, not {budget}")
         more = sum(begun(self.folder / "log").values()) - budget
@@ -198,12 +203,10 @@ class SearchCampaign:
         return found
 
     def _start(self, worker: int, out: Path, storage: str, *, log: Path | None = None) -> int:
-        dataset, oracle, budget = ("cifar10", "LoggedTable", TABLE_BUDGET)
-        if self.trains:
-            dataset, oracle, budget = (str(self.folder / "images.npz"), "LoggedTraining", TRAINING_BUDGET)
+        dataset, oracle = (str(self.folder / "images.npz"), "LoggedTraining") if self.trains else ("cifar10", "LoggedTable")
         args = [
             "--space", SPACE, "--dataset", dataset, "--oracle", f"experiments.endurance.killing.logged:{oracle}", "--method", "evolution",
-            "--budget", str(budget), "--out", str(out), "--storage", storage, "--study", "search", "--device", "cpu",
+            "--budget", str(self._budget), "--out", str(out), "--storage", storage, "--study", "search", "--device", "cpu",
             *(["--epochs", "1"] if self.trains else []),
         ]  # fmt: skip
         env = {LOG: str(log or self.folder / "log"), SECONDS: str(QUERY_S), "DIFFNAG_CACHE": str(self.folder / "cache")}
