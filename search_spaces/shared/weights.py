@@ -50,4 +50,5 @@ def _plain(file: Path) -> Any:
             warnings.simplefilter("ignore")  # torch warns of pickles that it does not know
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise UserError(f"{file} is no readable file of weights: it is damaged, or holds other things than tensors, which are not unpickled") from error
+        fault = "it is damaged, or holds other things than tensors, which are not unpickled"
+        raise UserError(f"{file} is no readable file of weights: {fault}") from error
