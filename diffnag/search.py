@@ -62,8 +62,9 @@ def main() -> None:
     if run.study is not None and not run.study.strip():
         raise UserError("--study is empty; accepted is a name, or leave it out")
     folder = run.out or Path("runs") / _name(options.space, _dataset_name(options.dataset), options.predictor or options.method, options.seed)
-    storage = sqlite_url(folder.resolve() / "study.db") if run.storage is None else run.storage
-    name = run.study or folder.resolve().name
+    real = Path(os.path.realpath(folder))  # a link that leads nowhere is found when the folder is made
+    storage = sqlite_url(real / "study.db") if run.storage is None else run.storage
+    name = run.study or real.name
     workers = min(run.workers, options.budget)
     threads = threads_each(workers) if workers > 1 else None
     if run.compare and not is_own_images(options, load_space(options.space)):
