@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from diffnag.command.options import add_options, option, options_from
 from diffnag.command.running import run_command
+from diffnag.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +32,7 @@ class Options:
                           "each with x_train (b, h, w[, 3]) uint8 and y_train (b,)")  # fmt: skip
     out: Path = option(metavar="FILE", help="the safetensors file to write")
     images_per_class: int = option(20, most=10_000, help="images of each class that are embedded")
-    classes: int = option(100, most=10**6, help="largest number of classes of a dataset; they are evenly spread")
+    classes: int = option(100, least=2, most=10**6, help="largest number of classes of a dataset; they are evenly spread")
     seed: int = option(0, least=0, most=2**63 - 1, help="seed of the choice of images")
 
 
@@ -48,9 +49,9 @@ def main() -> None:
 
     from diffnag.datasets.tasks import descriptors_of, features_of_images
     from diffnag.io.checkpoint import checksum, save_checkpoint
-    from diffnag.io.files import check_writable
+    from diffnag.io.files import check_weights_place
 
-    check_writable(options.out)
+    check_weights_place(options.out)
     tasks, sources = {}, {}
     for name, (file, images_a_class, side) in SOURCES.items():
         x, y, all_classes = _training_images(options.images / file, classes=options.classes)
@@ -77,6 +78,8 @@ def _training_images(path: Path, *, classes: int) -> tuple[np.ndarray, np.ndarra
 
     ((x, y),) = read_labelled(path, "train")
     labels = np.unique(y)
+    if len(labels) < 2:
+        raise UserError(f"{path} has one class only; a task has two and more")
     kept = np.isin(y, labels[:: -(-len(labels) // classes)])
     return x[kept], y[kept], len(labels)
 

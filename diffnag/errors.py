@@ -17,6 +17,16 @@ class PredictorError(UserError):
     """A predictor plug-in broke its contract: raised, returned NaN or a wrong shape."""
 
 
+LONGEST = 1_000
+"""Characters of a sentence that are printed: it may quote what the user gave, such as a line of a megabyte."""
+
+
+def shortened(sentence: str) -> str:
+    """A sentence of at most `LONGEST` characters on one line; what is left out of its middle is marked."""
+    line = " ".join(sentence.splitlines())
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The one sentence for a name that does not exist: `unknown dataset 'x'; there are: a, b`."""
     return UserError(f"unknown {kind} {name!r}; there are: {', '.join(known)}")

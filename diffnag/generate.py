@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from diffnag.guidance.checked import CheckedPredictor
     from diffnag.protocols import Family, Generator, SearchSpace
 
+MOST_SCALE = 1e6
+"""The largest scale, and the largest weight: numbers that do not overflow."""
 SHOWN = ("validity", "unpruned", "uniqueness", "novelty")
 
 
@@ -36,10 +38,11 @@ def parser(family: Family, name: str) -> argparse.ArgumentParser:
     p.add_argument("--checkpoint", type=Path, help="a network of train_score (default: the shipped one)")
     p.add_argument("--predictor", help="steer by a predictor: meta, meta-only or package.module:Class (default: none)")
     p.add_argument("--dataset", help="the task to steer towards; goes with --predictor")
-    p.add_argument("--scale", type=arguments.finite_float, help="S of the target law p(A) exp(S z(A)); goes with --predictor (default: 3)")
+    strength = arguments.at_most(arguments.finite_float, MOST_SCALE)
+    p.add_argument("--scale", type=strength, help="S of the target law p(A) exp(S z(A)); goes with --predictor (default: 3)")
     p.add_argument("--condition", action="append", default=[], metavar="NAME=VALUE", help="ask for a value of a property, such as params=6e5 or "
                    "latency:pixel3=20ms, or for low, medium or high; for families with conditions, repeatable")  # fmt: skip
-    p.add_argument("--weight", type=arguments.finite_float, help="classifier-free weight; goes with --condition (default: 1)")
+    p.add_argument("--weight", type=strength, help="classifier-free weight; goes with --condition (default: 1)")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
     add_options(p.add_argument_group(f"options of the family {name}"), family.Sampling)
     return p
@@ -109,7 +112,10 @@ def read_conditions(texts: Sequence[str], generator: Generator) -> dict[str, flo
             raise UserError(f"--condition {text} is not understood; accepted is NAME=VALUE, such as params=6e5")
         if name in found:
             raise UserError(f"condition {name} is given twice, as {found[name]} and {value}; give it once")
-        unit = getattr(generator, "units", {}).get(name, "")
+        units = getattr(generator, "units", {})
+        if units and name not in units:
+            raise UserError(f"the generator has no condition {name!r}; its conditions are: {', '.join(units)}")
+        unit = units.get(name, "")
         found[name] = value if value.isalpha() else read_quantity(value, unit, of=f"condition {name}", example="params=6e5")
     return found
 

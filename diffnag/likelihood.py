@@ -81,6 +81,8 @@ def read_archs(path: Path, space: SearchSpace) -> tuple[list[Arch], int]:
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Number and content of each line that is not blank."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"cannot read {path}: it is no regular file")  # to read a pipe may never end
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:

@@ -50,22 +50,26 @@ def main() -> None:
     args = _parser().parse_args()
 
     from diffnag.search_loop.loop import Search
+    from diffnag.search_loop.oracle import is_own_images
     from diffnag.search_loop.show.screen import Screen
     from diffnag.search_loop.study.storage import shown, sqlite_url
     from diffnag.search_loop.workers import threads_each
+    from diffnag.spaces.loading import load_space
 
     run, given = options_from(args, RunOptions), options_from(args, SearchOptions)
     chosen, note = given.chosen_by_dataset() if given.space == AUTO and given.model is None else ({}, None)
     options = replace(given, **chosen).resolved()
+    if run.study is not None and not run.study.strip():
+        raise UserError("--study is empty; accepted is a name, or leave it out")
     folder = run.out or Path("runs") / _name(options.space, _dataset_name(options.dataset), options.predictor or options.method, options.seed)
-    _make(folder)
-    storage = sqlite_url(folder.resolve() / "study.db") if run.storage is None else run.storage
-    name = run.study or folder.resolve().name
+    real = Path(os.path.realpath(folder))  # a link that leads nowhere is found when the folder is made
+    storage = sqlite_url(real / "study.db") if run.storage is None else run.storage
+    name = run.study or real.name
     workers = min(run.workers, options.budget)
     threads = threads_each(workers) if workers > 1 else None
-    with _stoppable(), Search(options, storage=storage, name=name) as search, Screen() as screen:
-        if run.compare and search.images is None:
-            raise UserError(f"--compare is for your own images, and {options.dataset!r} is none; leave it out")
+    if run.compare and not is_own_images(options, load_space(options.space)):
+        raise UserError(f"--compare is for your own images, and {options.dataset!r} is none; leave it out")
+    with _stoppable(), _made(folder), Search(options, storage=storage, name=name) as search, Screen() as screen:
         try:
             found = _searched(search, screen, folder, storage=storage, name=name, workers=workers, threads=threads, compare=run.compare, note=note)
         except KeyboardInterrupt as interrupt:
@@ -137,18 +141,34 @@ def _name(*parts: str | int) -> str:
     return "-".join("".join(c if c.isalnum() or c in "-_." else "." for c in str(part)) for part in parts)
 
 
-def _make(folder: Path) -> None:
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make a folder, with its parents; a mistake of the user that shows before anything is in it takes away again what was made."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         make_folder(folder)
-        os.close(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666))
+        os.close(_lock(folder))
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}") from error
+    try:
+        yield
+    except UserError:
+        with suppress(OSError):
+            if new and [path.name for path in folder.iterdir()] == [LOCK]:
+                (folder / LOCK).unlink()
+                for path in new:
+                    path.rmdir()
+        raise
+
+
+def _lock(folder: Path) -> int:
+    return os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
 
 
 @contextmanager
 def _alone_in(folder: Path, *, on_note: Callable[[str], object]) -> Iterator[None]:
     """Hold the lock of a folder: of the workers that share it, one at a time trains the best and writes the results."""
-    handle = os.open(folder / LOCK, os.O_RDWR)
+    handle = _lock(folder)
     try:
         with suppress(ImportError):  # Windows has no such lock
             import fcntl

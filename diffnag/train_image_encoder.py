@@ -49,9 +49,9 @@ def main() -> None:
     """Parse the command line, train, write the file."""
     options = options_from(parser().parse_args(), Options)
     from diffnag.io.checkpoint import checksum
-    from diffnag.io.files import check_writable
+    from diffnag.io.files import check_weights_place
 
-    check_writable(options.out)
+    check_weights_place(options.out)
     path = options.images / FILE
     split = read_images(path)
     source = {"images_file": FILE, "images_sha256": checksum(path)}

@@ -41,13 +41,13 @@ def main() -> None:
     """Parse the command line, fit, write the file and print the rank correlations."""
     options = options_from(parser().parse_args(), Options)
     from diffnag.devices.shipped import shipped_file
-    from diffnag.io.files import check_writable
+    from diffnag.io.files import check_weights_place
     from diffnag.io.property_tables import load_properties
     from diffnag.spaces.loading import load_space
 
     space = load_space(options.space)
     out = options.out or shipped_file(space)
-    check_writable(out)
+    check_weights_place(out)
     meta = train(space, load_properties(space, "latency"), out=out)
     print(f"wrote {out}: {len(meta['devices'])} devices, {len(meta['columns'])} weights each")
     print(", ".join(f"{name} {value:.3f}" for name, value in meta["figures"].items()))

@@ -48,7 +48,7 @@ def main() -> None:
     args = parser().parse_args()
 
     from diffnag.datasets.sources import labels_by_origin, load_sources
-    from diffnag.io.files import PRETRAINED, check_writable
+    from diffnag.io.files import PRETRAINED, check_weights_place
     from diffnag.plugins import make_predictor
     from diffnag.spaces.loading import load_space
 
@@ -59,7 +59,7 @@ def main() -> None:
     sources = load_sources(transfer, space, args.target)
     kept_as = getattr(predictor, "kept_as", None) or transfer
     out = args.out or PRETRAINED / space.name / f"{kept_as}-{args.target}.safetensors"
-    check_writable(out)
+    check_weights_place(out)
     print(f"target {args.target}, sources: " + ", ".join(f"{origin} ({labels:,} labels)" for origin, labels in labels_by_origin(sources).items()))
 
     begin = time.monotonic()

@@ -71,10 +71,10 @@ def main() -> None:
     """Parse the command line, train, write the file and print its rank correlations."""
     args = parser().parse_args()
     files, options = options_from(args, Files), options_from(args, Options)
-    from diffnag.io.files import check_writable
+    from diffnag.io.files import check_weights_place
     from diffnag.spaces.loading import load_space
 
-    check_writable(files.out)
+    check_weights_place(files.out)
     space = load_space(files.space)
     meta = train(space, read_table(space, files.data), options, out=files.out, device=files.device)
     print(f"wrote {files.out}: {meta['note']}, learned from {meta['labels']:,} labels")

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-import shutil
-import signal
 import socket
-import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,74 +13,27 @@ import pytest
 from diffnag.errors import UserError
 from diffnag.search_loop.loop import Search, run_search
 from diffnag.search_spaces.nasbench201.space import NASBench201
+from experiments.endurance.postgresql import NoServer, new_database, running_server
 from tests.search_fakes import ToyOracle, value
 from tests.worker_processes import labels, logged, options, start_worker, trials, wait_for
-
-DEBIAN = Path("/usr/lib/postgresql")
-
-
-def _programs() -> Path:
-    """The folder with `initdb` and `postgres`."""
-    found = shutil.which("initdb")
-    versions = sorted(DEBIAN.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]) if path.parts[-3].isdigit() else 0)
-    if not found and not versions:
-        pytest.skip("no PostgreSQL server here: apt-get install postgresql")
-    return Path(found).resolve().parent if found else versions[-1].parent
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """The address of an empty database of a server of our own, which runs as an unprivileged user."""
-    psycopg = pytest.importorskip("psycopg", reason="no driver here: pip install 'diffnag[postgresql]'")
-    programs = _programs()
-    as_root = os.geteuid() == 0
-    who: dict[str, Any] = {"user": "nobody", "group": "nogroup", "extra_groups": ()} if as_root else {}
-    folder = Path(tempfile.mkdtemp(prefix="diffnag-postgresql-"))
-    process = None
-    try:
-        if as_root:
-            shutil.chown(folder, "nobody", "nogroup")
-        about = {"cwd": folder, "env": {**os.environ, "HOME": str(folder), "LC_ALL": "C"}, **who}
-        made = subprocess.run(
-            [programs / "initdb", "-D", folder / "data", "-U", "diffnag", "-A", "trust", "--no-sync"],
-            capture_output=True, text=True, check=False, **about,
-        )  # fmt: skip
-        if made.returncode:
-            pytest.skip(f"initdb fails here as {who.get('user', getpass.getuser())}: {made.stderr.strip().splitlines()[-1]}")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": folder, "fsync": "off"}
-        flags = [text for key, setting in settings.items() for text in ("-c", f"{key}={setting}")]
-        with (folder / "log").open("w") as log:
-            process = subprocess.Popen([programs / "postgres", "-D", folder / "data", *flags], stdout=log, stderr=log, **about)
-        address = f"postgresql://diffnag@127.0.0.1:{port}/postgres"
-        until = time.monotonic() + 60
-        while True:
-            try:
-                psycopg.connect(address).close()
-                break
-            except psycopg.OperationalError:
-                if process.poll() is not None or time.monotonic() > until:
-                    pytest.skip(f"the PostgreSQL server does not start here: {(folder / 'log').read_text().strip().splitlines()[-1]}")
-                time.sleep(0.1)
+    pytest.importorskip("psycopg", reason="no driver here: pip install 'diffnag[postgresql]'")
+    with ExitStack() as stack:
+        try:
+            address = stack.enter_context(running_server())
+        except NoServer as reason:
+            pytest.skip(str(reason))
         yield address
-    finally:
-        if process is not None:
-            process.send_signal(signal.SIGINT)  # a fast shutdown
-            process.wait(30)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
 def place(server: str, request: pytest.FixtureRequest) -> str:
     """A database for one test."""
-    import psycopg
-
-    name = "study_" + "".join(c if c.isalnum() else "_" for c in request.node.name.lower())[:40]
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return server.replace("postgresql:", "postgresql+psycopg:").replace("/postgres", f"/{name}")
+    return new_database(server, "study_" + "".join(c if c.isalnum() else "_" for c in request.node.name.lower())[:40])
 
 
 @pytest.mark.timeout(120)

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from diffnag.datasets.images import is_image_source, load_images
-from diffnag.datasets.images import npz as arrays
 from diffnag.errors import UserError
+from diffnag.io import archives
 from tests.image_sources import noted, npz, pixels, refused, sizes, splits
 
 X, Y = pixels(40, 8, 8, 3), np.arange(40) % 4
@@ -77,9 +77,9 @@ def test_what_is_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
 
 def test_a_large_npz_is_refused_by_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = npz(tmp_path / "x.npz", x_train=X, y_train=Y, other=pixels(100, 100, 100))
-    monkeypatch.setattr(arrays, "MOST_BYTES", 10_000)
+    monkeypatch.setattr(archives, "MOST_BYTES", 10_000)
     assert len(load_images(path).train.x)  # `other` does not count
-    monkeypatch.setattr(arrays, "MOST_BYTES", 7_000)
+    monkeypatch.setattr(archives, "MOST_BYTES", 7_000)
     refused(path, "GB")
 
 

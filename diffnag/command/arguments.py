@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 
 def positive_int(text: str) -> int:
@@ -45,6 +46,17 @@ def finite_float(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a finite number of at least 0")
     return value
+
+
+def at_most(parse: Callable[[str], float], most: float) -> Callable[[str], float]:
+    """Argparse type: a number that `parse` accepts, up to `most`."""
+
+    def read(text: str) -> float:
+        if (value := parse(text)) > most:
+            raise argparse.ArgumentTypeError(f"{text!r} is above {most:g}")
+        return value
+
+    return read
 
 
 def read_as(given: str, written: str) -> str:

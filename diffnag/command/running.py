@@ -12,10 +12,12 @@ from contextlib import suppress
 from typing import NoReturn
 
 from diffnag.command.interrupts import none_lost
-from diffnag.errors import UserError
+from diffnag.errors import UserError, in_a_line, shortened
 from diffnag.io.files import NO_ROOM
 
 INTERRUPTED = 130
+NO_MEMORY = ("can't allocate memory", "out of memory", "Storage size calculation overflowed", "Failed to allocate memory")
+"""What torch says, in errors of several types, where memory is short."""
 
 
 def run_command(main: Callable[[], None]) -> None:
@@ -28,7 +30,7 @@ def run_command(main: Callable[[], None]) -> None:
             main()
         sys.stdout.flush()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shortened(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as interrupt:
         print(str(interrupt) or "interrupted", file=sys.stderr)
@@ -38,6 +40,11 @@ def run_command(main: Callable[[], None]) -> None:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output left, as `| head` does
         sys.exit(0)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in NO_MEMORY):
+            raise
+        print(f"error: there is not enough memory for this ({shortened(in_a_line(error))}); smaller numbers need less", file=sys.stderr)
+        sys.exit(2)
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise

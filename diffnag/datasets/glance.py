@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -33,7 +34,7 @@ def are_colour_pictures(source: str, *, least: int) -> bool:
             return False  # arrays in files of their own are seldom photos
         pictures = _of_table(path) if path.suffix.lower() == ".csv" else _of_folder(path)
         seen = [_is_colourful(picture, least) for picture in islice(pictures, LOOKED_AT)]
-    except (OSError, ValueError, zipfile.BadZipFile, csv.Error):
+    except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error, csv.Error):
         return False
     return 2 * sum(seen) > len(seen)
 
@@ -43,6 +44,8 @@ def _of_folder(path: Path) -> Iterator[Path]:
 
 
 def _of_table(path: Path) -> Iterator[Path]:
+    if not path.is_file():
+        return  # to read a pipe may never end
     with path.open(newline="", encoding="utf-8-sig") as file:
         yield from (path.parent / row["path"].strip() for row in csv.DictReader(file, skipinitialspace=True) if row.get("path"))
 

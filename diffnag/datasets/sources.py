@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import gzip
+import io
 import math
 import zlib
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ import numpy as np
 
 from diffnag.datasets.tasks import TaskFeatures, features_of_images, task_features, without_images
 from diffnag.errors import DataNotFound, UserError, in_a_line, unknown
+from diffnag.io.archives import read_text
 from diffnag.io.files import data_folder
 from diffnag.io.tables import load_table
 
@@ -117,8 +118,8 @@ def imagenet32_tuples(space: SearchSpace, folder: Path | None = None) -> list[So
 def _read_tuples(path: Path) -> list[tuple[str, str, float]]:
     """Regime, architecture and accuracy of each row; raises `UserError` for a damaged file."""
     try:
-        with gzip.open(path, "rt", newline="") as file:
-            rows = [(row["regime"], row["arch_str"], float(row["accuracy"])) for row in csv.DictReader(file, strict=True)]
+        reader = csv.DictReader(io.StringIO(read_text(path)), strict=True)
+        rows = [(row["regime"], row["arch_str"], float(row["accuracy"])) for row in reader]
     except (OSError, EOFError, ValueError, KeyError, TypeError, csv.Error, zlib.error) as error:
         raise UserError(f"{path} is no readable file of ImageNet-32 tuples: {in_a_line(error)}") from error
     if not all(math.isfinite(accuracy) for _, _, accuracy in rows):

@@ -70,7 +70,10 @@ class DeviceFile:
                 raise ValueError(f"it is not a {KIND} of format {FORMAT}")
             rows = content.pop("measurements")
             found = config_from(cls, {**content, "export": config_from(Export, content["export"]), "measurements": {}})
-            return replace(found, measurements=checked([(row["arch"], row["ms"]) for row in rows], what=str(path)))
+            measurements = checked([(row["arch"], row["ms"]) for row in rows], what=str(path))
+            if not measurements:
+                raise ValueError("it has no measurement")
+            return replace(found, measurements=measurements)
         except UserError as error:
             raise UserError(f"{path} is damaged: {error}") from error
         except Exception as error:  # JSON of other content can fail anywhere

@@ -42,7 +42,7 @@ def _of_lines(path: Path, space: SearchSpace) -> list[Arch]:
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             text = json.loads(line)["arch"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise UserError(f'line {number} of {path} is not understood; accepted is {{"arch": "..."}}, as diffnag.generate writes') from None
         if text is None:
             continue

@@ -51,7 +51,7 @@ def family_from_command_line(arguments: Sequence[str]) -> str:
         known, _ = first.parse_known_args(list(arguments))
     except (argparse.ArgumentError, SystemExit):
         return DEFAULT_FAMILY  # the full parser will say what is wrong
-    if known.generator:
+    if known.generator is not None:
         return str(known.generator)
     if ":" not in known.space or "-h" in arguments or "--help" in arguments:
         return DEFAULT_FAMILY

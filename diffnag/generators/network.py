@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from diffnag.arch import Packing
+from diffnag.command.options import check_numbers
 from diffnag.errors import UserError
 from diffnag.generators.transformer import attention_mask
-from diffnag.io.checkpoint import config_from, load_checkpoint, rebuilding, save_checkpoint, weights_checksum
+from diffnag.io.checkpoint import check_description, config_from, load_checkpoint, rebuilding, save_checkpoint, weights_checksum
 from diffnag.io.files import PRETRAINED
 from diffnag.spaces.fingerprint import check_fingerprint, space_fingerprint
 
@@ -166,15 +167,18 @@ def load_network(
             "train one with python -m diffnag.train_score and name it with --checkpoint"
         )
     tensors, meta = load_checkpoint(path, kind=KIND, needs={
-        "family": str, "space": str, "space_fingerprint": str, "config": dict, "split": str, **(needs or {}),
+        "family": str, "space": str, "space_fingerprint": str, "config": dict, "split": str,
     })  # fmt: skip
     if meta["family"] != network.family:
         raise UserError(f"{path} is a generator of family {meta['family']!r}, not of {network.family!r}")
     if meta["space"] != space.name:
         raise UserError(f"{path} is a network of space {meta['space']!r}, not of {space.name!r}")
+    check_description(path, meta, needs or {})
     check_fingerprint(space, meta["space_fingerprint"], what=str(path))
     with rebuilding(path):
-        made = network.rebuilt(space, config_from(network.config_type, meta["config"]), meta, tensors)
+        config: Any = config_from(network.config_type, meta["config"])
+        check_numbers(config)
+        made = network.rebuilt(space, config, meta, tensors)
         made.load_state_dict(tensors)
     made.split = meta["split"]
     made.origin = {"checkpoint": weights_checksum(path), "command": str(meta.get("command", ""))}

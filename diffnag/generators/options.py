@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from diffnag.command.options import option
 
+WIDEST, DEEPEST = 65_536, 1_024
+"""The largest numbers of units, and of layers or repetitions, that a network may be asked to have: no machine holds more."""
+
 
 @dataclass(frozen=True)
 class Training:
@@ -15,5 +18,5 @@ class Training:
     split: str = option("canonical-sha256-0.5", help="which canonical classes train")
     steps: int = option(1500, most=10**9, help="optimiser steps")
     batch_size: int = option(512, most=10**6, help="architectures per step, over all processes")
-    learning_rate: float = option(3e-3, help="peak of the schedule, for AdamW")
+    learning_rate: float = option(3e-3, most=1e30, help="peak of the schedule, for AdamW")
     seed: int = option(0, least=0, most=2**63 - 1, help="seed of weights and batches")

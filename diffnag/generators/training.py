@@ -27,7 +27,7 @@ from diffnag.errors import UserError
 from diffnag.generators.metrics import generation_metrics
 from diffnag.generators.options import Training
 from diffnag.io.device import resolve_device
-from diffnag.io.files import check_writable, written_whole
+from diffnag.io.files import check_weights_place, written_whole
 from diffnag.protocols import HasFigures, LearnsConditions
 from diffnag.spaces.loading import load_space
 from diffnag.spaces.split import CanonicalSplit
@@ -137,7 +137,7 @@ def train(
     Raises `UserError` for options that do not fit together and for a training that diverges.
     """
     space, split = load_space(options.space), CanonicalSplit.named(options.split)
-    check_writable(out)
+    check_weights_place(out)
     place = _place(device)
     net = family.build(space, config, seed=options.seed).to(place.device)
     if getattr(net, "split", split.name) not in ("", split.name):

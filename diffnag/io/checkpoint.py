@@ -59,13 +59,18 @@ def load_checkpoint(
         raise UserError(f"{path} is not a diffnag checkpoint of format {FORMAT}; its format is {found}")
     if meta.get("kind") != kind:
         raise UserError(f"{path} holds a {meta.get('kind')}, not a {kind}")
-    for key, wanted in (needs or {}).items():
-        if key not in meta or not _is_a(meta[key], wanted):
-            fault = f"has {key} {meta[key]!r:.100}" if key in meta else f"lacks {key}"
-            raise UserError(f"{path} is a damaged checkpoint: its description {fault}; expected is a value of type {_named(wanted)}")
+    check_description(path, meta, needs or {})
     if bad := _not_finite(tensors):
         raise UserError(f"{path} is a damaged checkpoint: {bad} is NaN or infinite")
     return tensors, meta
+
+
+def check_description(path: str | Path, meta: Mapping[str, Any], needs: Mapping[str, type | UnionType]) -> None:
+    """Raise `UserError` unless the metadata of the checkpoint `path` have each key of `needs` with a value of that type."""
+    for key, wanted in needs.items():
+        if key not in meta or not _is_a(meta[key], wanted):
+            fault = f"has {key} {meta[key]!r:.100}" if key in meta else f"lacks {key}"
+            raise UserError(f"{path} is a damaged checkpoint: its description {fault}; expected is a value of type {_named(wanted)}")
 
 
 def config_from(cls: type[C], values: Mapping[str, Any]) -> C:

@@ -35,6 +35,13 @@ def check_writable(path: str | Path) -> None:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
+def check_weights_place(path: Path) -> None:
+    """`check_writable` for a file of weights; raises `UserError` for a name that does not end in .safetensors, which is what it will be."""
+    check_writable(path)
+    if path.suffix != ".safetensors":
+        raise UserError(f"{path} is no name of a file of weights; it has to end in .safetensors")
+
+
 def regular_target(path: str | Path) -> Path:
     """The file that writing to `path` changes, links followed; it need not exist yet.
 
@@ -147,7 +154,7 @@ def _disk_error(error: BaseException, temporary: Path) -> str | None:
         if isinstance(hidden, OSError) and hidden.errno in NO_ROOM:
             return hidden.strerror
         hidden = hidden.__cause__ or hidden.__context__
-    if "inline_container" not in str(error):  # the part of torch that writes
+    if not any(part in str(error) for part in ("inline_container", "iostream")):  # the parts of torch that write
         return None
     try:
         with temporary.open("ab", buffering=0) as file:
@@ -165,14 +172,16 @@ def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
 
 def read_arrays(path: Path, *names: str) -> list[np.ndarray]:
     """The arrays of these names in a `.npz` file; raises `UserError` for any other file, and if one is missing or pickled."""
-    import numpy as np
+    from diffnag.io.archives import open_npz
 
     expected = f"{', '.join(names[:-1])} and {names[-1]}"
     if not path.is_file():
         raise UserError(f"there is no file {path}; expected is an .npz file with {expected}")
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with open_npz(path, only=names) as arrays:
             return [arrays[name] for name in names]
+    except UserError:
+        raise
     except Exception as error:  # zipfile, zlib and numpy each fail in their own ways on another or a damaged file
         raise UserError(f"{path} is no .npz file with {expected}: {in_a_line(error)}") from error
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffnag.errors import DataNotFound, UserError, in_a_line
+from diffnag.io.archives import open_npz
 from diffnag.io.files import cache_folder, data_folder, written_whole
 from diffnag.io.tables import load_table
 from diffnag.io.text_tables import read_csv, reading
@@ -52,7 +53,7 @@ class PropertyTable:
     def load(cls, path: Path) -> PropertyTable:
         """Read a compact file; raises `UserError` if it is damaged or of another format."""
         try:
-            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            with open_npz(path) as file:
                 head = json.loads(file["head"].tobytes())
                 if head["format"] != FORMAT:
                     raise ValueError(f"its format is {head['format']}, not {FORMAT}")
@@ -123,7 +124,7 @@ def _read_csv(path: Path, kind: str) -> tuple[tuple[str, ...] | np.ndarray, dict
 
 
 def _read_arrays(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+    with open_npz(path) as file:
         columns = {name: file[name] for name in file.files}
     return np.arange(min(map(len, columns.values()))), columns
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from diffnag.errors import DataNotFound, UserError, in_a_line
+from diffnag.io.archives import open_npz
 from diffnag.io.files import cache_folder, data_folder, written_whole
 from diffnag.protocols import ReadsTables
 
@@ -59,7 +60,7 @@ class BenchmarkTable:
     def load(cls, path: str | Path) -> BenchmarkTable:
         """Read a compact file; raises `UserError` if it is damaged, of another kind or of another format."""
         try:
-            with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+            with open_npz(Path(path)) as file:
                 head = json.loads(file["head"].tobytes())
                 archs = tuple(file["archs"].tobytes().decode().split("\n"))
                 rows = file["rows"]

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from diffnag.errors import UserError, in_a_line
-
-GZIP = b"\x1f\x8b"
-"""The first bytes of a gzipped file."""
+from diffnag.io.archives import read_text
 
 
 @contextmanager
@@ -34,9 +31,7 @@ def read_csv(path: Path, what: str, required: Iterable[str]) -> dict[str, tuple[
 
     Raises `UserError` if one of the `required` columns is missing, other exceptions for a damaged file (see `reading`).
     """
-    data = path.read_bytes()
-    text = (gzip.decompress(data) if data.startswith(GZIP) else data).decode()
-    lines = [line for line in csv.reader(io.StringIO(text), strict=True) if line]
+    lines = [line for line in csv.reader(io.StringIO(read_text(path)), strict=True) if line]
     head = lines[0] if lines else []
     if missing := [name for name in required if name not in head]:
         raise UserError(f"{path} is no {what}: it lacks the column {missing[0]}")

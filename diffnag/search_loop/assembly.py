@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from diffnag.datasets.tasks import Task
 from diffnag.errors import UserError
+from diffnag.io.device import resolve_device
 from diffnag.objectives.accuracy import Label, is_maximised, label_name
 from diffnag.objectives.goal import Goal
 from diffnag.objectives.reading import load_objective, read_goal
@@ -82,6 +83,8 @@ def assemble(
         UserError: Whatever is wrong with the input.
     """
     options = options.resolved()
+    if options.device != "auto":
+        resolve_device(options.device)  # also where nothing is computed on it: a mistake is better found now
     space = load_space(options.space)
     if options.weights is not None:
         if not isinstance(space, Inherits):
@@ -147,7 +150,6 @@ class _Loader:
 
     def _load_generator(self) -> Generator:
         from diffnag.generators.loading import load_generator
-        from diffnag.io.device import resolve_device
 
         options = self._options
         self._given["generator"] = None

@@ -135,8 +135,7 @@ class SearchOptions:
         """What `model` stands for: a space, and a predictor that needs no training."""
         if self.space != AUTO:
             raise UserError(f"--model and --space {self.space} exclude each other: the parts of the model are the space; leave one out")
-        assert self.model
-        if ":" not in self.model:
+        if not self.model or ":" not in self.model:
             raise UserError(f"model {self.model!r} is no dotted path; accepted is package.module:function")
         predictor = {"predictor": MODEL_PREDICTOR} if self.predictor is None and "predictor" in self.method_class().uses else {}
         return {"model": None, "space": f"{MODEL_SPACE}:{self.model}", **predictor}
@@ -195,7 +194,7 @@ class SearchOptions:
         defaults = {**method.defaults, **({"acquisition": FRONT_ACQUISITION} if has_front else {})}
         filled: dict[str, Any] = {key: defaults.get(key) if own[key] is None else own[key] for key in METHOD_OPTIONS if key in method.uses}
         for key, value in filled.items():
-            if value is None and key not in method.defaults:
-                known = f"; there are: {', '.join(names(key))}, or a dotted path" if key == "predictor" else ""
+            if value == "" or (value is None and key not in method.defaults):
+                known = f"; there are: {', '.join(names(key))}, or a dotted path" if key in ("predictor", "generator") else ""
                 raise UserError(f"method {self.method!r} needs --{key}{known}")
         return replace(self, **filled)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffnag.errors import DataNotFound, UserError
+from diffnag.io.archives import open_npz
 from diffnag.io.checkpoint import checksum
 from diffnag.io.tables import locate_file
 from diffnag.io.text_tables import reading
@@ -65,7 +66,7 @@ class Surrogates:
         """Read a file; raises `UserError` if it is damaged, if an array is missing, and for other shapes or values than expected."""
         if not path.is_file():
             raise UserError(f"there is no file {path}")
-        with reading(path, f"file of {BENCHMARK}'s surrogates"), path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with reading(path, f"file of {BENCHMARK}'s surrogates"), open_npz(path) as arrays:
             networks = {metric: _network(arrays, f"{scale.letter}/{metric}", _inputs(scale, metric), path) for metric in METRICS}
         return cls(scale, networks, checksum(path))
 

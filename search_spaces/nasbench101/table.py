@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from diffnag.errors import UserError
+from diffnag.io.archives import open_npz
 from diffnag.io.text_tables import reading
 from diffnag.search_spaces.nasbench101 import graphs
 from diffnag.search_spaces.nasbench101.notation import OPERATIONS, text_of
@@ -54,7 +55,7 @@ def read(path: Path, space: NASBench101) -> BenchmarkTable:
 def _read_npz(path: Path) -> tuple[Cells, Columns, Columns]:
     """Cells, accuracies in % and training times in seconds."""
     wanted = ("num_vertices", "adjacency", "ops", *COLUMNS.values(), *SECONDS.values())
-    with np.load(path, allow_pickle=False) as file:
+    with open_npz(path) as file:
         if missing := [name for name in wanted if name not in file]:
             raise UserError(f"{path} is no NAS-Bench-101 table: it lacks the column {missing[0]}")
         data = {name: file[name] for name in wanted}

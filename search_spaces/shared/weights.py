@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,10 +34,21 @@ def read_weights(file: Path) -> dict[str, Tensor]:
             return load_file(file)
         if file.suffix not in (".pth", ".pt"):
             raise UserError(f"{file} is no file of weights: accepted are .pth, .pt and .safetensors")
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        content = _plain(file)
     if isinstance(content, Mapping):
         content = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), content)
     if not isinstance(content, Mapping) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
         raise UserError(f"{file} is no file of weights: it holds other things than tensors by name")
     parallel = all(name.startswith(PARALLEL) for name in content)
     return {name.removeprefix(PARALLEL) if parallel else name: tensor for name, tensor in content.items()}
+
+
+def _plain(file: Path) -> Any:
+    """The tensors and plain values of a file of torch; raises `UserError` for one with anything else, which would have to be unpickled."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of pickles that it does not know
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        fault = "it is damaged, or holds other things than tensors, which are not unpickled"
+        raise UserError(f"{file} is no readable file of weights: {fault}") from error

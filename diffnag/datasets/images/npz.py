@@ -13,9 +13,8 @@ from diffnag.datasets.images.asked import Asked
 from diffnag.datasets.images.notes import some
 from diffnag.datasets.images.splits import Pool
 from diffnag.errors import UserError
+from diffnag.io.archives import open_npz, refuse_large
 
-MOST_BYTES = 4_000_000_000
-"""Largest arrays that are read into memory, together."""
 WANTED = [f"{letter}_{split}" for split in ("train", "val", "test") for letter in "xy"]
 
 
@@ -27,15 +26,14 @@ def read_npz(path: Path, asked: Asked) -> Pool:
 
 def _npz_arrays(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     """The arrays x_train, y_train, ... of a file and the names of other arrays; `x` and `y` without a split are those of the training."""
-    arrays = {}
+    arrays, key = {}, "an array"
     with path.open("rb") as opened:
         if not zipfile.is_zipfile(opened):
             raise UserError(f"{path} is no .npz file, or not a whole one; accepted are files that numpy.savez writes")
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        with open_npz(path, only=[*WANTED, "x", "y"]) as file:
             keys = list(file.files)
             chosen = {key: key for key in WANTED if key in keys} or {f"{key}_train": key for key in ("x", "y") if key in keys}
-            _refuse_large(path, sum(info.file_size for info in file.zip.infolist() if info.filename.removesuffix(".npy") in chosen.values()))
             for name, key in chosen.items():
                 arrays[name] = file[key]
     except (OSError, UserError):
@@ -57,14 +55,6 @@ def _refuse_missing(path: Path, arrays: Mapping[str, np.ndarray], keys: list[str
         raise UserError(f"{path} lacks {', '.join(missing)}; it holds {there}; accepted are x_ and y_ of train, val and test, or x and y")
 
 
-def _refuse_large(path: Path, count: int) -> None:
-    if count > MOST_BYTES:
-        raise UserError(
-            f"{path} holds arrays of {count / 1e9:.1f} GB; accepted are up to {MOST_BYTES / 1e9:g} GB: take fewer or smaller images, or a "
-            f"smaller type"
-        )
-
-
 def npy_files(folder: Path) -> dict[str, Path]:
     """The files x_train.npy, y_train.npy, ... of a folder by the names of their arrays, or x.npy and y.npy; empty if it has neither."""
     named = {key: folder / f"{key}.npy" for key in WANTED if (folder / f"{key}.npy").is_file()}
@@ -79,20 +69,17 @@ def read_npy(where: Path, files: Mapping[str, Path], asked: Asked) -> Pool:
             raise UserError(f"there is no file {path}; accepted are two files with a comma between them: images.npy,labels.npy")
     mapped = {name: _open_npy(path) for name, path in files.items()}
     _refuse_missing(where, mapped, [path.name for path in files.values()])
-    _refuse_large(where, sum(array.nbytes for array in mapped.values()))
+    refuse_large(where, sum(array.nbytes for array in mapped.values()))
     return from_named(where, {name: np.array(array) for name, array in mapped.items()}, asked, notes=[])
 
 
 def _open_npy(path: Path) -> np.ndarray:
     """The array of a file, not yet read."""
     try:
-        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        return np.lib.format.open_memmap(path, mode="r")  # np.load would take an archive or a pickle for what it is
     except OSError:
         raise
     except Exception as error:  # numpy fails in several ways on a damaged file
-        if "object" in str(error).lower() or "pickle" in str(error).lower():
+        if "object" in str(error).lower() or "magic string" in str(error):
             raise UserError(f"{path} is a pickled object, or no .npy file; accepted are plain arrays of numbers or strings") from error
         raise UserError(f"{path} is damaged: {str(error) or type(error).__name__}") from error
-    if not isinstance(array, np.ndarray):
-        raise UserError(f"{path} is no .npy file; accepted are files that numpy.save writes")
-    return array

@@ -14,6 +14,6 @@ class Config(options.Config):
 
     conditions: str = option("params,flops", help="objectives that cost nothing, separated by commas: those are what a draw can be conditioned on")
     encoder: str = option("clusters", help="how a number is shown to the network: clusters (soft ones), intervals or plain")
-    bins: int = option(64, least=2, help="clusters or intervals of a number")
+    bins: int = option(64, most=10**6, least=2, help="clusters or intervals of a number")
     dropped: float = option(0.3, least=0.0, most=1.0, help="share of the training in which a condition is left open, each on its own")
     named: float = option(0.1, least=0.0, most=1.0, help="share of the training in which a condition is a word, low, medium or high, and no number")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from diffnag.command.options import option
+from diffnag.generators.options import DEEPEST, WIDEST
 
 
 @dataclass(frozen=True)
@@ -12,9 +13,10 @@ class Config:
     """Everything, beside the space, that decides the network and its loss."""
 
     dimensions: int = option(3, most=64, help="dimensions of the points; the fewer, the more wirings look alike")
-    width: int = option(64, help="size of a node's features")
-    layers: int = option(3, help="equivariant layers")
-    joint: int = option(0, least=0, help="hidden units by which each layer sees all nodes at once; 0: none. A space that counts edges needs them")
+    width: int = option(64, most=WIDEST, help="size of a node's features")
+    layers: int = option(3, most=DEEPEST, help="equivariant layers")
+    joint: int = option(0, most=WIDEST, least=0, help="hidden units by which each layer sees all nodes at once; 0: none. "
+                        "A space that counts edges needs them")  # fmt: skip
 
 
 @dataclass(frozen=True)

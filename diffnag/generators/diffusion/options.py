@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from diffnag.command.options import option
+from diffnag.generators.options import DEEPEST, WIDEST
 
 
 @dataclass(frozen=True)
@@ -12,12 +13,12 @@ class Config:
     """Everything, beside the space, that decides the network and its loss."""
 
     sde: str = option("ve", help="forward diffusion: ve, vp, sub-vp, or learned: levels at which the bound on the likelihood varies least")
-    width: int = option(64, help="size of a token")
-    layers: int = option(2, help="transformer blocks")
-    heads: int = option(2, help="attention heads")
-    joint: int = option(0, least=0, help="hidden units of a head that sees all nodes at once; 0: none, which suits a space whose entries are "
-                        "independent of each other")  # fmt: skip
-    rounds: int = option(4, help="how often the joint head corrects its own estimate")
+    width: int = option(64, most=WIDEST, help="size of a token")
+    layers: int = option(2, most=DEEPEST, help="transformer blocks")
+    heads: int = option(2, most=DEEPEST, help="attention heads")
+    joint: int = option(0, most=WIDEST, least=0, help="hidden units of a head that sees all nodes at once; 0: none, which suits a space whose "
+                        "entries are independent of each other")  # fmt: skip
+    rounds: int = option(4, most=DEEPEST, help="how often the joint head corrects its own estimate")
     log_odds: bool = option(False, help="give the joint head log odds in place of estimates: suits a space in which many entries say the same")
     edge_groups: bool = option(False, help="estimate edges together that require or exclude each other: suits a space with few patterns of edges")
     cross_entropy: bool = option(False, help="learn by cross-entropy in place of squared errors: suits a space in which one wrong entry makes an "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from diffnag.command.options import option
+from diffnag.generators.options import DEEPEST, WIDEST
 
 
 @dataclass(frozen=True)
@@ -13,10 +14,10 @@ class Config:
 
     noise: str = option("absorbing", help="what noise makes of an entry: absorbing (it is hidden) or marginal (it is drawn anew, by its law in "
                         "the space)")  # fmt: skip
-    width: int = option(64, help="size of a token")
-    layers: int = option(3, help="transformer blocks")
-    heads: int = option(4, help="attention heads")
-    joint: int = option(0, least=0, help="hidden units of a head that sees all entries at once, beside the transformer; 0: none")
+    width: int = option(64, most=WIDEST, help="size of a token")
+    layers: int = option(3, most=DEEPEST, help="transformer blocks")
+    heads: int = option(4, most=DEEPEST, help="attention heads")
+    joint: int = option(0, most=WIDEST, least=0, help="hidden units of a head that sees all entries at once, beside the transformer; 0: none")
     structure: bool = option(False, help="show the network depths, paths, degrees and reachability of the noisy graph: suits a space whose wiring "
                              "varies")  # fmt: skip
 

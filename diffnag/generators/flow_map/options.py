@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from diffnag.command.options import option
+from diffnag.generators.options import DEEPEST
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class Config:
     teacher: str = option("", help="checkpoint of the score network (family sde) to learn from; empty: the one shipped for the space")
     paths: int = option(100_000, most=10**7, help="paths of the teacher's ODE, made before the first step: 20 evaluations each")
     pure: float = option(0.7, most=1.0, help="share of the pairs that start at pure noise; the others are spread over the levels of a path")
-    rounds: int = option(8, help="how often the joint head corrects its own estimate, where the teacher has one")
+    rounds: int = option(8, most=DEEPEST, help="how often the joint head corrects its own estimate, where the teacher has one")
 
 
 @dataclass(frozen=True)

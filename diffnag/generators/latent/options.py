@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from diffnag.command.options import option
+from diffnag.generators.options import DEEPEST, WIDEST
 
 
 @dataclass(frozen=True)
 class Config:
     """Everything, beside the space, that decides the network and its loss."""
 
-    width: int = option(112, help="size of the state that the decoder carries from level to level")
+    width: int = option(112, most=WIDEST, help="size of the state that the decoder carries from level to level")
     levels: int = option(7, most=64, help="groups of latents, from coarse to fine; 1: a flat autoencoder")
-    latents: int = option(4, help="latents of a level that belongs to the whole graph; the last of several levels has one for each node")
-    blocks: int = option(2, help="residual blocks of the encoder, and of the decoder after the last level")
+    latents: int = option(4, most=WIDEST, help="latents of a level that belongs to the whole graph; the last of several levels has one for each node")
+    blocks: int = option(2, most=DEEPEST, help="residual blocks of the encoder, and of the decoder after the last level")
     weight: float = option(0.8, most=10.0, help="final weight of the KL divergence; below 1 the latents say more than the bound asks for")
-    warm_up: int = option(6000, help="steps over which the weight of the KL divergence rises from 0, against posterior collapse")
+    warm_up: int = option(6000, most=10**9, help="steps over which the weight of the KL divergence rises from 0, against posterior collapse")
 
 
 @dataclass(frozen=True)

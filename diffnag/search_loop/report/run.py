@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
 from collections.abc import Mapping
@@ -187,8 +188,13 @@ def _rows(path: Path, objectives: tuple[Wanted, ...], front: Any) -> tuple[Row, 
     label, *others = (one.name for one in objectives)
     rows = []
     try:
+        if path.exists() and not path.is_file():
+            raise IsADirectoryError(errno.EISDIR, "it is no regular file", str(path))
         with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
+            reader = csv.DictReader(file)
+            if missing := [name for name in ("number", "arch", "value", "state", *others) if name not in (reader.fieldnames or ())]:
+                raise ValueError(f"it lacks the column {missing[0]}")
+            for row in reader:
                 number, state = int(row["number"]), row["state"]
                 if state not in STATES:
                     raise ValueError(f"state {state!r}")

@@ -13,6 +13,8 @@ from diffnag.search_loop.trial import Batch, Generated, Proposal
 if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
+NAMED = 6
+"""Differing options that are named when a study is refused; an oracle may have dozens."""
 SCHEMA = 5
 """Version of what is written; studies of another version are refused."""
 
@@ -114,7 +116,8 @@ def refuse_other(made: object, asked: Mapping[str, Any], *, study: str) -> None:
     if made.get("schema") != SCHEMA:
         raise UserError(f"{study} was made by another version of diffnag, which writes studies in another way; give another --out or --study")
     if other := [key for key in {**made, **asked} if made.get(key) != asked.get(key)]:
-        differing = "; ".join(f"{key} {made.get(key)!r}, not {asked.get(key)!r}" for key in other)
+        differing = "; ".join(f"{key} {made.get(key)!r}, not {asked.get(key)!r}" for key in other[:NAMED])
+        differing += f", and {len(other) - NAMED} more" if len(other) > NAMED else ""
         raise UserError(
             f"{study} was made with {differing}: it goes on only with the options it was made with (the budget may grow); "
             f"give another --out for others"

@@ -102,7 +102,9 @@ def _refuse_other_database(storage: str) -> None:
 
     url = make_url(storage)
     path = url.database
-    if not path or path == ":memory:" or path.startswith("file:") or not Path(path).exists():
+    if not path or path == ":memory:":
+        raise ValueError("it names no file, and what is in memory is lost when the search ends")
+    if path.startswith("file:") or not Path(path).exists():
         return
     if not Path(path).is_file():
         raise ValueError("what is there is no regular file")

@@ -1,0 +1,1 @@
+"""Endurance: thousands of bad inputs, kills at random moments, storages that fail. `python -m experiments.endurance --help`."""

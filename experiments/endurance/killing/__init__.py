@@ -1,0 +1,1 @@
+"""Searches and trainings that are killed, and what they leave."""
