@@ -283,9 +283,9 @@ def test_plugins_that_cannot_be_made(name: str, message: str, tmp_path: Path, mo
 
 
 def test_a_registered_plugin_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    from importlib.metadata import EntryPoint
+    from importlib.metadata import EntryPoint, EntryPoints
 
     point = EntryPoint("broken", "no_such_package.module:Class", plugins.GROUPS["oracle"])
-    monkeypatch.setattr(plugins, "entry_points", lambda group, name=None: [point])
+    monkeypatch.setattr(plugins, "registered", lambda: EntryPoints([point]))
     with pytest.raises(UserError, match=r"oracle 'broken': importing 'no_such_package.module:Class' failed: ModuleNotFoundError"):
         load_oracle("broken", space=NASBench201())

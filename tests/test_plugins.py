@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.metadata import EntryPoints
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def load(name: str, space: NASBench201) -> CheckedPredictor:
 
 
 def test_an_installation_that_is_older_than_the_code_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugins, "entry_points", lambda **_: ())
+    monkeypatch.setattr(plugins, "registered", lambda: EntryPoints([]))
     with pytest.raises(UserError, match="no method is registered: diffnag was installed before this version"):
         plugins.load_class("method", "random")
 

@@ -62,7 +62,7 @@ def preload() -> None:
     for name in ("alembic", "optuna.storages._rdb.models", "psycopg", "sqlalchemy.orm"):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    plugins.entry_points = cache(plugins.entry_points)  # type: ignore[assignment]
+    plugins.registered()
     gc.collect()
     gc.freeze()
 
