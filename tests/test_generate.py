@@ -292,7 +292,7 @@ def test_split_names(space):
         (["--trace", "9", "--steps", "5"], "trace 9 is not between 2 and 6"),
         (["--trace", "x"], "'x' is not a whole number of at least 2"),
         (["--guidance", "particles"], "--guidance goes with --predictor, which is not given"),
-        (["--generator", "x"], "unknown generator 'x'; there are: autoregressive, conditional, coordinates, "),
+        (["--generator", "x"], "unknown generator 'x'; there are: adversarial, autoregressive, conditional, "),
         (["--generator", "uniform", "--steps", "5"], "generator 'uniform' has no option --steps"),
         (["--generator", "uniform", "--checkpoint", "a.safetensors"], "generator 'uniform' is not trained and has no checkpoint"),
         (["--n", "1e15"], "1000000000000000 samples were asked for; 1 to 10,000,000 are accepted"),
