@@ -41,8 +41,8 @@ def load_generator(
 def family_from_command_line(arguments: Sequence[str]) -> str:
     """The family that a command line means, before the family's own options can be parsed.
 
-    That is `--generator` if it is given. Otherwise a space by dotted path is loaded to see which family it prefers; the package's own
-    spaces, and a mere call for help, use the default.
+    That is `--generator` if it is given. Otherwise the space is loaded to see which family it prefers; the default space, and a mere call
+    for help, use the default.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     first.add_argument("--generator")
@@ -53,7 +53,7 @@ def family_from_command_line(arguments: Sequence[str]) -> str:
         return DEFAULT_FAMILY  # the full parser will say what is wrong
     if known.generator is not None:
         return str(known.generator)
-    if ":" not in known.space or "-h" in arguments or "--help" in arguments:
+    if not known.space or "-h" in arguments or "--help" in arguments:
         return DEFAULT_FAMILY
     from diffnag.spaces.loading import load_space
 
