@@ -72,7 +72,7 @@ def _compared(case: tuple[str, str, str], other: Path, rounds: int) -> dict[str,
 
 def _rate(tree: Path, space: str, family: str, guidance: str, n: int) -> float:
     """Architectures a second of the code in `tree`, measured by this file in a process of its own."""
-    return float(json.loads(_python(tree, str(Path(__file__).resolve()), space, family, guidance, str(n)).splitlines()[-1]))
+    return float(json.loads(_python(tree, str(Path(__file__).resolve()), "measure", space, family, guidance, str(n)).splitlines()[-1]))
 
 
 def measure(space_name: str, family: str, guidance: str, n: int) -> float:
@@ -115,7 +115,7 @@ def _median(values: Any) -> float:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 5 and sys.argv[4].isdigit():
-        print(measure(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])))
+    if sys.argv[1:2] == ["measure"]:
+        print(measure(sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5])))
     else:
         main()
