@@ -32,6 +32,7 @@ SCALE = 1.0
 
 def main() -> None:
     from diffnag.command import arguments
+    from experiments.comparison.runs import git, register_entry_points, worktree
     from experiments.shared.common import begin, parser
     from experiments.shared.results import made_by, write_result
 
@@ -41,17 +42,12 @@ def main() -> None:
     args = options.parse_args()
     begin()
     about = made_by()
-    with tempfile.TemporaryDirectory() as folder:
-        other = Path(folder) / "other"
-        _git("worktree", "add", "--detach", str(other), args.against)
-        try:
-            _python(other, "-c", "from setuptools import setup; setup()", "-q", "egg_info")
-            rows = [_compared(case, other, args.rounds) for case in CASES]
-            search = [[_search_seconds(tree, Path(folder)) for tree in (other, ROOT)] for _ in range(args.rounds + 1)][1:]
-        finally:
-            _git("worktree", "remove", "--force", str(other))
+    with tempfile.TemporaryDirectory() as folder, worktree(args.against, root=ROOT, folder=Path(folder) / "other") as other:
+        register_entry_points(other)
+        rows = [_compared(case, other, args.rounds) for case in CASES]
+        search = [[_search_seconds(tree, Path(folder)) for tree in (other, ROOT)] for _ in range(args.rounds + 1)][1:]
     content: dict[str, Any] = {
-        "made_by": about, "against": _git("rev-parse", args.against), "rounds": args.rounds, "samples": SAMPLES, "generation": rows,
+        "made_by": about, "against": git("rev-parse", args.against, root=ROOT), "rounds": args.rounds, "samples": SAMPLES, "generation": rows,
         "search_s": {"before": _median(a for a, _ in search), "now": _median(b for _, b in search), "ratio": _median(a / b for a, b in search)},
         "by_n": {family: {n: _rate(ROOT, "nasbench201", family, "none", n) for n in COUNTS} for family in ("sde", "flow-map")},
     }  # fmt: skip
@@ -104,10 +100,6 @@ def _search_seconds(tree: Path, folder: Path) -> float:
 def _python(tree: Path, *given: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(tree)}
     return subprocess.run([sys.executable, *given], cwd=tree, env=environment, check=True, capture_output=True, text=True).stdout
-
-
-def _git(*given: str) -> str:
-    return subprocess.run(["git", *given], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def _median(values: Any) -> float:

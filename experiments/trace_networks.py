@@ -2,7 +2,8 @@
 
     python -m experiments.trace_networks [--models REGEX]
 
-It runs in an environment of its own, beside this package's numpy and torch: `pip install timm` and `pip install --no-deps torchvision`.
+It runs in an environment of its own, beside this package's numpy and torch: timm, and the torchvision that
+belongs to the torch.
 Models are built on the meta device, without weights. What is kept is the structure of each distinct graph and the name of the first
 model that has it; the file also counts what was left out, and why.
 """

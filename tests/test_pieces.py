@@ -19,7 +19,7 @@ def test_pieces_are_put_together_in_order(rows, threads):
     x, pieces, before = torch.arange(2.0 * rows).reshape(rows, 2), Pieces(), torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        with torch.no_grad(), pieces.cores():
+        with torch.no_grad(), pieces.cores(PIECE + 1, "none"):
             assert torch.get_num_threads() == 1, "operations in between have one thread"
             found = pieces(doubled, x)
         assert torch.get_num_threads() == threads
@@ -39,14 +39,14 @@ def test_errors_of_a_piece_are_raised():
 
     before = torch.get_num_threads()
     pieces = Pieces()
-    with pytest.raises(ArithmeticError), torch.no_grad(), pieces.cores():
+    with pytest.raises(ArithmeticError), torch.no_grad(), pieces.cores(PIECE + 1, "none"):
         pieces(fails, torch.zeros(3 * PIECE, 1))
     assert torch.get_num_threads() == before
 
 
 def in_a_fork(x):
     pieces = Pieces()
-    with torch.no_grad(), pieces.cores():
+    with torch.no_grad(), pieces.cores(PIECE + 1, "none"):
         return pieces(doubled, x).sum().item()
 
 

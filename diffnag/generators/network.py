@@ -143,6 +143,21 @@ class GraphNetwork(nn.Module):
         save_checkpoint(path, self.state_dict(), {**meta, **about})
 
 
+class Residual(nn.Module):
+    """A residual MLP of one hidden layer; it begins as the identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU())
+        self.outer = nn.Linear(width, width)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """`h (b, width)` -> `(b, width)`."""
+        return h + self.outer(self.inner(h))
+
+
 N = TypeVar("N", bound=GraphNetwork)
 
 

@@ -11,6 +11,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from diffnag.guidance.choice import AFTER_THE_DRAW
+
 PIECE = 256
 """Rows of a piece: on a CPU, activations of so many architectures stay in a core's cache."""
 
@@ -34,8 +36,14 @@ class Pieces:
         return torch.cat(list(_pool(self._threads).map(torch.no_grad()(evaluate), pieces)))
 
     @contextmanager
-    def cores(self) -> Iterator[None]:
-        """Take all threads that torch has for one operation."""
+    def cores(self, rows: int, kind: str) -> Iterator[None]:
+        """Take all threads that torch has for one operation, for so many rows, unless they are few or a predictor may need the threads.
+
+        `kind` is the guidance of the draw.
+        """
+        if rows <= PIECE or kind not in AFTER_THE_DRAW:
+            yield
+            return
         self._threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:

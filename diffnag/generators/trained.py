@@ -6,7 +6,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -19,7 +19,7 @@ from diffnag.arch import ArchBatch
 from diffnag.command.options import check_numbers
 from diffnag.errors import UserError
 from diffnag.generators.base import Generation, Steer, by_particles, by_pool, refuse_conditions, refuse_count, refuse_no_start
-from diffnag.generators.pieces import PIECE, Pieces
+from diffnag.generators.pieces import Pieces
 from diffnag.guidance.choice import choose
 from diffnag.protocols import Decoded, Prunes
 from diffnag.spaces.decoding import decode_all
@@ -120,8 +120,7 @@ class NetworkGenerator(ABC):
         def more() -> list[Arch]:
             return [item.arch for item in self._decode(self._draw(CHUNK, sampling, steer, kind, noise)) if item.arch is not None]
 
-        alone = n > PIECE and kind in ("none", "particles", "pool")  # no predictor, which may need all threads, takes part in the draw
-        with torch.no_grad(), evaluations(self.network) as counted, self._pieces.cores() if alone else nullcontext():
+        with torch.no_grad(), evaluations(self.network) as counted, self._pieces.cores(n, kind):
             drawn = [self._draw(b, sampling, steer, kind, noise) for b in chunks(n)]
             decoded = [item for matrices in drawn for item in self._decode(matrices)]
             if kind == "particles":

@@ -42,7 +42,7 @@ def attention_mask(kind: Attention, adjacency: Tensor) -> Tensor:
 
 
 class GELU(nn.Module):
-    """`nn.GELU(approximate="tanh")` by the sigmoid, `1 + tanh(y) = 2 sigmoid(2 y)`, which a CPU computes twice as fast."""
+    """`nn.GELU(approximate="tanh")` by the sigmoid, `1 + tanh(y) = 2 sigmoid(2 y)`, which a CPU computes faster."""
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` of any shape; the same values up to rounding."""

@@ -11,6 +11,8 @@ from diffnag.guidance.checked import CheckedPredictor
 Kind = Literal["gradient", "denoised", "entries", "pool", "particles"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """From the one that asks most of a predictor to those that need `predict` alone: exact entry by entry, a resampled pool, particles."""
+AFTER_THE_DRAW = frozenset({"none", "pool", "particles"})
+"""Kinds that only choose or move what was drawn, and `none`: no predictor takes part in the draw."""
 NEEDED = {"gradient": "forward_noisy", "denoised": "forward"}
 """Kind -> the method of a predictor that it needs; the others need `predict` alone."""
 

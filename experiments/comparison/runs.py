@@ -53,6 +53,14 @@ def worktree(commit: str, *, root: Path, folder: Path) -> Iterator[Path]:
         git("worktree", "remove", "--force", str(folder), root=root)
 
 
+def register_entry_points(root: Path) -> None:
+    """Register the entry points of a checkout, which then come before those of an installed package; exits where that fails."""
+    setup = [sys.executable, "-c", "from setuptools import setup; setup()", "-q", "egg_info"]
+    done = subprocess.run(setup, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"error: the entry points of {root} cannot be registered: {done.stderr.strip()}")
+
+
 @dataclass(frozen=True)
 class Checkout:
     """A checkout and the environment in which its commands run. `work` holds its cache and its plug-ins."""
@@ -63,11 +71,8 @@ class Checkout:
 
     @classmethod
     def prepare(cls, root: Path, *, work: Path, inputs: Path) -> Checkout:
-        """Register the checkout's own entry points, which then come before those of an installed package."""
-        setup = [sys.executable, "-c", "from setuptools import setup; setup()", "-q", "egg_info"]
-        done = subprocess.run(setup, cwd=root, capture_output=True, text=True, check=False)
-        if done.returncode:
-            sys.exit(f"error: the entry points of {root} cannot be registered: {done.stderr.strip()}")
+        """Register the checkout's own entry points and lay out its plug-ins."""
+        register_entry_points(root)
         plug_ins = work / "plug-ins"
         shutil.copytree(inputs / "plug-ins", plug_ins)
         (plug_ins / "my_predictors.py").write_text(readme_plug_ins(root))

@@ -45,21 +45,10 @@ class Row:
     """Whether a normalisation has an activation in it."""
 
 
-def import_torchvision() -> Any:
-    """Import torchvision beside a torch that its compiled operators do not fit: they are needed by detection alone."""
-    real = torch.library.register_fake
-    torch.library.register_fake = lambda *_, **__: lambda function: function
-    try:
-        import torchvision
-    finally:
-        torch.library.register_fake = real
-    return torchvision
-
-
 def builders() -> Iterator[tuple[str, Callable[[], nn.Module], tuple[int, int, int] | None]]:
     """Name, builder, and shape of the images of every model; None where the model states it itself."""
-    torchvision = import_torchvision()
     import timm
+    import torchvision
 
     for name in torchvision.models.list_models(module=torchvision.models):
         side = 299 if "inception" in name else 224

@@ -28,6 +28,7 @@ from diffnag.search_spaces.network_zoo.moves import moves
 from diffnag.search_spaces.network_zoo.operators import ABSENT, INPUT, MOST_INPUTS, NAMES, OPERATORS, OUTPUT
 from diffnag.search_spaces.network_zoo.shapes import UNIT, Shape, shapes_of
 from diffnag.search_spaces.shared.matrices import operator_fault
+from diffnag.search_spaces.shared.programs import neighbours_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -126,7 +127,7 @@ class NetworkZoo:
         Each node begins with a hash of all that it is computed from and one of all that is computed from it; then labels are mixed with
         those of neighbours as by Weisfeiler and Lehman. Networks that compute the same have equal keys; the reverse is not proved.
         """
-        reads, behind = _reads(arch), _behind(arch)
+        reads, behind = neighbours_of(len(arch.ops), arch.edges)
         up: list[str] = []
         for op, sources in zip(arch.ops, reads, strict=True):
             up.append(_hash(NAMES[op], *sorted(up[source] for source in sources)))
@@ -260,18 +261,7 @@ def _arch(ops: Sequence[int], reads: Sequence[Sequence[int]]) -> Arch:
 
 def _reads(arch: Arch) -> list[list[int]]:
     """The nodes that each node reads, ascending."""
-    reads: list[list[int]] = [[] for _ in arch.ops]
-    for source, node in arch.edges:
-        reads[node].append(source)
-    return reads
-
-
-def _behind(arch: Arch) -> list[list[int]]:
-    """The nodes that read each node."""
-    behind: list[list[int]] = [[] for _ in arch.ops]
-    for source, node in arch.edges:
-        behind[source].append(node)
-    return behind
+    return neighbours_of(len(arch.ops), arch.edges)[0]
 
 
 def _shapes(arch: Arch) -> list[Shape]:

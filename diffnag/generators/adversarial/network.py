@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffnag.generators.adversarial.options import Config
-from diffnag.generators.latent.network import Residual
-from diffnag.generators.network import GraphNetwork
+from diffnag.generators.network import GraphNetwork, Residual
 
 if TYPE_CHECKING:
     from diffnag.arch import ArchBatch

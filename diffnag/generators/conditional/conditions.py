@@ -107,11 +107,13 @@ class Laws:
         return asked, words
 
     def _refuse_conflict(self, condition: Mapping[str, float | str], asked: Tensor, words: Tensor) -> None:
+        if len(condition) < 2:
+            return
         known = self.standard(self._known)
         apart = (known - asked.to(known)).abs().nan_to_num(0.0).amax(1)
         other = ((words.to(known) >= 0) & (self.thirds(known) != words.to(known))).any(1)
         nearest = int((apart + other * 1e6).argmin())
-        if len(condition) > 1 and (other[nearest] or apart[nearest] > NEAR):
+        if other[nearest] or apart[nearest] > NEAR:
             has = ", ".join(f"{name} {self._known[nearest, k]:.4g}" for k, name in enumerate(self.names) if name in condition)
             together = " and ".join(f"{name}={value:.7g}" if isinstance(value, float) else f"{name}={value}" for name, value in condition.items())
             raise UserError(f"{together} conflict: no architecture that training saw comes near all of them; the nearest has {has}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ from diffnag.generators.diffusion.guided import denoised_guided, gradient_guided
 from diffnag.generators.diffusion.options import Sampling
 from diffnag.generators.diffusion.samplers import DETERMINISTIC, SAMPLERS, CountCalls, RecordCalls, Score, euler_maruyama, time_at, time_grid
 from diffnag.generators.diffusion.trace import Trace
-from diffnag.generators.pieces import PIECE, Pieces
+from diffnag.generators.pieces import Pieces
 from diffnag.generators.trained import CHUNK, chunks
 from diffnag.guidance.choice import choose
 from diffnag.guidance.tilt import Tilt
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from diffnag.guidance.checked import CheckedPredictor
     from diffnag.protocols import SearchSpace
 
-UNGUIDED = ("none", "particles")
-"""Kinds of guidance by which each sample is drawn for itself."""
 QUANTISATIONS = ("threshold", "argmax")
 MOVE_NOISE, MOVE_STEPS = (0.6, 1.6), 6
 """A move noises an architecture to a random sigma / alpha in this range, which loses one to a few operators (entries are -1 and 1),
@@ -113,7 +110,7 @@ class Generator:
         counted = CountCalls(self._score)
         score = self._guided(counted, kind, tilt)
         recorded = RecordCalls(score)
-        with self._pieces.cores() if n > PIECE and kind in UNGUIDED else nullcontext():
+        with self._pieces.cores(n, kind):
             drawn = [self._draw(recorded if sampling.trace and k == 0 else score, b, sampling, noise) for k, b in enumerate(chunks(n))]
         by_threshold = [item for x in drawn for item in self._decode(x, "threshold")]
         asked = sampling.quantise

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffnag.generators.latent.options import Config
-from diffnag.generators.network import GraphNetwork
+from diffnag.generators.network import GraphNetwork, Residual
 
 if TYPE_CHECKING:
     from diffnag.arch import ArchBatch
@@ -119,18 +119,3 @@ class LatentNetwork(GraphNetwork):
         """Add the latents `mu + sigma units` of a level to the state."""
         mu, log_sigma = self.priors[level](read).chunk(2, dim=1)
         return state + self.inputs[level](mu + log_sigma.clamp(-LOG_SCALE, LOG_SCALE).exp() * units)
-
-
-class Residual(nn.Module):
-    """A residual MLP of one hidden layer; it begins as the identity."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.inner = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU())
-        self.outer = nn.Linear(width, width)
-        nn.init.zeros_(self.outer.weight)
-        nn.init.zeros_(self.outer.bias)
-
-    def forward(self, h: Tensor) -> Tensor:
-        """`h (b, width)` -> `(b, width)`."""
-        return h + self.outer(self.inner(h))
