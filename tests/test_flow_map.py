@@ -24,7 +24,7 @@ from diffnag.generators.options import Training
 from diffnag.generators.recipes import shipped_recipe
 from diffnag.generators.training import train
 from diffnag.guidance.checked import CheckedPredictor
-from diffnag.guidance.pool import EFFECTIVE, MOST, pool
+from diffnag.guidance.pool import EFFECTIVE, MANY, MOST, pool
 from diffnag.guidance.tilt import Tilt
 from diffnag.io.checkpoint import load_checkpoint
 from diffnag.search_spaces.nasbench201.space import NASBench201
@@ -181,9 +181,24 @@ def test_a_pool_keeps_to_what_is_wanted_and_ends():
         return uniform(rng, 100)
 
     found = pool(uniform(rng, 10), tilt, 50, draw, rng=rng, wanted=lambda arch: arch == ARCHS[7])
-    assert found == [ARCHS[7]] * 50 and 54 * EFFECTIVE / 200 < len(calls) < MOST * EFFECTIVE / 100
+    assert found == [ARCHS[7]] * 50 and len(calls) == MANY * EFFECTIVE // 100 + 1, "that one is the whole law"
     assert pool(uniform(rng, 10), tilt, 5, lambda: uniform(rng, 5000), rng=rng, wanted=lambda _: False) == []
     assert tilt.items <= 2 * len(ARCHS)  # each architecture is asked about once a pool
+
+
+@pytest.mark.parametrize(("factor", "samples"), [(0, EFFECTIVE), (100, MANY * EFFECTIVE), (-np.inf, MOST * EFFECTIVE)])
+def test_a_pool_grows_until_it_is_effective_or_lacks_little(factor, samples):
+    """Of equal ones as many are enough as are effective. Where one has all the weight, few ever are, and it suffices to have seen it."""
+    plugin, rng, drawn = Values(), np.random.default_rng(1), []
+    tilt = Tilt(CheckedPredictor("values", plugin), SPACE, 1.0)
+    tilt.scale = max(factor, 0)
+
+    def draw():
+        drawn.extend(range(16))
+        return uniform(rng, 16)
+
+    pool([], tilt, 10, draw, rng=rng, wanted=lambda _: factor >= 0)
+    assert samples - 17 <= len(drawn) <= samples
 
 
 def test_a_steered_draw_meets_the_tilted_mean_of_nasbench201():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import io
 import os
 import signal
@@ -20,31 +21,51 @@ NO_MEMORY = ("can't allocate memory", "out of memory", "Storage size calculation
 """What torch says, in errors of several types, where memory is short."""
 
 
+COLLECT = (50_000, 20, 100)
+"""Thresholds of the garbage collector. Imports make objects that stay; with Python's own thresholds, of 700, it looks through them for half a
+second of a short command."""
+
+
 def run_command(main: Callable[[], None]) -> None:
-    """Call `main`; a user's mistake or a full disk prints one sentence and exits 2, Ctrl-C exits 130."""
+    """Call `main`; a user's mistake or a full disk prints one sentence and exits 2, Ctrl-C exits 130.
+
+    The process that runs `main` as its command ends at once, without the clearing of modules, which takes half a second after torch is imported.
+    """
+    alone = main.__module__ == "__main__"
+    if alone:
+        gc.set_threshold(*COLLECT)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name may hold bytes that are no characters
+    code = _exit_code(main)
+    if alone:
+        _leave(code)
+    if code:
+        sys.exit(code)
+
+
+def _exit_code(main: Callable[[], None]) -> int:
     try:
         with none_lost():
             main()
         sys.stdout.flush()
+    except SystemExit as left:
+        if not isinstance(left.code, int):
+            raise
+        return left.code
     except UserError as error:
         print(f"error: {shortened(str(error))}", file=sys.stderr)
-        sys.exit(2)
+        return 2
     except KeyboardInterrupt as interrupt:
         print(str(interrupt) or "interrupted", file=sys.stderr)
-        if main.__module__ == "__main__":
-            _leave(INTERRUPTED)
-        sys.exit(INTERRUPTED)
+        return INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output left, as `| head` does
-        sys.exit(0)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in NO_MEMORY):
             raise
         print(f"error: there is not enough memory for this ({shortened(in_a_line(error))}); smaller numbers need less", file=sys.stderr)
-        sys.exit(2)
+        return 2
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
@@ -53,14 +74,15 @@ def run_command(main: Callable[[], None]) -> None:
             sys.stdout.flush()
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
-        sys.exit(2)
+        return 2
+    return 0
 
 
 def _leave(code: int) -> NoReturn:
-    """End this process without clearing its modules one by one, which takes seconds after torch is imported."""
+    """End this process after the functions that were registered for its end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     atexit._run_exitfuncs()
-    with suppress(OSError):  # the reader of our output may have left as well
-        sys.stdout.flush()
-        sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # the reader of our output may have left; a stream may be closed
+            stream.flush()
     os._exit(code)

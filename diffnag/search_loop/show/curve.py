@@ -57,6 +57,7 @@ def search_picture(
             title = textwrap.wrap(_found(result, measure, finally_tested), TITLE_LETTERS)
             cell.set_title("\n".join(map(letters.plain, title)), fontsize=11)
             figure.draw_without_rendering()  # places the axes, so that `draw` knows its room
+            figure.set_layout_engine("none")  # they stay there
             draw(space.from_str(best), space, cell)
         with written_whole(path) as temporary:
             figure.savefig(temporary, dpi=120)
