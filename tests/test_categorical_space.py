@@ -65,6 +65,13 @@ def test_bad_strings(text: str, sentence: str) -> None:
         Depths().from_str(text)
 
 
+def test_graphs_of_fewer_nodes_are_read_from_bytes() -> None:
+    space = Depths()
+    for arch in space.enumerate() or ():
+        V, E = space.encode(arch)
+        assert space.decode(V.astype(np.uint8), E.astype(np.uint8)) == (arch, None)
+
+
 def test_graphs_of_no_choices() -> None:
     space = Depths()
     V, E = space.encode(space.from_str("2,conv3x3"))

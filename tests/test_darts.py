@@ -119,6 +119,18 @@ class TestMatrices:
         arch, said = SPACE.decode(*edited(SPACE, DARTS_V2, changes))
         assert arch is None and said is not None and said.startswith(reason)
 
+    def test_all_wirings_in_one_batch(self) -> None:
+        """The 180 wirings of a cell, in the one cell and in the other; a batch of them reads other graphs as `decode` does."""
+        ways = list(itertools.product(*(itertools.combinations(range(state), 2) for state in (2, 3, 4, 5))))
+        first, *_ = cells = [tuple((0, state) for pair in pairs for state in pair) for pairs in ways]
+        archs = [SPACE.of_cells(*pair) for cell in cells for pair in ((cell, first), (first, cell))]
+        V, E = (np.stack(part).astype(np.uint8) for part in zip(*map(SPACE.encode, archs), strict=True))
+        assert len(set(archs)) == 2 * 180 - 1 and SPACE.decode_batch(V, E) == [(arch, None) for arch in archs]
+        for flipped in np.ndindex(21, 21):  # no wiring differs from another one in a single edge
+            E[0][flipped] ^= 1
+            assert SPACE.decode_batch(V[:1], E[:1]) == [SPACE.decode(V[0], E[0])] and SPACE.decode(V[0], E[0]).reason
+            E[0][flipped] ^= 1
+
 
 class TestIdentity:
     def test_by_hand(self) -> None:

@@ -119,6 +119,16 @@ def test_log_odds_are_those_of_the_estimate(space):
     assert far.isfinite().all() and far.abs().max() == 2
 
 
+@pytest.mark.parametrize("b", [1, 2, 3, 4])
+def test_log_odds_are_the_same_with_and_without_gradients(space, b):
+    """Rows of 7 operators are normalised as columns where those of all 8 b nodes fill vector registers."""
+    denoiser = Denoiser(space, make_sde("ve"), replace(TINY, joint=8, log_odds=True))
+    logits = torch.randn(b, denoiser.packing.size, generator=torch.Generator().manual_seed(0)) * torch.tensor([0.1, 3, 30, 300])[:b, None]
+    with torch.no_grad():
+        found = denoiser._head_input(logits)
+    torch.testing.assert_close(found, denoiser._head_input(logits), atol=1e-6, rtol=1e-6)
+
+
 def test_score_is_tweedie(space, tiny):
     _, x, t = noised(space, tiny, 0.6)
     sigma = tiny.sde.marginal(t)[1][:, None]

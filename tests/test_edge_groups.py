@@ -80,6 +80,8 @@ def test_probabilities_by_enumeration(groups: EdgeGroups) -> None:
     torch.testing.assert_close(found[groups.grouped], expected[groups.grouped])
     alone = ~groups.grouped
     torch.testing.assert_close(found[alone], logits[0, alone].sigmoid())
+    best = torch.where(alone, logits[0] > 0, wirings[log_p.argmax()] > 0)
+    assert torch.equal(groups.likeliest(logits)[0], best)
     there = torch.where(alone, 1.0, wirings[123])
     entropy = -log_p[123] - torch.nn.functional.logsigmoid(logits[0, alone]).sum()
     torch.testing.assert_close(groups.cross_entropy(logits, there[None]), entropy[None])

@@ -84,7 +84,9 @@ class GraphNetwork(nn.Module):
         i, j = self.packing.upper(h.device)
         if not all_edges:
             i, j = i[self.varying], j[self.varying]
-        pairs = self.edge_source(h)[:, i] + self.edge_target(h)[:, j] + self.edge_itself(E[:, i, j, None])
+        pairs = self.edge_source(h).index_select(1, i)
+        pairs += self.edge_target(h).index_select(1, j)  # in place: nothing else here is as large
+        pairs += self.edge_itself(E[:, i, j, None])
         edges = self.edge_head(pairs)[..., 0]
         if not all_edges:
             edges = self.certain_edges.repeat(len(h), 1).masked_scatter_(self.varying, edges)

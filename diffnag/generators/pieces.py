@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from diffnag.guidance.choice import AFTER_THE_DRAW
+from diffnag.io.memory import keep_freed_memory
 
 PIECE = 256
 """Rows of a piece: on a CPU, activations of so many architectures stay in a core's cache."""
@@ -44,6 +45,7 @@ class Pieces:
         if rows <= PIECE or kind not in AFTER_THE_DRAW:
             yield
             return
+        keep_freed_memory()  # else pieces wait for new pages where there are many edges
         self._threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:

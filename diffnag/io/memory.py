@@ -1,4 +1,4 @@
-"""Keeps the memory that tensors free, for trainings on processors."""
+"""Keeps the memory that tensors free, for networks on processors."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ LARGE = 2**30
 def keep_freed_memory() -> None:
     """Let the C library reuse the memory of large tensors.
 
-    By default it gives blocks of 32 MB and more back to the system as soon as they are free, and gets new ones page by page: at 224 pixels
-    a side that takes as long as the arithmetic. Where there is no GNU C library this does nothing.
+    By default it gives blocks of 32 MB and more back to the system as soon as they are free, and smaller ones once there is twice as much
+    as the largest of them. It gets new ones page by page: at 224 pixels a side that takes as long as the arithmetic. Where there is no GNU C
+    library this does nothing.
     """
     if sys.platform != "linux":
         return

@@ -117,7 +117,7 @@ class CategoricalSpace:
     def decode(self, V: np.ndarray, E: np.ndarray) -> Decoded:
         """Read quantised `V (n, f)` and `E (n, n)`; valid are exactly the encodings of architectures that `from_parameters` gives."""
         counts = V.sum(1)
-        if counts.max() > 1 or (np.diff(counts) > 0).any() or not counts[0]:
+        if counts.max() > 1 or (counts[1:] > counts[:-1]).any() or not counts[0]:  # np.diff wraps around in unsigned sums
             return Decoded(None, "a node has more than one operator, or a node without an operator comes before one with an operator")
         edges = [(int(i), int(j)) for i, j in np.argwhere(E)]
         present = int(counts.sum())

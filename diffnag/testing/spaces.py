@@ -44,12 +44,19 @@ class SearchSpaceContract:
                 assert all(map(np.array_equal, space.encode(arch), (V, E)))
 
     def test_decoding_in_batches_is_decoding_one_by_one(self, space: SearchSpace) -> None:
-        packing, encoded = Packing.of(space), [space.encode(arch) for arch in draws(space, 20)]
+        """Valid graphs, the same with one entry changed anywhere, and graphs of noise."""
+        packing, rng = Packing.of(space), np.random.default_rng(0)
+        valid = [np.stack(part).astype(np.uint8) for part in zip(*[space.encode(arch) for arch in draws(space, 30)], strict=True)]
+        edited = [part.repeat(10, axis=0) for part in valid]
+        for k in range(len(edited[0])):
+            changed = edited[k % 2][k]
+            changed[tuple(rng.integers(changed.shape))] ^= 1
         noise = torch.randn(60, packing.size, generator=torch.Generator().manual_seed(0))
-        near = packing.pack(*(torch.from_numpy(np.stack(part)) for part in zip(*encoded, strict=True))).repeat(3, 1) + 0.6 * noise
-        for x in (near, noise):
-            V, E = packing.quantise(x, "argmax")
-            assert decode_all(space, V, E) == [space.decode(v, e) for v, e in zip(V, E, strict=True)]
+        near = packing.pack(*(torch.from_numpy(part).float() for part in valid)).repeat(2, 1) + 0.6 * noise
+        drawn = [packing.quantise(x, rule) for x in (near, noise) for rule in ("argmax", "threshold")]
+        for V, E in (valid, edited, *drawn):
+            for kind in (np.uint8, np.float32):
+                assert decode_all(space, V.astype(kind), E.astype(kind)) == [space.decode(v, e) for v, e in zip(V, E, strict=True)]
 
     def test_pictures_can_be_drawn(self, space: SearchSpace) -> None:
         from diffnag.drawing.picture import arrangement_of, picture_of

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence, Set
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +33,10 @@ FIRST_NODE = (0, 10)
 """First node of each cell; a cell has two inputs, then eight operations."""
 LAST = 20
 """The output node."""
+BITS = 2 ** np.arange(LAST + 1)
+"""A column of E as one number."""
+OUTPUTS = ((10, 11), (LAST,))
+"""Nodes to which all operations of each cell lead."""
 FIXED: Mapping[int, int] = {0: INPUT, 1: INPUT, 10: OUTPUT, 11: OUTPUT, LAST: OUTPUT}
 """Node -> operator, for the nodes that are not operations."""
 
@@ -62,24 +67,24 @@ class DARTS:
             for state in range(later, STATES[place // 2] - 1 + later):
                 wiring[_nodes_of(state, number), FIRST_NODE[number] + 2 + place] = False
         self.constant = (rows, wiring)
+        self._possible = ~rows
+        self._possible[list(FIXED), list(FIXED.values())] = True
 
     # -- strings and matrices
 
     def of_cells(self, normal: Cell, reduce: Cell) -> Arch:
         """The architecture of two cells; the two pairs of a state may come in either order."""
-        ops, edges = [INPUT, INPUT], [(node, inputs) for node in range(2, 10) for inputs in (10, 11)]
+        ops: list[int] = []
+        edges: tuple[tuple[int, int], ...] = ()
         for number, cell in enumerate((normal, reduce)):
-            for place, (op, state) in enumerate(itertools.chain(*by_state(cell))):
-                ops.append(FIRST_OPERATION + op)
-                edges += [(node, FIRST_NODE[number] + 2 + place) for node in _nodes_of(state, number)]
-            ops += [OUTPUT] * (2 - number)
-        return Arch(tuple(ops), (*edges, *((node, LAST) for node in range(12, 20))))
+            pairs = list(itertools.chain(*by_state(cell)))
+            ops += [FIXED[FIRST_NODE[number]]] * 2 + [FIRST_OPERATION + op for op, _ in pairs]
+            edges += _edges(number, tuple(state for _, state in pairs))
+        return Arch((*ops, OUTPUT), edges)
 
     def cells(self, arch: Arch) -> tuple[Cell, Cell]:
         """The normal and the reduction cell: the inverse of `of_cells`."""
-        read: dict[int, int] = {}
-        for i, j in arch.edges:
-            read[j] = min(i, read.get(j, i))
+        read = {j: i for i, j in reversed(arch.edges)}  # the first source of each node, as edges are in order
         normal, reduce = (
             tuple((arch.ops[node] - FIRST_OPERATION, _state_of(read[node], number)) for node in range(first + 2, first + 10))
             for number, first in enumerate(FIRST_NODE)
@@ -125,6 +130,18 @@ class DARTS:
         if fault := wiring_fault(E, self.encode(arch)[1]):
             return Decoded(None, fault)
         return Decoded(arch, None)
+
+    def decode_batch(self, V: np.ndarray, E: np.ndarray) -> list[Decoded]:
+        """Read quantised `V (b, 21, 9)`, `E (b, 21, 21)`."""
+        ops = V.argmax(2)
+        found = np.einsum("i,bij->bj", BITS, E)[:, :, None] == _columns()
+        states = found.argmax(2)[:, [*range(2, 10), *range(12, LAST)]]
+        valid = (V.sum(2) == 1).all(1) & self._possible[np.arange(self.nodes), ops].all(1) & found.any(2).all(1)
+        valid &= (states[:, ::2] < states[:, 1::2]).all(1)
+        return [
+            Decoded(Arch.unchecked(tuple(row), _edges(0, tuple(read[:8])) + _edges(1, tuple(read[8:]))), None) if fine else self.decode(v, e)
+            for row, read, fine, v, e in zip(ops.tolist(), states.tolist(), valid.tolist(), V, E, strict=True)
+        ]
 
     def picture(self, arch: Arch) -> Picture:
         """Both cells side by side as in the paper, with states as words and the operations between them as boxes."""
@@ -262,3 +279,24 @@ def _state_read(sources: Sequence[int], node: int, number: int) -> int | None:
 def _inputs(state: int) -> tuple[str, ...]:
     """The pairs of states that a state can read, such as `0,1`."""
     return tuple(f"{a},{b}" for a, b in itertools.combinations(range(state), 2))
+
+
+@cache
+def _columns() -> np.ndarray:
+    """The columns of E that each node may have, `(21, 5)`: those of operations by the state that they read; -1 where there are fewer."""
+    columns = np.full((LAST + 1, STATES[-1]), -1)
+    columns[[0, 1], 0] = 0
+    for number, first in enumerate(FIRST_NODE):
+        columns[list(OUTPUTS[number]), 0] = BITS[first + 2 : first + 10].sum()
+        for node in range(first + 2, first + 10):
+            for state in range(_state_of(node, number)):
+                columns[node, state] = BITS[list(_nodes_of(state, number))].sum()
+    return columns
+
+
+@cache
+def _edges(number: int, states: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """The edges that begin in cell `number`, whose operations read these states, in order."""
+    first = FIRST_NODE[number]
+    edges = [(node, first + 2 + place) for place, state in enumerate(states) for node in _nodes_of(state, number)]
+    return tuple(sorted(edges + [(node, target) for node in range(first + 2, first + 10) for target in OUTPUTS[number]]))

@@ -19,6 +19,7 @@ from diffnag.arch import Arch
 from diffnag.errors import UserError
 from diffnag.protocols import Attention, Decoded, Picture, Role, Size
 from diffnag.search_spaces.gpt.scale import BENCHMARK_FILE, BIASES, FEWER, HEAD, Scale
+from diffnag.search_spaces.shared.chains import Chains
 from diffnag.search_spaces.shared.matrices import operator_fault, wiring_fault
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class GPTSpace:
         never[: self.nodes - FEWER, self._absent] = True
         wirings = [self._adjacency(depth) for depth in self.scale.depths]
         self.constant = (never, np.logical_and.reduce([wiring == wirings[0] for wiring in wirings]))
+        self._chains = Chains(possible=~never, behind=np.arange(self.nodes) > 0)
 
     # -- strings and matrices
 
@@ -130,6 +132,10 @@ class GPTSpace:
         if fault := wiring_fault(E, self.encode(arch)[1]):
             return Decoded(None, f"{fault} with these layers")
         return Decoded(arch, None)
+
+    def decode_batch(self, V: np.ndarray, E: np.ndarray) -> list[Decoded]:
+        """Read quantised `V (b, n, 16)`, `E (b, n, n)`."""
+        return self._chains.decode(V, E, self.decode)
 
     def _adjacency(self, depth: int) -> np.ndarray:
         """E `(n, n)` of models with so many layers, bool."""

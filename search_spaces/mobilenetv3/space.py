@@ -17,6 +17,7 @@ import numpy as np
 from diffnag.arch import Arch
 from diffnag.errors import UserError
 from diffnag.protocols import Attention, Decoded, Picture, Role, Size
+from diffnag.search_spaces.shared.chains import Chains, edges_between, wirings
 from diffnag.search_spaces.shared.matrices import operator_fault, wiring_fault
 
 if TYPE_CHECKING:
@@ -53,16 +54,17 @@ class MobileNetV3:
         seldom = np.arange(self.nodes) % SLOTS >= FEWEST  # slots that may be absent
         never = np.zeros((self.nodes, len(self.operators)), dtype=bool)
         never[~seldom, ABSENT] = True
-        wirings = [_adjacency((depth,) * STAGES) for depth in DEPTHS]
-        # the edges of a stage depend on its own depth alone, so that these wirings show all edges that vary
-        self.constant = (never, np.logical_and.reduce([wiring == wirings[0] for wiring in wirings]))
+        # the edges of a stage depend on its own depth alone, so that stages of one depth show all edges that vary
+        there = wirings(np.arange(self.nodes) % SLOTS < np.array(DEPTHS)[:, None])
+        self.constant = (never, (there == there[0]).all(0))
+        self._chains = Chains(possible=~never, behind=np.arange(self.nodes) % SLOTS > 0)
 
     # -- strings and matrices
 
     def of_stages(self, stages: Sequence[Sequence[int]]) -> Arch:
         """The architecture with these layers, indices into `LAYERS`, 2 to 4 in each stage."""
         ops = [op for stage in stages for op in (*stage, *[ABSENT] * (SLOTS - len(stage)))]
-        return Arch(tuple(ops), _chain([len(stage) for stage in stages]))
+        return Arch(tuple(ops), _edges(ops))
 
     def stages(self, arch: Arch) -> list[list[int]]:
         """The layers of each stage: the inverse of `of_stages`."""
@@ -105,10 +107,14 @@ class MobileNetV3:
                 return Decoded(None, f"node {slot} is absent, but a stage has at least {FEWEST} layers")
             if ops[slot] != ABSENT and slot % SLOTS and ops[slot - 1] == ABSENT:
                 return Decoded(None, f"node {slot} is a layer, but node {slot - 1} before it in the stage is absent")
-        arch = Arch(tuple(ops), _chain([SLOTS - ops[i : i + SLOTS].count(ABSENT) for i in range(0, self.nodes, SLOTS)]))
+        arch = Arch(tuple(ops), _edges(ops))
         if fault := wiring_fault(E, self.encode(arch)[1]):
             return Decoded(None, f"{fault} with these layers")
         return Decoded(arch, None)
+
+    def decode_batch(self, V: np.ndarray, E: np.ndarray) -> list[Decoded]:
+        """Read quantised `V (b, 20, 10)`, `E (b, 20, 20)`."""
+        return self._chains.decode(V, E, self.decode)
 
     def picture(self, arch: Arch) -> Picture:
         """The layers that exist, with the stages as panels."""
@@ -202,17 +208,9 @@ class MobileNetV3:
         return Network(self.layers(arch), Shape.small(WIDTH // 3, stem_stride=max(1, image_size // 8)), num_classes=num_classes)
 
 
-def _chain(depths: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """Edges between consecutive layers of stages with these depths."""
-    present = [SLOTS * stage + layer for stage, depth in enumerate(depths) for layer in range(depth)]
-    return tuple(pairwise(present))
-
-
-def _adjacency(depths: Sequence[int]) -> np.ndarray:
-    """E `(20, 20)` of stages with these depths, bool."""
-    E = np.zeros((STAGES * SLOTS, STAGES * SLOTS), dtype=bool)
-    E[tuple(zip(*_chain(depths), strict=True))] = True
-    return E
+def _edges(ops: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Edges between consecutive layers."""
+    return edges_between(tuple(op != ABSENT for op in ops))
 
 
 def _width(channels: int, cells: int) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 
 from diffnag.arch import Arch
 from diffnag.protocols import Decoded
+from diffnag.search_spaces.shared.chains import Chains, edges_between
 from diffnag.search_spaces.shared.matrices import operator_fault, wiring_fault
 
 
@@ -53,7 +53,7 @@ class Chain:
 
     def of_operators(self, ops: Sequence[int]) -> Arch:
         """The architecture with these operators, one a node, which must be among its `choices`."""
-        return Arch(tuple(ops), tuple(pairwise(node for node, op in enumerate(ops) if op != self.absent)))
+        return Arch(tuple(ops), edges_between(tuple(op != self.absent for op in ops)))
 
     def encode(self, arch: Arch) -> tuple[np.ndarray, np.ndarray]:
         """`V (n, f)` and `E (n, n)`, float32 in {0, 1}."""
@@ -71,6 +71,17 @@ class Chain:
         if fault := wiring_fault(E, self.encode(arch)[1]):
             return Decoded(None, f"{fault} with these blocks")
         return Decoded(arch, None)
+
+    def decode_batch(self, V: np.ndarray, E: np.ndarray) -> list[Decoded]:
+        """Read quantised `V (b, n, f)`, `E (b, n, n)`."""
+        return self._chains.decode(V, E, self.decode)
+
+    @cached_property
+    def _chains(self) -> Chains:
+        possible = np.zeros((self.nodes, len(self.operators)), dtype=bool)
+        for node, allowed in enumerate(self.choices):
+            possible[node, list(allowed)] = True
+        return Chains(possible, behind=np.zeros(self.nodes, dtype=bool))
 
     def random(self, rng: np.random.Generator) -> Arch:
         """Draw the operator of each node uniformly."""

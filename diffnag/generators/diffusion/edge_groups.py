@@ -66,8 +66,8 @@ class EdgeGroups(NamedTuple):
 
     def likeliest(self, logits: Tensor) -> Tensor:
         """Whether each edge is there `(b, m)` bool: of each group its likeliest pattern."""
-        best = self.energies(logits).argmax(dim=2)
-        together = self.patterns[torch.arange(len(self.patterns), device=best.device), best].sum(1) > 0
+        best = torch.nn.functional.one_hot(self.energies(logits).argmax(dim=2), self.patterns.shape[1])
+        together = torch.einsum("bgk,gkm->bm", best.to(self.patterns.dtype), self.patterns) > 0
         return torch.where(self.grouped, together, logits > 0)
 
     def cross_entropy(self, logits: Tensor, there: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, ClassVar
 
+import torch
+
 from diffnag.generators.diffusion.samplers import time_at
 from diffnag.generators.flow_map import options
 from diffnag.generators.trained import Matrices, NetworkGenerator, Noise
@@ -31,26 +33,30 @@ class FlowMapGenerator(NetworkGenerator):
 
     def _draw(self, b: int, sampling: options.Sampling, steer: Steer, kind: str, noise: Noise) -> Matrices:
         z = noise.normal(b, self.network.packing.size, device=self.network.device)
-        sde = self.network.sde
-        t = time_at(sde, math.inf).to(z.device)
-        x = self._mapped(sde.marginal(t)[1] * z, t)
-        for _ in range(sampling.evaluations - 1):
-            x = self._again(x, z, sampling.level)
-        return self._matrices(x)
+
+        def drawn(z: Tensor) -> Tensor:
+            t = time_at(self.network.sde, math.inf).to(z.device)
+            x = self.network.mapped(self.network.sde.marginal(t)[1] * z, t)
+            for _ in range(sampling.evaluations - 1):
+                x = self._again(x, z, sampling.level)
+            return x
+
+        return self._matrices(self._pieces(drawn, z))
 
     def _near(self, batch: ArchBatch, noise: Noise) -> Matrices:
         z = noise.normal(len(batch), self.network.packing.size, device=self.network.device)
         level = noise.log_uniform(*MOVE_NOISE)
-        x = self._again(self.network.packing.pack(batch.V, batch.E), z, level)
-        return self._matrices(self._again(x, z, min(level, self.sampling.level)))
+
+        def moved(pairs: Tensor) -> Tensor:
+            x, z = pairs.unbind(1)
+            return self._again(self._again(x, z, level), z, min(level, self.sampling.level))
+
+        return self._matrices(self._pieces(moved, torch.stack([self.network.packing.pack(batch.V, batch.E), z], dim=1)))
 
     def _again(self, x: Tensor, z: Tensor, level: float) -> Tensor:
         """Noise architectures `x (b, d)` by `level z` and map them back."""
         t = time_at(self.network.sde, level).to(x.device)
-        return self._mapped(self.network.sde.marginal(t)[0] * (x + level * z), t)
-
-    def _mapped(self, x: Tensor, t: Tensor) -> Tensor:
-        return self._pieces(lambda rows: self.network.mapped(rows, t), x)
+        return self.network.mapped(self.network.sde.marginal(t)[0] * (x + level * z), t)
 
     def _matrices(self, x: Tensor) -> Matrices:
         return Matrices.of(*self.network.packing.relaxed(x))
