@@ -188,7 +188,7 @@ def test_a_pool_keeps_to_what_is_wanted_and_ends():
 
 @pytest.mark.parametrize(("factor", "samples"), [(0, EFFECTIVE), (100, MANY * EFFECTIVE), (-np.inf, MOST * EFFECTIVE)])
 def test_a_pool_grows_until_it_is_effective_or_lacks_little(factor, samples):
-    """Of equal ones as many are enough as are effective. Where one has all the weight, few ever are, and it suffices to have seen it."""
+    """Equal ones: as many are enough as are effective. Where one has all the weight, few ever are, and it suffices to have seen it."""
     plugin, rng, drawn = Values(), np.random.default_rng(1), []
     tilt = Tilt(CheckedPredictor("values", plugin), SPACE, 1.0)
     tilt.scale = max(factor, 0)

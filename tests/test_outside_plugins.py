@@ -166,12 +166,12 @@ TOYS = {
 }  # fmt: skip
 
 COMMANDS = """
-import runpy, sys
+import importlib, sys
 
 for line in sys.stdin.read().splitlines():
     sys.argv = line.split()
     try:
-        runpy.run_module(f"diffnag.{sys.argv[0]}", run_name="__main__", alter_sys=True)
+        importlib.import_module(f"diffnag.{sys.argv[0]}").main()
     except SystemExit as end:
         if end.code:
             raise

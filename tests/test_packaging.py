@@ -48,9 +48,9 @@ def test_import_loads_nothing_heavy():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_loads_nothing_heavy(command):
     code = f"""
-import runpy
+from diffnag.{command} import main
 try:
-    runpy.run_module("diffnag.{command}", run_name="__main__", alter_sys=True)
+    main()
 except SystemExit as end:
     assert not end.code
 """
