@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 import torch
@@ -23,12 +23,20 @@ class Arch:
 
     ops: tuple[int, ...]
     edges: tuple[tuple[int, int], ...]
+    _hash: ClassVar[int]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ops", tuple(int(op) for op in self.ops))
         object.__setattr__(self, "edges", tuple(sorted((int(i), int(j)) for i, j in self.edges)))
         if any(not 0 <= i < j < len(self.ops) for i, j in self.edges):
             raise ValueError(f"edges must satisfy 0 <= i < j < {len(self.ops)}, got {self.edges}")
+
+    def __hash__(self) -> int:
+        try:
+            return self._hash
+        except AttributeError:  # it is asked for again and again
+            object.__setattr__(self, "_hash", hash((self.ops, self.edges)))
+            return self._hash
 
     @classmethod
     def unchecked(cls, ops: tuple[int, ...], edges: tuple[tuple[int, int], ...]) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -29,6 +29,7 @@ class Domain:
 
     space: SearchSpace
     goal: Goal
+    _keys: dict[Arch, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.goal.has_front:
@@ -39,6 +40,12 @@ class Domain:
     def allows(self, arch: Arch) -> bool:
         """Whether `arch` meets the limits."""
         return self.goal.allows(arch)
+
+    def taken(self, archs: Iterable[Arch]) -> set[str]:
+        """Canonical forms of `archs`, which are remembered: labels and places only ever become more."""
+        archs = list(archs)
+        self._keys.update((arch, self.space.canonical(arch)) for arch in archs if arch not in self._keys)
+        return {self._keys[arch] for arch in archs}
 
     def fresh(self, archs: Iterable[Arch], seen: set[str]) -> Iterator[Arch]:
         """Those of `archs` that are allowed and whose canonical form is not in `seen`, to which it is added."""

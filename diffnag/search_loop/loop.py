@@ -111,10 +111,10 @@ class Search:
         with study.answering():
             while True:
                 study.refresh()
-                for trial in study.history:
-                    if trial.number not in reported:
-                        reported.add(trial.number)
-                        on_trial(trial)
+                new = [trial for trial in study.history if trial.number not in reported] if len(study.history) > len(reported) else []
+                for trial in new:
+                    reported.add(trial.number)
+                    on_trial(trial)
                 so_far = f"after {len(reported)} of {options.budget} labels"
                 if len(reported) >= options.budget:
                     return
@@ -154,7 +154,7 @@ class Search:
     def seconds_left(self) -> float:
         """What is left of the time limit, for which loading counts as well; infinite without a limit."""
         limit = self.options.time_limit
-        return math.inf if limit is None else limit - self._loading_s - self.study.spent.wall_s
+        return math.inf if limit is None else limit - self._loading_s - self.study.wall_s
 
     # -- how
 
@@ -187,16 +187,16 @@ class Search:
 
     def _evaluate(self, claim: Claim, on_note: Note) -> None:
         """Pay for one label."""
-        may_stop = best_of(self.study.history) is not None  # the first that comes to an end is never stopped: there would be no best
-
+        history = self.study.history
         arch, goal = claim.planned.proposal.arch, self.parts.goal
         free = {one.name: goal.measure(one, arch) for one in goal.objectives[1:] if not one.paid} if self.parts.label.watched else {}
 
         def stop(epochs: int, value: float) -> bool:
             poor = self.study.report(claim, epochs=epochs, value=value, free=free)
-            return may_stop and (poor or self._out_of_time)
+            # the first that comes to an end is never stopped: there would be no best
+            return best_of(history) is not None and (poor or self._out_of_time)
 
-        outcome = evaluate(arch, self.parts.label, goal, stop=stop, untried=not self.study.history)
+        outcome = evaluate(arch, self.parts.label, goal, stop=stop, untried=not history)
         if not self.study.tell(claim, outcome, code=self._code):
             on_note(f"trial {claim.planned.number} was given to another worker, as this one was not heard of for {PATIENCE:g} s")
 
@@ -211,7 +211,7 @@ class Search:
         if limit is None or not history:
             return False
         if best_of(history) is None:
-            return self.study.spent.wall_s > limit
+            return self.study.wall_s > limit
         return self.seconds_left < ((1 - search_share(self.oracle)) * limit if self.images else 0.0)
 
     def _best(self, history: tuple[Trial, ...], test: Test, on_note: Note) -> Best | None:

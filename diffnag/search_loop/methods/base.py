@@ -62,7 +62,7 @@ class WithoutOptions:
 
 def taken(domain: Domain, known: Known) -> set[str]:
     """Canonical forms of what is labelled or pending."""
-    return {domain.space.canonical(arch) for arch in (*(trial.arch for trial in known.history), *known.pending)}
+    return domain.taken((*(trial.arch for trial in known.history), *known.pending))
 
 
 def promising(domain: Domain, history: Sequence[Trial]) -> list[Trial]:

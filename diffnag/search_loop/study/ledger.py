@@ -6,7 +6,7 @@ All workers read the trials in the order of their numbers, so they agree on what
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,11 @@ class Ledger:
         self.generated: Generated | None = None
         """What was generated last."""
         self.labels: dict[int, Trial] = {}
+        self.unlabelled: dict[int, Planned] = {}
+        """The places without a label, in their order."""
+        self.valued = 0
+        """Number of labels with a value."""
+        self._history: tuple[Trial, ...] | None = None
         self.open: dict[int, FrozenTrial] = {}
         """The attempt at each place without a label that is waiting or running."""
         self.superseded: list[FrozenTrial] = []
@@ -72,22 +77,33 @@ class Ledger:
         self.code: dict[str, list[str]] = {}
         """Plug-in given by dotted path -> checksums of its source file, in the order of the labels."""
         self._settled: set[int] = set()
+        self._all_settled = 0
+        """Number of trials, the first ones, that are settled."""
+
+    @property
+    def history(self) -> tuple[Trial, ...]:
+        """All labels, in the order of their places."""
+        if self._history is None:
+            self._history = tuple(self.labels[number] for number in sorted(self.labels))
+        return self._history
 
     @property
     def missing(self) -> Iterator[Planned]:
         """Places without label and attempt: a worker died before it made the attempt, or while it evaluated."""
-        return (place for place in self.places if place.number not in self.labels and place.number not in self.open)
+        return (place for place in self.unlabelled.values() if place.number not in self.open)
 
     @property
     def exhausted(self) -> bool:
         """Whether the last round found nothing left to plan."""
         return bool(self.rounds) and not self.rounds[-1].size
 
-    def unsettled(self, trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-        """The attempts that may still change the state."""
-        return [trial for trial in trials if trial.number not in self._settled and ROUND in trial.user_attrs]
+    def unsettled(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """The attempts that may still change the state, of all trials in the order of their numbers."""
+        while self._all_settled < len(trials) and trials[self._all_settled].number in self._settled:
+            self._all_settled += 1
+        return [trial for trial in trials[self._all_settled :] if trial.number not in self._settled and ROUND in trial.user_attrs]
 
-    def read(self, trials: Iterable[FrozenTrial]) -> None:
+    def read(self, trials: Sequence[FrozenTrial]) -> None:
         """Take up what is new in the trials, which are in the order of their numbers; raises `UserError` for a damaged attribute."""
         trials = self.unsettled(trials)
         plans: dict[int, FrozenTrial] = {}
@@ -108,7 +124,9 @@ class Ledger:
         number = len(self.rounds)
         self.rounds.append(Round(len(self.places), len(batch.proposals), batch.guidance, batch.nfe, batch.predictor_nfe, labels))
         for proposal, (text, *_) in zip(batch.proposals, written["proposals"], strict=True):
-            self.places.append(Planned(len(self.places), number, proposal))
+            place = Planned(len(self.places), number, proposal)
+            self.places.append(place)
+            self.unlabelled[place.number] = place
             self.texts.append(text)
         self.generated = batch.generated or self.generated
 
@@ -157,6 +175,9 @@ class Ledger:
             epochs=outcome.epochs, pruned=outcome.pruned, curve=tuple(sorted(trial.intermediate_values.items())),
             labels_known=self.rounds[place.round].labels, values=outcome.values, maximise=self._maximise, asked=outcome.asked,
         )  # fmt: skip
+        del self.unlabelled[place.number]
+        self.valued += outcome.value is not None
+        self._history = None
         self.wall_s = max(self.wall_s, outcome.wall_s)
         for name, checksum in outcome.code.items():
             if checksum not in (seen := self.code.setdefault(name, [])):

@@ -62,6 +62,8 @@ class Study:
         self.claims = Claims(study, space, worker=worker, objectives=tuple(directions), renewed=url is not None, called=self._called)
         self._ledger = Ledger(space, maximise=next(iter(directions.values())), study=self._called)
         self._pause = POLL_S[0]
+        self._outbid = False
+        """Whether another worker has ever been faster to begin a round."""
         self.refresh()
         self._before_s, self._opened = self._ledger.wall_s, time.perf_counter()
 
@@ -114,13 +116,12 @@ class Study:
     @property
     def history(self) -> tuple[Trial, ...]:
         """All labels so far, in the order of proposing."""
-        labels = self._ledger.labels
-        return tuple(labels[number] for number in sorted(labels))
+        return self._ledger.history
 
     @property
     def known(self) -> Known:
         """What a method may know when it proposes."""
-        pending = (place.proposal.arch for place in self._ledger.places if place.number not in self._ledger.labels)
+        pending = (place.proposal.arch for place in self._ledger.unlabelled.values())
         return Known(self.history, tuple(pending), self._ledger.generated)
 
     @property
@@ -153,8 +154,13 @@ class Study:
         return Spent(
             nfe=sum(done.nfe for done in rounds), predictor_nfe=sum(done.predictor_nfe for done in rounds),
             guidance=next((done.guidance for done in reversed(rounds) if done.guidance != "none"), "none"),
-            wall_s=self._before_s + time.perf_counter() - self._opened,
+            wall_s=self.wall_s,
         )  # fmt: skip
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds in the loop, up to now."""
+        return self._before_s + time.perf_counter() - self._opened
 
     @property
     def code(self) -> dict[str, tuple[str, ...]]:
@@ -207,10 +213,12 @@ class Study:
         if there is None:
             self.claims.begin(len(self._ledger.rounds))
         elif not self.claims.take(self.claims.id(there)):
+            self._outbid = True
             return False
         self.refresh()
         if self._ledger.next_round is not None and self.claims.id(self._ledger.next_round) == self.claims.held:
             return True
+        self._outbid = True
         self.claims.give_back()
         return False
 
@@ -218,19 +226,19 @@ class Study:
     def plan(self, batch: Batch, *, last: bool = False) -> Claim | None:
         """Write the plan of the round, in one step, and claim its first place; None if it has none, or came too late.
 
-        Unless it is the `last` plan, or no other worker is at work, an attempt that will begin the next round is made first. So
-        the other workers need not all make one when they see the plan.
+        Unless it is the `last` plan, or no other worker was seen, an attempt that will begin the next round is made first. So the
+        other workers need not all make one when they see the plan.
         """
         from optuna.exceptions import UpdateFinishedTrialError
 
         assert self.claims.held is not None
         trial_id, first, following = self.claims.held, len(self._ledger.places), len(self._ledger.rounds) + 1
         proposals = batch.proposals
-        if proposals and not last and following not in self._ledger.prepared and self.others_at_work > 1:
+        if proposals and not last and following not in self._ledger.prepared and (self._outbid or self.others_at_work > 1):
             self.claims.prepare(following)
         try:
-            labels = sum(trial.value is not None for trial in self._ledger.labels.values())
-            self.claims.write_plan(written_plan(batch, self._space, labels=labels), proposals[0].arch if proposals else None)
+            plan = written_plan(batch, self._space, labels=self._ledger.valued)
+            self.claims.write_plan(plan, proposals[0].arch if proposals else None)
         except UpdateFinishedTrialError:  # it took so long that another worker has taken the round over
             self.claims.give_back()
             return None
@@ -270,7 +278,7 @@ class Study:
 
         in_time = True
         try:
-            self.claims.tell(claim.trial_id, replace(outcome, wall_s=self.spent.wall_s, code=code or {}))
+            self.claims.tell(claim.trial_id, replace(outcome, wall_s=self.wall_s, code=code or {}))
         except UpdateFinishedTrialError:
             in_time = False
         self.claims.release()
