@@ -113,6 +113,17 @@ def test_a_round_that_two_begin_at_once_is_the_firsts(worker: Open, space: NASBe
     assert states == ["RUNNING", "FAIL"]
 
 
+def test_who_was_outbid_puts_the_next_round_down_for_the_others(worker: Open, space: NASBench201) -> None:
+    one, other = worker(), worker()
+    claim = begun(one, space, 1)
+    assert not other.begin_round(), "its look at the storage was older"
+    assert one.tell(claim, Outcome(1.0, None, 0.0))
+    other.refresh()
+    assert other.begin_round() and other.plan(batch(space, 2))
+    states = [trial.state.name for trial in one._study.get_trials()]
+    assert states == ["COMPLETE", "FAIL", "RUNNING", "WAITING"], "nobody else is at work, but somebody was"
+
+
 def test_the_next_round_waits_for_whoever_comes_first(worker: Open, space: NASBench201) -> None:
     one, other, third = worker(), worker(), worker()
     begun(one, space, 1, 2)
