@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 N, RUNS = 1024, 7
 SEARCHES, LABELS = 3, 64
+GROWN = (100, 250, 500, 1000, 2000)
+"""Labels of which a predictor learns, for the growth of its cost."""
+CANDIDATES = 400
 COMMANDS = ("search", "generate", "train_score", "train_predictor", "train_surrogate", "data", "list", "embed_datasets",
             "build_meta_dataset", "train_image_encoder", "draw", "export", "device")
 
@@ -38,7 +41,7 @@ def main() -> None:
     with_training = not options.parse_args().without_training
     data = begin()
     content: dict[str, Any] = {"made_by": made_by(), "runs": RUNS}
-    content |= {"generation": _generation(), "oracles": _oracles(), "choosing": _choosing()}
+    content |= {"generation": _generation(), "oracles": _oracles(), "choosing": _choosing(), "learning": _learning()}
     with tempfile.TemporaryDirectory() as folder:
         content["search_wall_s"] = {
             oracle: _median(partial(_search, Path(folder), oracle, data), runs=3) for oracle in ("surrogate", "table")
@@ -105,6 +108,28 @@ def _choosing() -> list[dict[str, Any]]:
         seconds = [one for seed in range(SEARCHES) for one in _between_labels(predictor, dataset, others, seed)]
         rows.append({"predictor": predictor, "dataset": dataset, "objectives": 1 + len(others), "labels": LABELS, "searches": SEARCHES,
                      "median_s": float(np.median(seconds)), "mean_s": float(np.mean(seconds))})  # fmt: skip
+        print(rows[-1])
+    return rows
+
+
+def _learning() -> list[dict[str, Any]]:
+    """Seconds to learn from so many labels and to predict `CANDIDATES` others."""
+    from diffnag import load_predictor, load_space, make_oracle
+    from diffnag.spaces.draws import random_archs
+
+    space, oracle = load_space("nasbench201"), make_oracle("table")
+    oracle.setup(space=space)
+    archs = list(dict.fromkeys(random_archs(space, 2 * max(GROWN), seed=0)))
+    y = np.array([oracle.query(arch, dataset="cifar100", split="val") for arch in archs[: max(GROWN)]])
+    rows = []
+    for name, labels in product(("gp", "meta"), GROWN):
+        predictor = load_predictor(name, space=space, dataset="cifar100", seed=0)
+
+        def learned(predictor: Any = predictor, labels: int = labels) -> None:
+            predictor.fit(archs[:labels], y[:labels])
+            predictor.predict(archs[-CANDIDATES:])
+
+        rows.append({"predictor": name, "labels": labels, "candidates": CANDIDATES, "median_s": _median(learned, runs=3)})
         print(rows[-1])
     return rows
 

@@ -24,8 +24,8 @@ LENGTH, AMPLITUDE, NOISE, POWER = (1.0, 0.7), (0.5, 1.0), (0.3, 0.4), (1.5, 0.75
 """Priors of the hyper-parameters: median and standard deviation of the logarithm; for the power mean and standard deviation."""
 FARTHEST = 4.0
 """Standardised scores are limited to this distance from the mean of the labelled architectures."""
-STEPS = 40
-"""Iterations of L-BFGS-B."""
+STEPS, SHOWN = 40, 400
+"""Iterations of L-BFGS-B, and most labels that it is shown: each iteration takes the third power of their number."""
 FLOOR = -40.0
 """Labels are raised to this many robust standard deviations from the median: failures say little about the others."""
 BLOCK = 4096
@@ -80,10 +80,12 @@ class Adaptation:
         """Learn from labels `y (m,)`, m >= 1, of architectures with scores `prior (m,)` and groups of `features`.
 
         Scores of zero mean that nothing is known. Each group is `(m, k)`, with columns of standard deviation around 1. Every call starts
-        afresh. With fewer than 3 labels, or with equal ones, the hyper-parameters keep their medians.
+        afresh. With fewer than 3 labels, or with equal ones, the hyper-parameters keep their medians; of more than `SHOWN` labels, those at
+        regular distances decide on them.
         """
         y, prior = np.asarray(y, dtype=np.float64), np.asarray(prior, dtype=np.float64)
-        self._informed = len(y) >= 3 and float(np.std(y)) > 0
+        few = np.unique(np.linspace(0, len(y) - 1, min(len(y), SHOWN)).round().astype(int))
+        self._informed = len(y) >= 3 and float(np.std(y[few])) > 0
         self._p_centre = float(prior.mean())
         self._p_spread = float(prior.std()) if self._informed and prior.std() > 1e-9 else 1.0
         self._p = self._standard(prior)
@@ -93,7 +95,7 @@ class Adaptation:
         with one_blas_thread():
             distances = [_squared_distances(x, x) for x in self._x]
             if self._informed:
-                theta, self.log_evidence = _most_probable(theta, distances, self._p, y)
+                theta, self.log_evidence = _most_probable(theta, [d[np.ix_(few, few)] for d in distances], self._p[few], y[few])
             self._theta = theta
             self._warp = Warp.of(y, float(theta[-1])) if self._informed else Warp(float(y.mean()), 1.0, 1.0, 0.0, 1.0)
             self._factor = _factor(distances, self._p, theta)

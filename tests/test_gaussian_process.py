@@ -251,6 +251,19 @@ def test_labels_correct_a_prior_along_features() -> None:
     assert kendalltau(mean, y[100:]).statistic > 0.9 > 0.75 > kendalltau(prior[100:], y[100:]).statistic
 
 
+def test_of_many_labels_some_decide_on_the_hyper_parameters_and_all_on_the_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    features, prior = [rng.standard_normal((40, 2))], np.zeros(40)
+    y = np.sin(features[0]).sum(1)
+    few, every_third, whole = Adaptation(), slice(None, None, 3), Adaptation()
+    monkeypatch.setattr("diffnag.predictors.adaptation.SHOWN", 14)
+    whole.fit(prior, features, y)
+    few.fit(prior[every_third], [features[0][every_third]], y[every_third])
+    assert whole._theta == pytest.approx(few._theta) and whole.log_evidence == pytest.approx(few.log_evidence)
+    errors = [np.abs(one.predict(prior, features)[0] - y).max() for one in (few, whole)]
+    assert errors[1] < errors[0] / 3
+
+
 def test_one_label_only_shifts_the_prior() -> None:
     prior, groups, _ = made(50)
     adaptation = Adaptation()

@@ -22,7 +22,7 @@ def document() -> str:
         "accelerator": _accelerator, "proxies": _proxies, "encoder": _encoder, "comparison": _comparison,
         "transfer": _device_transfer, "fronts": _fronts, "limits": _limits, "generators": _generators,
         "conditions": lambda: read_result("condition_errors"), "ratios": lambda: read_result("speed_ratios"), "large": _large,
-        "kills": lambda: read_result("endurance_kills"),
+        "kills": lambda: read_result("endurance_kills"), "growth": lambda: read_result("endurance_growth"),
     }  # fmt: skip
     return render("measurements", {
         "root": "../", "overview": overview(), "datasets": DATASETS, "noise": read_result("table_noise"),
