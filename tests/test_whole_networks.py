@@ -17,6 +17,7 @@ from diffnag.generators.pointers.shapes import UNKNOWN, Shapes
 from diffnag.generators.training import Crossing, training_set
 from diffnag.protocols import CrossesExamples, TracksShapes
 from diffnag.search_spaces.network_zoo.crossing import joints
+from diffnag.search_spaces.network_zoo.growth import random_growth
 from diffnag.search_spaces.network_zoo.operators import INPUT, NAMES
 from diffnag.search_spaces.network_zoo.space import NetworkZoo
 from diffnag.search_spaces.shared.programs import neighbours_of
@@ -81,6 +82,17 @@ def test_what_cannot_be_crossed_is_refused() -> None:
         Crossing.of(load_space("nasbench201"), [], Training(crossed=0.5), conditional=False)
     with pytest.raises(UserError, match="--crossed is for families without conditions"):
         Crossing.of(SPACE, [BLOCK], Training(crossed=0.5), conditional=True)
+
+
+# -- random networks
+
+
+def test_random_networks_end_where_slots_run_out() -> None:
+    """Nothing but a way to the output is drawn then: what else the masks allow may be too wide for a random network, over and over."""
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        growth = random_growth(24, rng, most=24)
+        assert growth.done and len(growth.ops) <= 24
 
 
 # -- shapes
