@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from diffnag.generators.options import Training
 from diffnag.generators.pointers.family import PointerFamily
 from diffnag.generators.pointers.shapes import UNKNOWN, Shapes
 from diffnag.generators.training import Crossing, training_set
+from diffnag.networks import onnx_file
 from diffnag.protocols import CrossesExamples, TracksShapes
 from diffnag.search_spaces.network_zoo.crossing import joints
 from diffnag.search_spaces.network_zoo.growth import random_growth
@@ -143,3 +145,16 @@ def test_shares() -> None:
 
 def test_outcome_of_a_network() -> None:
     assert outcome(SPACE, BLOCK) == {"runs": True, "differentiable": True, "lowers_loss": True}
+
+
+def test_large_logits_may_be_rounded_more(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A difference counts as a share of the largest logit where that is above 1."""
+
+    def write(difference: float, largest: float) -> float:
+        monkeypatch.setattr(onnx_file, "_difference", lambda *arguments, **options: (difference, largest))
+        images = [torch.zeros(2, 3)]
+        return onnx_file.write_onnx(tmp_path / "n.onnx", torch.nn.Linear(3, 2), images, name="images", axes={0: "batch"}, facts={})
+
+    assert write(3e-4, 700.0) == 3e-4
+    with pytest.raises(RuntimeError, match=r"differ from torch's by 0\.0003; accepted is 0\.0001"):
+        write(3e-4, 0.5)
