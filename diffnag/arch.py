@@ -84,6 +84,11 @@ class ArchBatch:
         rows = rows.to(self.V.device)
         return ArchBatch(self.V[rows], self.E[rows], self.mask[rows])
 
+    def replaced(self, rows: Tensor, other: ArchBatch) -> ArchBatch:
+        """A copy with the architectures `other` in these rows, `(m,)` integers."""
+        rows = rows.to(self.V.device)
+        return ArchBatch(*(mine.index_copy(0, rows, theirs) for mine, theirs in ((self.V, other.V), (self.E, other.E), (self.mask, other.mask))))
+
     def to(self, device: torch.device | str) -> ArchBatch:
         """The batch on another device."""
         return ArchBatch(self.V.to(device), self.E.to(device), self.mask.to(device))

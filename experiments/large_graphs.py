@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.large.figures import RuntimeForest, distances
+from experiments.large.figures import RuntimeForest, shares, wasserstein
 from experiments.shared.common import begin, parser
 from experiments.shared.results import read_result, record, write_result
 
@@ -109,10 +109,7 @@ def graphs(known: Known) -> Iterator[Row]:
 
 
 def _figures(known: Known, archs: Sequence[Arch], n: int) -> Row:
-    classes = {known.space.canonical(arch) for arch in archs}
-    apart = distances(archs, known.held_out, known.space)
-    shares = {"valid": len(archs) / n, "unique": len(classes) / n, "valid_unique_novel": len(classes - known.trained) / n}
-    return {**shares, **{f"wasserstein_{key}": value for key, value in apart.items()}}
+    return {**shares(archs, n, known.space, known.trained), **wasserstein(archs, known.held_out, known.space)}
 
 
 def runtime(known: Known) -> Iterator[Row]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import numpy as np
 import pytest
 import torch
@@ -58,7 +56,7 @@ def test_it_is_small_and_says_how_it_was_made(name):
     recipe = shipped_recipe(name, "flow-map")
     assert path.stat().st_size < 2e6 and f"--generator flow-map --space {name} --recipe shipped" in meta["command"]
     assert Config(**recipe["config"]) == Config(**meta["config"]) and recipe["out"] == path
-    assert asdict(Training(**recipe["training"])) == {"space": name, "split": meta["split"], **meta["training"]}
+    assert Training(**recipe["training"]) == Training(space=name, split=meta["split"], **meta["training"])
 
 
 @pytest.mark.parametrize("name", VALID)

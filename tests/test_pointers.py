@@ -141,11 +141,13 @@ def chi_squared(archs, expected):
     return ((counts - expected) ** 2 / expected)[often].sum() / (degrees + 5 * (2 * degrees) ** 0.5)
 
 
-def test_the_likelihood_is_that_of_the_draws(monkeypatch):
+@pytest.mark.parametrize(("name", "leaf"), [("tpu-tiles", 18), ("network-zoo", 5)])
+def test_the_likelihood_is_that_of_the_draws(monkeypatch, name, leaf):
     """Large graphs: the probabilities of all that is picked step by step, against those of one pass over the graphs."""
-    space = load_space("tpu-tiles")
+    space = load_space(name)
+    f = len(space.operators)
     net = FAMILY.build(space, Config(width=16, layers=2, heads=2), seed=0).eval().requires_grad_(False)
-    net.operator.bias += torch.nn.functional.one_hot(torch.tensor([18, net.absent]), 45).T.float() @ torch.tensor([2.0, -20.0])
+    net.operator.bias += torch.nn.functional.one_hot(torch.tensor([leaf, net.absent]), f).T.float() @ torch.tensor([2.0, -20.0])
     generator, pick, logs = FAMILY.generator(space, net), Noise.pick, []
 
     def picked(u, law):
@@ -154,9 +156,9 @@ def test_the_likelihood_is_that_of_the_draws(monkeypatch):
         return chosen
 
     monkeypatch.setattr(Noise, "pick", staticmethod(picked))
-    ops, E = generator._drawn(torch.rand(8, space.nodes, 22, generator=torch.Generator().manual_seed(0)))
+    ops, E = generator._drawn(generator._numbers(8, Noise(0)))
     assert (ops != net.absent).all(), "no row ends, so that nothing is picked in vain"
-    V = torch.nn.functional.one_hot(ops, 45).float()
+    V = torch.nn.functional.one_hot(ops, f).float()
     batch = ArchBatch(V, E.float(), torch.ones(8, space.nodes, dtype=torch.bool))
     assert net.log_likelihood(batch).sum().item() == pytest.approx(sum(logs), rel=1e-5)
 

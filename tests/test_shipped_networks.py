@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -35,7 +34,7 @@ def test_it_is_small_and_says_how_it_was_made(name):
     assert meta["training"]["seed"] == 0 and meta["figures_1024_samples"]["validity"] >= 0.99
     recipe = shipped_recipe(name, "sde")
     assert Config(**recipe["config"]) == Config(**meta["config"]) and recipe["out"] == path
-    assert asdict(Training(**recipe["training"])) == {"space": name, "split": meta["split"], **meta["training"]}
+    assert Training(**recipe["training"]) == Training(space=name, split=meta["split"], **meta["training"])
 
 
 @pytest.mark.parametrize(("name", "family"), [
@@ -48,7 +47,7 @@ def test_other_families_are_small_and_say_how_they_were_made(name, family):
     assert meta["command"].startswith("python -m diffnag.train_score ") and "--recipe shipped" in meta["command"]
     assert config(**recipe["config"]) == config(**meta["config"])
     assert meta["figures_1024_samples"]["validity"] >= (0.7 if path.stem == "adversarial" else 0.9), "adversarial is a baseline"
-    assert asdict(Training(**recipe["training"])) == {"space": name, "split": meta["split"], **meta["training"]}
+    assert Training(**recipe["training"]) == Training(space=name, split=meta["split"], **meta["training"])
 
 
 @pytest.mark.parametrize("name", UNIQUE)

@@ -19,4 +19,7 @@ class Training:
     steps: int = option(1500, most=10**9, help="optimiser steps")
     batch_size: int = option(512, most=10**6, help="architectures per step, over all processes")
     learning_rate: float = option(3e-3, most=1e30, help="peak of the schedule, for AdamW")
+    crossed: float = option(
+        0.0, least=0, most=1, help="share of each batch that is made of two training architectures, for spaces that can cross them"
+    )
     seed: int = option(0, least=0, most=2**63 - 1, help="seed of weights and batches")

@@ -11,11 +11,12 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -28,7 +29,7 @@ from diffnag.generators.metrics import generation_metrics
 from diffnag.generators.options import Training
 from diffnag.io.device import resolve_device
 from diffnag.io.files import check_weights_place, written_whole
-from diffnag.protocols import HasFigures, LearnsConditions
+from diffnag.protocols import CrossesExamples, HasFigures, LearnsConditions
 from diffnag.spaces.loading import load_space
 from diffnag.spaces.split import CanonicalSplit
 
@@ -40,6 +41,8 @@ EMA_DECAY = 0.998
 SAVE_EVERY_S = 20.0
 CHECKED_EVERY = 25
 """Steps between two looks at the loss."""
+ITSELF = 0.3
+"""Share of the crossings that are of an architecture with itself."""
 SHOWN = ("validity", "uniqueness", "novelty")
 
 
@@ -52,12 +55,48 @@ class Place:
     device: torch.device
 
 
+@dataclass(frozen=True)
+class Crossing:
+    """Batches in which some architectures are made of two that train: from few examples a network would learn each by heart."""
+
+    space: SearchSpace
+    archs: Sequence[Arch]
+    share: float
+
+    @classmethod
+    def of(cls, space: SearchSpace, archs: Sequence[Arch], options: Training, *, conditional: bool) -> Crossing | None:
+        """What the options ask for, None where that is nothing; `UserError` where the space or the family cannot."""
+        if not options.crossed:
+            return None
+        if not isinstance(space, CrossesExamples):
+            raise UserError(f"--crossed is for spaces that cross architectures, and {space.name!r} does not; leave it out")
+        if conditional:
+            raise UserError("--crossed is for families without conditions: those of a crossed architecture are not known; leave it out")
+        return cls(space, archs, options.crossed)
+
+    def __call__(self, batch: ArchBatch, rows: Sequence[int], rng: np.random.Generator) -> ArchBatch:
+        """The batch of these rows of the training set, each of them crossed with probability `share`: with itself or with a random one."""
+        assert isinstance(self.space, CrossesExamples)
+        crossed = np.flatnonzero(rng.random(len(rows)) < self.share)
+        if not len(crossed):
+            return batch
+        made = []
+        for row in (rows[place] for place in crossed.tolist()):
+            other = row if rng.random() < ITSELF else int(rng.integers(len(self.archs)))
+            made.append(self.space.crossed(self.archs[row], self.archs[other], rng))
+        return batch.replaced(torch.from_numpy(crossed), ArchBatch.of(made, self.space, device=batch.V.device))
+
+
 class TrainingRun:
     """Network, average, optimiser and step: everything that a resumed training needs."""
 
-    def __init__(self, family: TrainableFamily, net: nn.Module, options: Training, config: Any, condition: Tensor | None = None) -> None:
+    def __init__(
+        self, family: TrainableFamily, net: nn.Module, options: Training, config: Any, condition: Tensor | None = None,
+        crossing: Crossing | None = None,
+    ) -> None:  # fmt: skip
         self.family, self.net, self.options, self.config, self.step = family, net, options, config, 0
         self.condition = condition  # (m, c) of the training set, for families that learn conditions
+        self.crossing = crossing
         self.seconds = self.core_seconds = 0.0  # of the parts of an interrupted training before this one
         self.optimizer = torch.optim.AdamW(net.parameters(), lr=options.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
         self.average = AveragedModel(net, avg_fn=_ema)
@@ -72,6 +111,8 @@ class TrainingRun:
         generator = torch.Generator().manual_seed((self.options.seed * 1_000_003 + self.step) % 2**63)
         rows = torch.randint(len(data), (b,), generator=generator)
         batch, condition = data[rows], None if self.condition is None else self.condition[rows.to(self.condition.device)]
+        if self.crossing:
+            batch = self.crossing(batch, rows.tolist(), np.random.default_rng((self.options.seed, self.step)))
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.learning_rate * self._rate()
         loss = self.family.loss(self.net, batch, condition, generator=generator, share=slice(rank, None, world)).sum() / b
@@ -144,7 +185,8 @@ def train(
         raise UserError(f"the network begins as one that was trained on split {net.split!r}, not on {split.name!r}; train that one on it first")
     data, archs = training_set(space, split)
     condition = family.conditions_of(net, archs, space).to(place.device) if isinstance(family, LearnsConditions) else None
-    run, data = TrainingRun(family, net, options, config, condition), data.to(place.device)
+    crossing = Crossing.of(space, archs, options, conditional=condition is not None)
+    run, data = TrainingRun(family, net, options, config, condition, crossing), data.to(place.device)
     state = out.with_name(out.name + ".state")
     if resume:
         run.load(state)

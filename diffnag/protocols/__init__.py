@@ -1,7 +1,7 @@
 """What a plug-in must offer. Anything with these members fits; nothing has to be subclassed."""
 
 from diffnag.protocols.generators import Family, Generator, HasFigures, HasLikelihood, LearnsConditions, LogProb, TrainableFamily
-from diffnag.protocols.growth import Growth, GuidesGrowth
+from diffnag.protocols.growth import Growth, GuidesGrowth, TracksShapes
 from diffnag.protocols.methods import Method
 from diffnag.protocols.objectives import Explains, NeedsNetwork, Objective, Predicts
 from diffnag.protocols.oracles import GivesNetworks, MultiFidelity, NeedsImages, Oracle, Prepares
@@ -9,6 +9,7 @@ from diffnag.protocols.predictors import HasPrior, NeedsSetup, NoisyPredictor, P
 from diffnag.protocols.spaces import (
     Attention,
     CountsInputs,
+    CrossesExamples,
     Decoded,
     DecodesBatches,
     HasExamples,
@@ -39,6 +40,7 @@ from diffnag.protocols.spaces import (
 __all__ = [
     "Attention",
     "CountsInputs",
+    "CrossesExamples",
     "Decoded",
     "DecodesBatches",
     "Explains",
@@ -85,6 +87,7 @@ __all__ = [
     "SearchSpace",
     "Size",
     "TakesTokens",
+    "TracksShapes",
     "TrainableFamily",
     "TrainsSmall",
     "WithoutNetworks",

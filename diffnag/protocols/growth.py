@@ -37,6 +37,21 @@ class Growth(Protocol):
 
 
 @runtime_checkable
+class TracksShapes(Protocol):
+    """A space in which what a node gives has a shape that decides which nodes take it: generators may look at shapes as they draw.
+
+    Nothing is forbidden by it; for that there is `GuidesGrowth`.
+    """
+
+    shape_numbers: int
+    """Numbers of which a shape consists."""
+
+    def shape_behind(self, op: int, inputs: Sequence[tuple[int, ...]]) -> tuple[int, ...] | None:
+        """Shape of what a node with the operator `op` gives for inputs of these shapes, numbers from 0 on; None if it does not take them."""
+        ...
+
+
+@runtime_checkable
 class GuidesGrowth(Protocol):
     """A space that says, while a graph is built node by node, which operators and which inputs are possible next.
 

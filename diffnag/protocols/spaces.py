@@ -356,6 +356,15 @@ class HasExamples(Protocol):
 
 
 @runtime_checkable
+class CrossesExamples(Protocol):
+    """A space that makes one architecture of two: from few examples generators then learn how to go on, and not each example by heart."""
+
+    def crossed(self, one: Arch, other: Arch, rng: np.random.Generator) -> Arch:
+        """A random valid architecture that begins as `one` and ends as `other`, or `one` where none is found; the two may be the same."""
+        ...
+
+
+@runtime_checkable
 class CountsInputs(Protocol):
     """A space in which the operator of a node says how many inputs it takes, and all that is computed is used.
 

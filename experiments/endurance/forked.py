@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import os
@@ -117,6 +118,7 @@ def kill_session(process: int) -> None:
 def _child(call: Callable[[], object], *, folder: Path, env: Mapping[str, str], stdout: Path, stderr: Path) -> NoReturn:
     code = 1
     try:
+        atexit._clear()  # what the parent would do at its end, as taking away its temporary folders
         os.setsid()
         os.chdir(folder)
         os.environ.update(env)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -51,6 +51,21 @@ def distances(archs: Sequence[Arch], others: Sequence[Arch], space: SearchSpace)
     degrees = {name: [np.concatenate([of(arch) for arch in some]) for some in sets] for name, of in (("takers", takers), ("inputs", inputs))}
     values: dict[str, Any] = {"nodes": nodes, **degrees, "paths": count}
     return {**found, **{name: float(wasserstein_distance(*pair)) for name, pair in values.items()}}
+
+
+def shares(archs: Sequence[Arch], n: int, space: SearchSpace, known: Set[str]) -> dict[str, float]:
+    """Shares of `n` samples, of which `archs` are the valid ones: valid, distinct, and these without those `known`, canonical keys.
+
+    `novel` is the share of the distinct ones that are not known; NaN where there are none.
+    """
+    classes = {space.canonical(arch) for arch in archs}
+    new = len(classes - known)
+    return {"valid": len(archs) / n, "unique": len(classes) / n, "valid_unique_novel": new / n, "novel": new / len(classes) if classes else np.nan}
+
+
+def wasserstein(archs: Sequence[Arch], others: Sequence[Arch], space: SearchSpace) -> dict[str, float]:
+    """The distances with the names that results have."""
+    return {f"wasserstein_{key}": value for key, value in distances(archs, others, space).items()}
 
 
 class RuntimeForest:

@@ -21,7 +21,7 @@ def document() -> str:
         "networks": _networks, "wiring": _wiring, "samples": _samples, "parts": _parts, "onnx": _onnx,
         "accelerator": _accelerator, "proxies": _proxies, "encoder": _encoder, "comparison": _comparison,
         "transfer": _device_transfer, "fronts": _fronts, "limits": _limits, "generators": _generators,
-        "conditions": lambda: read_result("condition_errors"), "ratios": lambda: read_result("speed_ratios"), "large": _large,
+        "conditions": lambda: read_result("condition_errors"), "ratios": lambda: read_result("speed_ratios"), "large": _large, "whole": _whole,
         "kills": lambda: read_result("endurance_kills"), "growth": lambda: read_result("endurance_growth"),
     }  # fmt: skip
     return render("measurements", {
@@ -284,6 +284,14 @@ def _median_labels(labels: Sequence[int | None], budget: int) -> str:
 
 
 def _large() -> Values:
+    return _by_parts("large_graphs", "graphs", "runtime", "guided", "time")
+
+
+def _whole() -> Values:
+    return _by_parts("whole_networks", "graphs", "likelihood", "networks", "time")
+
+
+def _by_parts(result: str, *parts: str) -> Values:
     """Rows of each part; empty where nothing is measured."""
-    rows = read_result("large_graphs").get("rows", [])
-    return {part: [row for row in rows if row["part"] == part] for part in ("graphs", "runtime", "guided", "time")} if rows else {}
+    rows = read_result(result).get("rows", [])
+    return {part: [row for row in rows if row["part"] == part] for part in parts} if rows else {}

@@ -178,9 +178,10 @@ def random_growth(nodes: int, rng: np.random.Generator, *, most: int) -> Growth:
     """
     growth, wanted = Growth(nodes), int(rng.integers(3, most))
     while not growth.done:
-        op, sources = _random_node(growth, rng) if len(growth.ops) < wanted else growth.closing()
+        goes_on = len(growth.ops) < wanted and growth._roomy()
+        op, sources = _random_node(growth, rng) if goes_on else growth.closing()
         behind = shape_behind(TABLE[op], [growth.shapes[node] for node in sources])
-        if len(growth.ops) >= wanted or (isinstance(behind, Shape) and behind.width <= UNIT << behind.halvings):
+        if not goes_on or (isinstance(behind, Shape) and behind.width <= UNIT << behind.halvings):
             growth.add(op, sources)
     return growth
 

@@ -23,10 +23,11 @@ import numpy as np
 from diffnag.arch import Arch
 from diffnag.errors import UserError
 from diffnag.protocols import Attention, Decoded, Role, Size
+from diffnag.search_spaces.network_zoo.crossing import crossed
 from diffnag.search_spaces.network_zoo.growth import Growth, random_growth
 from diffnag.search_spaces.network_zoo.moves import moves
-from diffnag.search_spaces.network_zoo.operators import ABSENT, INPUT, MOST_INPUTS, NAMES, OPERATORS, OUTPUT
-from diffnag.search_spaces.network_zoo.shapes import UNIT, Shape, shapes_of
+from diffnag.search_spaces.network_zoo.operators import ABSENT, INPUT, MOST_INPUTS, NAMES, OPERATORS, OUTPUT, TABLE
+from diffnag.search_spaces.network_zoo.shapes import IMAGES, UNIT, Shape, shape_behind, shapes_of
 from diffnag.search_spaces.shared.matrices import operator_fault
 from diffnag.search_spaces.shared.programs import neighbours_of
 
@@ -56,6 +57,7 @@ class NetworkZoo:
     datasets: Mapping[str, tuple[int, int]] = {"imagenet": (1000, 224)}
     skeletons = ((16, 1), (32, 1), (48, 1), (64, 1))
     generator = "pointers"
+    shape_numbers = len(Shape._fields)
     inputs: Mapping[str, tuple[int, int]] = {name: op.inputs for name, op in OPERATORS.items() if op.kind != "absent"}
 
     def __init__(self) -> None:
@@ -152,9 +154,9 @@ class NetworkZoo:
         """The first builder that makes each of the examples, such as `torchvision:resnet18`."""
         return tuple(_shipped())
 
-    def random(self, rng: np.random.Generator) -> Arch:
-        """A small network by the rules alone, hardly like a real one."""
-        growth = random_growth(NODES, rng, most=RANDOM)
+    def random(self, rng: np.random.Generator, *, most: int = RANDOM) -> Arch:
+        """A network by the rules alone, of about 4 to `most` nodes, hardly like a real one."""
+        growth = random_growth(NODES, rng, most=most)
         return _arch(growth.ops, growth.reads)
 
     def growth(self) -> Growth:
@@ -173,6 +175,13 @@ class NetworkZoo:
         found = dict.fromkeys(_arch(ops, reads) for ops, reads in moves(arch.ops, _reads(arch), most=NODES))
         found.pop(arch, None)
         return list(found)
+
+    def crossed(self, one: Arch, other: Arch, rng: np.random.Generator) -> Arch:
+        """A random network that begins as `one` and ends as `other`, from two maps of the same shape on; `one` where no maps fit.
+
+        Twice the same network makes one in which a part is repeated or left out.
+        """
+        return _arch(*crossed((one.ops, _reads(one)), (other.ops, _reads(other)), rng, most=NODES))
 
     @property
     def parameters(self) -> Mapping[str, tuple[str, ...]]:
@@ -202,6 +211,13 @@ class NetworkZoo:
         if arch is None:
             raise UserError(f"these choices make no network of network-zoo: {why}")
         return arch
+
+    def shape_behind(self, op: int, inputs: Sequence[tuple[int, ...]]) -> tuple[int, ...] | None:
+        """Width and halvings of the map that an operator gives for such maps; None if it does not take them."""
+        if op == INPUT:
+            return IMAGES
+        found = shape_behind(TABLE[op], [Shape(*shape) for shape in inputs])
+        return found if isinstance(found, Shape) else None
 
     # -- networks
 

@@ -82,7 +82,7 @@ class PointerGenerator(NetworkGenerator):
             if given is not None and kept is not None:
                 own = torch.where(kept, given[0][rows, step], own)
             own = torch.where(run.ended, net.absent, own)
-            taken = self._inputs(h, run.keys[:, :m], own, run.takers[:, :m], u[rows, step, 1:], masks, rows)
+            taken = self._inputs(h, run.keys[:, :m], own, run.takers[:, :m], run.shapes_of(m), u[rows, step, 1:], masks, rows)
             if given is not None and kept is not None:
                 taken = torch.where(kept[:, None], given[1][rows, :m, step], taken)
             ops[rows, step], E[rows, :m, step] = own, taken
@@ -96,7 +96,7 @@ class PointerGenerator(NetworkGenerator):
         return ops, E
 
     def _inputs(
-        self, h: Tensor, keys: Tensor, own: Tensor, takers: Tensor, u: Tensor, masks: Masks | None, graphs: Tensor
+        self, h: Tensor, keys: Tensor, own: Tensor, takers: Tensor, shapes: Tensor | None, u: Tensor, masks: Masks | None, graphs: Tensor
     ) -> Tensor:
         """The inputs `(b, m)`, bool, of the nodes at the last of m steps, with the operators `own (b,)`, in the graphs of these numbers."""
         net, (b, m) = self.network, keys.shape[:2]
@@ -106,14 +106,17 @@ class PointerGenerator(NetworkGenerator):
         for slot in range(m - 1):
             if not len(rows):
                 break
-            h, keys, own, takers, u = (part[rows] if slot == 0 else part for part in (h, keys, own, takers, u))
+            if slot == 0:
+                h, keys, own, takers, u = (part[rows] for part in (h, keys, own, takers, u))
+                shapes = None if shapes is None else shapes[rows]
             asked = Pointers(*(part[:, None] for part in (torch.full_like(own, m - 1), torch.full_like(own, slot), before, before, own > 0)))
-            law = net.inputs(h, keys, own[:, None], takers[:, None], asked)[:, 0]
+            law = net.inputs(h, keys, own[:, None], takers[:, None], shapes, asked)[:, 0]
             law = law if masks is None else masks.inputs(law, graphs[rows].tolist(), own, found[rows, :m])
             chosen = Noise.pick(u[:, slot], law.exp())
             found[rows, chosen] = True
             more = (chosen < m) & (slot + 1 < net.most[own]) & (chosen > 0)
             rows, before, h, keys, own, takers, u = (part[more] for part in (rows, chosen, h, keys, own, takers, u))
+            shapes = None if shapes is None else shapes[more]
         return found[:, :m]
 
     @torch.no_grad()
@@ -140,6 +143,8 @@ class Run:
     """`(layers, 2, r, heads, n, width / heads)`: keys and values of the attention."""
     takers: Tensor
     """`(r, n)`: how many nodes take each."""
+    shapes: Tensor | None
+    """`(r, n, p)`: shape of what each node gives, for spaces that say shapes."""
 
     @classmethod
     def begun(cls, net: PointerNetwork, b: int) -> Run:
@@ -149,6 +154,7 @@ class Run:
         return cls(
             torch.arange(b, device=net.device), torch.zeros(b, dtype=torch.bool, device=net.device), net.start.expand(b, 1, width), zeros,
             zeros.new_zeros(len(net.layers), 2, b, heads, n, width // heads), torch.zeros(b, n, dtype=torch.long, device=net.device),
+            None if net.shapes is None else net.shapes.unknown(b, n, net.device),
         )  # fmt: skip
 
     def read(self, net: PointerNetwork, step: int) -> tuple[Tensor, Tensor]:
@@ -164,11 +170,20 @@ class Run:
         m = step + 1
         self.ended = own == net.absent
         self.takers[:, :m] += taken
-        self.token = net.tokens(ops[self.rows, :m], own[:, None], taken[:, None].to(self.keys.dtype), (self.takers[:, None, :m] == 0))
+        if net.shapes is not None and self.shapes is not None:
+            self.shapes[:, step] = net.shapes.next(own, taken, self.shapes)
+        shapes, unused = self.shapes_of(m), self.takers[:, None, :m] == 0
+        own_shape = None if shapes is None else shapes[:, step:]
+        self.token = net.tokens(ops[self.rows, :m], own[:, None], taken[:, None].to(self.keys.dtype), unused, shapes, own_shape)
+
+    def shapes_of(self, m: int) -> Tensor | None:
+        """Shapes `(r, m, p)` of the first m nodes."""
+        return None if self.shapes is None else self.shapes[:, :m]
 
     def shortened(self, m: int) -> Run:
         """Those that have not ended; only the first m nodes are there yet."""
         on = ~self.ended
         kept = self.kept.new_zeros(*self.kept.shape[:2], int(on.sum()), *self.kept.shape[3:])
         kept[..., :m, :] = self.kept[:, :, on, :, :m]
-        return Run(self.rows[on], self.ended[on], self.token[on], self.keys[on], kept, self.takers[on])
+        shapes = None if self.shapes is None else self.shapes[on]
+        return Run(self.rows[on], self.ended[on], self.token[on], self.keys[on], kept, self.takers[on], shapes)

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from diffnag.errors import UserError
 from diffnag.generators.network import GraphNetwork, check_width
 from diffnag.generators.pointers.options import Config
+from diffnag.generators.pointers.shapes import UNKNOWN, Shapes
 from diffnag.generators.transformer import GELU, sinusoidal
-from diffnag.protocols import CountsInputs
+from diffnag.protocols import CountsInputs, TracksShapes
 
 if TYPE_CHECKING:
     from diffnag.arch import ArchBatch
@@ -101,31 +102,35 @@ class PointerNetwork(GraphNetwork):
         self.query = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), GELU(), nn.Linear(2 * width, width))
         self.ranks, self.counts, self.distances = (nn.Linear(width, k) for k in (RANKS, COUNTS, DISTANCES))
         self.enough = nn.Linear(width, 1)
+        self.shapes = Shapes(space, width, TOPS) if isinstance(space, TracksShapes) else None
         for table in (module for module in self.modules() if isinstance(module, nn.Embedding)):
             nn.init.normal_(table.weight, std=0.3)
 
     # -- what is seen of a graph at a step
 
-    def state(self, ops: Tensor, unused: Tensor) -> Tensor:
-        """What nothing takes yet, `(b, q, width)`: how many nodes, and the operators of the latest, at q steps.
+    def state(self, ops: Tensor, unused: Tensor, shapes: Tensor | None) -> Tensor:
+        """What nothing takes yet, `(b, q, width)`: how many nodes, and the operators and shapes of the latest, at q steps.
 
-        `ops (b, n)`, and `unused (b, q, n)` bool: nodes before each step that nothing takes.
+        `ops (b, n)`, `shapes (b, n, p)`, and `unused (b, q, n)` bool: nodes before each step that nothing takes.
         """
         ahead = unused.flip(2).cumsum(2).flip(2) - unused.long()  # unused nodes behind each
-        found = self.open(_bucket(unused.sum(2), RANKS))
+        found, tops = self.open(_bucket(unused.sum(2), RANKS)), []
         for rank, table in enumerate(self.tops):
             there = unused & (ahead == rank)
             found = found + table(torch.where(there.any(2), (there * ops[:, None]).sum(2), self.packing.operators))
-        return found
+            if shapes is not None:
+                tops.append(torch.where(there.any(2)[..., None], torch.einsum("bqn,bnp->bqp", there.long(), shapes), UNKNOWN))
+        return found if self.shapes is None else found + self.shapes.state(tops)
 
-    def tokens(self, ops: Tensor, own: Tensor, taken: Tensor, unused: Tensor) -> Tensor:
+    def tokens(self, ops: Tensor, own: Tensor, taken: Tensor, unused: Tensor, shapes: Tensor | None, own_shapes: Tensor | None) -> Tensor:
         """Nodes as vectors `(b, q, width)`.
 
-        `ops (b, n)` are all operators so far, `own (b, q)` those of the nodes, `taken (b, q, n)` float their inputs, and `unused (b, q, n)`
-        the nodes that nothing takes after them.
+        `ops (b, n)` and `shapes (b, n, p)` are those of all nodes so far, `own (b, q)` and `own_shapes (b, q, p)` those of the nodes,
+        `taken (b, q, n)` float their inputs, and `unused (b, q, n)` the nodes that nothing takes after them.
         """
         inputs = taken @ self.taken(ops) / taken.sum(2, keepdim=True).clamp_min(1)
-        return self.own(own) + inputs + self.state(ops, unused)
+        found = self.own(own) + inputs + self.state(ops, unused, shapes)
+        return found if self.shapes is None or own_shapes is None else found + self.shapes.token(own_shapes)
 
     def forward(self, tokens: Tensor, places: slice, kept: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Vectors `(b, q, width)` of all before the steps `places`, and keys of the nodes read last, from `tokens (b, q, width)`.
@@ -146,11 +151,11 @@ class PointerNetwork(GraphNetwork):
         allowed = allowed & (~ends | (open_nodes == 1)[..., None])
         return F.log_softmax(self.operator(h).masked_fill(~allowed, -torch.inf), dim=2)
 
-    def inputs(self, h: Tensor, keys: Tensor, own: Tensor, takers: Tensor, asked: Pointers) -> Tensor:
+    def inputs(self, h: Tensor, keys: Tensor, own: Tensor, takers: Tensor, shapes: Tensor | None, asked: Pointers) -> Tensor:
         """Log probabilities `(b, d, n + 1)` of the inputs at decisions `asked`, the last of them for no further input.
 
-        `h (b, d, width)` and the operators `own (b, d)` are those of the nodes that decide, `keys (b, n, width)` those of all nodes, and
-        `takers (b, d, n)` count how many took each node before.
+        `h (b, d, width)` and the operators `own (b, d)` are those of the nodes that decide, `keys (b, n, width)` and `shapes (b, n, p)` those
+        of all nodes, and `takers (b, d, n)` count how many took each node before.
         """
         node, slot, before = asked.node, asked.slot, asked.before
         first = (slot == 0)[..., None]
@@ -165,6 +170,8 @@ class PointerNetwork(GraphNetwork):
         scores = query @ keys.transpose(1, 2) / query.shape[2] ** 0.5
         scores = scores + self.ranks(query).gather(2, rank) + self.counts(query).gather(2, _bucket(takers, COUNTS))
         scores = scores + self.distances(query).gather(2, distance)
+        if self.shapes is not None and shapes is not None:
+            scores = scores + self.shapes.scores(query, shapes, torch.where(slot == 0, node - 1, before).clamp_min(0), first)
         needed = (self.fewest[own] - slot)[..., None]  # inputs that must follow, this one included
         scores = scores.masked_fill((candidate >= before[..., None]) | (candidate < needed - 1), -torch.inf)
         none = self.enough(query).masked_fill(needed > 0, -torch.inf)
@@ -180,7 +187,9 @@ class PointerNetwork(GraphNetwork):
         takers = (E.cumsum(2) - E).transpose(1, 2).long()  # (b, step, node), before the step
         before = torch.ones(n, n, dtype=torch.bool, device=E.device).tril(-1)
         unused = (takers == 0) & before & there[:, None]
-        after = torch.cat([self.start.expand(len(ops), 1, -1), self.tokens(ops, ops[:, :-1], E.transpose(1, 2)[:, :-1], unused[:, 1:])], dim=1)
+        shapes = None if self.shapes is None else self.shapes.every(ops, E)
+        nodes = self.tokens(ops, ops[:, :-1], E.transpose(1, 2)[:, :-1], unused[:, 1:], shapes, None if shapes is None else shapes[:, :-1])
+        after = torch.cat([self.start.expand(len(ops), 1, -1), nodes], dim=1)
         h, keys = self(after if seen is None else after * seen[:, :n], slice(0, n))
         keys = torch.cat([keys[:, 1:], keys[:, :1]], dim=1)  # the key of a node is known one step behind it
         decided = self.operators(h, unused.sum(2), slice(0, n)).gather(2, ops[..., None])[..., 0]
@@ -188,7 +197,7 @@ class PointerNetwork(GraphNetwork):
         asked = self.pointers(ops, E, there)
         rows = asked.node[..., None]
         found = self.inputs(
-            h.gather(1, rows.expand(-1, -1, h.shape[2])), keys, ops.gather(1, asked.node), takers.gather(1, rows.expand(-1, -1, n)), asked
+            h.gather(1, rows.expand(-1, -1, h.shape[2])), keys, ops.gather(1, asked.node), takers.gather(1, rows.expand(-1, -1, n)), shapes, asked
         ).gather(2, asked.chosen[..., None])[..., 0]
         return torch.where(ended, decided, 0.0).sum(1) + torch.where(asked.real, found, 0.0).sum(1)
 
