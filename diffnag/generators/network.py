@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from diffnag.arch import Packing
 from diffnag.command.options import check_numbers
 from diffnag.errors import UserError
+from diffnag.generators.linear import Linear
 from diffnag.generators.transformer import attention_mask
 from diffnag.io.checkpoint import check_description, config_from, load_checkpoint, rebuilding, save_checkpoint, weights_checksum
 from diffnag.io.files import PRETRAINED
@@ -69,11 +70,11 @@ class GraphNetwork(nn.Module):
     def make_heads(self, width: int) -> None:
         """Add the heads that `entry_logits` needs, for tokens of `width`."""
         f = self.packing.operators
-        self.operator_head = nn.Linear(width + f, f)
-        self.edge_source = nn.Linear(width, width // 2)
-        self.edge_target = nn.Linear(width, width // 2)
-        self.edge_itself = nn.Linear(1, width // 2)
-        self.edge_head = nn.Sequential(nn.SiLU(), nn.Linear(width // 2, 1))
+        self.operator_head = Linear(width + f, f)
+        self.edge_source = Linear(width, width // 2)
+        self.edge_target = Linear(width, width // 2)
+        self.edge_itself = Linear(1, width // 2)
+        self.edge_head = nn.Sequential(nn.SiLU(), Linear(width // 2, 1))
 
     def entry_logits(self, h: Tensor, V: Tensor, E: Tensor, *, all_edges: bool) -> Tensor:
         """Logits `(b, d)`, packed: an operator from the token of its node, an edge from the tokens of its two nodes.
@@ -150,8 +151,8 @@ class Residual(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.inner = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU())
-        self.outer = nn.Linear(width, width)
+        self.inner = nn.Sequential(nn.LayerNorm(width), Linear(width, width), nn.SiLU())
+        self.outer = Linear(width, width)
         nn.init.zeros_(self.outer.weight)
         nn.init.zeros_(self.outer.bias)
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffnag.generators.linear import Linear
 from diffnag.protocols import Attention
 
 
@@ -58,10 +59,10 @@ class Block(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads, self.head_width = heads, width // heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), GELU(), nn.Linear(2 * width, width))
-        self.modulation = nn.Linear(width, 6 * width)
+        self.qkv = Linear(width, 3 * width)
+        self.out = Linear(width, width)
+        self.mlp = nn.Sequential(Linear(width, 2 * width), GELU(), Linear(2 * width, width))
+        self.modulation = Linear(width, 6 * width)
         nn.init.zeros_(self.modulation.weight)  # every block begins as the identity
         nn.init.zeros_(self.modulation.bias)
 
@@ -98,12 +99,12 @@ class GraphTransformer(nn.Module):
         self, *, nodes: int, operators: int, width: int, layers: int, heads: int, allowed: Tensor, positional: bool = True
     ) -> None:
         super().__init__()
-        self.token = nn.Linear(operators + 2 * nodes, width)
+        self.token = Linear(operators + 2 * nodes, width)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         places = sinusoidal(torch.arange(nodes, dtype=torch.float32), width)
         self.register_buffer("places", places if positional else torch.zeros_like(places), persistent=False)
         self.register_buffer("allowed", allowed, persistent=False)
-        self.modulation = nn.Linear(width, 2 * width)
+        self.modulation = Linear(width, 2 * width)
 
     def forward(self, V: Tensor, E: Tensor, mask: Tensor | None, condition: Tensor) -> Tensor:
         """`V (b, n, f)`, `E (b, n, n)`, `mask (b, n)` (None: every node is there), `condition (b, width)` -> `(b, n, width)`.

@@ -14,6 +14,7 @@ from diffnag.generators.diffusion.edge_groups import EdgeGroups
 from diffnag.generators.diffusion.levels import training_times
 from diffnag.generators.diffusion.options import Config
 from diffnag.generators.diffusion.sde import SDE, SEGMENTS, LearnedSDE, expand_like, from_json, to_json
+from diffnag.generators.linear import Linear
 from diffnag.generators.network import GraphNetwork, load_network, space_attention
 from diffnag.generators.transformer import GraphTransformer, noise_embedding
 
@@ -223,10 +224,10 @@ class _JointHead(nn.Module):
 
     def __init__(self, inputs: int, hidden: int, entries: int) -> None:
         super().__init__()
-        self.nodes = nn.Linear(inputs, hidden)
-        self.estimate = nn.Linear(entries, hidden, bias=False)
-        self.inner = nn.Linear(hidden, hidden)
-        self.last = nn.Linear(hidden, entries)
+        self.nodes = Linear(inputs, hidden)
+        self.estimate = Linear(entries, hidden, bias=False)
+        self.inner = Linear(hidden, hidden)
+        self.last = Linear(hidden, entries)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 

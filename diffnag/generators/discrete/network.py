@@ -12,6 +12,7 @@ from diffnag.arch import ArchBatch
 from diffnag.generators.discrete.noising import NOISES
 from diffnag.generators.discrete.options import Config
 from diffnag.generators.discrete.structure import structural, structural_size
+from diffnag.generators.linear import Linear
 from diffnag.generators.network import IMPOSSIBLE, GraphNetwork, space_attention
 from diffnag.generators.transformer import GraphTransformer, noise_embedding
 from diffnag.spaces.draws import random_archs
@@ -112,10 +113,10 @@ class JointHead(nn.Module):
 
     def __init__(self, inputs: int, context: int, hidden: int, outputs: int) -> None:
         super().__init__()
-        self.first = nn.Linear(inputs, hidden)
-        self.inner = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(2))
-        self.context = nn.ModuleList(nn.Linear(context, hidden) for _ in range(3))
-        self.last = nn.Linear(hidden, outputs)
+        self.first = Linear(inputs, hidden)
+        self.inner = nn.ModuleList(Linear(hidden, hidden) for _ in range(2))
+        self.context = nn.ModuleList(Linear(context, hidden) for _ in range(3))
+        self.last = Linear(hidden, outputs)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
