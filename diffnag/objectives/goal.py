@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from diffnag.protocols import Objective, SearchSpace
     from diffnag.search_loop.trial import Trial
 
-AT_ONCE = 500
-"""Architectures that are looked at together for one that meets the limits."""
+AT_ONCE, PATIENCE_S = 100, 20.0
+"""Architectures that are looked at together for one that meets the limits, and seconds after which the others are left out."""
 
 
 @dataclass(frozen=True)
@@ -216,12 +217,14 @@ class Goal:
     def check_reachable(self, space: SearchSpace, archs: Iterable[Arch]) -> None:
         """Raise `UserError` if none of `archs` meets the limits, with the value nearest to each limit that one of them has.
 
-        Predictions stand for what is paid for, within two standard deviations: of a device of which nothing is measured yet, little is
-        known. Limits on what cannot be predicted without labels are passed over.
+        Some objectives take so long to compute that not all of a space can be looked at; the error says so. Predictions stand for what is
+        paid for, within two standard deviations: of a device of which nothing is measured yet, little is known. Limits on what cannot be
+        predicted without labels are passed over.
         """
         nearest: dict[Limit, float] = {}
-        left = iter(archs)
+        left, looked_at, until = iter(archs), 0, time.monotonic() + PATIENCE_S
         while some := list(islice(left, AT_ONCE)):
+            looked_at += len(some)
             met = np.ones(len(some), dtype=bool)
             for limit, values, margins in self._checkable(some):
                 met &= np.array([
@@ -230,10 +233,14 @@ class Goal:
                 nearest[limit] = min((nearest.get(limit, math.nan), *values), key=lambda value: _distance(limit, value))
             if met.any():
                 return
+            if time.monotonic() > until:
+                break
+        whole, none = next(left, None) is None, f"none of {looked_at:,} architectures of {space.name} that were looked at in {PATIENCE_S:g} s"
         parts = (f"{limit.text(unit)} ({_nearest(limit, value, unit)})" for limit, value, unit in (
             (limit, value, self.named[limit.objective].unit) for limit, value in nearest.items()
         ))  # fmt: skip
-        raise UserError(f"no architecture of {space.name} meets {' and '.join(parts)}{' at once' if len(nearest) > 1 else ''} on {self.task.name}")
+        together = f"{' and '.join(parts)}{' at once' if len(nearest) > 1 else ''}"
+        raise UserError(f"{f'no architecture of {space.name}' if whole else none} meets {together} on {self.task.name}")
 
     def check_known(self, archs: Sequence[Arch]) -> None:
         """Raise `UserError` if an objective that is computed or predicted has no finite value for any of `archs`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
@@ -16,6 +17,8 @@ MISSES = 1_000
 """Random draws in a row without anything new, after which the rest of the space is enumerated."""
 KNOWN_DRAWS = 64
 """Random draws of which one at least must have a value in each objective."""
+STARTS = 2
+"""Random architectures from which edits lead towards the limits."""
 DRAWS = 10_000
 """Random draws that represent a space that cannot be enumerated."""
 
@@ -35,7 +38,7 @@ class Domain:
         if self.goal.has_front:
             self.goal.check_known(random_archs(self.space, KNOWN_DRAWS, seed=0))
         if self.goal.is_checkable:
-            self.goal.check_reachable(self.space, self.space.enumerate() or _draws(self.space, DRAWS))
+            self.goal.check_reachable(self.space, chain(self._towards(), self.space.enumerate() or _draws(self.space, DRAWS)))
 
     def allows(self, arch: Arch) -> bool:
         """Whether `arch` meets the limits."""
@@ -93,6 +96,17 @@ class Domain:
                     break
                 beyond, copy = nearest, copies[nearest]
             yield arch if beyond else copy
+
+    def _towards(self) -> Iterator[Arch]:
+        """Random architectures, and from each of them edit after edit that comes nearest to the limits which cost nothing to check."""
+        for now in random_archs(self.space, STARTS, seed=0):
+            nearest: Arch | None = now
+            while nearest is not None:
+                now = nearest
+                yield now
+                beyond = self.goal.beyond(now)
+                found = min(((self.goal.beyond(one), one) for one in self.space.neighbours(now)), default=(beyond, now)) if beyond else (beyond, now)
+                nearest = found[1] if found[0] < beyond else None
 
     def _copies(self, arch: Arch) -> list[Arch]:
         """The canonical copies of `arch` that are one edit away."""
