@@ -25,8 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.large.figures import RuntimeForest, shares, wasserstein
-from experiments.shared.common import begin, parser
-from experiments.shared.results import read_result, record, write_result
+from experiments.large.parts import Row, measure_parts
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -38,7 +37,6 @@ SCALES = (1.0, 2.0, 4.0)
 GUIDED = 512
 NODES = (10, 20, 40, 80, 100, 160)
 BATCH, REPEATS = 64, 3
-Row = dict[str, Any]
 
 
 class Known:
@@ -72,20 +70,7 @@ class Known:
 
 
 def main() -> None:
-    options = parser(__doc__)
-    options.add_argument("--parts", nargs="+", choices=tuple(PARTS), default=tuple(PARTS))
-    options.add_argument("--family", default="pointers", help="the generator family (default: pointers)")
-    options.add_argument("--anew", action="store_true", help="measure parts again that the result file has")
-    args = options.parse_args()
-    begin()
-    known = Known(args.family)
-    for part in args.parts:
-        rows = read_result(RESULT).get("rows", [])
-        if not args.anew and any(row["part"] == part for row in rows):
-            continue
-        about = {"space": SPACE, "checkpoint": known.generator.provenance().get("checkpoint", "")}
-        made = [record({"part": part, **row, **about}) for row in PARTS[part](known)]
-        write_result(RESULT, {"rows": sorted([row for row in rows if row["part"] != part] + made, key=lambda row: list(PARTS).index(row["part"]))})
+    measure_parts(__doc__, Known, PARTS, result=RESULT, space=SPACE)
 
 
 def graphs(known: Known) -> Iterator[Row]:

@@ -27,8 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.large.figures import shares, wasserstein
-from experiments.shared.common import begin, parser
-from experiments.shared.results import read_result, record, write_result
+from experiments.large.parts import Row, measure_parts
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,7 +42,6 @@ CHANNELS, SIDE, CLASSES, IMAGES = 16, 64, 5, 4
 RATES = (0.1, 0.01, 0.001, 1e-4)
 """Learning rates of the one step; the gradient is clipped to norm 1, as it has a norm of thousands where few pixels are normalised."""
 BATCH, REPEATS = 256, 3
-Row = dict[str, Any]
 
 
 class Known:
@@ -73,20 +71,7 @@ class Known:
 
 
 def main() -> None:
-    options = parser(__doc__)
-    options.add_argument("--parts", nargs="+", choices=tuple(PARTS), default=tuple(PARTS))
-    options.add_argument("--family", default="pointers", help="the generator family (default: pointers)")
-    options.add_argument("--anew", action="store_true", help="measure parts again that the result file has")
-    args = options.parse_args()
-    begin()
-    known = Known(args.family)
-    for part in args.parts:
-        rows = read_result(RESULT).get("rows", [])
-        if not args.anew and any(row["part"] == part for row in rows):
-            continue
-        about = {"space": SPACE, "checkpoint": known.generator.provenance().get("checkpoint", "")}
-        made = [record({"part": part, **row, **about}) for row in PARTS[part](known)]
-        write_result(RESULT, {"rows": sorted([row for row in rows if row["part"] != part] + made, key=lambda row: list(PARTS).index(row["part"]))})
+    measure_parts(__doc__, Known, PARTS, result=RESULT, space=SPACE)
 
 
 def graphs(known: Known) -> Iterator[Row]:
