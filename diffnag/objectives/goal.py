@@ -235,12 +235,14 @@ class Goal:
                 return
             if time.monotonic() > until:
                 break
-        whole, none = next(left, None) is None, f"none of {looked_at:,} architectures of {space.name} that were looked at in {PATIENCE_S:g} s"
+        none = f"no architecture of {space.name}"
+        if next(left, None) is not None:
+            none = f"none of {looked_at:,} architectures of {space.name} that were looked at in {PATIENCE_S:g} s"
         parts = (f"{limit.text(unit)} ({_nearest(limit, value, unit)})" for limit, value, unit in (
             (limit, value, self.named[limit.objective].unit) for limit, value in nearest.items()
         ))  # fmt: skip
         together = f"{' and '.join(parts)}{' at once' if len(nearest) > 1 else ''}"
-        raise UserError(f"{f'no architecture of {space.name}' if whole else none} meets {together} on {self.task.name}")
+        raise UserError(f"{none} meets {together} on {self.task.name}")
 
     def check_known(self, archs: Sequence[Arch]) -> None:
         """Raise `UserError` if an objective that is computed or predicted has no finite value for any of `archs`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -88,25 +88,25 @@ class Domain:
         Copies compute the same, but not all in the same time or size. In a tight limit many good architectures are known by dear copies.
         """
         for arch in archs:
-            beyond, copy = self.goal.beyond(arch), arch
-            while beyond:
-                copies = {self.goal.beyond(one): one for one in self._copies(copy)}
-                nearest = min(copies, default=beyond)
-                if not nearest < beyond:
-                    break
-                beyond, copy = nearest, copies[nearest]
+            *_, (beyond, copy) = self._nearer(arch, self._copies)
             yield arch if beyond else copy
 
     def _towards(self) -> Iterator[Arch]:
         """Random architectures, and from each of them edit after edit that comes nearest to the limits which cost nothing to check."""
-        for now in random_archs(self.space, STARTS, seed=0):
-            nearest: Arch | None = now
-            while nearest is not None:
-                now = nearest
-                yield now
-                beyond = self.goal.beyond(now)
-                found = min(((self.goal.beyond(one), one) for one in self.space.neighbours(now)), default=(beyond, now)) if beyond else (beyond, now)
-                nearest = found[1] if found[0] < beyond else None
+        for start in random_archs(self.space, STARTS, seed=0):
+            yield from (arch for _, arch in self._nearer(start, self.space.neighbours))
+
+    def _nearer(self, arch: Arch, moves: Callable[[Arch], Iterable[Arch]]) -> Iterator[tuple[float, Arch]]:
+        """How far `arch` is beyond the limits, and itself; then the same of one of its `moves` after the other, each time the nearest."""
+        beyond = self.goal.beyond(arch)
+        yield beyond, arch
+        while beyond:
+            found = {self.goal.beyond(one): one for one in moves(arch)}
+            nearest = min(found, default=beyond)
+            if not nearest < beyond:
+                return
+            beyond, arch = nearest, found[nearest]
+            yield beyond, arch
 
     def _copies(self, arch: Arch) -> list[Arch]:
         """The canonical copies of `arch` that are one edit away."""

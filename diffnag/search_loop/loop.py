@@ -16,6 +16,7 @@ from diffnag.search_loop.assembly import assemble
 from diffnag.search_loop.evaluation import ask, evaluate
 from diffnag.search_loop.fronts import front_of, incumbents, values_of, wanted, with_predictions
 from diffnag.search_loop.identity import code_checksums, identity
+from diffnag.search_loop.methods.base import taken
 from diffnag.search_loop.options import SearchOptions
 from diffnag.search_loop.oracle import search_share
 from diffnag.search_loop.result import Best, SearchResult
@@ -176,8 +177,7 @@ class Search:
         with named_errors("method", self.options.method, "propose", type(method)):
             batch = method.propose(known, q)
             archs = [proposal.arch for proposal in batch.proposals]
-            seen = {self.space.canonical(arch) for arch in (*(trial.arch for trial in known.history), *known.pending)}
-            fresh = len(list(self.domain.fresh(archs, seen)))
+            fresh = len(list(self.domain.fresh(archs, taken(self.domain, known))))
         if not fresh == len(archs) <= q:
             raise UserError(
                 f"method {self.options.method!r} proposed {len(archs)} architectures, {fresh} of them new and within the limits; "
