@@ -39,7 +39,7 @@ class RunOptions:
     )  # fmt: skip
     storage: str | None = option(
         None, metavar="URL", help="sqlite:///FILE, journal:FILE or postgresql+psycopg://USER@HOST/DATABASE: the same command on any number "
-        "of machines works on one study there (default: sqlite, study.db in --out)",
+        "of machines works on one study there (default: study.journal in --out, or study.db if there is one)",
     )  # fmt: skip
     study: str | None = option(None, metavar="NAME", help="name of the study in the storage (default: the name of the folder --out)")
     workers: int = option(1, most=1_024, metavar="N", help="number of processes on this machine that share the search and the cores")
@@ -52,7 +52,7 @@ def main() -> None:
     from diffnag.search_loop.loop import Search
     from diffnag.search_loop.oracle import is_own_images
     from diffnag.search_loop.show.screen import Screen
-    from diffnag.search_loop.study.storage import shown, sqlite_url
+    from diffnag.search_loop.study.storage import own_storage, shown
     from diffnag.search_loop.workers import threads_each
     from diffnag.spaces.loading import load_space
 
@@ -63,18 +63,21 @@ def main() -> None:
         raise UserError("--study is empty; accepted is a name, or leave it out")
     folder = run.out or Path("runs") / _name(options.space, _dataset_name(options.dataset), options.predictor or options.method, options.seed)
     real = Path(os.path.realpath(folder))  # a link that leads nowhere is found when the folder is made
-    storage = sqlite_url(real / "study.db") if run.storage is None else run.storage
     name = run.study or real.name
     workers = min(run.workers, options.budget)
     threads = threads_each(workers) if workers > 1 else None
     if run.compare and not is_own_images(options, load_space(options.space)):
         raise UserError(f"--compare is for your own images, and {options.dataset!r} is none; leave it out")
-    with _stoppable(), _made(folder), Search(options, storage=storage, name=name) as search, Screen() as screen:
-        try:
-            found = _searched(search, screen, folder, storage=storage, name=name, workers=workers, threads=threads, compare=run.compare, note=note)
-        except KeyboardInterrupt as interrupt:
-            where = folder if run.storage is None else f"{shown(storage)}, study {name}"
-            raise KeyboardInterrupt(f"stopped; {screen.done} are saved in {where}, the same command goes on") from interrupt
+    with _stoppable(), _made(folder):
+        storage = own_storage(real) if run.storage is None else run.storage
+        with Search(options, storage=storage, name=name) as search, Screen() as screen:
+            try:
+                found = _searched(
+                    search, screen, folder, storage=storage, name=name, workers=workers, threads=threads, compare=run.compare, note=note
+                )
+            except KeyboardInterrupt as interrupt:
+                where = folder if run.storage is None else f"{shown(storage)}, study {name}"
+                raise KeyboardInterrupt(f"stopped; {screen.done} are saved in {where}, the same command goes on") from interrupt
     if not found:
         sys.exit(1)  # so that a script does not go on without a result
 

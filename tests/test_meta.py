@@ -323,6 +323,19 @@ def test_adapted_guidance_agrees_with_predict(space: NASBench201, archs: list[Ar
     assert errors[1] > 0.6
 
 
+def test_rows_of_one_noise_level_share_a_condition(space: NASBench201) -> None:
+    meta = load_predictor("meta", space=space, dataset="cifar10", seed=0)
+    n, f = space.nodes, len(space.operators)
+    noise = torch.Generator().manual_seed(0)
+    V, E = torch.randn(6, n, f, generator=noise), torch.randn(6, n, n, generator=noise)
+    there, levels = torch.ones(6, n, dtype=torch.bool), torch.tensor([0.5, 0.5, 0.5, 2.0, 2.0, 2.0])
+    together = meta.predictor.forward_noisy(V, E, there, levels)
+    for level in (slice(0, 3), slice(3, 6)):
+        apart = meta.predictor.forward_noisy(V[level], E[level], there[level], levels[level])
+        for one, other in zip(together, apart, strict=True):
+            torch.testing.assert_close(one[level], other, atol=1e-5, rtol=1e-4)
+
+
 def test_an_item_does_not_depend_on_its_batch(space: NASBench201, archs: list[Arch]) -> None:
     meta = load_predictor("meta", space=space, dataset="cifar10", seed=0)
     np.testing.assert_allclose(meta.predict(archs)[0][5:7], meta.predict(archs[5:7])[0], atol=1e-5)

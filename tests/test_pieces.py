@@ -29,6 +29,20 @@ def test_pieces_are_put_together_in_order(rows, threads):
     assert found[:, 2].max() <= PIECE
 
 
+@pytest.mark.parametrize("kind", ["none", "gradient"])
+def test_few_rows_have_one_thread(kind):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with Pieces().cores(PIECE, kind):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+        with Pieces().cores(PIECE + 1, "gradient"):
+            assert torch.get_num_threads() == 2, "a predictor may need them"
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_with_gradients_a_batch_is_one_piece():
     assert (Pieces()(doubled, torch.zeros(3 * PIECE, 1))[:, 1] == 3 * PIECE).all()
 

@@ -176,7 +176,7 @@ def test_the_code_on_the_page_runs(own_images: Path, front: Path, monkeypatch: p
     (own_images / "dog.jpg").unlink()
     assert eval(said["model.pt"])[0] == said["model.onnx"].strip()
     assert len(said["front.csv"].splitlines()) == len(json.loads((front / "result.json").read_text())["front"]["members"])
-    assert said["study.db"].startswith("front")
+    assert said["study.journal"].startswith("front")
     page = unescape((own_images / REPORT).read_text())
     assert 'load_model("model.pt")' in page and "--num-classes 3 --input-size 8" in page
 

@@ -137,7 +137,7 @@ def test_a_predictor_that_breaks_ends_the_run_by_name(
     toy = ("--dataset", "cifar10", "--oracle", "tests.search_fakes:ToyOracle", "--generator", "uniform", "--budget", "10", "--out", tmp_path)
     assert call(monkeypatch, *toy, "--predictor", "tests.search_fakes:Nearest") == 2
     assert "Nearest" in capsys.readouterr().err
-    assert (tmp_path / "study.db").is_file()
+    assert (tmp_path / "study.journal").is_file()
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_help_names_all_choices_and_loads_nothing_heavy(monkeypatch: pytest.Monk
 def test_the_folder_may_have_any_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     out = tmp_path / "what?x=1 {of} 50%"
     assert call(monkeypatch, *TOY, "--budget", "2", "--out", out) == 0
-    assert {path.name for path in out.iterdir()} >= {"study.db", "trials.csv"} and [*tmp_path.iterdir()] == [out]
+    assert {path.name for path in out.iterdir()} >= {"study.journal", "trials.csv"} and [*tmp_path.iterdir()] == [out]
 
 
 def test_limits_are_met_and_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

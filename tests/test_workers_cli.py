@@ -93,7 +93,7 @@ def test_two_commands_in_one_folder_share_a_search(tmp_path: Path) -> None:
         assert process.returncode == 0 and errors == "", errors
         assert "12 labels of the target" in said
     assert len({row["arch"] for row in rows(tmp_path / "run")}) == len(rows(tmp_path / "run")) == 12
-    assert sum(trial.state.name == "COMPLETE" for trial in trials(f"sqlite:///{tmp_path}/run/study.db")) == 12
+    assert sum(trial.state.name == "COMPLETE" for trial in trials(f"journal:{tmp_path}/run/study.journal")) == 12
 
 
 @pytest.mark.slow
@@ -104,7 +104,7 @@ def test_who_stops_one_stops_all_and_every_trial_goes_back(by: signal.Signals, c
     _, errors = crew.communicate()
     assert crew.returncode == 130 and all_gone(crew.pid)
     assert "labels are saved in" in errors and "the same command goes on" in errors and len(errors.splitlines()) == 1
-    left = trials(f"sqlite:///{tmp_path}/run/study.db")
+    left = trials(f"journal:{tmp_path}/run/study.journal")
     assert "RUNNING" not in {trial.state.name for trial in left}
 
 

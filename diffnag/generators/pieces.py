@@ -13,6 +13,7 @@ from torch import Tensor
 
 from diffnag.guidance.choice import AFTER_THE_DRAW
 from diffnag.io.memory import keep_freed_memory
+from diffnag.io.threads import threads_for
 
 PIECE = 256
 """Rows of a piece: on a CPU, activations of so many architectures stay in a core's cache."""
@@ -38,21 +39,25 @@ class Pieces:
 
     @contextmanager
     def cores(self, rows: int, kind: str) -> Iterator[None]:
-        """Take all threads that torch has for one operation, for so many rows, unless they are few or a predictor may need the threads.
+        """Use the cores for a draw of so many rows.
 
-        `kind` is the guidance of the draw.
+        A few rows have one thread, and many rows one for each piece, unless a predictor may need them during the draw: `kind` is its
+        guidance.
         """
-        if rows <= PIECE or kind not in AFTER_THE_DRAW:
+        keep_freed_memory()  # else operation after operation waits for new pages
+        if rows <= PIECE:
+            with threads_for(rows):
+                yield
+        elif kind not in AFTER_THE_DRAW:
             yield
-            return
-        keep_freed_memory()  # else pieces wait for new pages where there are many edges
-        self._threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(self._threads)
-            self._threads = 1
+        else:
+            self._threads = torch.get_num_threads()
+            torch.set_num_threads(1)
+            try:
+                yield
+            finally:
+                torch.set_num_threads(self._threads)
+                self._threads = 1
 
 
 @cache

@@ -138,7 +138,7 @@ class NetworkGenerator(ABC):
         refuse_count(n)
         refuse_no_start(archs)
         begin = time.perf_counter()
-        with torch.no_grad(), evaluations(self.network) as counted:
+        with torch.no_grad(), evaluations(self.network) as counted, self._pieces.cores(n, "none"):
             near = tuple(self._moved([archs[k % len(archs)] for k in range(n)], Noise(seed)))
         return Generation(near, near, "none", math.ceil(counted.rows / n), 0, time.perf_counter() - begin)
 

@@ -23,6 +23,7 @@ from diffnag.generators.diffusion.denoiser import load_denoiser
 from diffnag.generators.diffusion.sde import from_json, to_json
 from diffnag.io.checkpoint import config_from, load_checkpoint, rebuilding, save_checkpoint
 from diffnag.io.files import PRETRAINED
+from diffnag.io.threads import threads_for
 from diffnag.predictors.adaptation import Adaptation, DoubtfulAdaptation
 from diffnag.predictors.blas import one_blas_thread
 from diffnag.predictors.meta.network import CleanNetwork, MetaConfig, NoisyNetwork
@@ -207,7 +208,7 @@ class MetaPredictor:
     def _prior(self, archs: Sequence[Arch]) -> Prior:
         """Scores of the prior, phi and features of architectures."""
         groups = self._groups(archs)
-        with torch.no_grad():
+        with torch.no_grad(), threads_for(len(archs)):
             phi = self._clean(as_inputs(groups), self._task.expand(len(archs), -1))
             value = self._clean.value(phi)[:, 0]
         scores = value.double().numpy()
@@ -220,7 +221,7 @@ class MetaPredictor:
 
         `V (b, n, f)` and `E (b, n, n)` are noisy, in the data's scale; `mask (b, n)`, noise levels `noise (b,)`.
         """
-        mean, factor = self._noisy(V, E, mask, noise, self._task.expand(len(V), -1))
+        mean, factor = self._noisy(V, E, mask, noise, self._task)
         return mean @ self._weight + self._bias, (factor.transpose(1, 2) @ self._weight).square().sum(1)
 
 

@@ -134,7 +134,8 @@ class Generator:
         refuse_no_start(archs)
         begin = time.perf_counter()
         counted, noise = CountCalls(self._score), torch.Generator().manual_seed(seed)
-        near = tuple(self._renoise(counted, [archs[k % len(archs)] for k in range(n)], noise))
+        with self._pieces.cores(n, "none"):
+            near = tuple(self._renoise(counted, [archs[k % len(archs)] for k in range(n)], noise))
         return Generation(near, near, "none", math.ceil(counted.items / n), 0, time.perf_counter() - begin)
 
     @property

@@ -34,7 +34,8 @@ def kept_files(run: Run) -> list[Kept]:
         Kept("trials.csv", "every evaluation: architecture, value, state, seconds", _CSV.format(name="trials.csv", value=json.dumps("value"))),
         Kept("result.json", "what was found and what it cost", _RESULT),
         Kept("options.json", "every option of the search, and the versions of the packages"),
-        Kept("study.db", "the Optuna study; the same command resumes it, a larger --budget continues it", _STUDY),
+        Kept("study.journal", "the Optuna study; the same command resumes it, a larger --budget continues it", _JOURNAL),
+        Kept("study.db", "the Optuna study, in SQLite; the same command resumes it, a larger --budget continues it", _DATABASE),
         Kept(MISTAKES, "confusion counts and the worst mistakes, with their images"),
         Kept("search.png", "the values of the search and the best network"),
         Kept("front.png", "the front and its growth"),
@@ -169,10 +170,25 @@ from pathlib import Path
 result = json.loads(Path("result.json").read_text())
 print(result["best"]["arch"], result["best"]["values"])
 """
-_STUDY = """\
-import optuna
-
-for name in optuna.get_all_study_names("sqlite:///study.db"):
-    study = optuna.load_study(study_name=name, storage="sqlite:///study.db")
+_STUDIES = """\
+for name in optuna.get_all_study_names(storage):
+    study = optuna.load_study(study_name=name, storage=storage)
     print(name, [trial.values for trial in study.best_trials])
 """
+_JOURNAL = (
+    """\
+import optuna
+from optuna.storages.journal import JournalFileBackend
+
+storage = optuna.storages.JournalStorage(JournalFileBackend("study.journal"))
+"""
+    + _STUDIES
+)
+_DATABASE = (
+    """\
+import optuna
+
+storage = "sqlite:///study.db"
+"""
+    + _STUDIES
+)

@@ -23,7 +23,8 @@ class JournalFile(JournalFileBackend):
     """A journal whose lock names its holder, so that the lock of a dead worker is released at once.
 
     With Optuna's own lock every worker would wait 30 s. A line that a dying worker has left unfinished is cut off before the next
-    is written: Optuna would write on behind it, and could read neither. As in Optuna, the lock is a symbolic link, which exists
+    is written: Optuna would write on behind it, and could read neither. Only what begins or ends a trial waits for the disk, together
+    with all that was written before: a power cut then costs no finished evaluation. As in Optuna, the lock is a symbolic link, which exists
     on file systems that machines share.
 
     Args:
@@ -47,7 +48,8 @@ class JournalFile(JournalFileBackend):
             file.truncate(file.seek(_whole(file)))
             file.write(lines.encode())
             file.flush()
-            os.fsync(file.fileno())
+            if any("state" in log for log in logs):
+                os.fsync(file.fileno())
 
     @contextmanager
     def _held(self) -> Iterator[None]:

@@ -7,11 +7,12 @@ journal storages provide that. Its SQLite storage reads first and writes then, w
 from __future__ import annotations
 
 import json
+import os
 import re
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import optuna
 
 JOURNAL = "journal:"
+OWN = "study.journal"
+"""Name of the journal in the folder of a search."""
 EXPECTED = "sqlite:///FILE, journal:FILE or postgresql+psycopg://USER@HOST/DATABASE"
 ENTRY = b'{"op_code":'
 """How every entry of Optuna's journal begins."""
@@ -54,6 +57,20 @@ def open_storage(storage: str | None, *, worker: str) -> optuna.storages.BaseSto
                 if time.monotonic() > until or not _others_make_it(failure):
                     raise
                 time.sleep(0.1)
+
+
+def own_storage(folder: Path) -> str:
+    """The storage of a folder's own study: a journal, which opens and writes faster than SQLite.
+
+    SQLite it is where the folder has such a study already, or can have no symbolic link, by which workers lock a journal.
+    """
+    database, lock = folder / "study.db", folder / f".link-{os.getpid()}"
+    if not os.path.lexists(database):
+        with suppress(OSError, NotImplementedError):
+            lock.symlink_to("nowhere")
+            lock.unlink()
+            return f"{JOURNAL}{folder / OWN}"
+    return sqlite_url(database)
 
 
 def sqlite_url(path: Path) -> str:
@@ -124,9 +141,9 @@ def _write_ahead(connection: Any, _: Any) -> None:
 
 def _others_make_it(failure: Exception) -> bool:
     """Whether other workers make the database at the same moment, so that a second look will find it."""
-    from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+    from sqlalchemy.exc import IntegrityError
 
-    causes = [str(cause) for cause in (failure, failure.__cause__) if isinstance(cause, SQLAlchemyError)]
+    causes = [str(cause) for cause in (failure, failure.__cause__) if isinstance(cause, _database_error())]
     clash = any(text in cause for cause in causes for text in ("already exists", "database is locked"))
     return clash or any(isinstance(cause, IntegrityError) for cause in (failure, failure.__cause__))
 
@@ -149,12 +166,11 @@ def shown(storage: str | None) -> str:
 def opening(storage: str) -> Iterator[None]:
     """Turn whatever keeps a storage from opening into one sentence."""
     from optuna.exceptions import OptunaError
-    from sqlalchemy.exc import SQLAlchemyError
 
     broken = (AssertionError, KeyError, RuntimeError, TypeError, ValueError)  # what a file that is no journal, or another version's, raises
     try:
         yield
-    except (SQLAlchemyError, OptunaError, OSError, ImportError, sqlite3.Error, *broken) as error:
+    except (_database_error(), OptunaError, OSError, ImportError, sqlite3.Error, *broken) as error:
         raise UserError(f"cannot open storage {shown(storage)!r}, expected is {EXPECTED}: {_reason(error)}") from error
 
 
@@ -162,15 +178,21 @@ def opening(storage: str) -> Iterator[None]:
 def answering(storage: str | None) -> Iterator[None]:
     """Turn the failure of a storage during the work into one sentence."""
     from optuna.exceptions import StorageInternalError
-    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
     except json.JSONDecodeError as error:
         raise UserError(f"storage {shown(storage)!r} is damaged: what it has cannot be read ({error}); give another --study") from error
-    except (SQLAlchemyError, StorageInternalError) as error:
+    except (_database_error(), StorageInternalError) as error:
         said = f"storage {shown(storage)!r} does not answer: {_reason(error)}"
         raise UserError(f"{said}; what was written to it is kept, and the same command goes on when it is back") from error
+
+
+def _database_error() -> type[Exception]:
+    """What a database raises; looked up when something is raised, since the import is slow, and a journal needs none."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return SQLAlchemyError
 
 
 def _reason(error: BaseException) -> str:

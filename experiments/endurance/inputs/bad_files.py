@@ -86,6 +86,8 @@ def _make_run(good: Path) -> None:
         ("diffnag.search", ("--dataset", "cifar10", "--oracle", "surrogate", "--method", "random", "--budget", "2", "--out", "run")),
         ("diffnag.search", ("--dataset", "cifar10", "--oracle", "surrogate", "--method", "random", "--budget", "2", "--out", "journal-run",
                             "--storage", "journal:study.log")),
+        ("diffnag.search", ("--dataset", "cifar10", "--oracle", "surrogate", "--method", "random", "--budget", "2", "--out", "sqlite-run",
+                            "--storage", "sqlite:///study.db", "--study", "run")),
         ("diffnag.train_score", ("--generator", "sde", "--heads", "1", *small, "--out", "sde.safetensors")),
         ("diffnag.train_score", ("--generator", "autoregressive", *small, "--out", "autoregressive.safetensors")),
         ("diffnag.train_score", ("--generator", "sde", "--space", "transnasbench101-macro", "--heads", "1", *small, "--out",
@@ -95,4 +97,3 @@ def _make_run(good: Path) -> None:
     for module, args in calls:
         ended = run(module, args)
         assert ended.exit_code == 0, (module, args, ended)
-    shutil.copy(good / "run" / "study.db", good / "study.db")
