@@ -3,7 +3,7 @@
     python -m experiments.speed_ratios [--against REVISION] [--rounds 5]
 
 Rates count from the first noise to the strings of the decoded samples, after a warm-up. Each round is a process in a checkout of the
-other commit and one in this; ratios are medians over the rounds. `by_n` is the rate of this commit for other numbers of samples.
+other commit and one in this; ratios are medians over the rounds. The search is also timed beside a process that keeps one core busy. `by_n` is the rate of this commit for other numbers of samples.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +48,11 @@ def main() -> None:
         register_entry_points(other)
         rows = [_compared(case, other, args.rounds) for case in CASES]
         search = [[_search_seconds(tree, Path(folder)) for tree in (other, ROOT)] for _ in range(args.rounds + 1)][1:]
+        with _busy():
+            beside = [[_search_seconds(tree, Path(folder)) for tree in (other, ROOT)] for _ in range(args.rounds)]
     content: dict[str, Any] = {
         "made_by": about, "against": git("rev-parse", args.against, root=ROOT), "rounds": args.rounds, "samples": SAMPLES, "generation": rows,
-        "search_s": {"before": _median(a for a, _ in search), "now": _median(b for _, b in search), "ratio": _median(a / b for a, b in search)},
+        "search_s": _turns(search), "search_beside_a_busy_process_s": _turns(beside),
         "by_n": {family: {n: _rate(ROOT, "nasbench201", family, "none", n) for n in COUNTS} for family in ("sde", "flow-map")},
     }  # fmt: skip
     print(content)
@@ -95,6 +99,22 @@ def _search_seconds(tree: Path, folder: Path) -> float:
     start = time.perf_counter()
     _python(tree, "-m", "diffnag.search", "--dataset", "cifar10", "--predictor", "meta", "--out", tempfile.mkdtemp(dir=folder))
     return time.perf_counter() - start
+
+
+@contextmanager
+def _busy() -> Iterator[None]:
+    """Another process keeps one core busy."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _turns(seconds: Sequence[Sequence[float]]) -> dict[str, float]:
+    """Medians of both commits, and of their ratio."""
+    return {"before": _median(a for a, _ in seconds), "now": _median(b for _, b in seconds), "ratio": _median(a / b for a, b in seconds)}
 
 
 def _python(tree: Path, *given: str) -> str:
