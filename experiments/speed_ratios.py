@@ -3,7 +3,8 @@
     python -m experiments.speed_ratios [--against REVISION] [--rounds 5]
 
 Rates count from the first noise to the strings of the decoded samples, after a warm-up. Each round is a process in a checkout of the
-other commit and one in this; ratios are medians over the rounds. The search is also timed beside a process that keeps one core busy. `by_n` is the rate of this commit for other numbers of samples.
+other commit and one in this; ratios are medians over the rounds. The search is also timed beside a process that keeps one core busy.
+`by_n` is the rate of this commit for other numbers of samples.
 """
 
 from __future__ import annotations
