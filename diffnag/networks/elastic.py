@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from diffnag.io.threads import StepThreads
 from diffnag.networks.training import LARGEST_GRADIENT, Clock, Diverged, all_finite, augment, evaluation_batch, logits, one_cycle
 
 if TYPE_CHECKING:
@@ -210,13 +211,10 @@ def adapt(network: nn.Module, space: Inherits, x: Tensor, y: Tensor, how: Adapta
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 0.0  # a part's batches do not change the statistics of the whole network
-    for step in range(clock.steps):
-        done = clock.progress(step + 1)
-        if len(order) < batch:
-            order = torch.randperm(len(x), generator=generator)
-        chosen, order = order[:batch].to(x.device), order[batch:]
+
+    def train_on(chosen: Tensor, step: int, progress: float) -> Tensor:
         for group in optimiser.param_groups:
-            group["lr"] = how.learning_rate * one_cycle(done, how.warm_up)
+            group["lr"] = how.learning_rate * one_cycle(progress, how.warm_up)
         images = augment(x[chosen], shift=how.shift, flip=how.flip, crop=how.crop, generator=generator)
         optimiser.zero_grad()
         for norm in norms:
@@ -231,11 +229,21 @@ def adapt(network: nn.Module, space: Inherits, x: Tensor, y: Tensor, how: Adapta
         functional.cross_entropy(part, whole.detach().softmax(1)).backward()
         nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
         optimiser.step()
-        if not math.isfinite(loss.item()):
-            raise Diverged(f"the loss is {loss.item()} after step {step + 1}")
-        yield done
-        if clock.is_over:
-            break
+        return loss
+
+    with StepThreads() as threads:
+        for step in range(clock.steps):
+            done = clock.progress(step + 1)
+            if len(order) < batch:
+                order = torch.randperm(len(x), generator=generator)
+            chosen, order = order[:batch].to(x.device), order[batch:]
+            with threads.step():
+                loss = train_on(chosen, step, done)
+            if not math.isfinite(loss.item()):
+                raise Diverged(f"the loss is {loss.item()} after step {step + 1}")
+            yield done
+            if clock.is_over:
+                break
     if not all_finite(network):
         raise Diverged("there are weights that are not finite")
     yield 1.0

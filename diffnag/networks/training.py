@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from diffnag.io.threads import StepThreads
 from diffnag.networks.targets import Classification, Target
 
 MOST_EVALUATED, EVALUATED_PIXELS = 512, 1_600_000
@@ -122,29 +123,35 @@ def epochs(
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
-    for epoch in range(recipe.epochs):
-        order = torch.randperm(len(x), generator=generator)
-        for k in range(steps):
-            for group in optimiser.param_groups:
-                group["lr"] = recipe.learning_rate * one_cycle(clock.progress(epoch * steps + k + 1), recipe.warm_up)
-            chosen = order[k * batch : (k + 1) * batch].to(x.device)
-            images = augment(x[chosen], shift=recipe.shift, flip=recipe.flip, crop=recipe.crop, generator=generator)
-            loss = target.loss(model(images), y[chosen], smoothing=recipe.label_smoothing)
-            optimiser.zero_grad()
-            loss.backward()
-            if recipe.keep_statistics:
-                nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT)
-            optimiser.step()
-            averaged.update_parameters(model)
+
+    def step(chosen: Tensor, progress: float) -> Tensor:
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.learning_rate * one_cycle(progress, recipe.warm_up)
+        images = augment(x[chosen], shift=recipe.shift, flip=recipe.flip, crop=recipe.crop, generator=generator)
+        loss = target.loss(model(images), y[chosen], smoothing=recipe.label_smoothing)
+        optimiser.zero_grad()
+        loss.backward()
+        if recipe.keep_statistics:
+            nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT)
+        optimiser.step()
+        averaged.update_parameters(model)
+        return loss
+
+    with StepThreads() as threads:
+        for epoch in range(recipe.epochs):
+            order = torch.randperm(len(x), generator=generator)
+            for k in range(steps):
+                with threads.step():
+                    loss = step(order[k * batch : (k + 1) * batch].to(x.device), clock.progress(epoch * steps + k + 1))
+                if clock.is_over:
+                    break
+            if not math.isfinite(loss.item()):
+                raise Diverged(f"the loss is {loss.item()} after epoch {epoch + 1}")
+            if not all_finite(averaged.module):
+                raise Diverged(f"there are weights that are not finite after epoch {epoch + 1}")
+            yield averaged.module.eval()
             if clock.is_over:
-                break
-        if not math.isfinite(loss.item()):
-            raise Diverged(f"the loss is {loss.item()} after epoch {epoch + 1}")
-        if not all_finite(averaged.module):
-            raise Diverged(f"there are weights that are not finite after epoch {epoch + 1}")
-        yield averaged.module.eval()
-        if clock.is_over:
-            return
+                return
 
 
 class Clock:
