@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from diffnag.search_spaces.efficientnet_lite.space import EfficientNetLite
 
 NEAR = 1.25
-FOLDS = 5
+FOLDS = 3
+SUBSET = 300
+"""Labels to which hyper-parameters are fitted."""
 SHORT = 1_000
 """Image passes of an adaptation, at most, that counts as short."""
 KNOWS = ("nothing", "descriptors", "images", "frozen")
@@ -247,7 +249,7 @@ def _process(
         return task.inputs[knows]
 
     labelled = [[text for text in task.accuracy if fold.get(text) != k] for task in tasks]
-    process = TaskProcess()
+    process = TaskProcess(subset=SUBSET)
     process.fit(
         torch.stack([features[text] for texts in labelled for text in texts]), torch.stack([inputs(task) for task in tasks]),
         torch.cat([torch.full((len(texts),), i) for i, texts in enumerate(labelled)]),
