@@ -98,7 +98,7 @@ def main() -> None:
         taus = _ranked(tasks, tested, features, costs)
         content["features"][name] = _summary(taus, [task.source for task in tested])
         print(name, {row: round(float(np.nanmean(values)), 3) for row, values in taus.items()}, flush=True)
-    write_result("elastic_awareness", content)
+        write_result("elastic_awareness", content)
 
 
 # -- measurements
@@ -311,9 +311,12 @@ def _summary(taus: Mapping[str, np.ndarray], groups: Sequence[str]) -> dict[str,
     pairs = [("images", name) for name in ("nothing", "descriptors", "other", "params")]
     pairs += [("frozen", "nothing"), ("own labels", "nothing"), ("same parts", "nothing"), ("nothing", "params")]
     return {
-        "rows": {name: {**interval(values), "by_task": np.round(values, 4).tolist()} for name, values in taus.items() if np.isfinite(values).any()},
+        "rows": {
+            name: {**interval(values), "by_task": [round(float(value), 4) for value in values if np.isfinite(value)]}
+            for name, values in taus.items() if np.isfinite(values).any()
+        },
         "gains": {f"{one} - {other}": interval(taus[one] - taus[other]) for one, other in pairs},
-    }
+    }  # fmt: skip
 
 
 if __name__ == "__main__":
