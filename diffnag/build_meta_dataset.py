@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -49,6 +49,8 @@ class Options:
     crossed: bool = option(False, help="the same architectures on every task, a quarter of them with twice the seeds")
     seed: int = option(0, least=0, most=2**63 - 1, help="seed of the tasks and of the architectures")
     workers: int | None = option(None, most=4096, help="processes of one thread each, by default one per core")
+    image_passes: int | None = option(None, most=10**9, metavar="N", help="images that a network sees in its training, counted each time: "
+                                      "by default 16000, and 1000 where architectures inherit pretrained weights")  # fmt: skip
     device: str = option("auto", help="auto, cpu, cuda, ...")
 
 
@@ -69,13 +71,15 @@ def main() -> None:
     from diffnag.datasets.drawn_tasks import SIDE, allowed_classes, draw_task
     from diffnag.datasets.meta_dataset import Effort, append
     from diffnag.io.files import check_writable
-    from diffnag.networks.short_adaptation import EFFORT
+    from diffnag.networks.short_adaptation import AdaptationEffort
     from diffnag.protocols import Inherits, TrainsSmall
     from diffnag.spaces.loading import load_space
 
     space = load_space(options.space)
     inherits = isinstance(space, Inherits)
-    effort = EFFORT if inherits else Effort()
+    effort = AdaptationEffort() if inherits else Effort()
+    if options.image_passes is not None:
+        effort = replace(effort, image_passes=options.image_passes)
     sources = [name.strip() for name in options.images.split(",") if name.strip()]
     if not sources:
         raise UserError("--images names no source; accepted are names with commas between them, such as digits,letters")
@@ -232,7 +236,7 @@ def _one_thread() -> None:
 
 def _measure(job: Job, spec: TaskSpec, space_name: str, effort: Effort, device: str) -> list[Measurement]:
     """Train the network of one job, or adapt the pretrained one, in a worker process."""
-    from diffnag.networks.short_adaptation import measure_parts
+    from diffnag.networks.short_adaptation import AdaptationEffort, measure_parts
     from diffnag.networks.short_training import measure
     from diffnag.protocols import Inherits
     from diffnag.spaces.loading import load_space
@@ -240,6 +244,7 @@ def _measure(job: Job, spec: TaskSpec, space_name: str, effort: Effort, device: 
     task, archs, seed = job
     space, images = load_space(space_name), _images(spec)
     if isinstance(space, Inherits):
+        assert isinstance(effort, AdaptationEffort)
         return measure_parts(archs, images, space, task=task, seed=seed, effort=effort, device=device)
     return [measure(arch, images, space, task=task, seed=seed, effort=effort, device=device) for arch in archs]
 

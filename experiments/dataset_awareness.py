@@ -25,9 +25,9 @@ import numpy as np
 
 from experiments.shared.common import begin, one_thread, parser
 from experiments.shared.results import read_result, record, write_result
-from experiments.shared.statistics import kendall_tau
+from experiments.shared.statistics import interval_over_groups, kendall_tau
 
-SEEDS, FOLDS, BOOTSTRAP = 5, 5, 10_000
+SEEDS, FOLDS = 5, 5
 KNOWS = {"a": "nothing", "b": "descriptors", "c": "images"}
 
 
@@ -87,12 +87,14 @@ def awareness() -> dict[str, Any]:
         "training_tasks": len(sources), "training_labels": sum(len(s.values) for s in sources), "seeds": SEEDS,
         "tasks": len(tasks), "architectures": len(archs),
         "rows": [
-            {"name": name, **{m: _interval(values[:, :, k].mean(0), groups) for k, m in enumerate(measures)}}
+            {"name": name, **{m: interval_over_groups(values[:, :, k].mean(0), groups) for k, m in enumerate(measures)}}
             for name, values in figures.items()
         ],
         "differences": [
-            {"pair": f"c - {name}", **{m: _interval((figures["c"] - figures[name])[:, :, k].mean(0), groups) for k, m in enumerate(measures)}}
-            for name in "abd"
+            {
+                "pair": f"c - {name}",
+                **{m: interval_over_groups((figures["c"] - figures[name])[:, :, k].mean(0), groups) for k, m in enumerate(measures)},
+            } for name in "abd"
         ],
         "tau_c_minus_per_source": {
             name: {
@@ -137,21 +139,9 @@ def clip() -> dict[str, Any]:
     groups = [task["source"] for task in tasks]
     return {
         "seeds": SEEDS, "tasks": len(tasks), "architectures": len(tasks[0]["archs"]), "top": TOP,
-        "tau": {name: _interval(values.mean(0), groups) for name, values in taus.items()},
-        "first_choice_among_the_best": _interval(found.mean(0), groups),
+        "tau": {name: interval_over_groups(values.mean(0), groups) for name, values in taus.items()},
+        "first_choice_among_the_best": interval_over_groups(found.mean(0), groups),
     }
-
-
-def _interval(values: np.ndarray, groups: list[str]) -> dict[str, float]:
-    """Mean of `values (tasks,)` and its 95 % bootstrap interval: sources are drawn, and tasks within each source."""
-    rng = np.random.default_rng(0)
-    members = [np.flatnonzero(np.array(groups) == group) for group in sorted(set(groups))]
-    means = []
-    for _ in range(BOOTSTRAP):
-        drawn = rng.integers(len(members), size=len(members))
-        means.append(np.mean([values[rng.choice(members[k], len(members[k]))].mean() for k in drawn]))
-    low, high = np.quantile(means, [0.025, 0.975])
-    return {"mean": float(np.mean([values[m].mean() for m in members])), "low": float(low), "high": float(high)}
 
 
 def _training_part() -> tuple[list[Any], Any]:
@@ -171,7 +161,7 @@ def _crossed() -> list[dict[str, Any]]:
     from diffnag.datasets.meta_dataset import CROSSED, read_together
     from diffnag.datasets.tasks import features_of_images
 
-    space, data = load_space("nasbench201"), read_together(CROSSED)
+    space, data = load_space("nasbench201"), read_together(CROSSED["nasbench201"])
     names = list(dict.fromkeys(m.arch for m in data.measurements))
     tasks = []
     for number, spec in data.tasks.items():

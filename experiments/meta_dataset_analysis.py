@@ -25,7 +25,7 @@ def main() -> None:
     parser(__doc__).parse_args()
     from diffnag.datasets.meta_dataset import CROSSED, read_together
 
-    data = read_together(CROSSED)
+    data = read_together(CROSSED["nasbench201"])
     rows = analysis(data)
     for key, value in rows.items():
         print(key, value)

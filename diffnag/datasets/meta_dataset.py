@@ -20,12 +20,20 @@ BEGIN = f'{{"format": "{FORMAT}"'.encode()
 """The first bytes of every file."""
 LONGEST_HEAD = 100_000
 """Bytes of the first line that are read to recognise a file."""
-TRAINING, CROSSED = (
-    tuple(PRETRAINED / "nasbench201" / name for name in names)
-    for names in (("meta-dataset.jsonl", "meta-dataset-letters.jsonl"), ("crossed-tasks.jsonl", "crossed-digits.jsonl", "crossed-letters.jsonl"))
-)
-"""The files that the package ships. Predictors are trained on the first; the others are for tests and have the same architectures on
-every task, with held-out classes and sources. The first line of each file has its command."""
+TRAINING: Mapping[str, tuple[Path, ...]] = {
+    "nasbench201": tuple(PRETRAINED / "nasbench201" / name for name in ("meta-dataset.jsonl", "meta-dataset-letters.jsonl")),
+    "efficientnet-lite": (PRETRAINED / "efficientnet-lite" / "meta-dataset.jsonl",),
+}
+CROSSED: Mapping[str, tuple[Path, ...]] = {
+    "nasbench201": tuple(
+        PRETRAINED / "nasbench201" / name for name in ("crossed-tasks.jsonl", "crossed-digits.jsonl", "crossed-letters.jsonl")
+    ),
+    "efficientnet-lite": tuple(
+        PRETRAINED / "efficientnet-lite" / name for name in ("crossed-tasks.jsonl", "crossed-photos.jsonl", "crossed-long.jsonl")
+    ),
+}
+"""The files that the package ships for each space. Predictors are trained on the first; the others are for tests and have the same
+architectures on every task, with held-out classes and sources. The first line of each file has its command."""
 
 
 @dataclass(frozen=True)

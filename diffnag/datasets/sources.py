@@ -139,9 +139,9 @@ def own_measurements(space: SearchSpace, target: str) -> list[Source]:
     from diffnag.datasets.drawn_tasks import task_images
     from diffnag.datasets.meta_dataset import TRAINING, read_together
 
-    data, sources = read_together(TRAINING), []
-    if data.about["space"] != space.name:
+    if space.name not in TRAINING:
         return []
+    data, sources = read_together(TRAINING[space.name]), []
     for number, spec in data.tasks.items():
         mine = [m for m in data.measurements if m.task == number and m.accuracy is not None]
         if len(mine) < 3 or _shares_images(spec, target):

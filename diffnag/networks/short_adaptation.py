@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch.nn import functional
@@ -17,14 +18,20 @@ if TYPE_CHECKING:
     from diffnag.datasets.drawn_tasks import TaskImages
     from diffnag.protocols import Inherits
 
-EFFORT = Effort(image_passes=4_000, batch_size=32, learning_rate=3e-3)
-"""Length of each adaptation."""
-JUDGED = 400
-"""Images, at most, that an accuracy is measured on."""
+
+@dataclass(frozen=True)
+class AdaptationEffort(Effort):
+    """Length of each adaptation, the images at most that accuracies are measured on, and those that statistics are computed from."""
+
+    image_passes: int = 1_000
+    batch_size: int = 32
+    learning_rate: float = 3e-3
+    judged: int = 256
+    moments: int = 64
 
 
 def measure_parts(
-    archs: Sequence[str], images: TaskImages, space: Inherits, *, task: int, seed: int, effort: Effort, device: str
+    archs: Sequence[str], images: TaskImages, space: Inherits, *, task: int, seed: int, effort: AdaptationEffort, device: str
 ) -> list[Measurement]:
     """Adapt the pretrained network to the training images of a task, and measure accuracies of architectures on other images.
 
@@ -32,7 +39,8 @@ def measure_parts(
     """
     begin = time.perf_counter()
     train = as_part(images.x_train, images.y_train, space, seed=seed, device=device)
-    x, y = judged = as_part(images.x_judged, images.y_judged, space, seed=seed, device=device, most=JUDGED)
+    x, y = judged = as_part(images.x_judged, images.y_judged, space, seed=seed, device=device, most=effort.judged)
+    some = train[0][: effort.moments], train[1][: effort.moments]
     epochs = -(-effort.image_passes // max(len(train[0]), 1))
     how = Adaptation(
         epochs=epochs, batch_size=effort.batch_size, learning_rate=effort.learning_rate, shift=max(1, images.x_train.shape[1] // 8),
@@ -44,7 +52,7 @@ def measure_parts(
     for text in archs:
         begin, arch = time.perf_counter(), space.from_str(text)  # type: ignore[attr-defined]
         side = space.resolution(arch)
-        out = logits(Resized(network.inherited(arch, space, train), side), x, side=side)
+        out = logits(Resized(network.inherited(arch, space, some), side), x, side=side)
         accuracy = round(100 * (out.argmax(1) == y).float().mean().item(), 3)
         loss = round(functional.cross_entropy(out, y).item(), 4)
         params = space.size(arch, num_classes=classes, image_size=side).params  # type: ignore[attr-defined]

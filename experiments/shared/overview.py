@@ -44,7 +44,8 @@ def shipped(root: str) -> str:
     named = (f"nasbench201/{kind}-{target}" for kind in ("sister-tables", "meta-only") for target in (*DATASETS, "own-images"))
     return render("shipped", {
         "root": root, "files": [_file(name) for name in (*others, *named, "nasbench201/surrogate")], "encoder": weights("image_encoder.safetensors"),
-        "latency": weights("nasbench201/latency.safetensors"), "measured": [_measurements(path) for path in (*TRAINING, *CROSSED)],
+        "latency": weights("nasbench201/latency.safetensors"),
+        "measured": [_measurements(path) for files in (TRAINING, CROSSED) for paths in files.values() for path in paths],
     })  # fmt: skip
 
 
@@ -123,4 +124,4 @@ def _measurements(path: Path) -> Values:
     """A file of own measurements: name, number of tasks, and architectures per task."""
     data = read(path)
     pairs = {(measurement.task, measurement.arch) for measurement in data.measurements}
-    return {"name": path.name, "tasks": len(data.tasks), "architectures": len(pairs) // len(data.tasks)}
+    return {"name": f"{path.parent.name}/{path.name}", "tasks": len(data.tasks), "architectures": len(pairs) // len(data.tasks)}

@@ -1,4 +1,4 @@
-"""Statistics that several experiments use: ranks, and how soon searches find the best."""
+"""Statistics that several experiments use: ranks, intervals, and how soon searches find the best."""
 
 from __future__ import annotations
 
@@ -14,6 +14,18 @@ def kendall_tau(a: np.ndarray, b: np.ndarray) -> float:
     from scipy.stats import kendalltau
 
     return float(kendalltau(a, b).statistic)
+
+
+def interval_over_groups(values: np.ndarray, groups: Sequence[str], *, draws: int = 10_000) -> dict[str, float]:
+    """Mean over the groups of `values (m,)`, and its 95 % bootstrap interval: groups are drawn, and values within each group."""
+    rng = np.random.default_rng(0)
+    members = [np.flatnonzero(np.array(groups) == group) for group in sorted(set(groups))]
+    means = []
+    for _ in range(draws):
+        drawn = rng.integers(len(members), size=len(members))
+        means.append(np.mean([values[rng.choice(members[k], len(members[k]))].mean() for k in drawn]))
+    low, high = np.quantile(means, [0.025, 0.975])
+    return {"mean": float(np.mean([values[m].mean() for m in members])), "low": float(low), "high": float(high)}
 
 
 def process_tau(

@@ -24,7 +24,14 @@ TASK_LENGTH = 0.7
 
 
 class TaskProcess:
-    """Process of values of architectures on tasks, in normal scores within each task."""
+    """Process of values of architectures on tasks, in normal scores within each task.
+
+    Args:
+        subset: Labels to which hyper-parameters are fitted, at most: those of whole tasks.
+    """
+
+    def __init__(self, *, subset: int = SUBSET) -> None:
+        self._subset = subset
 
     def fit(self, archs: Tensor, tasks: Tensor, member: Tensor, values: Tensor, *, seed: int, report: Callable[[int, int, float], None]) -> None:
         """Learn from n labels on r tasks; `report(step, steps, loss)` follows the fit of the hyper-parameters.
@@ -41,7 +48,7 @@ class TaskProcess:
         self._archs, self._member, self._tasks = archs.double(), member, self._standard(tasks)
         start = torch.tensor([*STARTS.values(), *[TASK_LENGTH] * tasks.shape[1]], dtype=torch.float64)
         chosen = torch.randperm(len(tasks), generator=torch.Generator().manual_seed(seed))
-        some = torch.isin(member, chosen[: max(1, round(len(tasks) * min(1.0, SUBSET / len(values))))])
+        some = torch.isin(member, chosen[: max(1, round(len(tasks) * min(1.0, self._subset / len(values))))])
         self._theta = _most_probable(start, self._archs[some], self._tasks[member[some]], values[some].double(), report)
         factor = _factor(self._archs, self._tasks[member], self._theta)
         self._weights = torch.cholesky_solve(values.double()[:, None], factor)[:, 0]
