@@ -22,6 +22,7 @@ from diffnag.objectives.front import non_dominated
 from diffnag.objectives.goal import Goal, Limit
 from diffnag.objectives.hypervolume import hypervolume
 from diffnag.oracles.checked import checked_oracle
+from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.evaluation import evaluate
 from diffnag.search_loop.loop import Search, run_search
 from diffnag.search_loop.model import Model
@@ -195,15 +196,24 @@ def test_the_guided_search_covers_the_front_better_than_random_draws() -> None:
     reference = np.array([40.0, -7.0])
     whole = hypervolume(np.array([[accuracy, -k] for k, accuracy in enumerate(most)]), reference)
 
-    def found(method: str, seed: int) -> float:
+    def found(method: str) -> float:
         more = {"predictor": "gp"} if method == "diffnag" else {}
-        options = asked(method=method, budget=40, seed=seed, minimise=(path_of(Convolutions),), **more)
+        options = asked(method=method, budget=30, minimise=(path_of(Convolutions),), **more)
         generator = RandomGenerator(SPACE) if method == "diffnag" else None
         result = run_search(options, oracle=ToyOracle(), generator=generator)  # type: ignore[arg-type]
         return hypervolume(np.array([[trial.value, -trial.values["convolutions"]] for trial in result.trials]), reference) / whole
 
-    ours, random = (np.mean([found(method, seed) for seed in range(2)]) for method in ("diffnag", "random"))
-    assert ours > 0.93 and ours > random + 0.15
+    ours, random = (found(method) for method in ("diffnag", "random"))
+    assert ours > 0.9 and ours > random + 0.15
+
+
+def test_in_a_small_space_all_classes_are_candidates() -> None:
+    """With an exact predictor every label is a member of the front: k convolutions, at the positions that count most."""
+    most = {max((value(arch), -k) for arch in SPACE.enumerate() if arch.ops.count(5) == k) for k in range(7)}
+    options = asked(method="diffnag", budget=6, predictor=f"{Prior.__module__}:Prior", minimise=(path_of(Convolutions),))
+    result = run_search(options, oracle=ToyOracle(), generator=RandomGenerator(SPACE, only=[BEST]))  # type: ignore[arg-type]
+    found = [(trial.value, -trial.values["convolutions"]) for trial in result.trials]
+    assert len(set(found)) == 6 and set(found) <= most
 
 
 def test_copies_that_cost_less_are_evaluated() -> None:
@@ -213,6 +223,34 @@ def test_copies_that_cost_less_are_evaluated() -> None:
     cheap = where.cheapest_copy(dead)
     assert cheap.ops.count(5) == 0 and SPACE.canonical(cheap) == SPACE.canonical(dead)
     assert where.cheapest_copy(BEST) == BEST
+
+
+def test_the_cheapest_of_each_class_is_known_in_a_small_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    where = Domain(SPACE, Goal(TASK, (label(), Convolutions()), (Limit("convolutions", high=3),)))
+    classes: dict[str, list[Arch]] = {}
+    for arch in SPACE.enumerate():
+        classes.setdefault(SPACE.canonical(arch), []).append(arch)
+    least = {key: min(arch.ops.count(5) for arch in members) for key, members in classes.items()}
+    assert where.copies(BEST) == [BEST] and all(where.copies(members[0]) == members for members in classes.values())
+    assert {key: arch.ops.count(5) for key, arch in where.cheapest.items()} == {key: count for key, count in least.items() if count <= 3}
+    assert all(SPACE.canonical(arch) == key for key, arch in where.cheapest.items())
+    monkeypatch.setattr("diffnag.search_loop.domain.PATIENCE_S", 0.0)
+    assert Domain(SPACE, Goal(TASK, (label(), Convolutions()))).cheapest == {}, "where objectives take too long the space counts as larger"
+    monkeypatch.setattr("diffnag.search_loop.domain.LARGEST", 15_624)
+    large = Domain(SPACE, Goal(TASK, (label(), Convolutions())))
+    dead = SPACE.from_str("|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|")
+    assert large.cheapest == {} and large.copies(dead) == [one for one in SPACE.neighbours(dead) if one in classes[SPACE.canonical(dead)]]
+
+
+def test_the_likeliest_copies_are_candidates_where_a_limit_is_predicted() -> None:
+    """All copies have the same deviation here, so that the one with the least expected value is the likeliest."""
+    about = Outlook(SPACE, Goal(TASK, (label(),), (Limit("elsewhere", high=22.0),), (Elsewhere(),)), CheckedPredictor("prior", Prior()))
+    where = Domain(SPACE, about.goal)
+    archs = [next(SPACE.enumerate()), BEST, SPACE.from_str("|nor_conv_3x3~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|")]
+    likeliest = Model(about, "ucb").likeliest(archs, where.allowed_copies)
+    assert [SPACE.canonical(arch) for arch in likeliest] == [SPACE.canonical(arch) for arch in archs]
+    assert [sum(arch.ops) for arch in likeliest] == [min(sum(copy.ops) for copy in where.copies(arch)) for arch in archs]
+    assert Model(outlook(), "ucb").likeliest(archs, where.allowed_copies) == archs, "nothing changes without such a limit"
 
 
 @pytest.mark.parametrize("storage", ["sqlite:///{}/study.db", "journal:{}/study.log"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain
+from functools import cached_property
+from itertools import chain, islice
 
 import numpy as np
 
@@ -17,6 +19,10 @@ MISSES = 1_000
 """Random draws in a row without anything new, after which the rest of the space is enumerated."""
 KNOWN_DRAWS = 64
 """Random draws of which one at least must have a value in each objective."""
+LARGEST = 20_000
+"""Most architectures of a space that is enumerated."""
+PATIENCE_S = 5.0
+"""Processor time after which a space counts as larger: some objectives that cost no label take long to compute."""
 STARTS = 2
 """Random architectures from which edits lead towards the limits."""
 DRAWS = 10_000
@@ -77,8 +83,8 @@ class Domain:
         improved = bool(free)
         while improved:
             improved = False
-            for copy in self._copies(arch):
-                if self.allows(copy) and (found := values(copy) - best).min() >= 0 and found.any():
+            for copy in self.allowed_copies(arch):
+                if (found := values(copy) - best).min() >= 0 and found.any():
                     arch, best, improved = copy, best + found, True
         return arch
 
@@ -88,8 +94,39 @@ class Domain:
         Copies compute the same, but not all in the same time or size. In a tight limit many good architectures are known by dear copies.
         """
         for arch in archs:
-            *_, (beyond, copy) = self._nearer(arch, self._copies)
+            *_, (beyond, copy) = self._nearer(arch, self.copies)
             yield arch if beyond else copy
+
+    def copies(self, arch: Arch) -> list[Arch]:
+        """The canonical copies of `arch`: all in a space of at most `LARGEST` architectures, else those that are one edit away."""
+        key = self.space.canonical(arch)
+        if self._classes:
+            return self._classes[key]
+        return [one for one in self.space.neighbours(arch) if self.space.canonical(one) == key]
+
+    def allowed_copies(self, arch: Arch) -> list[Arch]:
+        """Those of `copies` that meet the limits."""
+        return list(filter(self.allows, self.copies(arch)))
+
+    @cached_property
+    def cheapest(self) -> dict[str, Arch]:
+        """Canonical form -> the cheapest allowed copy; empty for a space of more than `LARGEST`, and where this takes more than `PATIENCE_S`."""
+        found, until = {}, time.process_time() + PATIENCE_S
+        for key, members in self._classes.items():
+            if (first := next(filter(self.allows, members), None)) is not None:
+                found[key] = self.cheapest_copy(first)
+            if time.process_time() > until:
+                return {}
+        return found
+
+    @cached_property
+    def _classes(self) -> dict[str, list[Arch]]:
+        """All architectures by their canonical form; empty for a space of more than `LARGEST`."""
+        archs = list(islice(self.space.enumerate() or (), LARGEST + 1))
+        found: dict[str, list[Arch]] = {}
+        for arch in archs if len(archs) <= LARGEST else ():
+            found.setdefault(self.space.canonical(arch), []).append(arch)
+        return found
 
     def _towards(self) -> Iterator[Arch]:
         """Random architectures, and from each of them edit after edit that comes nearest to the limits which cost nothing to check."""
@@ -107,11 +144,6 @@ class Domain:
                 return
             beyond, arch = nearest, found[nearest]
             yield beyond, arch
-
-    def _copies(self, arch: Arch) -> list[Arch]:
-        """The canonical copies of `arch` that are one edit away."""
-        key = self.space.canonical(arch)
-        return [one for one in self.space.neighbours(arch) if self.space.canonical(one) == key]
 
     def random(self, rng: np.random.Generator, seen: set[str]) -> Iterator[Arch]:
         """Fresh architectures, each drawn uniformly from those that are left; ends when none is left.

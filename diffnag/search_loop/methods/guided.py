@@ -38,9 +38,10 @@ class Diffnag:
     candidates. New candidates are generated every `every` labels: between them one label changes the law little. Guidance by
     particles keeps to architectures that are not labelled yet and meet the limits: in a small space, a law that peaks where
     labels are would give little else. Workers share one pool of candidates: a batch reports new ones, and `Known.generated`
-    returns them. With several objectives the candidates are guided by the improvement that is expected of them. A candidate beyond a limit
-    that costs nothing to check gives way to its copy within, if there is one. Where architectures are parts of a pretrained network, the
-    whole network comes first, at each resolution.
+    returns them. With several objectives the candidates are guided by the improvement that is expected of them; in a space that is small
+    enough to look at all of it, nothing is generated, and one of each canonical class is a candidate. A candidate beyond a limit that costs
+    nothing to check gives way to its copy within, if there is one, and under limits that are predicted to its likeliest copy. Where
+    architectures are parts of a pretrained network, the whole network comes first, at each resolution.
     """
 
     domain: Domain
@@ -83,6 +84,9 @@ class Diffnag:
             return Batch(tuple(map(Proposal, first)))
         begin, asked = self._phase(len(history))
         guide = self.model.fit(history) if asked else None
+        if guide is not None and self.domain.goal.has_front and (left := self._left(seen)):
+            self.model.believe(history, pending)
+            return Batch(self.model.choose(left, q, history, rng, pending=pending))
         due = count - (count - begin) % self.every
         new, nfe, predictor_nfe = None, 0, 0
         if generated is None or generated.labels != due:
@@ -91,12 +95,17 @@ class Diffnag:
         pool = list(self.domain.fresh(generated.archs, seen))
         if guide is not None:
             self.model.believe(history, pending)  # only now: what few labels suggest of it would narrow what is generated
+            pool = self.model.likeliest(pool, self.domain.allowed_copies)
             nfe += self._refine(pool, history, seen, rng)
         pool, notes = self._topped_up(pool, q, history, seen, rng)
         chosen = self.model.choose(pool, q, history, rng, pending=pending) if guide else tuple(map(Proposal, pool[:q]))
         if self.domain.goal.has_front:
             chosen = tuple(replace(proposal, arch=self.domain.cheapest_copy(proposal.arch)) for proposal in chosen)
         return Batch(chosen, generated.guidance, nfe, predictor_nfe, new, notes)
+
+    def _left(self, seen: set[str]) -> list[Arch]:
+        """The cheapest copy of each canonical class that is not in `seen`; none if the space is too large to look at all of them."""
+        return [arch for key, arch in self.domain.cheapest.items() if key not in seen]
 
     def _phase(self, labels: int) -> tuple[int, bool]:
         """The number of labels at which the present phase began, and whether the predictor is asked in it.
@@ -144,7 +153,7 @@ class Diffnag:
             if roots := [*(pool[i] for i in self.model.order(pool, history, rng)[: self.roots[0]]), *elite]:
                 near = self.generator.vary(roots, self.variations, seed=int(rng.integers(2**63)))
                 nfe += near.nfe
-                pool += self.domain.fresh(self.domain.within(near.archs), seen)
+                pool += self.model.likeliest(self.domain.fresh(self.domain.within(near.archs), seen), self.domain.allowed_copies)
         return nfe
 
     def _elite(self, history: Sequence[Trial], rng: np.random.Generator) -> list[Trial]:
