@@ -12,17 +12,15 @@ import numpy as np
 
 from diffnag.arch import Arch
 from diffnag.objectives.goal import Goal
-from diffnag.protocols import SearchSpace
+from diffnag.protocols import Objective, SearchSpace
 from diffnag.spaces.draws import random_archs
 
 MISSES = 1_000
 """Random draws in a row without anything new, after which the rest of the space is enumerated."""
 KNOWN_DRAWS = 64
 """Random draws of which one at least must have a value in each objective."""
-LARGEST = 20_000
-"""Most architectures of a space that is enumerated."""
-PATIENCE_S = 5.0
-"""Processor time after which a space counts as larger: some objectives that cost no label take long to compute."""
+LARGEST, PATIENCE_S = 20_000, 5.0
+"""Most architectures of a space that is looked at as a whole, and processor time after which that is given up: `memory` takes minutes."""
 STARTS = 2
 """Random architectures from which edits lead towards the limits."""
 DRAWS = 10_000
@@ -73,20 +71,40 @@ class Domain:
 
         Copies compute the same, but not all in the same time: some have operators that nothing depends on.
         """
-        free = [one for one in self.goal.objectives[1:] if not one.paid]
-        signs = np.array([1.0 if one.maximise else -1.0 for one in free])
-
-        def values(copy: Arch) -> np.ndarray:
-            return signs * np.array([self.goal.measure(one, copy) for one in free])
-
-        best = values(arch)
-        improved = bool(free)
+        best, improved = self._free_values(arch), bool(self._free)
         while improved:
             improved = False
-            for copy in self.allowed_copies(arch):
-                if (found := values(copy) - best).min() >= 0 and found.any():
-                    arch, best, improved = copy, best + found, True
+            for copy in self._copies(arch):
+                if self.allows(copy) and _better(values := self._free_values(copy), best):
+                    arch, best, improved = copy, values, True
         return arch
+
+    @cached_property
+    def cheapest(self) -> dict[str, Arch]:
+        """Canonical form -> the copy that is allowed and that no other makes better in the objectives that cost nothing.
+
+        Edits alone reach the cheapest copy in 44 % of the classes of NAS-Bench-201. Empty for a space of more than `LARGEST` architectures, and
+        where this takes longer than `PATIENCE_S`.
+        """
+        archs, found, until = list(islice(self.space.enumerate() or (), LARGEST + 1)), {}, time.process_time() + PATIENCE_S
+        if len(archs) > LARGEST:
+            return {}
+        for arch in filter(self.allows, archs):
+            key, values = self.space.canonical(arch), self._free_values(arch)
+            if key not in found or _better(values, found[key][1]):
+                found[key] = arch, values
+            if time.process_time() > until:
+                return {}
+        return {key: arch for key, (arch, _) in found.items()}
+
+    @cached_property
+    def _free(self) -> list[Objective]:
+        return [one for one in self.goal.objectives[1:] if not one.paid]
+
+    def _free_values(self, arch: Arch) -> np.ndarray:
+        """Values of the objectives beside the label that cost nothing, more being better; a failure is the worst."""
+        values = np.array([(1.0 if one.maximise else -1.0) * self.goal.measure(one, arch) for one in self._free])
+        return np.where(np.isnan(values), -np.inf, values)
 
     def within(self, archs: Iterable[Arch]) -> Iterator[Arch]:
         """`archs`, but in place of each that is beyond a limit a canonical copy within, if edits lead to one that bring it ever nearer.
@@ -94,39 +112,8 @@ class Domain:
         Copies compute the same, but not all in the same time or size. In a tight limit many good architectures are known by dear copies.
         """
         for arch in archs:
-            *_, (beyond, copy) = self._nearer(arch, self.copies)
+            *_, (beyond, copy) = self._nearer(arch, self._copies)
             yield arch if beyond else copy
-
-    def copies(self, arch: Arch) -> list[Arch]:
-        """The canonical copies of `arch`: all in a space of at most `LARGEST` architectures, else those that are one edit away."""
-        key = self.space.canonical(arch)
-        if self._classes:
-            return self._classes[key]
-        return [one for one in self.space.neighbours(arch) if self.space.canonical(one) == key]
-
-    def allowed_copies(self, arch: Arch) -> list[Arch]:
-        """Those of `copies` that meet the limits."""
-        return list(filter(self.allows, self.copies(arch)))
-
-    @cached_property
-    def cheapest(self) -> dict[str, Arch]:
-        """Canonical form -> the cheapest allowed copy; empty for a space of more than `LARGEST`, and where this takes more than `PATIENCE_S`."""
-        found, until = {}, time.process_time() + PATIENCE_S
-        for key, members in self._classes.items():
-            if (first := next(filter(self.allows, members), None)) is not None:
-                found[key] = self.cheapest_copy(first)
-            if time.process_time() > until:
-                return {}
-        return found
-
-    @cached_property
-    def _classes(self) -> dict[str, list[Arch]]:
-        """All architectures by their canonical form; empty for a space of more than `LARGEST`."""
-        archs = list(islice(self.space.enumerate() or (), LARGEST + 1))
-        found: dict[str, list[Arch]] = {}
-        for arch in archs if len(archs) <= LARGEST else ():
-            found.setdefault(self.space.canonical(arch), []).append(arch)
-        return found
 
     def _towards(self) -> Iterator[Arch]:
         """Random architectures, and from each of them edit after edit that comes nearest to the limits which cost nothing to check."""
@@ -145,6 +132,11 @@ class Domain:
             beyond, arch = nearest, found[nearest]
             yield beyond, arch
 
+    def _copies(self, arch: Arch) -> list[Arch]:
+        """The canonical copies of `arch` that are one edit away."""
+        key = self.space.canonical(arch)
+        return [one for one in self.space.neighbours(arch) if self.space.canonical(one) == key]
+
     def random(self, rng: np.random.Generator, seen: set[str]) -> Iterator[Arch]:
         """Fresh architectures, each drawn uniformly from those that are left; ends when none is left.
 
@@ -158,6 +150,11 @@ class Domain:
                 yield found
         left = list(self.space.enumerate() or ())
         yield from self.fresh((left[i] for i in rng.permutation(len(left))), seen)
+
+
+def _better(values: np.ndarray, others: np.ndarray) -> bool:
+    """Whether `values` are at least as good in everything, and better in something."""
+    return bool((values >= others).all() and (values > others).any())
 
 
 def _draws(space: SearchSpace, count: int) -> Iterator[Arch]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,18 +68,6 @@ class Model:
     def order(self, archs: Sequence[Arch], history: Sequence[Trial], rng: np.random.Generator) -> np.ndarray:
         """Indices of `archs`, the one most worth its evaluation first. The predictor must be fitted."""
         return self._ranked(archs, history, rng)[0]
-
-    def likeliest(self, archs: Iterable[Arch], copies: Callable[[Arch], Iterable[Arch]]) -> list[Arch]:
-        """`archs`, but in place of each that of its `copies` which is the likeliest to meet the limits on what is paid for.
-
-        Of canonical copies one is proposed, and all are lost if it misses a limit. The predictor must be fitted.
-        """
-        if not self.outlook.goal.paid_limits:
-            return list(archs)
-        groups = [[arch, *copies(arch)] for arch in archs]
-        members = [arch for group in groups for arch in group]
-        chance = iter(self.outlook.chance(members, self.predictor.predict(members)).tolist())
-        return [max(zip(group, chance, strict=False), key=itemgetter(1))[0] for group in groups]
 
     def choose(
         self, pool: Sequence[Arch], q: int, history: Sequence[Trial], rng: np.random.Generator, *, pending: Sequence[Arch] = ()

@@ -40,8 +40,8 @@ class Diffnag:
     labels are would give little else. Workers share one pool of candidates: a batch reports new ones, and `Known.generated`
     returns them. With several objectives the candidates are guided by the improvement that is expected of them; in a space that is small
     enough to look at all of it, nothing is generated, and one of each canonical class is a candidate. A candidate beyond a limit that costs
-    nothing to check gives way to its copy within, if there is one, and under limits that are predicted to its likeliest copy. Where
-    architectures are parts of a pretrained network, the whole network comes first, at each resolution.
+    nothing to check gives way to its copy within, if there is one. Where architectures are parts of a pretrained network, the whole network
+    comes first, at each resolution.
     """
 
     domain: Domain
@@ -95,7 +95,6 @@ class Diffnag:
         pool = list(self.domain.fresh(generated.archs, seen))
         if guide is not None:
             self.model.believe(history, pending)  # only now: what few labels suggest of it would narrow what is generated
-            pool = self.model.likeliest(pool, self.domain.allowed_copies)
             nfe += self._refine(pool, history, seen, rng)
         pool, notes = self._topped_up(pool, q, history, seen, rng)
         chosen = self.model.choose(pool, q, history, rng, pending=pending) if guide else tuple(map(Proposal, pool[:q]))
@@ -153,7 +152,7 @@ class Diffnag:
             if roots := [*(pool[i] for i in self.model.order(pool, history, rng)[: self.roots[0]]), *elite]:
                 near = self.generator.vary(roots, self.variations, seed=int(rng.integers(2**63)))
                 nfe += near.nfe
-                pool += self.model.likeliest(self.domain.fresh(self.domain.within(near.archs), seen), self.domain.allowed_copies)
+                pool += self.domain.fresh(self.domain.within(near.archs), seen)
         return nfe
 
     def _elite(self, history: Sequence[Trial], rng: np.random.Generator) -> list[Trial]:
