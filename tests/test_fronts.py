@@ -175,6 +175,23 @@ def test_likely_candidates_come_first() -> None:
     assert order[: len(likely)].tolist() == likely and value(archs[order[0]]) == max(value(archs[i]) for i in likely)
 
 
+def test_gain_and_chance_are_weighed_where_a_miss_costs_no_label() -> None:
+    """Expected improvement is the gain itself, as the predictor is exact; `Here` is predicted with a deviation of 2."""
+    high = 22.0
+    about = Outlook(SPACE, Goal(TASK, (label(),), (Limit("here", high=high),), (Here(),)), CheckedPredictor("prior", Prior()))
+    archs = [SPACE.of_operations((3,) * k + (0,) * (6 - k)) for k in range(7)]
+    kept = archs[1]
+    history = [Trial(0, 0, kept, value(kept), None, None, None, 0.0, values={"accuracy": value(kept), "here": high})]
+    worth = [max(value(arch) - value(kept), 0.0) * 0.5 * math.erfc((sum(arch.ops) - high) / 2 / math.sqrt(2)) for arch in archs]
+    order = Model(about, "ucb").order(archs, history, np.random.default_rng(0))
+    gains = [i for i in range(7) if worth[i] > 0]
+    assert order[: len(gains)].tolist() == sorted(gains, key=lambda i: -worth[i]) and len(gains) == 5
+    chances = about.chance(archs, about.label.predict(archs))
+    assert Model(about, "ucb").order(archs, [], np.random.default_rng(0))[0] == chances.argmax(), "first of all, something must meet the limits"
+    likely = Model(about, "ucb", confidence=0.9).order(archs, history, np.random.default_rng(0))
+    assert chances[likely[0]] >= 0.9 > chances[order[0]], "who asks for a confidence gets it"
+
+
 # -- whole searches
 
 

@@ -86,9 +86,10 @@ class Domain:
         Edits alone reach the cheapest copy in 44 % of the classes of NAS-Bench-201. Empty for a space of more than `LARGEST` architectures, and
         where this takes longer than `PATIENCE_S`.
         """
-        archs, found, until = list(islice(self.space.enumerate() or (), LARGEST + 1)), {}, time.process_time() + PATIENCE_S
+        archs, until = list(islice(self.space.enumerate() or (), LARGEST + 1)), time.process_time() + PATIENCE_S
         if len(archs) > LARGEST:
             return {}
+        found: dict[str, tuple[Arch, np.ndarray]] = {}
         for arch in filter(self.allows, archs):
             key, values = self.space.canonical(arch), self._free_values(arch)
             if key not in found or _better(values, found[key][1]):
