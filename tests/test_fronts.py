@@ -228,7 +228,10 @@ def test_in_a_small_space_all_classes_are_candidates() -> None:
     """With an exact predictor every label is a member of the front: k convolutions, at the positions that count most."""
     most = {max((value(arch), -k) for arch in SPACE.enumerate() if arch.ops.count(5) == k) for k in range(7)}
     options = asked(method="diffnag", budget=6, predictor=f"{Prior.__module__}:Prior", minimise=(path_of(Convolutions),))
-    result = run_search(options, oracle=ToyOracle(), generator=RandomGenerator(SPACE, only=[BEST]))  # type: ignore[arg-type]
+    notes: list[str] = []
+    with Search(options, oracle=ToyOracle(), generator=RandomGenerator(SPACE, only=[BEST])) as search:  # type: ignore[arg-type]
+        result = search.run(on_note=notes.append)
+    assert notes[0] == "each of 4,930 classes of nasbench201 is a candidate; nothing is generated" and sum("classes" in note for note in notes) == 1
     found = [(trial.value, -trial.values["convolutions"]) for trial in result.trials]
     assert len(set(found)) == 6 and set(found) <= most
 

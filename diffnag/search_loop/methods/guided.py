@@ -86,7 +86,8 @@ class Diffnag:
         guide = self.model.fit(history) if asked else None
         if guide is not None and self.domain.goal.has_front and (left := self._left(seen)):
             self.model.believe(history, pending)
-            return Batch(self.model.choose(left, q, history, rng, pending=pending))
+            note = f"each of {len(left):,} classes of {self.domain.space.name} is a candidate; nothing is generated"
+            return Batch(self.model.choose(left, q, history, rng, pending=pending), notes=(note,) if count == begin else ())
         due = count - (count - begin) % self.every
         new, nfe, predictor_nfe = None, 0, 0
         if generated is None or generated.labels != due:
