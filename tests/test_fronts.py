@@ -22,6 +22,7 @@ from diffnag.objectives.front import non_dominated
 from diffnag.objectives.goal import Goal, Limit
 from diffnag.objectives.hypervolume import hypervolume
 from diffnag.oracles.checked import checked_oracle
+from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.evaluation import evaluate
 from diffnag.search_loop.loop import Search, run_search
 from diffnag.search_loop.model import Model
@@ -174,6 +175,23 @@ def test_likely_candidates_come_first() -> None:
     assert order[: len(likely)].tolist() == likely and value(archs[order[0]]) == max(value(archs[i]) for i in likely)
 
 
+def test_gain_and_chance_are_weighed_where_a_miss_costs_no_label() -> None:
+    """Expected improvement is the gain itself, as the predictor is exact; `Here` is predicted with a deviation of 2."""
+    high = 22.0
+    about = Outlook(SPACE, Goal(TASK, (label(),), (Limit("here", high=high),), (Here(),)), CheckedPredictor("prior", Prior()))
+    archs = [SPACE.of_operations((3,) * k + (0,) * (6 - k)) for k in range(7)]
+    kept = archs[1]
+    history = [Trial(0, 0, kept, value(kept), None, None, None, 0.0, values={"accuracy": value(kept), "here": high})]
+    worth = [max(value(arch) - value(kept), 0.0) * 0.5 * math.erfc((sum(arch.ops) - high) / 2 / math.sqrt(2)) for arch in archs]
+    order = Model(about, "ucb").order(archs, history, np.random.default_rng(0))
+    gains = [i for i in range(7) if worth[i] > 0]
+    assert order[: len(gains)].tolist() == sorted(gains, key=lambda i: -worth[i]) and len(gains) == 5
+    chances = about.chance(archs, about.label.predict(archs))
+    assert Model(about, "ucb").order(archs, [], np.random.default_rng(0))[0] == chances.argmax(), "first of all, something must meet the limits"
+    likely = Model(about, "ucb", confidence=0.9).order(archs, history, np.random.default_rng(0))
+    assert chances[likely[0]] >= 0.9 > chances[order[0]], "who asks for a confidence gets it"
+
+
 # -- whole searches
 
 
@@ -195,15 +213,27 @@ def test_the_guided_search_covers_the_front_better_than_random_draws() -> None:
     reference = np.array([40.0, -7.0])
     whole = hypervolume(np.array([[accuracy, -k] for k, accuracy in enumerate(most)]), reference)
 
-    def found(method: str, seed: int) -> float:
+    def found(method: str) -> float:
         more = {"predictor": "gp"} if method == "diffnag" else {}
-        options = asked(method=method, budget=40, seed=seed, minimise=(path_of(Convolutions),), **more)
+        options = asked(method=method, budget=30, minimise=(path_of(Convolutions),), **more)
         generator = RandomGenerator(SPACE) if method == "diffnag" else None
         result = run_search(options, oracle=ToyOracle(), generator=generator)  # type: ignore[arg-type]
         return hypervolume(np.array([[trial.value, -trial.values["convolutions"]] for trial in result.trials]), reference) / whole
 
-    ours, random = (np.mean([found(method, seed) for seed in range(2)]) for method in ("diffnag", "random"))
-    assert ours > 0.93 and ours > random + 0.15
+    ours, random = (found(method) for method in ("diffnag", "random"))
+    assert ours > 0.9 and ours > random + 0.15
+
+
+def test_in_a_small_space_all_classes_are_candidates() -> None:
+    """With an exact predictor every label is a member of the front: k convolutions, at the positions that count most."""
+    most = {max((value(arch), -k) for arch in SPACE.enumerate() if arch.ops.count(5) == k) for k in range(7)}
+    options = asked(method="diffnag", budget=6, predictor=f"{Prior.__module__}:Prior", minimise=(path_of(Convolutions),))
+    notes: list[str] = []
+    with Search(options, oracle=ToyOracle(), generator=RandomGenerator(SPACE, only=[BEST])) as search:  # type: ignore[arg-type]
+        result = search.run(on_note=notes.append)
+    assert notes[0] == "each of 4,930 classes of nasbench201 is a candidate; nothing is generated" and sum("classes" in note for note in notes) == 1
+    found = [(trial.value, -trial.values["convolutions"]) for trial in result.trials]
+    assert len(set(found)) == 6 and set(found) <= most
 
 
 def test_copies_that_cost_less_are_evaluated() -> None:
@@ -213,6 +243,20 @@ def test_copies_that_cost_less_are_evaluated() -> None:
     cheap = where.cheapest_copy(dead)
     assert cheap.ops.count(5) == 0 and SPACE.canonical(cheap) == SPACE.canonical(dead)
     assert where.cheapest_copy(BEST) == BEST
+
+
+def test_the_cheapest_of_each_class_is_known_in_a_small_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    where = Domain(SPACE, Goal(TASK, (label(), Convolutions()), (Limit("convolutions", high=3),)))
+    classes: dict[str, list[Arch]] = {}
+    for arch in SPACE.enumerate():
+        classes.setdefault(SPACE.canonical(arch), []).append(arch)
+    least = {key: min(arch.ops.count(5) for arch in members) for key, members in classes.items()}
+    assert {key: arch.ops.count(5) for key, arch in where.cheapest.items()} == {key: count for key, count in least.items() if count <= 3}
+    assert all(SPACE.canonical(arch) == key for key, arch in where.cheapest.items())
+    monkeypatch.setattr("diffnag.search_loop.domain.PATIENCE_S", 0.0)
+    assert Domain(SPACE, Goal(TASK, (label(), Convolutions()))).cheapest == {}, "where objectives take too long the space counts as larger"
+    monkeypatch.setattr("diffnag.search_loop.domain.LARGEST", 15_624)
+    assert Domain(SPACE, Goal(TASK, (label(), Convolutions()))).cheapest == {}
 
 
 @pytest.mark.parametrize("storage", ["sqlite:///{}/study.db", "journal:{}/study.log"])

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain
+from functools import cached_property
+from itertools import chain, islice
 
 import numpy as np
 
 from diffnag.arch import Arch
 from diffnag.objectives.goal import Goal
-from diffnag.protocols import SearchSpace
+from diffnag.protocols import Objective, SearchSpace
 from diffnag.spaces.draws import random_archs
 
 MISSES = 1_000
 """Random draws in a row without anything new, after which the rest of the space is enumerated."""
 KNOWN_DRAWS = 64
 """Random draws of which one at least must have a value in each objective."""
+LARGEST, PATIENCE_S = 20_000, 5.0
+"""Most architectures of a space that is looked at as a whole, and processor time after which that is given up: `memory` takes minutes."""
 STARTS = 2
 """Random architectures from which edits lead towards the limits."""
 DRAWS = 10_000
@@ -67,20 +71,41 @@ class Domain:
 
         Copies compute the same, but not all in the same time: some have operators that nothing depends on.
         """
-        free = [one for one in self.goal.objectives[1:] if not one.paid]
-        signs = np.array([1.0 if one.maximise else -1.0 for one in free])
-
-        def values(copy: Arch) -> np.ndarray:
-            return signs * np.array([self.goal.measure(one, copy) for one in free])
-
-        best = values(arch)
-        improved = bool(free)
+        best, improved = self._free_values(arch), bool(self._free)
         while improved:
             improved = False
             for copy in self._copies(arch):
-                if self.allows(copy) and (found := values(copy) - best).min() >= 0 and found.any():
-                    arch, best, improved = copy, best + found, True
+                if self.allows(copy) and _better(values := self._free_values(copy), best):
+                    arch, best, improved = copy, values, True
         return arch
+
+    @cached_property
+    def cheapest(self) -> dict[str, Arch]:
+        """Canonical form -> the copy that is allowed and that no other makes better in the objectives that cost nothing.
+
+        Edits alone often end at a dearer one. Empty for a space of more than `LARGEST` architectures, and where this takes longer than
+        `PATIENCE_S`.
+        """
+        archs, until = list(islice(self.space.enumerate() or (), LARGEST + 1)), time.process_time() + PATIENCE_S
+        if len(archs) > LARGEST:
+            return {}
+        found: dict[str, tuple[Arch, np.ndarray]] = {}
+        for arch in filter(self.allows, archs):
+            key, values = self.space.canonical(arch), self._free_values(arch)
+            if key not in found or _better(values, found[key][1]):
+                found[key] = arch, values
+            if time.process_time() > until:
+                return {}
+        return {key: arch for key, (arch, _) in found.items()}
+
+    @cached_property
+    def _free(self) -> list[Objective]:
+        return [one for one in self.goal.objectives[1:] if not one.paid]
+
+    def _free_values(self, arch: Arch) -> np.ndarray:
+        """Values of the objectives beside the label that cost nothing, more being better; a failure is the worst."""
+        values = np.array([(1.0 if one.maximise else -1.0) * self.goal.measure(one, arch) for one in self._free])
+        return np.where(np.isnan(values), -np.inf, values)
 
     def within(self, archs: Iterable[Arch]) -> Iterator[Arch]:
         """`archs`, but in place of each that is beyond a limit a canonical copy within, if edits lead to one that bring it ever nearer.
@@ -126,6 +151,11 @@ class Domain:
                 yield found
         left = list(self.space.enumerate() or ())
         yield from self.fresh((left[i] for i in rng.permutation(len(left))), seen)
+
+
+def _better(values: np.ndarray, others: np.ndarray) -> bool:
+    """Whether `values` are at least as good in everything, and better in something."""
+    return bool((values >= others).all() and (values > others).any())
 
 
 def _draws(space: SearchSpace, count: int) -> Iterator[Arch]:

@@ -102,7 +102,7 @@ class SearchOptions:
     )  # fmt: skip
     confidence: float | None = option(
         None, most=1, help="probability with which a candidate must meet limits that can only be predicted before it is evaluated (default: "
-        "0.9; 0.5 where a measurement shows before the label is paid for that a limit is not met)",
+        "0.9; where a measurement shows before the label is paid for that a limit is not met, gain and chance are weighed)",
     )  # fmt: skip
     max_params: int | None = option(None, metavar="N", help="short for --limit 'params<=N': trainable parameters")
     max_flops: int | None = option(None, metavar="N", help="short for --limit 'flops<=N': multiply-adds of one image")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from diffnag.errors import UserError
-from diffnag.search_loop.domain import Domain
+from diffnag.search_loop.domain import LARGEST, Domain
 from diffnag.search_loop.methods.base import Setting, shuffled
 from diffnag.search_loop.methods.model_based import ModelBased
 from diffnag.search_loop.model import Model
@@ -19,9 +19,6 @@ from diffnag.search_loop.trial import Known
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
-
-LARGEST = 20_000
-"""Most architectures of a space that is enumerated at every step."""
 
 
 @dataclass(frozen=True)

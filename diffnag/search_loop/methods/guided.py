@@ -38,9 +38,10 @@ class Diffnag:
     candidates. New candidates are generated every `every` labels: between them one label changes the law little. Guidance by
     particles keeps to architectures that are not labelled yet and meet the limits: in a small space, a law that peaks where
     labels are would give little else. Workers share one pool of candidates: a batch reports new ones, and `Known.generated`
-    returns them. With several objectives the candidates are guided by the improvement that is expected of them. A candidate beyond a limit
-    that costs nothing to check gives way to its copy within, if there is one. Where architectures are parts of a pretrained network, the
-    whole network comes first, at each resolution.
+    returns them. With several objectives the candidates are guided by the improvement that is expected of them; in a space that is small
+    enough to look at all of it, nothing is generated, and one of each canonical class is a candidate. A candidate beyond a limit that costs
+    nothing to check gives way to its copy within, if there is one. Where architectures are parts of a pretrained network, the whole network
+    comes first, at each resolution.
     """
 
     domain: Domain
@@ -83,6 +84,10 @@ class Diffnag:
             return Batch(tuple(map(Proposal, first)))
         begin, asked = self._phase(len(history))
         guide = self.model.fit(history) if asked else None
+        if guide is not None and self.domain.goal.has_front and (left := self._left(seen)):
+            self.model.believe(history, pending)
+            note = f"each of {len(left):,} classes of {self.domain.space.name} is a candidate; nothing is generated"
+            return Batch(self.model.choose(left, q, history, rng, pending=pending), notes=(note,) if count == begin else ())
         due = count - (count - begin) % self.every
         new, nfe, predictor_nfe = None, 0, 0
         if generated is None or generated.labels != due:
@@ -97,6 +102,10 @@ class Diffnag:
         if self.domain.goal.has_front:
             chosen = tuple(replace(proposal, arch=self.domain.cheapest_copy(proposal.arch)) for proposal in chosen)
         return Batch(chosen, generated.guidance, nfe, predictor_nfe, new, notes)
+
+    def _left(self, seen: set[str]) -> list[Arch]:
+        """The cheapest copy of each canonical class that is not in `seen`; none if the space is too large to look at all of them."""
+        return [arch for key, arch in self.domain.cheapest.items() if key not in seen]
 
     def _phase(self, labels: int) -> tuple[int, bool]:
         """The number of labels at which the present phase began, and whether the predictor is asked in it.
