@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from diffnag.errors import UserError
-from diffnag.generators.base import Generation, Steer, refuse_conditions
+from diffnag.generators.base import Condition, Generation, Steer, refuse_conditions
+from diffnag.generators.conditional.conditions import Measures
 from diffnag.generators.conditional.network import ConditionalNetwork
 from diffnag.generators.discrete import options
 from diffnag.generators.discrete.generator import DiscreteGenerator
 from diffnag.generators.discrete.noising import Predict
 
 if TYPE_CHECKING:
+    from diffnag.arch import Arch
     from diffnag.protocols import SearchSpace
 
 MOST_WEIGHT = 100.0
@@ -33,6 +35,10 @@ class ConditionalGenerator(DiscreteGenerator):
         super().__init__(space, network, sampling)
         self.conditions, self.units = network.names, network.units
 
+    def condition_of(self, archs: Sequence[Arch]) -> Condition:
+        """All conditions of architectures, brought within what training saw: asked for in a draw, they give samples like these."""
+        return self.network.laws.within(Measures(self.conditions, self.space)(archs))
+
     def sample(self, n: int, *, seed: int, steer: Steer = Steer(), sampling: Any = None) -> Generation:  # noqa: B008 - frozen
         """Draw `n` architectures from `p(A | c)^(1 + w) / p(A)^w`, entry by entry, with w the weight of `steer`; a tilt comes on top."""
         refuse_conditions(self, steer)
@@ -48,8 +54,13 @@ class ConditionalGenerator(DiscreteGenerator):
             return self._law
         asked = torch.cat([part.float() for part in network.laws.read(steer.condition)], dim=1).to(network.device)
 
-        def predict(z: Tensor, abar: Tensor) -> Tensor:
-            given: Tensor = network(z, abar, asked)
+        def predict(rows: Tensor, abar: Tensor) -> Tensor:
+            z, c = rows[:, 1:], asked[rows[:, 0] % len(asked)] if len(asked) > 1 else asked
+            given: Tensor = network(z, abar, c)
             return ((1 + weight) * given - weight * network(z, abar)).log_softmax(dim=2) if weight else given
 
-        return lambda z, abar: self._pieces(lambda rows: predict(rows, abar), z)
+        def numbered(z: Tensor, abar: Tensor) -> Tensor:
+            places = torch.arange(len(z), device=z.device)[:, None]
+            return self._pieces(lambda rows: predict(rows, abar), torch.cat([places, z], dim=1))
+
+        return numbered
