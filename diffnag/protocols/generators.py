@@ -63,8 +63,8 @@ class HasLikelihood(Protocol):
 class MeasuresConditions(Protocol):
     """A generator that knows the conditions of architectures, so that a draw can be asked for others like them."""
 
-    def condition_of(self, archs: Sequence[Arch]) -> Condition:
-        """Values of all its conditions, as a draw accepts them: a tuple for each, in the order of `archs`."""
+    def condition_of(self, archs: Sequence[Arch], names: Sequence[str]) -> Condition:
+        """Values of its conditions `names`, as a draw accepts them: a tuple for each, in the order of `archs`."""
         ...
 
 

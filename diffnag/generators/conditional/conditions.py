@@ -86,10 +86,10 @@ class Laws:
         ends = self.standard(self._quantiles[:, places].T.to(standard.device))  # (2, c)
         return (standard > ends[0]).long() + (standard > ends[1]).long()
 
-    def within(self, values: Tensor) -> Mapping[str, tuple[float, ...]]:
-        """The columns of values `(m, c)` by their names, each value brought within what training saw."""
-        clipped = values.clamp(self._quantiles[:, 0], self._quantiles[:, -1])
-        return {name: tuple(column) for name, column in zip(self.names, clipped.T.tolist(), strict=True)}
+    def within(self, name: str, values: Tensor) -> tuple[float, ...]:
+        """Values `(m,)` of one condition, each brought within what training saw."""
+        low, *_, high = self._quantiles[self.names.index(name)]
+        return tuple(values.clamp(low, high).tolist())
 
     def read(self, condition: Condition) -> tuple[Tensor, Tensor]:
         """What a draw asks for, as `numbers (m, c)`, NaN where open, and `words (m, c)`, -1 where there is none; m is the length of tuples.

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from diffnag.errors import UserError
 from diffnag.generators.base import Condition, Generation, Steer, refuse_conditions
+from diffnag.generators.conditional import options
 from diffnag.generators.conditional.conditions import Measures
 from diffnag.generators.conditional.network import ConditionalNetwork
-from diffnag.generators.discrete import options
 from diffnag.generators.discrete.generator import DiscreteGenerator
 from diffnag.generators.discrete.noising import Predict
 
@@ -27,6 +27,7 @@ MOST_WEIGHT = 100.0
 class ConditionalGenerator(DiscreteGenerator):
     """Draws architectures with the values that are asked for; what is not asked for is left open."""
 
+    Sampling: ClassVar[type] = options.Sampling
     network: ConditionalNetwork
     units: Mapping[str, str]
     """Condition -> unit in which its values are given."""
@@ -35,9 +36,10 @@ class ConditionalGenerator(DiscreteGenerator):
         super().__init__(space, network, sampling)
         self.conditions, self.units = network.names, network.units
 
-    def condition_of(self, archs: Sequence[Arch]) -> Condition:
-        """All conditions of architectures, brought within what training saw: asked for in a draw, they give samples like these."""
-        return self.network.laws.within(Measures(self.conditions, self.space)(archs))
+    def condition_of(self, archs: Sequence[Arch], names: Sequence[str]) -> Condition:
+        """Values that the conditions `names` have for `archs`, brought within what training saw: a draw can be asked for others like these."""
+        values = Measures(names, self.space)(archs)
+        return {name: self.network.laws.within(name, column) for name, column in zip(names, values.T, strict=True)}
 
     def sample(self, n: int, *, seed: int, steer: Steer = Steer(), sampling: Any = None) -> Generation:  # noqa: B008 - frozen
         """Draw `n` architectures from `p(A | c)^(1 + w) / p(A)^w`, entry by entry, with w the weight of `steer`; a tilt comes on top."""

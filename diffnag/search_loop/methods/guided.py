@@ -158,8 +158,7 @@ class Diffnag:
         goal = replace(domain.goal, limits=limits)
         beyond = {arch: goal.beyond(arch) for arch in random_archs(domain.space, EXAMPLES, seed=self.seed)}
         nearest = sorted(beyond, key=lambda arch: beyond[arch])
-        condition = generator.condition_of(nearest[: max(FEWEST, sum(not far for far in beyond.values()))])
-        return {limit.objective: condition[limit.objective] for limit in limits}
+        return generator.condition_of(nearest[: max(FEWEST, sum(not far for far in beyond.values()))], [limit.objective for limit in limits])
 
     def _refine(self, pool: list[Arch], history: Sequence[Trial], seen: set[str], rng: np.random.Generator) -> int:
         """Add to `pool` what lies near its most promising candidates and the best trials; return the evaluations of the generator's network."""
