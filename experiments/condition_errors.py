@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diffnag.errors import UserError
 from experiments.shared.common import begin, one_thread, parser
 from experiments.shared.results import read_result, record, write_result
 
@@ -119,19 +120,23 @@ def measure(name: str, weights: Sequence[str], *, anew: bool) -> None:
 def errors(
     generator: Generator, asked: np.ndarray, values: Values, spread: np.ndarray, steer: Callable[[np.ndarray], Steer]
 ) -> dict[str, Any]:
-    """Mean absolute errors of samples for each row of values asked for `(m, c)`, validity, distinct share, and seconds for each row."""
-    missed, valid, distinct, near, begun = [], 0, 0, 0, time.perf_counter()
+    """Mean absolute errors of samples for each row of values asked for `(m, c)`, validity, distinct share, rows refused, seconds for each row."""
+    missed, valid, distinct, near, refused, begun = [], 0, 0, 0, 0, time.perf_counter()
     for wanted in asked:
-        archs = generator.sample(SAMPLES, seed=SEED, steer=steer(wanted)).archs
+        try:
+            archs = generator.sample(SAMPLES, seed=SEED, steer=steer(wanted)).archs
+        except UserError:  # conditions far from all that training saw
+            refused += 1
+            continue
         valid, distinct = valid + len(archs), distinct + len(set(archs))
         if archs:
             apart = np.abs(values(archs) - wanted)
             missed.append((apart / spread).mean(0))
             near += int((apart <= 0.05 * np.abs(wanted)).all(1).sum())
-    total = len(asked) * SAMPLES
+    total = (len(asked) - refused) * SAMPLES
     return {
         "errors": np.mean(missed, axis=0).round(4).tolist(), "error": round(float(np.mean(missed)), 4), "validity": valid / total,
-        "distinct": distinct / total, "within_5_percent": round(near / valid, 4),
+        "distinct": distinct / total, "refused": refused, "within_5_percent": round(near / valid, 4),
         "seconds": round((time.perf_counter() - begun) / len(asked), 2),
     }  # fmt: skip
 
