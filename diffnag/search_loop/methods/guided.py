@@ -136,12 +136,12 @@ class Diffnag:
             return self.domain.fresh_key(arch, seen) is not None
 
         if guide is None:
-            return Steer(condition=self._within, wanted=wanted)
+            return Steer(condition=self._within, weight=0.0, wanted=wanted)
         preference = guide
         if self.domain.goal.has_front:
             outlook = self.model.outlook
             preference = CheckedPredictor("improvement", ExpectedImprovement(outlook, outlook.standing(history)))
-        return replace(Steer.by(preference, self.domain.space, self.scale, wanted=wanted), condition=self._within)
+        return replace(Steer.by(preference, self.domain.space, self.scale, wanted=wanted), condition=self._within, weight=0.0)
 
     @cached_property
     def _within(self) -> Condition:
