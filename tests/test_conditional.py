@@ -22,6 +22,8 @@ from diffnag.spaces.draws import random_archs
 from diffnag.spaces.loading import load_space
 from diffnag.testing import GeneratorContract
 from tests.exact_space import ARCHS, SPACE
+from tests.search_fakes import RandomGenerator
+from tests.toy_search import options, search
 
 TINY = Config(width=16, layers=1, heads=2, conditions="depth", bins=8)
 
@@ -158,6 +160,30 @@ def test_conditions_of_architectures_are_brought_within_what_training_saw(untrai
 def test_guidance_entry_by_entry_is_for_spaces_whose_entries_change_alone(name, alone):
     """In darts each node has two inputs, and in chains the edges follow from the operators."""
     assert ("entries" in load_generator(load_space(name), "conditional").steers) == alone
+
+
+@pytest.mark.parametrize("limits", [(), ("params<=600k",), ("params>=1.2M",)])
+def test_a_generator_with_conditions_is_asked_for_values_within_the_limits(space, limits):
+    asked = []
+
+    class Conditioned(RandomGenerator):
+        conditions = ("params", "depth")
+
+        def condition_of(self, archs, names):
+            return dict.fromkeys(names, tuple(float(space.size(arch, num_classes=10, image_size=32).params) for arch in archs))
+
+        def sample(self, n, *, seed, steer=Steer(), sampling=None):  # noqa: B008 - frozen
+            asked.append(steer.condition)
+            return super().sample(n, seed=seed, steer=steer, sampling=sampling)
+
+    search(options("diffnag", limit=limits), generator=Conditioned(space))
+    assert len(asked) >= 2 and all(condition == asked[0] for condition in asked) and set(asked[0]) == ({"params"} if limits else set())
+    for values in asked[0].values():
+        assert isinstance(values, tuple)
+        if limits == ("params<=600k",):
+            assert max(values) <= 600_000 and len(values) > 100
+        else:
+            assert min(values) > 900_000 and len(values) == 8  # few cells have so many: the nearest are asked for
 
 
 # -- bad input

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 
 from diffnag.arch import Arch
 from diffnag.errors import PredictorError, UserError
-from diffnag.generators.base import Condition, Steer
+from diffnag.generators.base import Steer
 from diffnag.guidance.checked import CheckedPredictor
 from diffnag.guidance.tilt import Tilt
 from diffnag.search_loop.loop import Search
@@ -176,30 +175,6 @@ def test_what_is_generated_is_to_be_within_the_limits_and_not_paid_for(space: NA
     within = [domain(space, "params<=600k").allows(arch) for arch in first]
     assert asked[1] == [allowed and space.canonical(arch) not in paid for arch, allowed in zip(first, within, strict=True)]
     assert sum(within) - sum(asked[1]) >= 5 and not all(within)
-
-
-@pytest.mark.parametrize("limits", [(), ("params<=600k",), ("params>=1.2M",)])
-def test_a_generator_with_conditions_is_asked_for_values_within_the_limits(space: NASBench201, limits: tuple[str, ...]) -> None:
-    asked = []
-
-    class Conditioned(RandomGenerator):
-        conditions = ("params", "depth")
-
-        def condition_of(self, archs: Sequence[Arch], names: Sequence[str]) -> Condition:
-            return dict.fromkeys(names, tuple(float(space.size(arch, num_classes=10, image_size=32).params) for arch in archs))
-
-        def sample(self, n: int, *, seed: int, steer: Steer = Steer(), sampling: object = None) -> Made:  # noqa: B008 - frozen
-            asked.append(steer.condition)
-            return super().sample(n, seed=seed, steer=steer, sampling=sampling)
-
-    search(options("diffnag", limit=limits), generator=Conditioned(space))
-    assert len(asked) >= 2 and all(condition == asked[0] for condition in asked) and set(asked[0]) == ({"params"} if limits else set())
-    for values in asked[0].values():
-        assert isinstance(values, tuple)
-        if limits == ("params<=600k",):
-            assert max(values) <= 600_000 and len(values) > 100
-        else:
-            assert min(values) > 900_000 and len(values) == 8  # few cells have so many: the nearest are asked for
 
 
 def test_diffnag_with_a_prior_is_guided_from_the_start_and_ranks_by_its_mean(space: NASBench201) -> None:
