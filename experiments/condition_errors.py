@@ -1,11 +1,12 @@
 """Measures how near the family `conditional` comes to the values that it is asked for, beside particles of the family `discrete`.
 
-    python -m experiments.condition_errors [--spaces nasbench201 ...] [--anew]
+    python -m experiments.condition_errors [--spaces nasbench201 ...] [--weights 1 ...] [--anew]
 
 What is asked for are the values of `ASKED` architectures of the half that the network was not trained on, of each condition alone and of
 all together, by each of `WEIGHTS`. Errors are mean absolute ones over the valid ones of `SAMPLES` samples each, in standard deviations of
 the condition over the training half; `within_5_percent` is the share of valid samples that miss no value by more. Particles follow
-`p(A) exp(-S d(A))`, with d the mean absolute error in standard deviations, for the first `BY_PARTICLES` of what is asked for.
+`p(A) exp(-S d(A))`, with d the mean absolute error in standard deviations, for the first `BY_PARTICLES` of what is asked for, where the
+family `discrete` has a network. `unconditioned` has figures of `UNCONDITIONED` samples of which nothing is asked.
 
 Rows that the result file has are kept; `--anew` measures the selected spaces again.
 """
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diffnag.errors import UserError
 from experiments.shared.common import begin, one_thread, parser
 from experiments.shared.results import read_result, record, write_result
 
@@ -26,10 +28,10 @@ if TYPE_CHECKING:
     from diffnag.generators.base import Steer
     from diffnag.protocols import Generator
 
-SPACES = ("nasbench201", "nasbench101")
-ASKED, BY_PARTICLES, SAMPLES, SEED = 50, 10, 128, 0
-WEIGHTS = (0.0, 1.0, 2.0)
-PARTICLES = "particles"
+SPACES = ("nasbench201", "nasbench101", "darts", "mobilenetv3", "transnasbench101-micro", "transnasbench101-macro")
+ASKED, BY_PARTICLES, SAMPLES, UNCONDITIONED, SEED = 50, 10, 128, 2048, 0
+RESULT, PARTICLES = "condition_errors", "particles"
+WEIGHTS = ("0", "1", "2", PARTICLES)
 SHARPNESS = 30.0
 """S of the particles."""
 Values = Callable[[Sequence["Arch"]], np.ndarray]
@@ -38,21 +40,50 @@ Values = Callable[[Sequence["Arch"]], np.ndarray]
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--spaces", nargs="+", choices=SPACES, default=SPACES, help="default: all")
+    options.add_argument("--weights", nargs="+", choices=WEIGHTS, default=WEIGHTS, help="of the guidance, or particles; default: all")
     options.add_argument("--anew", action="store_true", help="measure rows again that the result file has")
     args = options.parse_args()
     begin()
     one_thread()
     for space in args.spaces:
-        measure(space, anew=args.anew)
+        unconditioned(space, anew=args.anew)
+        measure(space, args.weights, anew=args.anew)
 
 
-def measure(name: str, *, anew: bool) -> None:
+def unconditioned(name: str, *, anew: bool) -> None:
+    """Measure samples of which nothing is asked, unless that was done."""
+    from diffnag import load_generator
+    from experiments.shared.measured_space import MeasuredSpace
+
+    if not anew and name in (row["space"] for row in _kept("unconditioned")):
+        return
+    measured = MeasuredSpace(name)
+    archs = load_generator(measured.space, "conditional").sample(UNCONDITIONED, seed=SEED).archs
+    row = record({"space": name, **measured.figures(archs, UNCONDITIONED)})
+    print(row, flush=True)
+    _store(unconditioned=[*(other for other in _kept("unconditioned") if other["space"] != name), row])
+
+
+def _kept(part: str) -> list[dict[str, Any]]:
+    return list(read_result(RESULT).get(part, []))
+
+
+def _store(**parts: list[dict[str, Any]]) -> None:
+    """Write the result file with new rows of these parts, in the order of the spaces."""
+    ordered = {part: sorted(rows, key=lambda row: SPACES.index(row["space"])) for part, rows in parts.items()}
+    write_result(RESULT, {"samples": SAMPLES, "rows": _kept("rows"), "unconditioned": _kept("unconditioned"), **ordered})
+
+
+def measure(name: str, weights: Sequence[str], *, anew: bool) -> None:
     """Measure all rows of a space that are missing, and write each as it is there."""
     from diffnag import load_generator, load_space
     from diffnag.generators.base import Steer
     from diffnag.generators.conditional.conditions import Measures
+    from diffnag.generators.network import shipped_network
     from diffnag.spaces.split import CanonicalSplit
 
+    if not shipped_network(name, "discrete").is_file():
+        weights = [weight for weight in weights if weight != PARTICLES]
     space = load_space(name)
     generator: Any = load_generator(space, "conditional")
     names, spread = generator.conditions, generator.network.spread.numpy()
@@ -69,9 +100,9 @@ def measure(name: str, *, anew: bool) -> None:
         def values(archs: Sequence[Arch], subset: list[int] = subset) -> np.ndarray:
             return measures(archs).numpy()[:, subset]
 
-        for weight in (*WEIGHTS, PARTICLES):
-            key = {"space": name, "conditions": [names[k] for k in subset], "weight": weight}
-            rows = read_result("condition_errors").get("rows", [])
+        for weight in weights:
+            key = {"space": name, "conditions": [names[k] for k in subset], "weight": weight if weight == PARTICLES else float(weight)}
+            rows = _kept("rows")
             others = [row for row in rows if any(row[field] != value for field, value in key.items())]
             if len(others) < len(rows) and not anew:
                 continue
@@ -83,25 +114,29 @@ def measure(name: str, *, anew: bool) -> None:
             wanted = asked[: BY_PARTICLES if weight == PARTICLES else ASKED, subset]
             row = record({**key, "asked": len(wanted), **errors(source, wanted, values, spread[subset], steer)})
             print(row, flush=True)
-            write_result("condition_errors", {"samples": SAMPLES, "rows": [*others, row]})
+            _store(rows=[*others, row])
 
 
 def errors(
     generator: Generator, asked: np.ndarray, values: Values, spread: np.ndarray, steer: Callable[[np.ndarray], Steer]
 ) -> dict[str, Any]:
-    """Mean absolute errors of samples for each row of values asked for `(m, c)`, validity, distinct share, and seconds for each row."""
-    missed, valid, distinct, near, begun = [], 0, 0, 0, time.perf_counter()
+    """Mean absolute errors of samples for each row of values asked for `(m, c)`, validity, distinct share, rows refused, seconds for each row."""
+    missed, valid, distinct, near, refused, begun = [], 0, 0, 0, 0, time.perf_counter()
     for wanted in asked:
-        archs = generator.sample(SAMPLES, seed=SEED, steer=steer(wanted)).archs
+        try:
+            archs = generator.sample(SAMPLES, seed=SEED, steer=steer(wanted)).archs
+        except UserError:  # conditions far from all that training saw
+            refused += 1
+            continue
         valid, distinct = valid + len(archs), distinct + len(set(archs))
         if archs:
             apart = np.abs(values(archs) - wanted)
             missed.append((apart / spread).mean(0))
             near += int((apart <= 0.05 * np.abs(wanted)).all(1).sum())
-    total = len(asked) * SAMPLES
+    total = (len(asked) - refused) * SAMPLES
     return {
         "errors": np.mean(missed, axis=0).round(4).tolist(), "error": round(float(np.mean(missed)), 4), "validity": valid / total,
-        "distinct": distinct / total, "within_5_percent": round(near / valid, 4),
+        "distinct": distinct / total, "refused": refused, "within_5_percent": round(near / valid, 4),
         "seconds": round((time.perf_counter() - begun) / len(asked), 2),
     }  # fmt: skip
 

@@ -17,19 +17,21 @@ from diffnag.generators.conditional.family import ConditionalFamily
 from diffnag.generators.conditional.network import ENCODERS
 from diffnag.generators.conditional.options import Config
 from diffnag.generators.loading import load_generator
-from diffnag.search_spaces.nasbench101.space import NASBench101
 from diffnag.search_spaces.nasbench201.space import NASBench201
 from diffnag.spaces.draws import random_archs
+from diffnag.spaces.loading import load_space
 from diffnag.testing import GeneratorContract
 from tests.exact_space import ARCHS, SPACE
+from tests.search_fakes import RandomGenerator
+from tests.toy_search import options, search
 
 TINY = Config(width=16, layers=1, heads=2, conditions="depth", bins=8)
 
 
 class TestShipped(GeneratorContract):
-    @pytest.fixture(params=[NASBench201, NASBench101], ids=["nasbench201", "nasbench101"])
+    @pytest.fixture(params=["nasbench201", "nasbench101", "darts", "mobilenetv3", "transnasbench101-micro", "transnasbench101-macro"])
     def generator(self, request):
-        return load_generator(request.param(), "conditional")
+        return load_generator(load_space(request.param), "conditional")
 
 
 @pytest.fixture
@@ -135,7 +137,62 @@ def test_the_shipped_network_comes_near_what_is_asked_for(shipped):
     assert Measures(("params",), space)(high).median() > 3 * Measures(("params",), space)(low).median()
 
 
+def test_tuples_give_samples_their_values_in_turn(shipped):
+    """As many architectures as there are values are asked for, and samples beyond them begin anew."""
+    archs = random_archs(shipped.space, 300, seed=0)
+    params = shipped.condition_of(archs, ["params"])["params"]
+    made = shipped.sample(700, seed=0, steer=Steer(condition={"params": params}))
+    assert len(made.archs) == 700
+    found = np.array(shipped.condition_of(made.archs, ["params"])["params"])
+    asked = np.array([params[k % 512 % 300] for k in range(700)])  # 512 samples are drawn at once
+    assert np.abs(found - asked).mean() < 0.02 * np.std(params)
+    pair = shipped.condition_of(archs[:2], ["flops"])
+    assert len(shipped.sample(3, seed=0, steer=Steer(condition={**pair, "params": "low"})).archs) == 3
+
+
+def test_conditions_of_architectures_are_brought_within_what_training_saw(untrained):
+    _, net, _ = untrained
+    low, high = net.quantiles[0, [0, -1]].tolist()
+    assert net.laws.within("depth", torch.tensor([-7.0, 2.0, 99.0], dtype=torch.float64)) == (low, 2.0, high)
+
+
+@pytest.mark.parametrize(("name", "alone"), [("nasbench201", True), ("nasbench101", True), ("darts", False), ("mobilenetv3", False)])
+def test_guidance_entry_by_entry_is_for_spaces_whose_entries_change_alone(name, alone):
+    """In darts each node has two inputs, and in chains the edges follow from the operators."""
+    assert ("entries" in load_generator(load_space(name), "conditional").steers) == alone
+
+
+@pytest.mark.parametrize("limits", [(), ("params<=600k",), ("params>=1.2M",)])
+def test_a_generator_with_conditions_is_asked_for_values_within_the_limits(space, limits):
+    asked = []
+
+    class Conditioned(RandomGenerator):
+        conditions = ("params", "depth")
+
+        def condition_of(self, archs, names):
+            return dict.fromkeys(names, tuple(float(space.size(arch, num_classes=10, image_size=32).params) for arch in archs))
+
+        def sample(self, n, *, seed, steer=Steer(), sampling=None):  # noqa: B008 - frozen
+            asked.append(steer.condition)
+            return super().sample(n, seed=seed, steer=steer, sampling=sampling)
+
+    search(options("diffnag", limit=limits), generator=Conditioned(space))
+    assert len(asked) >= 2 and all(condition == asked[0] for condition in asked) and set(asked[0]) == ({"params"} if limits else set())
+    for values in asked[0].values():
+        assert isinstance(values, tuple)
+        if limits == ("params<=600k",):
+            assert max(values) <= 600_000 and len(values) > 100
+        else:
+            assert min(values) > 900_000 and len(values) == 8  # few cells have so many: the nearest are asked for
+
+
 # -- bad input
+
+
+@pytest.mark.parametrize("values", [((1e5, 2e5), (1e7,)), ((), ())])
+def test_tuples_of_different_lengths_are_refused(shipped, values):
+    with pytest.raises(UserError, match=r"conditions have .* values; accepted is one number of them, at least 1"):
+        shipped.sample(2, seed=0, steer=Steer(condition=dict(zip(("params", "flops"), values, strict=True))))
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,10 @@ def anything(arch: Arch) -> bool:
     return True
 
 
+Condition = Mapping[str, float | str | tuple[float, ...]]
+"""Property -> its value, in the units of the generator; a tuple gives samples its values in turn."""
+
+
 @dataclass(frozen=True)
 class Steer:
     """Everything that a draw may prefer.
@@ -44,7 +48,7 @@ class Steer:
     """
 
     tilt: Tilt | None = None
-    condition: Mapping[str, float | str] = field(default_factory=dict)
+    condition: Condition = field(default_factory=dict)
     weight: float = 1.0
     wanted: Callable[[Arch], bool] = anything
 

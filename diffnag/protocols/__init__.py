@@ -1,6 +1,15 @@
 """What a plug-in must offer. Anything with these members fits; nothing has to be subclassed."""
 
-from diffnag.protocols.generators import Family, Generator, HasFigures, HasLikelihood, LearnsConditions, LogProb, TrainableFamily
+from diffnag.protocols.generators import (
+    Family,
+    Generator,
+    HasFigures,
+    HasLikelihood,
+    LearnsConditions,
+    LogProb,
+    MeasuresConditions,
+    TrainableFamily,
+)
 from diffnag.protocols.growth import Growth, GuidesGrowth, TracksShapes
 from diffnag.protocols.methods import Method
 from diffnag.protocols.objectives import Explains, NeedsNetwork, Objective, Predicts
@@ -63,6 +72,7 @@ __all__ = [
     "KeepsOracleFile",
     "LearnsConditions",
     "LogProb",
+    "MeasuresConditions",
     "Method",
     "Minimises",
     "MultiFidelity",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from diffnag.arch import Arch, ArchBatch
-    from diffnag.generators.base import Generation, Steer
+    from diffnag.generators.base import Condition, Generation, Steer
     from diffnag.protocols.spaces import SearchSpace
 
 
@@ -56,6 +56,15 @@ class HasLikelihood(Protocol):
 
     def log_prob(self, archs: Sequence[Arch], *, seed: int) -> LogProb:
         """Log probability of each (V, E), in nats; a lower bound where it is not exact."""
+        ...
+
+
+@runtime_checkable
+class MeasuresConditions(Protocol):
+    """A generator that knows the conditions of architectures, so that a draw can be asked for others like them."""
+
+    def condition_of(self, archs: Sequence[Arch], names: Sequence[str]) -> Condition:
+        """Values of its conditions `names`, as a draw accepts them: a tuple for each, in the order of `archs`."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ def document() -> str:
         "accelerator": _accelerator, "proxies": _proxies, "encoder": _encoder, "comparison": _comparison,
         "transfer": _device_transfer, "fronts": _fronts, "limits": _limits, "generators": _generators,
         "conditions": lambda: read_result("condition_errors"), "ratios": lambda: read_result("speed_ratios"), "large": _large, "whole": _whole,
-        "kills": lambda: read_result("endurance_kills"), "growth": lambda: read_result("endurance_growth"),
+        "limited": _limited, "kills": lambda: read_result("endurance_kills"), "growth": lambda: read_result("endurance_growth"),
     }  # fmt: skip
     return render("measurements", {
         "root": "../", "overview": overview(), "datasets": DATASETS, "noise": read_result("table_noise"),
@@ -48,6 +49,20 @@ def _generation() -> Values:
         "n": found["n"], "seeds": found["seeds"], "rows": rows, "tau": [row["tau_all_cells"] for row in rows if row["predictor"] == "meta-only"],
         "behind": [row for row in rows if row["mean"] < row["ranked_mean"]],
     }  # fmt: skip
+
+
+def _limited() -> list[Values]:
+    """Rows of searches within limits; a search that did not find the best counts as one that needs more labels than all others."""
+    rows: list[Values] = []
+    for row in read_result("limited_sources").get("rows", []):
+        known = row["place"].startswith("nasbench201")
+        hits = sorted(math.inf if hit is None else hit for hit in row["labels_to_best"])
+        middle = (hits[(len(hits) - 1) // 2] + hits[len(hits) // 2]) / 2
+        rows.append({
+            **row, "found": sum(map(math.isfinite, hits)) if known else None, "median": f"{middle:g}" if math.isfinite(middle) else None,
+            "means": [f"{row['mean_best_at'][at]:.2f}" for at in row["mean_best_at"] if at in ("10", "30", max(row["mean_best_at"], key=int))],
+        })  # fmt: skip
+    return rows
 
 
 def _search() -> Values:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diffnag.datasets.tasks import Task
 from diffnag.errors import UserError
+from diffnag.generators.base import Condition
 from diffnag.plugins import make
 from diffnag.protocols import NeedsNetwork
 
@@ -85,12 +86,29 @@ class Laws:
         ends = self.standard(self._quantiles[:, places].T.to(standard.device))  # (2, c)
         return (standard > ends[0]).long() + (standard > ends[1]).long()
 
-    def read(self, condition: Mapping[str, float | str]) -> tuple[Tensor, Tensor]:
-        """What a draw asks for, as `numbers (1, c)`, NaN where open, and `words (1, c)`, -1 where there is none.
+    def within(self, name: str, values: Tensor) -> tuple[float, ...]:
+        """Values `(m,)` of one condition, each brought within what training saw."""
+        low, *_, high = self._quantiles[self.names.index(name)]
+        return tuple(values.clamp(low, high).tolist())
 
-        Raises `UserError` for a value that the training set does not reach, for a word that is none of `WORDS`, and for conditions that
-        no known architecture comes near to together.
+    def read(self, condition: Condition) -> tuple[Tensor, Tensor]:
+        """What a draw asks for, as `numbers (m, c)`, NaN where open, and `words (m, c)`, -1 where there is none; m is the length of tuples.
+
+        Raises `UserError` for a value that the training set does not reach, for a word that is none of `WORDS`, for tuples of different
+        lengths, and for single values that no known architecture comes near to together.
         """
+        lengths = {len(value) for value in condition.values() if isinstance(value, tuple)} or {1}
+        if len(lengths) > 1 or 0 in lengths:
+            raise UserError(f"conditions have {' and '.join(map(str, sorted(lengths)))} values; accepted is one number of them, at least 1")
+        rows = [
+            self._read_row({name: value[k] if isinstance(value, tuple) else value for name, value in condition.items()}) for k in range(*lengths)
+        ]
+        asked, words = (torch.cat(parts) for parts in zip(*rows, strict=True))
+        if len(rows) == 1:
+            self._refuse_conflict(condition, asked, words)
+        return asked, words
+
+    def _read_row(self, condition: Mapping[str, float | str]) -> tuple[Tensor, Tensor]:
         numbers, words = torch.full((1, len(self.names)), torch.nan, dtype=torch.float64), torch.full((1, len(self.names)), -1)
         for k, name in enumerate(self.names):
             value, low, high = condition.get(name), self._quantiles[k, 0].item(), self._quantiles[k, -1].item()
@@ -102,11 +120,9 @@ class Laws:
                 if not low <= value <= high:
                     raise UserError(f"condition {name} is {value:.7g}, outside what the training saw: {low:.7g} to {high:.7g}")
                 numbers[0, k] = value
-        asked = self.standard(numbers)
-        self._refuse_conflict(condition, asked, words)
-        return asked, words
+        return self.standard(numbers), words
 
-    def _refuse_conflict(self, condition: Mapping[str, float | str], asked: Tensor, words: Tensor) -> None:
+    def _refuse_conflict(self, condition: Condition, asked: Tensor, words: Tensor) -> None:
         if len(condition) < 2:
             return
         known = self.standard(self._known)

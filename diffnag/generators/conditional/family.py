@@ -23,6 +23,7 @@ class ConditionalFamily(DiscreteFamily):
     """Trains and loads networks with conditions."""
 
     Config: ClassVar[type] = options.Config
+    Sampling: ClassVar[type] = options.Sampling
 
     def parts(self) -> tuple[type[ConditionalNetwork], type[ConditionalGenerator]]:
         """The classes of its networks and of its generators."""

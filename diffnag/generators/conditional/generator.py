@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from diffnag.errors import UserError
-from diffnag.generators.base import Generation, Steer, refuse_conditions
+from diffnag.generators.base import Condition, Generation, Steer, refuse_conditions
+from diffnag.generators.conditional import options
+from diffnag.generators.conditional.conditions import Measures
 from diffnag.generators.conditional.network import ConditionalNetwork
-from diffnag.generators.discrete import options
 from diffnag.generators.discrete.generator import DiscreteGenerator
 from diffnag.generators.discrete.noising import Predict
 
 if TYPE_CHECKING:
+    from diffnag.arch import Arch
     from diffnag.protocols import SearchSpace
 
 MOST_WEIGHT = 100.0
@@ -25,6 +27,7 @@ MOST_WEIGHT = 100.0
 class ConditionalGenerator(DiscreteGenerator):
     """Draws architectures with the values that are asked for; what is not asked for is left open."""
 
+    Sampling: ClassVar[type] = options.Sampling
     network: ConditionalNetwork
     units: Mapping[str, str]
     """Condition -> unit in which its values are given."""
@@ -32,6 +35,11 @@ class ConditionalGenerator(DiscreteGenerator):
     def __init__(self, space: SearchSpace, network: ConditionalNetwork, sampling: options.Sampling | None = None) -> None:
         super().__init__(space, network, sampling)
         self.conditions, self.units = network.names, network.units
+
+    def condition_of(self, archs: Sequence[Arch], names: Sequence[str]) -> Condition:
+        """Values that the conditions `names` have for `archs`, brought within what training saw: a draw can be asked for others like these."""
+        values = Measures(names, self.space)(archs)
+        return {name: self.network.laws.within(name, column) for name, column in zip(names, values.T, strict=True)}
 
     def sample(self, n: int, *, seed: int, steer: Steer = Steer(), sampling: Any = None) -> Generation:  # noqa: B008 - frozen
         """Draw `n` architectures from `p(A | c)^(1 + w) / p(A)^w`, entry by entry, with w the weight of `steer`; a tilt comes on top."""
@@ -48,8 +56,13 @@ class ConditionalGenerator(DiscreteGenerator):
             return self._law
         asked = torch.cat([part.float() for part in network.laws.read(steer.condition)], dim=1).to(network.device)
 
-        def predict(z: Tensor, abar: Tensor) -> Tensor:
-            given: Tensor = network(z, abar, asked)
+        def predict(rows: Tensor, abar: Tensor) -> Tensor:
+            z, c = rows[:, 1:], asked[rows[:, 0] % len(asked)] if len(asked) > 1 else asked
+            given: Tensor = network(z, abar, c)
             return ((1 + weight) * given - weight * network(z, abar)).log_softmax(dim=2) if weight else given
 
-        return lambda z, abar: self._pieces(lambda rows: predict(rows, abar), z)
+        def numbered(z: Tensor, abar: Tensor) -> Tensor:
+            places = torch.arange(len(z), device=z.device)[:, None]
+            return self._pieces(lambda rows: predict(rows, abar), torch.cat([places, z], dim=1))
+
+        return numbered

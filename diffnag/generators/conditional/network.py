@@ -72,7 +72,7 @@ class ConditionalNetwork(DiscreteNetwork):
                 number, word = numbers[:, k, None], words[:, k].long()
                 asked = asked + torch.where(number.isnan(), 0.0, number_in(number.nan_to_num()))
                 asked = asked + torch.where(word[:, None] < 0, 0.0, word_in(word.clamp_min(0)))
-        joined: Tensor = self.both(torch.cat([level, asked], dim=1))
+        joined: Tensor = self.both(torch.cat([level.expand(len(asked), -1), asked], dim=1))
         return joined
 
     def described(self) -> Mapping[str, Any]:

@@ -17,3 +17,10 @@ class Config(options.Config):
     bins: int = option(64, most=10**6, least=2, help="clusters or intervals of a number")
     dropped: float = option(0.3, least=0.0, most=1.0, help="share of the training in which a condition is left open, each on its own")
     named: float = option(0.1, least=0.0, most=1.0, help="share of the training in which a condition is a word, low, medium or high, and no number")
+
+
+@dataclass(frozen=True)
+class Sampling(options.Sampling):
+    """How samples are drawn."""
+
+    steps: int = option(64, most=10_000, help="steps from noise to an architecture; with absorbing noise at most one for each entry")

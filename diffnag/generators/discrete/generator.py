@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffnag.generators.base import Steer
 from diffnag.generators.discrete import options
-from diffnag.generators.discrete.guided import EntrySweeps, denoised_guided
+from diffnag.generators.discrete.guided import EntrySweeps, changes_alone, denoised_guided
 from diffnag.generators.discrete.noising import Predict
 from diffnag.generators.trained import Matrices, NetworkGenerator, Noise
 from diffnag.protocols import LogProb
@@ -37,7 +37,7 @@ class DiscreteGenerator(NetworkGenerator):
 
     def __init__(self, space: SearchSpace, network: DiscreteNetwork, sampling: options.Sampling | None = None) -> None:
         super().__init__(space, network, sampling)
-        if network.config.noise == "absorbing":  # then the network knows the law of an entry given all others
+        if network.config.noise == "absorbing" and changes_alone(network, space):  # the network knows the law of an entry given all others
             self.steers = self.steers | {"entries"}
 
     def _draw(self, b: int, sampling: options.Sampling, steer: Steer, kind: str, noise: Noise) -> Matrices:

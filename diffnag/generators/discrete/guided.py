@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from diffnag.arch import ArchBatch
 from diffnag.generators.base import anything
 from diffnag.generators.discrete.noising import Absorbing, Predict
 from diffnag.generators.trained import Matrices, Noise
 from diffnag.spaces.decoding import decode_all
+from diffnag.spaces.draws import random_archs
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 RISING, FINAL = 5, 3
 """Sweeps over all entries while the scale rises, and once it has been reached."""
+TRIED = 16
+"""Random architectures of which entries are changed alone."""
 LEAST = 1e-5
 """A category less probable than this is no candidate."""
 
@@ -43,6 +47,24 @@ def denoised_guided(law: Predict, network: DiscreteNetwork, tilt: Tilt) -> Predi
         return (log_p + grad).log_softmax(dim=2)
 
     return predict
+
+
+def changes_alone(network: DiscreteNetwork, space: SearchSpace) -> bool:
+    """Whether each entry that varies can be changed alone in some random architecture.
+
+    Where edges follow from operators, or have to be of a certain number, changes of single entries do not lead everywhere.
+    """
+    left = {int(entry) for entry in network.free.nonzero()}
+    for arch in random_archs(space, TRIED, seed=0):
+        x = network.numbers(ArchBatch.of([arch], space, device=network.device))
+        entry, category = ((network.marginals > 0) & (nn.functional.one_hot(x[0], network.categories) == 0)).nonzero(as_tuple=True)
+        changed = x.repeat(len(entry), 1)
+        changed[torch.arange(len(entry), device=x.device), entry] = category
+        decoded = decode_all(space, *Matrices.of(*network.matrices_of(changed)))
+        left -= {int(place) for place, item in zip(entry, decoded, strict=True) if item.arch is not None}
+        if not left:
+            return True
+    return False
 
 
 class EntrySweeps:

@@ -57,8 +57,7 @@ class DiscreteNetwork(GraphNetwork):
             allowed=space_attention(space),
         )  # fmt: skip
         self.make_heads(width)
-        entries, k = self.marginals.shape
-        self.joint = JointHead(entries * (k + 1), width, config.joint, entries * k) if config.joint else None
+        self.joint = JointHead(self.marginals > 0, width, config.joint) if config.joint else None
 
     def forward(self, z: Tensor, abar: Tensor, condition: Tensor | None = None) -> Tensor:
         """Noisy numbers `z (b, D)` of which a share `abar`, `(b,)` or `(1,)`, is not noise -> log probabilities `(b, D, K)`."""
@@ -74,7 +73,7 @@ class DiscreteNetwork(GraphNetwork):
         rows, edges = packed[:, : n * f].unflatten(1, (n, f)), torch.stack([torch.zeros_like(packed[:, n * f :]), packed[:, n * f :]], dim=2)
         logits = torch.cat([nn.functional.pad(rows, (0, k - f)), nn.functional.pad(edges, (0, k - 2))], dim=1)
         if self.joint is not None:
-            logits = logits + self.joint(nn.functional.one_hot(z, k + 1).float().flatten(1), context).unflatten(1, self.marginals.shape)
+            logits = logits + self.joint(z, context)
         return (logits + self.noising.alone(z, abar)).clamp_min(IMPOSSIBLE).log_softmax(dim=2)
 
     def context(self, abar: Tensor, condition: Tensor | None) -> Tensor:
@@ -109,21 +108,38 @@ class DiscreteNetwork(GraphNetwork):
 
 
 class JointHead(nn.Module):
-    """Adds to every logit what can be counted over all entries at once, given the context; zero before training."""
+    """Adds to every logit what can be counted over all entries at once, given the context; zero before training.
 
-    def __init__(self, inputs: int, context: int, hidden: int, outputs: int) -> None:
+    It reads and writes the possible categories of the entries that vary.
+
+    Args:
+        possible: `(D, K)` bool: categories that each entry has in some architecture.
+        context: Size of the context.
+        hidden: Hidden units.
+    """
+
+    shown: Tensor
+    made: Tensor
+
+    def __init__(self, possible: Tensor, context: int, hidden: int) -> None:
         super().__init__()
-        self.first = Linear(inputs, hidden)
+        varies = possible.sum(1, keepdim=True) > 1
+        for name, places in (("shown", torch.cat([possible, torch.ones_like(varies)], dim=1)), ("made", possible)):
+            self.register_buffer(name, (places & varies).flatten().nonzero()[:, 0], persistent=False)
+        self.shape = possible.shape
+        self.first = Linear(len(self.shown), hidden)
         self.inner = nn.ModuleList(Linear(hidden, hidden) for _ in range(2))
         self.context = nn.ModuleList(Linear(context, hidden) for _ in range(3))
-        self.last = Linear(hidden, outputs)
+        self.last = Linear(hidden, len(self.made))
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
-    def forward(self, entries: Tensor, context: Tensor) -> Tensor:
-        """`entries (b, inputs)` one-hot, `context (b, width)` -> `(b, outputs)`."""
-        h = nn.functional.silu(self.first(entries) + self.context[0](context))
+    def forward(self, z: Tensor, context: Tensor) -> Tensor:
+        """Numbers `z (b, D)`, K where hidden, and `context (b, width)` -> `(b, D, K)`."""
+        entries, categories = self.shape
+        seen = nn.functional.one_hot(z, categories + 1).flatten(1)[:, self.shown].float()
+        h = nn.functional.silu(self.first(seen) + self.context[0](context))
         for inner, shown in zip(self.inner, self.context[1:], strict=True):
             h = h + nn.functional.silu(inner(h) + shown(context))
-        made: Tensor = self.last(h)
-        return made
+        logits = h.new_zeros(len(z), entries * categories).index_copy(1, self.made, self.last(h))
+        return logits.unflatten(1, self.shape)

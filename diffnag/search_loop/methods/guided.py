@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from math import ceil
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from diffnag.generators.base import Steer
+from diffnag.generators.base import Condition, Steer
 from diffnag.guidance.checked import CheckedPredictor
+from diffnag.protocols import MeasuresConditions
 from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.methods.base import Setting, promising, taken
 from diffnag.search_loop.methods.preference import ExpectedImprovement
 from diffnag.search_loop.model import Model
 from diffnag.search_loop.trial import Batch, Generated, Known, Proposal, Trial
+from diffnag.spaces.draws import random_archs
 from diffnag.spaces.inputs import whole_networks
 
 if TYPE_CHECKING:
@@ -27,6 +30,8 @@ CANDIDATES = 128
 """Architectures that are generated a round."""
 SCALE = 6.0
 """Strength of the guidance: twice the default of generation, as a search wants the best more than variety."""
+EXAMPLES, FEWEST = 1_000, 8
+"""Random architectures of which those within the limits say what a generator with conditions is asked for; so many at least, the nearest."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,8 @@ class Diffnag:
     labels are would give little else. Workers share one pool of candidates: a batch reports new ones, and `Known.generated`
     returns them. With several objectives the candidates are guided by the improvement that is expected of them; in a space that is small
     enough to look at all of it, nothing is generated, and one of each canonical class is a candidate. A candidate beyond a limit that costs
-    nothing to check gives way to its copy within, if there is one. Where architectures are parts of a pretrained network, the whole network
-    comes first, at each resolution.
+    nothing to check gives way to its copy within, if there is one, and a generator that is conditioned on what a limit is about is asked for
+    values within. Where architectures are parts of a pretrained network, the whole network comes first, at each resolution.
     """
 
     domain: Domain
@@ -139,12 +144,29 @@ class Diffnag:
             return self.domain.fresh_key(arch, seen) is not None
 
         if guide is None:
-            return Steer(wanted=wanted)
+            return Steer(condition=self._within, weight=0.0, wanted=wanted)
         preference = guide
         if self.domain.goal.has_front:
             outlook = self.model.outlook
             preference = CheckedPredictor("improvement", ExpectedImprovement(outlook, outlook.standing(history)))
-        return Steer.by(preference, self.domain.space, self.scale, wanted=wanted)
+        return replace(Steer.by(preference, self.domain.space, self.scale, wanted=wanted), condition=self._within, weight=0.0)
+
+    @cached_property
+    def _within(self) -> Condition:
+        """What the generator is asked for: the values of random architectures within the limits, as far as they are its conditions.
+
+        The limits are on the task at hand, the conditions perhaps on another dataset: architectures are what both know.
+        """
+        domain, generator = self.domain, self.generator
+        if not isinstance(generator, MeasuresConditions):
+            return {}
+        limits = tuple(limit for limit, _ in domain.goal.free_limits if limit.objective in generator.conditions)
+        if not limits:
+            return {}
+        goal = replace(domain.goal, limits=limits)
+        beyond = {arch: goal.beyond(arch) for arch in random_archs(domain.space, EXAMPLES, seed=self.seed)}
+        nearest = sorted(beyond, key=lambda arch: beyond[arch])
+        return generator.condition_of(nearest[: max(FEWEST, sum(not far for far in beyond.values()))], [limit.objective for limit in limits])
 
     def _refine(self, pool: list[Arch], history: Sequence[Trial], seen: set[str], rng: np.random.Generator) -> int:
         """Add to `pool` what lies near its most promising candidates and the best trials; return the evaluations of the generator's network."""
