@@ -213,15 +213,15 @@ def test_the_guided_search_covers_the_front_better_than_random_draws() -> None:
     reference = np.array([40.0, -7.0])
     whole = hypervolume(np.array([[accuracy, -k] for k, accuracy in enumerate(most)]), reference)
 
-    def found(method: str) -> float:
+    def found(method: str, seed: int) -> float:
         more = {"predictor": "gp"} if method == "diffnag" else {}
-        options = asked(method=method, budget=30, minimise=(path_of(Convolutions),), **more)
+        options = asked(method=method, budget=40, seed=seed, minimise=(path_of(Convolutions),), **more)
         generator = RandomGenerator(SPACE) if method == "diffnag" else None
         result = run_search(options, oracle=ToyOracle(), generator=generator)  # type: ignore[arg-type]
         return hypervolume(np.array([[trial.value, -trial.values["convolutions"]] for trial in result.trials]), reference) / whole
 
-    ours, random = (found(method) for method in ("diffnag", "random"))
-    assert ours > 0.9 and ours > random + 0.15
+    ours, random = (np.mean([found(method, seed) for seed in range(2)]) for method in ("diffnag", "random"))
+    assert ours > 0.93 and ours > random + 0.15
 
 
 def test_in_a_small_space_all_classes_are_candidates() -> None:

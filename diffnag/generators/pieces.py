@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diffnag.guidance.choice import AFTER_THE_DRAW
 from diffnag.io.memory import keep_freed_memory
-from diffnag.io.threads import threads_for
+from diffnag.io.threads import one_thread
 
 PIECE = 256
 """Rows of a piece: on a CPU, activations of so many architectures stay in a core's cache."""
@@ -45,18 +45,14 @@ class Pieces:
         guidance.
         """
         keep_freed_memory()  # else operation after operation waits for new pages
-        if rows <= PIECE:
-            with threads_for(rows):
-                yield
-        elif kind not in AFTER_THE_DRAW:
+        if rows > PIECE and kind not in AFTER_THE_DRAW:
             yield
-        else:
-            self._threads = torch.get_num_threads()
-            torch.set_num_threads(1)
+            return
+        with one_thread() as threads:
+            self._threads = threads if rows > PIECE else 1
             try:
                 yield
             finally:
-                torch.set_num_threads(self._threads)
                 self._threads = 1
 
 

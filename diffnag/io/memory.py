@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from functools import cache
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """Parameters of `mallopt` (malloc.h of the GNU C library)."""
@@ -11,6 +12,7 @@ LARGE = 2**30
 """Bytes: smaller blocks come from the heap, and as many free ones may stay there."""
 
 
+@cache
 def keep_freed_memory() -> None:
     """Let the C library reuse the memory of large tensors.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -21,15 +21,19 @@ SLOWER, STRIKES = 1.5, 3
 
 
 @contextmanager
-def threads_for(rows: int) -> Iterator[None]:
-    """Give work on so many rows one thread if they are few, else as many as before."""
+def one_thread() -> Iterator[int]:
+    """Use one thread; yields how many there were before, and are afterwards."""
     threads = torch.get_num_threads()
-    if rows <= FEW:
-        torch.set_num_threads(1)
+    torch.set_num_threads(1)
     try:
-        yield
+        yield threads
     finally:
         torch.set_num_threads(threads)
+
+
+def threads_for(rows: int) -> AbstractContextManager[object]:
+    """Context that gives work on so many rows one thread if they are few, else as many as before."""
+    return one_thread() if rows <= FEW else nullcontext()
 
 
 class StepThreads:
@@ -55,12 +59,9 @@ class StepThreads:
     @contextmanager
     def step(self) -> Iterator[None]:
         """Time one step of the training."""
-        if not self._open:
-            yield
-            return
-        wall, own = time.perf_counter(), time.thread_time()
+        wall, own = time.monotonic(), time.thread_time()
         yield
-        self.took(time.perf_counter() - wall, time.thread_time() - own)
+        self.took(time.monotonic() - wall, time.thread_time() - own)
 
     def took(self, wall_s: float, own_s: float) -> None:
         """Take note of a step: its seconds, and those of this thread, which do not depend on what else the machine does."""
