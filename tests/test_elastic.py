@@ -297,12 +297,17 @@ def adapted_and_finished(options: SearchOptions, folder: Path, monkeypatch: pyte
         if probed > 0:  # once is enough: it takes seconds
             patch.setattr(finishing, "write_eight_bits", lambda path, *_, **__: path.touch())
         found = finish(
-            search, search.run(), folder=folder, storage="", compare=False, on_progress=lambda *_: None, on_note=notes.append
+            search, search.run(), folder=folder, storage="", compare=probed < 0, on_progress=lambda *_: None, on_note=notes.append
         )
     assert found is not None
     kept = load_model(folder / "model.pt")
     assert kept.description.arch == found.best.arch and kept.description.image_size in (16, 24, 32)
-    assert {one.name for one in (found.best, *found.others)} == {"random", "linear probe"}
+    rivals = {"fine-tuning", "plain ResNet"} if probed < 0 else set()
+    assert {one.name for one in (found.best, *found.others)} == {"random", "linear probe"} | rivals
+    for name in rivals:
+        rival = next(one for one in found.others if one.name == name)
+        assert rival.labels == 0 and rival.epochs >= 1 and (rival.validation is None) == (name == "plain ResNet")
+        assert load_model(folder / "compare" / f"{name}.pt").description.arch == rival.arch
     assert found.best.test.images == 6 and found.best.confusion.sum() == 6
     assert load_model(folder / "compare" / "random.pt").description.image_size in (16, 24, 32)
     assert any("linear probe" in note for note in notes) == (found.best.name == "linear probe")

@@ -234,15 +234,21 @@ def plan_fine_tuning(images: ImageDataset, space: SearchSpace, *, epochs: int | 
     return Plan(skeleton_of(space), n, recipe)
 
 
-def _skeletons(images: ImageDataset, space: SearchSpace) -> list[Skeleton]:
-    """The skeletons of the space for these images, the smallest first.
+def plain_skeleton(images: ImageDataset) -> Skeleton:
+    """Three stages of 16, 32 and 64 channels, one cell each, behind a stem that divides images half as much as for a search."""
+    return Skeleton(16, 1, max(1, _stem_stride(images) // 2), inputs=images.inputs)
 
-    The stem divides the longer side to about `CELLS_SIDE`, and a signal to about `CELLS_LENGTH`; where architectures have resolutions of
-    their own, as the space does.
-    """
-    longer, kept = max(images.train.x.shape[1:3]), CELLS_LENGTH if images.train.x.shape[1] == 1 else CELLS_SIDE
-    stride = skeleton_of(space).stem_stride if isinstance(space, HasResolution) else max(1, (longer + kept // 2) // kept)
+
+def _skeletons(images: ImageDataset, space: SearchSpace) -> list[Skeleton]:
+    """The skeletons of the space for these images, the smallest first; where architectures have resolutions of their own, its stem."""
+    stride = skeleton_of(space).stem_stride if isinstance(space, HasResolution) else _stem_stride(images)
     return [Skeleton(channels, cells, stride, inputs=images.inputs) for channels, cells in space.skeletons]
+
+
+def _stem_stride(images: ImageDataset) -> int:
+    """By what the stem divides the longer side: to about `CELLS_SIDE` pixels, and a signal to about `CELLS_LENGTH` values."""
+    longer, kept = max(images.train.x.shape[1:3]), CELLS_LENGTH if images.train.x.shape[1] == 1 else CELLS_SIDE
+    return max(1, (longer + kept // 2) // kept)
 
 
 def _plan(

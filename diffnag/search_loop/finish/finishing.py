@@ -10,9 +10,9 @@ from diffnag.errors import in_a_line
 from diffnag.io.files import make_folder
 from diffnag.networks.classifier_file import Classifier, export_onnx, save_model
 from diffnag.protocols import GivesNetworks
-from diffnag.search_loop.finish.comparison import FOLDER, rivals
+from diffnag.search_loop.finish.comparison import FOLDER, Rivals
 from diffnag.search_loop.finish.eight_bits import EightBits, write_eight_bits
-from diffnag.search_loop.finish.finished import Finish
+from diffnag.search_loop.finish.finished import BY_TRAINING, Finish, Finished
 from diffnag.search_loop.finish.probe import PROBE, finish_probe
 from diffnag.search_loop.finish.training import Note, Progress, finish_one
 from diffnag.search_loop.loop import Search
@@ -28,7 +28,7 @@ def finish(
 ) -> Finish | None:
     """Train the best of `result` fully, judge it on the test images, and write its files to `folder`; None if there is no best.
 
-    What an earlier run of the same search trained is not trained again. With `compare`, the rivals are finished in the same way.
+    What an earlier run of the same search trained is not trained again. With `compare`, the `Rivals` are finished as well.
     `on_progress(what, done, of)` is called as the work goes on. Raises `UserError`.
     """
     from diffnag.drawing.attempt import try_to_draw
@@ -47,7 +47,7 @@ def finish(
     probe = finish_probe(search)
     best = searched
     alone = not (search.parts.goal.limits or search.parts.goal.has_front)  # else a better label is not all that is wanted
-    if alone and probe and probe.validation and searched.validation and probe.validation.value > searched.validation.value:
+    if alone and probe and _is_better(probe, searched):
         best = probe
         on_note(f"the {PROBE} on the pretrained network is better on validation than what was found, so {MODEL} holds it")
     if probed:
@@ -62,8 +62,19 @@ def finish(
         eight = _in_eight_bits(folder, search, side=best.model.description.image_size, on_note=on_note)
     others = tuple(other for other in (searched, probe) if other and other is not best)
     if compare:
-        others += rivals(search, result, searched, folder=folder, storage=storage, on_progress=on_progress, on_note=on_note)
+        compared = Rivals(search, result, searched, folder, storage, on_progress, on_note).finished()
+        others += compared
+        for rival in compared:
+            if alone and _is_better(rival, best):
+                on_note(f"{rival.name} is better on validation than {best.name}: {FOLDER}/{rival.name}.pt holds it")
     return Finish(best, others, difference, search.images, search.final_plan, eight)
+
+
+def _is_better(one: Finished, other: Finished) -> bool:
+    """Whether one network is better on validation than another, both judged in full trainings by the training images alone."""
+    if one.validation is None or other.validation is None or not one.judged == other.judged == BY_TRAINING:
+        return False
+    return one.validation.value > other.validation.value
 
 
 def _export(path: Path, model: Classifier, on_note: Note) -> float | None:

@@ -65,26 +65,33 @@ def finish_one(
     images, plan, options = search.images, search.final_plan, search.options
     assert images and plan
     made_with = {"arch": arch, "space": options.space, "sha256": images.sha256, "seed": options.seed, "plan": plan.to_json()}
-    found = _left_by_earlier_run(path, made_with, space=options.space)
+    found = left_by_earlier_run(path, made_with, space=options.space)
     if found is None or epochs not in (None, found[1].epochs):
         def report(done: int, of: int) -> None:
             on_progress(f"training {name}", done, of)
 
         found = train_fully(arch, search, epochs=epochs, on_progress=report, on_note=on_note)
         save_model(path, found[0], about={"made_with": made_with, **found[1]._asdict()})
-    model, trained = found
-    device = resolve_device(options.device)
+    return judged_on_test(name, *found, search, labels=labels, value=value)
+
+
+def judged_on_test(name: str, model: Classifier, trained: Trained, search: Search, *, labels: int, value: float | None = None) -> Finished:
+    """What is known of a trained `model`, its answers on the test images included; `labels` and `value` as for `finish_one`."""
+    images = search.images
+    assert images
     return Finished(
-        name=name, arch=arch, model=model, size=measured_size(model.network, image_size=model.description.image_size, inputs=images.inputs),
+        name=name, arch=model.description.arch, model=model,
+        size=measured_size(model.network, image_size=model.description.image_size, inputs=images.inputs),
         labels=labels,
         validation=Score.of_percent(value if trained.judged is None else trained.judged, images),
-        judged=IN_SEARCH if trained.judged is None else BY_TRAINING, confusion=confusion(model.to(device), images.test),
+        judged=IN_SEARCH if trained.judged is None else BY_TRAINING,
+        confusion=confusion(model.to(resolve_device(search.options.device)), images.test),
         score=scored(model, images.test),
         epochs=trained.epochs, learning_rate=trained.learning_rate, seconds=trained.seconds,
     )  # fmt: skip
 
 
-def _left_by_earlier_run(path: Path, made_with: dict[str, Any], *, space: str) -> tuple[Classifier, Trained] | None:
+def left_by_earlier_run(path: Path, made_with: dict[str, Any], *, space: str) -> tuple[Classifier, Trained] | None:
     """The model at `path` and how it was trained, if it was made with the same data and plan."""
     if not path.is_file():
         return None
@@ -203,16 +210,9 @@ def _within_time(search: Search, network: Callable[[], torch.nn.Module], x: torc
     recipe = search.final_plan.recipe
     if search.options.time_limit is None:
         return _Fits(recipe.epochs)
-    few = (FEWER_STEPS if recipe.keep_statistics else TIMED_STEPS) * recipe.batch_size
-    ends: list[float] = []
-    try:
-        train(
-            network(), x[:few], y[:few], replace(recipe, epochs=2), generator=torch.Generator().manual_seed(0),
-            on_epoch=lambda done, _: ends.append(time.perf_counter()), target=target_of(search.images),
-        )  # fmt: skip
-    except Diverged:
+    an_image = seconds_an_image(network(), x, y, recipe, target=target_of(search.images))
+    if an_image is None:
         return _Fits(1)
-    an_image = (ends[1] - ends[0]) / len(x[:few])
     files = EXPORT_SECONDS + QUANTISING_SECONDS * recipe.keep_statistics
     afterwards = files + an_image * len(search.images.test.y)  # a forward pass is a third of a step, and two networks may be judged
     left = search.seconds_left - afterwards
@@ -222,6 +222,20 @@ def _within_time(search: Search, network: Callable[[], torch.nn.Module], x: torc
     epochs = int(np.clip(FASTER * fitting, 1, recipe.epochs))
     least = 0.0 if recipe.keep_statistics else an_image * len(x)  # one epoch: without any, a network from scratch is worth nothing
     return _Fits(epochs, time.perf_counter() + max(left, least))
+
+
+def seconds_an_image(network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, recipe: Recipe, *, target: Target) -> float | None:
+    """Seconds that training takes for each image, of a few steps after the first; None if it diverges. `network` is trained by it."""
+    few = (FEWER_STEPS if recipe.keep_statistics else TIMED_STEPS) * recipe.batch_size
+    ends: list[float] = []
+    try:
+        train(
+            network, x[:few], y[:few], replace(recipe, epochs=2), generator=torch.Generator().manual_seed(0),
+            on_epoch=lambda done, _: ends.append(time.perf_counter()), target=target,
+        )  # fmt: skip
+    except Diverged:
+        return None
+    return (ends[1] - ends[0]) / len(x[:few])
 
 
 def confusion(model: Classifier, images: Images) -> np.ndarray | None:

@@ -97,7 +97,7 @@ def test(run: Run) -> Html | None:
             [name, f"{100 * accuracy:.2f} %", f"{params:,}", labels, arch] for name, accuracy, params, labels, arch in run.final.compare
         ]
         heads = ["chosen by", f"test {run.final.measure}", "parameters", "labels", "architecture"]
-        parts.append(table(heads, rows, caption="Trained and tested in the same way"))
+        parts.append(table(heads, rows, caption="What was tried; what has no labels searched nothing"))
     found = run.mistakes
     if run.final.measure != ACCURACY:
         return tag("section", *parts, attributes={"aria-labelledby": "test-heading"})
