@@ -35,7 +35,7 @@ from diffnag.oracles.inherit import InheritOracle
 from diffnag.search_loop.finish import finishing
 from diffnag.search_loop.finish.finished import Share
 from diffnag.search_loop.finish.finishing import finish
-from diffnag.search_loop.loop import Search, first_whole, standard_error
+from diffnag.search_loop.loop import Search, first_as_good, standard_error
 from diffnag.search_loop.options import SearchOptions
 from diffnag.search_loop.trial import Trial
 from diffnag.search_spaces.efficientnet_lite import space as module
@@ -330,7 +330,7 @@ def test_few_images_do_not_lead_away_from_the_whole_network() -> None:
         Trial(i, i, arch, worth, None, None, None, 0.0) for i, (arch, worth) in enumerate(zip(archs, (88.0, 90.0, 91.0, 95.0), strict=True))
     ]
     notes: list[str] = []
-    found = [first_whole(trials, trials[3], space, judged=judged, on_note=notes.append).number for judged in (20, 300, 1000)]
+    found = [first_as_good(trials, trials[3], wholes, judged=judged, on_note=notes.append).number for judged in (20, 300, 1000)]
     assert found == [1, 3, 3]  # two standard errors are 12, 2.6 and 1.4 points
-    assert notes == ["as far as 20 validation images can tell, 90 % is as good as 95 %, and the whole network is taken"]
-    assert first_whole(trials[:3], trials[2], space, judged=10_000, on_note=notes.append).number == 2 and len(notes) == 1
+    assert notes == ["as far as 20 validation images can tell, 90 % is as good as 95 %, and what was tried first is taken"]
+    assert first_as_good(trials[:3], trials[2], wholes, judged=10_000, on_note=notes.append).number == 2 and len(notes) == 1

@@ -89,6 +89,8 @@ class Finished:
     judged: str = IN_SEARCH
     score: Score | None = None
     """On the test images, if it does not classify."""
+    plan: Plan | None = None
+    """How it was trained, if not by the plan of the search."""
 
     @property
     def test(self) -> Share | Score:

@@ -16,7 +16,7 @@ from diffnag.networks.adapted import pixel_statistics, pretrained
 from diffnag.networks.build import seeded_build
 from diffnag.networks.classifier_file import Classifier, Description, save_model
 from diffnag.networks.elastic import Resized
-from diffnag.networks.plan import plain_skeleton, plan_final
+from diffnag.networks.plan import Plan, plain_skeleton, plan_final
 from diffnag.networks.targets import target_of
 from diffnag.networks.training import Diverged, Recipe, accuracy, as_input, channel_statistics, train
 from diffnag.protocols import HasResNetLike, Inherits
@@ -28,6 +28,7 @@ from diffnag.spaces.inputs import whole_networks
 from diffnag.spaces.loading import load_space
 
 FINE_TUNING, PLAIN_RESNET = "fine-tuning", "plain ResNet"
+FROM_SCRATCH, SHORT = "ResNet from scratch", "short ResNet from scratch"
 FINE_TUNED = Recipe(batch_size=32, learning_rate=0.01, weight_decay=1e-4)
 """How the pretrained network is trained: plainly, with the statistics of each batch in its normalisation."""
 TRIED, TRIAL_SHARE = 2, 0.25
@@ -81,34 +82,39 @@ class PlainTraining:
             trained = Trained(epochs, recipe.learning_rate, time.perf_counter() - begin, max(judged))
             return Classifier(network, described).eval(), trained
 
-        return self._finished(FINE_TUNING, options.space, made)
+        return self._finished(FINE_TUNING, options.space, Plan(plan.skeleton, len(images.train.y) + apart, recipe), made)
 
-    def resnet(self) -> Finished:
-        """A residual network of three stages of 16, 32 and 64 channels, which sees small images at their full resolution."""
+    def resnet(self, name: str = PLAIN_RESNET, *, apart: bool = False, judged: float | None = None) -> Finished:
+        """A residual network of three stages of 16, 32 and 64 channels from scratch, which sees small images at their full resolution.
+
+        With `apart` the validation images are left out, and judge it; else `judged` is the validation accuracy in % that is known of it.
+        Raises `UserError`.
+        """
         options, images = self.search.options, self.search.images
         assert images
-        space, device = load_space(DEFAULT_SPACE), resolve_device(options.device)
+        space, device, target = load_space(DEFAULT_SPACE), resolve_device(options.device), target_of(images)
         assert isinstance(space, HasResNetLike)
-        skeleton, arch = plain_skeleton(images), space.from_str(space.resnet_like)
-        recipe = plan_final(images, space, seconds=self.seconds).recipe
+        arch, side, classes = space.from_str(space.resnet_like), images.size, images.classes
+        skeleton, recipe = plain_skeleton(images), plan_final(images, space, seconds=self.seconds).recipe
+        known = len(images.train.y) + (0 if apart else len(images.val.y))
 
         def network() -> torch.nn.Module:
-            return seeded_build(skeleton, arch, space, num_classes=len(images.classes), image_size=images.size, seed=options.seed, device=device)
+            return seeded_build(skeleton, arch, space, num_classes=len(classes), image_size=side, seed=options.seed, device=device)
 
         def made() -> tuple[Classifier, Trained]:
             begin = time.perf_counter()
             mean, std = channel_statistics(np.concatenate([images.train.x, images.val.x]))
             x, y = self._images((mean, std))
-            found, epochs = self._train(PLAIN_RESNET, network, x, y, recipe, until=begin + self.seconds)
-            unit = images.train.unit
+            found, epochs = self._train(name, network, x[:known], y[:known], recipe, until=begin + self.seconds)
+            value = accuracy(found, x[known:], y[known:], target=target) if apart else judged
+            mean, std = mean / images.train.unit, std / images.train.unit
             described = Description(
-                DEFAULT_SPACE, space.resnet_like, skeleton, images.classes, images.size,
-                tuple((mean / unit).tolist()), tuple((std / unit).tolist()), target=target_of(images),
+                DEFAULT_SPACE, space.resnet_like, skeleton, classes, side, tuple(mean.tolist()), tuple(std.tolist()), target=target
             )  # fmt: skip
             found = found.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-            return Classifier(found, described).eval(), Trained(epochs, recipe.learning_rate, time.perf_counter() - begin)
+            return Classifier(found, described).eval(), Trained(epochs, recipe.learning_rate, time.perf_counter() - begin, value)
 
-        return self._finished(PLAIN_RESNET, DEFAULT_SPACE, made)
+        return self._finished(name, DEFAULT_SPACE, Plan(skeleton, known, recipe), made)
 
     def _images(self, statistics: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """The images of training and then of validation, standardised, and their labels."""
@@ -141,8 +147,8 @@ class PlainTraining:
             raise UserError(f"its training diverged: {error}") from error
         return found, done
 
-    def _finished(self, name: str, space: str, made: Callable[[], tuple[Classifier, Trained]]) -> Finished:
-        """The network that `made` trains, or that an earlier run has left, judged on the test images."""
+    def _finished(self, name: str, space: str, plan: Plan, made: Callable[[], tuple[Classifier, Trained]]) -> Finished:
+        """The network that `made` trains by a plan, or that an earlier run has left, judged on the test images."""
         images, path = self.search.images, self.folder / f"{name}.pt"
         assert images
         made_with = {"name": name, "space": space, "sha256": images.sha256, "seed": self.search.options.seed}
@@ -150,4 +156,4 @@ class PlainTraining:
         if found is None:
             found = made()
             save_model(path, found[0], about={"made_with": made_with, **found[1]._asdict()})
-        return judged_on_test(name, *found, self.search, labels=0)
+        return judged_on_test(name, *found, self.search, labels=0, plan=plan)

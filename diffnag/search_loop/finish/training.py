@@ -29,6 +29,7 @@ from diffnag.spaces.inputs import side_of
 
 if TYPE_CHECKING:
     from diffnag.datasets.images import Images
+    from diffnag.networks.plan import Plan
 
 Note = Callable[[str], object]
 Progress = Callable[[str, int, int], object]
@@ -75,8 +76,13 @@ def finish_one(
     return judged_on_test(name, *found, search, labels=labels, value=value)
 
 
-def judged_on_test(name: str, model: Classifier, trained: Trained, search: Search, *, labels: int, value: float | None = None) -> Finished:
-    """What is known of a trained `model`, its answers on the test images included; `labels` and `value` as for `finish_one`."""
+def judged_on_test(
+    name: str, model: Classifier, trained: Trained, search: Search, *, labels: int, value: float | None = None, plan: Plan | None = None
+) -> Finished:
+    """What is known of a trained `model`, its answers on the test images included; `labels` and `value` as for `finish_one`.
+
+    `plan` says how it was trained, if not by that of the search.
+    """
     images = search.images
     assert images
     return Finished(
@@ -87,7 +93,7 @@ def judged_on_test(name: str, model: Classifier, trained: Trained, search: Searc
         judged=IN_SEARCH if trained.judged is None else BY_TRAINING,
         confusion=confusion(model.to(resolve_device(search.options.device)), images.test),
         score=scored(model, images.test),
-        epochs=trained.epochs, learning_rate=trained.learning_rate, seconds=trained.seconds,
+        epochs=trained.epochs, learning_rate=trained.learning_rate, seconds=trained.seconds, plan=plan,
     )  # fmt: skip
 
 

@@ -91,7 +91,8 @@ def test(run: Run) -> Html | None:
     if run.final is None:
         return None
     does = "classifies" if run.final.measure == ACCURACY else "reaches"
-    parts = [tag("h2", "On the test images", attributes={"id": "test-heading"}), tag("p", f"The final network {does} {_tested(run.final)}.")]
+    which = "" if run.final.name == run.method else f", {run.final.name},"
+    parts = [tag("h2", "On the test images", attributes={"id": "test-heading"}), tag("p", f"The final network{which} {does} {_tested(run.final)}.")]
     if run.final.compare:
         rows: list[Cells] = [
             [name, f"{100 * accuracy:.2f} %", f"{params:,}", labels, arch] for name, accuracy, params, labels, arch in run.final.compare
