@@ -290,10 +290,11 @@ def test_a_search_fine_tunes_what_it_finds_beside_a_probe(photos: Path, tmp_path
 def adapted_and_finished(options: SearchOptions, folder: Path, monkeypatch: pytest.MonkeyPatch, probed: float) -> str:
     """Run a search whose probe has the validation accuracy `probed`; returns the name of the network that is kept."""
     notes: list[str] = []
-    probe = InheritOracle.probe
+    probe, from_scratch = InheritOracle.probe, finishing._from_scratch
     with monkeypatch.context() as patch, Search(options) as search:
         patch.setattr(InheritOracle, "probe", lambda self: (*probe(self)[:2], probed))
         patch.setattr(Share, "of_percent", classmethod(lambda cls, value, images: None if value is None else cls(round(value), 100)))
+        patch.setattr(finishing, "_from_scratch", lambda *given, **more: replace(from_scratch(*given, **more), validation=Share(0, 100)))
         if probed > 0:  # once is enough: it takes seconds
             patch.setattr(finishing, "write_eight_bits", lambda path, *_, **__: path.touch())
         found = finish(
@@ -303,7 +304,8 @@ def adapted_and_finished(options: SearchOptions, folder: Path, monkeypatch: pyte
     kept = load_model(folder / "model.pt")
     assert kept.description.arch == found.best.arch and kept.description.image_size in (16, 24, 32)
     rivals = {"fine-tuning", "plain ResNet"} if probed < 0 else set()
-    assert {one.name for one in (found.best, *found.others)} == {"random", "linear probe"} | rivals
+    scratch = set() if options.limit else {"short ResNet from scratch"}
+    assert {one.name for one in (found.best, *found.others)} == {"random", "linear probe"} | rivals | scratch
     for name in rivals:
         rival = next(one for one in found.others if one.name == name)
         assert rival.labels == 0 and rival.epochs >= 1 and (rival.validation is None) == (name == "plain ResNet")

@@ -26,7 +26,7 @@ def is_own_images(options: SearchOptions, space: SearchSpace) -> bool:
 def oracle_on_images(options: SearchOptions, space: SearchSpace) -> tuple[CheckedOracle, ImageDataset]:
     """An oracle that trains on a user's own images, set up, and the images; it may use its share of the time limit."""
     from diffnag.datasets.images import MOST, load_images
-    from diffnag.networks.plan import epochs_within
+    from diffnag.networks.plan import affordable_side, epochs_within
 
     name = ("inherit" if isinstance(space, Inherits) else "training") if options.oracle == "auto" else options.oracle
     oracle = checked_oracle(name, make_oracle(name))
@@ -37,6 +37,8 @@ def oracle_on_images(options: SearchOptions, space: SearchSpace) -> tuple[Checke
     most = space.resolution(space.largest) if isinstance(space, Inherits) else MOST
     inherits = isinstance(space, Inherits)
     images = load_images(options.dataset, size=options.image_size, most=most, square=inherits, task=options.task)
+    if isinstance(space, Inherits) and options.time_limit is not None:
+        space.side = affordable_side(space, images, seconds=(1 - INHERITING_SHARE) * options.time_limit)
     oracle.setup(space=space)
     share = search_share(oracle)
     count = USUAL_BUDGET if isinstance(space, Inherits) else options.budget  # an adaptation takes its time whatever the budget

@@ -21,7 +21,7 @@ from diffnag.search_loop.loop import Search
 from diffnag.search_loop.report.mistakes import MISTAKES, mistakes_of, write_mistakes
 from diffnag.search_loop.result import Best, SearchResult
 
-SCRATCH_SHARE, MOST_SCRATCH_SECONDS, SCRATCH_FINAL_SHARE = 0.15, 60.0, 0.75
+SCRATCH_SHARE, MOST_SCRATCH_SECONDS, SCRATCH_FINAL_SHARE = 0.25, 60.0, 0.75
 """Part of the time limit in which a network from scratch is tried beside a pretrained one, and the most seconds; and the part of what is
 left that it gets where it is better."""
 MODEL, ONNX, EIGHT_BITS, CONFUSION = "model.pt", "model.onnx", "model.int8.onnx", "confusion.png"
