@@ -21,7 +21,7 @@ from diffnag.search_loop.loop import Search
 from diffnag.search_loop.report.mistakes import MISTAKES, mistakes_of, write_mistakes
 from diffnag.search_loop.result import Best, SearchResult
 
-SCRATCH_SHARE, MOST_SCRATCH_SECONDS, SCRATCH_FINAL_SHARE = 0.25, 60.0, 0.75
+SCRATCH_SHARE, MOST_SCRATCH_SECONDS, SCRATCH_FINAL_SHARE = 0.15, 60.0, 0.9
 """Part of the time limit in which a network from scratch is tried beside a pretrained one, and the most seconds; and the part of what is
 left that it gets where it is better."""
 MODEL, ONNX, EIGHT_BITS, CONFUSION = "model.pt", "model.onnx", "model.int8.onnx", "confusion.png"
@@ -79,17 +79,17 @@ def finish(
 def _from_scratch(search: Search, best: Best, folder: Path, *, on_progress: Progress, on_note: Note) -> Finished | None:
     """A residual network from scratch: some images, such as signs and characters, need no weights of photos. None if it cannot be trained.
 
-    It is tried for a part of the time. Only if it is then better on the validation images than all that was evaluated, it is trained for
+    It is tried for a part of the time. Only if it is then better on the validation images than all that was evaluated, it gets
     most of the time that is left, on all images.
     """
     limit, place = search.options.time_limit, folder / FOLDER
     seconds = MOST_SCRATCH_SECONDS if limit is None else min(SCRATCH_SHARE * limit, MOST_SCRATCH_SECONDS)
     try:
-        tried = PlainTraining(search, place, seconds, on_progress).resnet(SHORT, apart=True)
+        tried = PlainTraining(search, place, seconds, on_progress).resnet(SHORT, planned=True, apart=True)
         if tried.validation is None or 100 * tried.validation.value <= best.value:
             return tried
         seconds = FINAL_SECONDS if limit is None else max(0.0, SCRATCH_FINAL_SHARE * search.seconds_left)
-        return PlainTraining(search, place, seconds, on_progress).resnet(FROM_SCRATCH, judged=100 * tried.validation.value)
+        return PlainTraining(search, place, seconds, on_progress).resnet(FROM_SCRATCH, planned=True, start=tried)
     except UserError as error:
         on_note(f"{FROM_SCRATCH} is left out: {error}")
         return None

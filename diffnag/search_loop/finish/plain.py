@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -84,25 +85,31 @@ class PlainTraining:
 
         return self._finished(FINE_TUNING, options.space, Plan(plan.skeleton, len(images.train.y) + apart, recipe), made)
 
-    def resnet(self, name: str = PLAIN_RESNET, *, apart: bool = False, judged: float | None = None) -> Finished:
-        """A residual network of three stages of 16, 32 and 64 channels from scratch, which sees small images at their full resolution.
+    def resnet(
+        self, name: str = PLAIN_RESNET, *, planned: bool = False, apart: bool = False, start: Finished | None = None
+    ) -> Finished:
+        """A residual network of three stages of 16, 32 and 64 channels from scratch; where it is `planned`, as large as suits the time.
 
-        With `apart` the validation images are left out, and judge it; else `judged` is the validation accuracy in % that is known of it.
-        Raises `UserError`.
+        With `apart` the validation images are left out, and judge it. `start` is such a network of an earlier training: its validation
+        accuracy is kept, and the training goes on with it if it is as large. Raises `UserError`.
         """
         options, images = self.search.options, self.search.images
         assert images
         space, device, target = load_space(DEFAULT_SPACE), resolve_device(options.device), target_of(images)
         assert isinstance(space, HasResNetLike)
         arch, side, classes = space.from_str(space.resnet_like), images.size, images.classes
-        skeleton, recipe = plain_skeleton(images), plan_final(images, space, seconds=self.seconds).recipe
+        plan = plan_final(images, space, seconds=self.seconds)
+        skeleton, recipe = plan.skeleton if planned else plain_skeleton(images), plan.recipe
         known = len(images.train.y) + (0 if apart else len(images.val.y))
 
         def network() -> torch.nn.Module:
+            if start and start.model.description.skeleton == skeleton:
+                return copy.deepcopy(start.model.network).to(device)
             return seeded_build(skeleton, arch, space, num_classes=len(classes), image_size=side, seed=options.seed, device=device)
 
         def made() -> tuple[Classifier, Trained]:
             begin = time.perf_counter()
+            judged = 100 * start.validation.value if start and start.validation else None
             mean, std = channel_statistics(np.concatenate([images.train.x, images.val.x]))
             x, y = self._images((mean, std))
             found, epochs = self._train(name, network, x[:known], y[:known], recipe, until=begin + self.seconds)
