@@ -18,7 +18,7 @@ def document() -> str:
     sections: dict[str, Callable[[], Any]] = {
         "generation": _generation, "search": _search, "meta_search": _meta_search, "arena": _arena, "ablations": _arena_ablations,
         "candidates": _candidates, "few_labels": _few_labels, "scale_features": _scale_features, "plain": _plain_features, "awareness": _awareness,
-        "own_images": _own_images, "photos": _photos, "from_scratch": _from_scratch, "inherited": lambda: read_result("inherited_rank"),
+        "own_images": _own_images, "photos": _photos, "from_scratch": _from_scratch, "elastic_fronts": _elastic_fronts, "inherited": lambda: read_result("inherited_rank"),
         "elastic": lambda: read_result("elastic_awareness"),
         "networks": _networks, "wiring": _wiring, "samples": _samples, "parts": _parts, "onnx": _onnx,
         "accelerator": _accelerator, "proxies": _proxies, "encoder": _encoder, "comparison": _comparison,
@@ -207,6 +207,20 @@ def _from_scratch() -> list[Values]:
             "wall_s": max(by_arm["search"][seed]["wall_s"] for seed in seeds),
         })  # fmt: skip
     return found
+
+
+def _elastic_fronts() -> Values:
+    """Mean volumes of each arm, the number of members, and in how many seeds the search covers more test accuracy than each other arm."""
+    rows = read_result("elastic_fronts").get("rows", [])
+    if not rows:
+        return {}
+    arms = {}
+    for arm in rows[0]["arms"]:
+        fronts = [row["arms"][arm] for row in rows]
+        ahead = sum(row["arms"]["search"]["test_volume"] > row["arms"][arm]["test_volume"] for row in rows)
+        means = {f"{part}_volume": _mean([front[f"{part}_volume"] for front in fronts]) for part in ("validation", "test")}
+        arms[arm] = {**means, "members": [len(front["members"]) for front in fronts], "ahead": ahead}
+    return {"seeds": len(rows), "labels": rows[0]["labels"], "arms": arms}
 
 
 def _mean(values: Sequence[float]) -> float:
