@@ -18,7 +18,8 @@ def document() -> str:
     sections: dict[str, Callable[[], Any]] = {
         "generation": _generation, "search": _search, "meta_search": _meta_search, "arena": _arena, "ablations": _arena_ablations,
         "candidates": _candidates, "few_labels": _few_labels, "scale_features": _scale_features, "plain": _plain_features, "awareness": _awareness,
-        "own_images": _own_images, "photos": _photos, "from_scratch": _from_scratch, "elastic_fronts": _elastic_fronts, "inherited": lambda: read_result("inherited_rank"),
+        "own_images": _own_images, "photos": _photos, "from_scratch": _from_scratch, "elastic_fronts": _elastic_fronts,
+        "inherited": lambda: read_result("inherited_rank"),
         "elastic": lambda: read_result("elastic_awareness"),
         "networks": _networks, "wiring": _wiring, "samples": _samples, "parts": _parts, "onnx": _onnx,
         "accelerator": _accelerator, "proxies": _proxies, "encoder": _encoder, "comparison": _comparison,
