@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -12,10 +12,12 @@ import pytest
 from diffnag.datasets.images import load_images
 from diffnag.errors import UserError
 from diffnag.networks.plan import affordable_side, plain_skeleton
+from diffnag.networks.training import Recipe
 from diffnag.oracles.training import TrainingOracle
 from diffnag.search_loop.assembly import assemble
 from diffnag.search_loop.finish import finishing
 from diffnag.search_loop.finish.finished import Share
+from diffnag.search_loop.finish.training import until_the_clock
 from diffnag.search_loop.options import SearchOptions
 from diffnag.search_loop.result import Best
 from diffnag.search_spaces.efficientnet_lite.space import EfficientNetLite
@@ -26,7 +28,7 @@ from tests.stripes import RESNET, narrow_networks, write_stripes
 class Plain:
     """Stands for `PlainTraining`: notes what it is asked for, and finds `accuracy` of 100 validation images."""
 
-    asked: list[tuple[Any, ...]] = []
+    asked: ClassVar[list[tuple[str, float]]] = []
     accuracy = 0
 
     def __init__(self, search: Any, folder: Path, seconds: float, on_progress: Any) -> None:
@@ -115,3 +117,10 @@ def test_within_a_time_limit_evaluations_take_equal_time(tmp_path: Path) -> None
             found = {arch: oracle.epochs_of(space.from_str(arch) if isinstance(arch, str) else arch) for arch in epochs}
             assert found == epochs and oracle.epochs == 12
             assert [done for done, _ in oracle.stages(costly, dataset="stripes", split="val")] == [4, 8, 12]
+
+
+def test_a_training_that_the_clock_ends_plans_more_epochs_than_it_expects() -> None:
+    recipe = Recipe(epochs=80, average=0.1)
+    found = [until_the_clock(recipe, fitting, most=80) for fitting in (0.2, 8.0, 40.0, 400.0)]
+    assert [one.epochs for one in found] == [1, 20, 80, 80]
+    assert [one.average for one in found] == pytest.approx([0.1, 0.04, 0.05, 0.1])

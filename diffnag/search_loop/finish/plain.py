@@ -22,7 +22,7 @@ from diffnag.networks.targets import target_of
 from diffnag.networks.training import Diverged, Recipe, accuracy, as_input, channel_statistics, train
 from diffnag.protocols import HasResNetLike, Inherits
 from diffnag.search_loop.finish.finished import Finished
-from diffnag.search_loop.finish.training import Trained, judged_on_test, left_by_earlier_run, seconds_an_image
+from diffnag.search_loop.finish.training import Trained, judged_on_test, left_by_earlier_run, seconds_an_image, until_the_clock
 from diffnag.search_loop.loop import Search
 from diffnag.search_loop.options import DEFAULT_SPACE
 from diffnag.spaces.inputs import whole_networks
@@ -34,8 +34,8 @@ FINE_TUNED = Recipe(batch_size=32, learning_rate=0.01, weight_decay=1e-4)
 """How the pretrained network is trained: plainly, with the statistics of each batch in its normalisation."""
 TRIED, TRIAL_SHARE = 2, 0.25
 """Resolutions that fine-tuning chooses from, and the part of the time for each of them."""
-MOST_EPOCHS, FASTER = 80, 1.2
-"""Epochs of a training at most, and how much faster than estimated it may be: so many more epochs are planned, which the clock ends."""
+MOST_EPOCHS = 80
+"""Epochs of a training at most."""
 
 
 @dataclass(frozen=True)
@@ -138,17 +138,16 @@ class PlainTraining:
         target, seed, done = target_of(self.search.images), self.search.options.seed, 0
         an_image = seconds_an_image(network(), x, y, recipe, target=target)
         left = max(0.0, until - time.perf_counter())
-        epochs = 1 if an_image is None else int(np.clip(FASTER * left / (an_image * len(x)), 1, MOST_EPOCHS))
+        recipe = until_the_clock(recipe, 0.0 if an_image is None else left / (an_image * len(x)), most=MOST_EPOCHS)
 
         def on_epoch(epoch: int, _: torch.nn.Module) -> None:
             nonlocal done
             done = epoch
-            self.on_progress(f"training {name}", epoch, epochs)
+            self.on_progress(f"training {name}", epoch, recipe.epochs)
 
         try:
             found = train(
-                network(), x, y, replace(recipe, epochs=epochs), generator=torch.Generator().manual_seed(seed), seconds=left,
-                on_epoch=on_epoch, target=target,
+                network(), x, y, recipe, generator=torch.Generator().manual_seed(seed), seconds=left, on_epoch=on_epoch, target=target,
             )  # fmt: skip
         except Diverged as error:
             raise UserError(f"its training diverged: {error}") from error
