@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -96,10 +97,11 @@ def test_the_plain_network_sees_small_images_at_full_resolution() -> None:
     assert (plain_skeleton(pictures(2)).channels, plain_skeleton(pictures(2)).cells) == (16, 1)
 
 
-def test_the_residual_network_is_tried_first_on_own_images_and_nowhere_else(tmp_path: Path) -> None:
-    stripes = write_stripes(tmp_path)
-    parts = assemble(SearchOptions(dataset=str(stripes), method="random", budget=2, epochs=1))
+def test_the_residual_network_is_tried_first_on_own_images_within_a_limit_and_nowhere_else(tmp_path: Path) -> None:
+    options = SearchOptions(dataset=str(write_stripes(tmp_path)), method="random", budget=2, epochs=1)
+    parts = assemble(dataclasses.replace(options, time_limit=60.0))
     assert [parts.space.to_str(arch) for arch in parts.domain.first] == [RESNET]
+    assert assemble(options).domain.first == ()
     assert assemble(SearchOptions(dataset="cifar10", method="random", oracle="surrogate")).domain.first == ()
 
 

@@ -106,15 +106,16 @@ def assemble(
     label = Label(checked, options.reward, name, maximise=is_maximised(space, name))
     load = partial(load_objective, space=space, task=task, skeleton=final_plan.skeleton if final_plan else None)
     goal = read_goal(task, label, load, minimise=options.minimise, maximise=options.maximise, limits=options.limits)
-    domain = Domain(space, goal, _first(space, images))
+    domain = Domain(space, goal, _first(space, options, images))
     loader = _Loader(options, space, images, generator, predictor)
     method = loader.method(domain)
     return Assembly(options, space, task, checked, images, final_plan, label, goal, domain, method, loader.generator, loader.labels_source)
 
 
-def _first(space: SearchSpace, images: ImageDataset | None) -> tuple[Arch, ...]:
-    """The whole pretrained network at each resolution; where networks are trained from scratch, the residual one."""
-    if images is not None and not isinstance(space, Inherits) and isinstance(space, HasResNetLike):
+def _first(space: SearchSpace, options: SearchOptions, images: ImageDataset | None) -> tuple[Arch, ...]:
+    """The whole pretrained network at each resolution; where networks are trained from scratch within a time limit, the residual one."""
+    timed = images is not None and options.time_limit is not None
+    if timed and not isinstance(space, Inherits) and isinstance(space, HasResNetLike):
         return (space.from_str(space.resnet_like),)
     return tuple(whole_networks(space))
 
