@@ -163,7 +163,7 @@ def _run(folder: Path, result: Any, path: Path) -> Run:
         guidance=str(result["guidance"]), nfe=int(result["nfe"]), predictor_nfe=int(result["predictor_nfe"]),
         measurements=_counts(result["measurements"]), rows=_rows(folder / TRIALS, objectives, front),
         final=_final(result) if "final" in result else None,
-        mistakes=None if arch is None else read_mistakes(folder / MISTAKES, arch=arch),
+        mistakes=read_mistakes(folder / MISTAKES, arch=str(result["final"]["arch"])) if "final" in result else None,
     )  # fmt: skip
 
 

@@ -82,8 +82,15 @@ def best(run: Run, drawing: Html | None, why: str | None) -> Html:
         return tag("p", "There is no best network.")
     missing = tag("p", f"It could not be drawn: {why}", attributes={"class": "note"})
     shown = scrolled(drawing, label="Drawing of the best network") if drawing else missing
-    size = f" The final network has {run.final.params:,} parameters and {run.final.flops:,} multiply-adds." if run.final else ""
+    size = _size(run.final, run.method) if run.final else ""
     return joined(shown, tag("p", f"{described(run, row)}.{size}"), code(row.arch, wrapped=True))
+
+
+def _size(final: Final, method: str) -> str:
+    sizes = f"{final.params:,} parameters and {final.flops:,} multiply-adds"
+    if final.name == method:
+        return f" The final network has {sizes}."
+    return f" The final network is another one, which was better on the validation images: {final.name}, with {sizes}."
 
 
 def test(run: Run) -> Html | None:
