@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 from diffnag.datasets.images import load_images
 from diffnag.errors import UserError
@@ -18,7 +19,9 @@ from diffnag.oracles.training import TrainingOracle
 from diffnag.search_loop.assembly import assemble
 from diffnag.search_loop.finish import finishing
 from diffnag.search_loop.finish.finished import Share
+from diffnag.search_loop.finish.plain import PlainTraining
 from diffnag.search_loop.finish.training import until_the_clock
+from diffnag.search_loop.loop import Search
 from diffnag.search_loop.options import SearchOptions
 from diffnag.search_loop.result import Best
 from diffnag.search_spaces.efficientnet_lite.space import EfficientNetLite
@@ -51,7 +54,7 @@ SHORT, LONG = "short ResNet from scratch", "ResNet from scratch"
     [
         (200.0, 79, [(SHORT, 30.0)]),
         (900.0, 80, [(SHORT, 60.0)]),
-        (200.0, 81, [(SHORT, 30.0), (LONG, 90.0)]),
+        (200.0, 81, [(SHORT, 30.0), (LONG, 90.0)]),  # of 150 seconds that are left, 20 are for the files and 30 for the other networks
         (None, 81, [(SHORT, 60.0), (LONG, 45.0)]),
     ],
 )
@@ -61,7 +64,9 @@ def test_a_network_from_scratch_gets_the_time_where_it_is_better(
     monkeypatch.setattr(finishing, "PlainTraining", Plain)
     monkeypatch.setattr(Plain, "asked", [])
     monkeypatch.setattr(Plain, "accuracy", accuracy)
-    search: Any = SimpleNamespace(options=SimpleNamespace(time_limit=limit), seconds_left=100.0)
+    part = {name: SimpleNamespace(y=np.zeros(count)) for name, count in (("test", 300), ("val", 100))}
+    study = SimpleNamespace(history=[SimpleNamespace(cost_s=seconds) for seconds in (1.0, 5.0, 9.0)])
+    search: Any = SimpleNamespace(options=SimpleNamespace(time_limit=limit), seconds_left=150.0, images=SimpleNamespace(**part), study=study)
     best = Best(arch="", predicted=None, value=80.0, test=None)
     found = finishing._from_scratch(search, best, tmp_path, on_progress=print, on_note=print)
     assert found is not None and found.name == asked[-1][0] and Plain.asked == asked
@@ -126,3 +131,19 @@ def test_a_training_that_the_clock_ends_plans_more_epochs_than_it_expects() -> N
     found = [until_the_clock(recipe, fitting, most=80) for fitting in (0.2, 8.0, 40.0, 400.0)]
     assert [one.epochs for one in found] == [1, 20, 80, 80]
     assert [one.average for one in found] == pytest.approx([0.1, 0.04, 0.05, 0.1])
+
+
+def test_a_network_from_scratch_keeps_its_validation_and_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = SearchOptions(dataset=str(write_stripes(tmp_path)), method="random", budget=1, epochs=1, device="cpu")
+    with narrow_networks(), Search(options) as search:
+        training = PlainTraining(search, tmp_path / "compare", 1.0, lambda what, done, of: None)
+        short = training.resnet("short", planned=True, apart=True)
+        long = training.resnet("long", planned=True, start=short)
+        assert short.validation is not None and short.validation == long.validation and short.validation.images == len(search.images.val.y)
+        assert (short.plan.images, long.plan.images) == (len(search.images.train.y), len(search.images.train.y) + len(search.images.val.y))
+        before, after = (one.model.state_dict() for one in (short, long))
+        assert before.keys() == after.keys() and not all(torch.equal(before[name], after[name]) for name in before)
+        monkeypatch.setattr("diffnag.search_loop.finish.plain.train", None)
+        again = training.resnet("long", planned=True, start=short)
+        assert again.test == long.test and again.validation == long.validation and again.epochs == long.epochs
+        assert training.fine_tuned() is None  # the space has no pretrained network

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from diffnag.errors import UserError, in_a_line
@@ -16,7 +17,7 @@ from diffnag.search_loop.finish.eight_bits import EightBits, write_eight_bits
 from diffnag.search_loop.finish.finished import BY_TRAINING, Finish, Finished
 from diffnag.search_loop.finish.plain import FROM_SCRATCH, SHORT, PlainTraining
 from diffnag.search_loop.finish.probe import finish_probe
-from diffnag.search_loop.finish.training import Note, Progress, finish_one
+from diffnag.search_loop.finish.training import EXPORT_SECONDS, QUANTISING_SECONDS, Note, Progress, finish_one
 from diffnag.search_loop.loop import Search
 from diffnag.search_loop.report.mistakes import MISTAKES, mistakes_of, write_mistakes
 from diffnag.search_loop.result import Best, SearchResult
@@ -88,11 +89,18 @@ def _from_scratch(search: Search, best: Best, folder: Path, *, on_progress: Prog
         tried = PlainTraining(search, place, seconds, on_progress).resnet(SHORT, planned=True, apart=True)
         if tried.validation is None or 100 * tried.validation.value <= best.value:
             return tried
-        seconds = FINAL_SECONDS if limit is None else max(0.0, SCRATCH_FINAL_SHARE * search.seconds_left)
+        seconds = FINAL_SECONDS if limit is None else max(0.0, SCRATCH_FINAL_SHARE * (search.seconds_left - _seconds_for_the_rest(search)))
         return PlainTraining(search, place, seconds, on_progress).resnet(FROM_SCRATCH, planned=True, start=tried)
     except UserError as error:
         on_note(f"{FROM_SCRATCH} is left out: {error}")
         return None
+
+
+def _seconds_for_the_rest(search: Search) -> float:
+    """About how long it takes to judge the pretrained networks on the test images, as evaluations took on those of validation, and the files."""
+    images, took = search.images, [trial.cost_s for trial in search.study.history]
+    assert images
+    return EXPORT_SECONDS + QUANTISING_SECONDS + 2 * float(np.median(took)) * len(images.test.y) / len(images.val.y)
 
 
 def _is_better(one: Finished, other: Finished) -> bool:
