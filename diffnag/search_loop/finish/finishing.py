@@ -19,6 +19,7 @@ from diffnag.search_loop.finish.plain import FROM_SCRATCH, SHORT, PlainTraining
 from diffnag.search_loop.finish.probe import finish_probe
 from diffnag.search_loop.finish.training import EXPORT_SECONDS, QUANTISING_SECONDS, Note, Progress, finish_one
 from diffnag.search_loop.loop import Search
+from diffnag.search_loop.options import MODEL_SPACE
 from diffnag.search_loop.report.mistakes import MISTAKES, mistakes_of, write_mistakes
 from diffnag.search_loop.result import Best, SearchResult
 
@@ -45,7 +46,9 @@ def finish(
     assert search.images and search.final_plan
     probed = isinstance(search.oracle, GivesNetworks)
     alone = not (search.parts.goal.limits or search.parts.goal.has_front)  # else a better label is not all that is wanted
-    scratch = _from_scratch(search, result.best, folder, on_progress=on_progress, on_note=on_note) if probed and alone else None
+    scratch = None
+    if probed and alone and not search.options.space.startswith(MODEL_SPACE):  # who improves a model wants that one
+        scratch = _from_scratch(search, result.best, folder, on_progress=on_progress, on_note=on_note)
     place = folder / FOLDER / f"{result.method}.pt" if probed else folder / MODEL
     make_folder(place.parent)
     searched = finish_one(
