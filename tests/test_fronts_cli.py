@@ -7,6 +7,7 @@ import json
 import math
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,6 +20,7 @@ from diffnag.datasets.tasks import Task
 from diffnag.devices.file import DeviceFile
 from diffnag.devices.runner import MANIFEST
 from diffnag.errors import UserError
+from diffnag.io.checkpoint import checksum
 from diffnag.search_loop.loop import Search, run_search
 from diffnag.search_loop.options import SearchOptions
 from diffnag.search_loop.show import front as drawn
@@ -158,6 +160,37 @@ def test_what_is_predicted_can_be_measured(monkeypatch: pytest.MonkeyPatch, tmp_
     members = json.loads(Path("run/result.json").read_text())["front"]["members"]
     exact = [member for member in members if member["arch"] in known]
     assert exact and all(member["values"]["latency:mine.device.json"] == known[member["arch"]] and not member["predicted_std"] for member in exact)
+
+
+def test_another_device_under_the_same_name_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = device_file(Path("mine.device.json"))
+    search = (*TOY, "--minimise", "latency:mine.device.json", "--out", "run")
+    assert call(monkeypatch, *search) == 0
+    about = json.loads(Path("run/result.json").read_text())["objectives"][1]["provenance"]
+    first = DeviceFile.load(path)
+    assert about == {
+        "device": "mine", "origin": first.origin, "sha256": checksum(path), "measurements": "12", "runtime": "unknown",
+    }  # fmt: skip
+    first.with_measured({STRINGS[20]: 9.0}).save(path)  # it has grown
+    assert DeviceFile.load(path).origin == first.origin and call(monkeypatch, *search) == 0
+    grown = json.loads(Path("run/result.json").read_text())["objectives"][1]["provenance"]
+    assert grown == about | {"sha256": checksum(path), "measurements": "13"}
+
+    replace(first, measurements={arch: 2 * ms for arch, ms in first.measurements.items()}, origin="").save(path)
+    capsys.readouterr()
+    assert call(monkeypatch, *search) == 2
+    other = DeviceFile.load(path).origin
+    said = words(capsys.readouterr().err)
+    assert f"was made with origin of latency:mine.device.json '{first.origin}', not '{other}': it goes on only with the options" in said
+
+
+def test_a_file_of_before_has_the_origin_that_its_content_says(tmp_path: Path) -> None:
+    path = device_file(tmp_path / "mine.device.json")
+    content = json.loads(path.read_text())
+    origin = content.pop("origin")
+    path.write_text(json.dumps(content))
+    assert DeviceFile.load(path).origin == origin != ""
 
 
 def test_weights_of_the_package_are_noted_at_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

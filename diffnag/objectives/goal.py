@@ -18,7 +18,7 @@ from diffnag.objectives.front import non_dominated
 from diffnag.objectives.quantities import shown, with_unit
 from diffnag.oracles.checked import LARGEST
 from diffnag.plugins import named_errors
-from diffnag.protocols import Predicts
+from diffnag.protocols import Predicts, Sourced
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -224,6 +224,25 @@ class Goal:
         """The whole evaluations that have a value for every objective and meet every limit."""
         usable = np.isfinite(self.values(trials)).all(1) & self.meets(trials)
         return [trial for trial, use in zip(trials, usable, strict=True) if use and not trial.pruned]
+
+    # -- where values come from
+
+    @cached_property
+    def origins(self) -> dict[str, str]:
+        """Objective whose values come from a file -> the file, see `Sourced`."""
+        found: dict[str, str | None] = {}
+        for one in self.beside:
+            if isinstance(one, Sourced):
+                with named_errors("objective", one.name, "origin", type(one)):
+                    found[one.name] = one.origin
+        return {name: str(origin) for name, origin in found.items() if origin is not None}
+
+    def provenance(self, objective: Objective) -> dict[str, str]:
+        """What results say of where the values of an objective come from; empty if it does not say so."""
+        if not isinstance(objective, Sourced):
+            return {}
+        with named_errors("objective", objective.name, "provenance", type(objective)):
+            return {str(key): str(value) for key, value in objective.provenance().items()}
 
     # -- what can be reached
 
