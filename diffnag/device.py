@@ -24,7 +24,18 @@ ARCHS = 'a CSV with the column arch, such as the front.csv of a search, or one {
 def main() -> None:
     """Parse the command line and call the sub-command."""
     args = _parser().parse_args()
+    if args.command != "predict":
+        args.space = _space_name(args.space, args.dataset)
     {"measure": _measure, "fit": _fit, "predict": _predict}[args.command](args)
+
+
+def _space_name(space: str, dataset: str | None) -> str:
+    """The space that is asked for; `auto` is the one that a search on the dataset takes."""
+    from diffnag.search_loop.options import AUTO, DEFAULT_SPACE, SearchOptions
+
+    if space != AUTO:
+        return space
+    return DEFAULT_SPACE if dataset is None else str(SearchOptions(dataset=dataset).chosen_by_dataset()[0]["space"])
 
 
 def _measure(args: argparse.Namespace) -> None:
@@ -213,20 +224,22 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
     """Arguments that say which networks are meant and how they run."""
-    parser.add_argument("--space", default="nasbench201", help="search space, a name or package.module:Class (default: nasbench201)")
+    parser.add_argument(
+        "--space", default="auto", help="search space, a name or package.module:Class, or auto: as a search on --dataset (default: auto)"
+    )
     parser.add_argument(
         "--dataset", help="a dataset of the space, for the number of classes and the image side (default: its first); or your own images, for "
         "the network that a search trains on them in the end",
     )  # fmt: skip
     parser.add_argument(
-        "--time-limit", type=arguments.duration, metavar="TIME", help="that of the search on your own images, such as 10m, on which the network depends"
+        "--time-limit", type=arguments.duration, metavar="TIME", help="that of the search on your own images, on which the network depends"
     )
     parser.add_argument("--num-classes", type=arguments.positive_int, help="number of classes, in place of --dataset")
     parser.add_argument("--input-size", type=arguments.positive_int, help="pixels a side of the images, in place of that of --dataset")
-    parser.add_argument("--inputs", type=_inputs, metavar="C,H,W", help="channels, height and width of arrays that are no photos, in place of --input-size")
+    parser.add_argument("--inputs", type=_inputs, metavar="C,H,W", help="channels, height and width of arrays, in place of --input-size")
     parser.add_argument("--channels", type=arguments.positive_int, help="width of the first stage (default: that of the benchmark's network)")
     parser.add_argument("--cells", type=arguments.positive_int, help="cells in a stage (default: as in the benchmark's network)")
-    parser.add_argument("--stem-stride", type=arguments.positive_int, help="by how much the stem reduces images (default: as in the benchmark's network)")
+    parser.add_argument("--stem-stride", type=arguments.positive_int, help="by how much the stem reduces images (default: that of the space)")
     parser.add_argument("--batch", type=arguments.positive_int, default=1, help="images at once (default: 1)")
     parser.add_argument("--threads", type=arguments.positive_int, default=1, help="threads of the runtime (default: 1)")
 

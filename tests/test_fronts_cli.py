@@ -245,13 +245,15 @@ def test_predictions_that_are_lost_on_the_way_are_named(tmp_path: Path) -> None:
 
 def test_a_measurement_that_raises_now_and_then_costs_only_itself() -> None:
     off = RuntimeError("the meter is off")
-    Loose.answers[:] = [1.0, off, off, 2.0, off, SystemExit(3)]
+    Loose.answers[:] = [1.0, off, off, 2.0, -math.inf, SystemExit(3)]
     notes: list[str] = []
     with Search(SearchOptions(dataset="cifar10", method="random", budget=6, minimise=(path_of(Loose),)), oracle=ToyOracle()) as search:
         result = search.run(on_note=notes.append)
     assert [set(trial.values) for trial in result.trials] == [{"accuracy", "meter"} if i in (0, 3) else {"accuracy"} for i in range(6)]
     said = "objective 'meter': measure raised RuntimeError: the meter is off; this evaluation has no value of it"
-    assert notes == [said] * 3 + ["objective 'meter': measure raised SystemExit: 3; this evaluation has no value of it"]
+    infinite = "objective 'meter': measure returned -inf; accepted are numbers up to 1e+15 in size, and NaN for a failure"
+    ended = "objective 'meter': measure raised SystemExit: 3"
+    assert notes == [said, said, *(f"{one}; this evaluation has no value of it" for one in (infinite, ended))]
     assert result.measurements == {"meter": 2} and all(trial.error is None for trial in result.trials)
 
 

@@ -142,11 +142,12 @@ class Goal:
     # -- what is known of an architecture without paying
 
     def measure(self, objective: Objective, arch: Arch) -> float:
-        """The value of an objective, NaN for a failure; raises `UserError` for an answer that is no number, or larger than `LARGEST`."""
+        """The value of an objective, NaN for a failure; raises `UserError` for no number, and for one beyond `LARGEST`."""
         with named_errors("objective", objective.name, "measure", type(objective)):
             value = float(objective.measure(arch, task=self.task))
-        if math.isfinite(value) and abs(value) > LARGEST:
-            raise UserError(f"objective {objective.name!r}: measure returned {value:g}; accepted are numbers up to {LARGEST:g} in size")
+        if abs(value) > LARGEST:
+            accepted = f"numbers up to {LARGEST:g} in size, and NaN for a failure"
+            raise UserError(f"objective {objective.name!r}: measure returned {value:g}; accepted are {accepted}")
         return value
 
     def allows(self, arch: Arch) -> bool:
