@@ -30,8 +30,9 @@ class RunOptions:
     """Where and how a search runs, which does not change what it finds."""
 
     compare: bool = option(
-        False, help="with your own images: also evaluate random search with as many labels, and the ResNet-like architecture of the space, "
-        "trained and tested in the same way; takes as long again, beyond the time limit",
+        False, help="with your own images: also random search with as many labels, the ResNet-like architecture of the space, and what you "
+        "would do without a search in the same time: fine-tune the whole pretrained network, and train a plain residual network; takes about "
+        "three times as long again, beyond the time limit",
     )  # fmt: skip
     out: Path | None = option(
         None, metavar="FOLDER", help="folder of the results (default: runs/<space>-<dataset>-<predictor>-<seed>; without a predictor, "

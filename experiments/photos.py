@@ -30,9 +30,6 @@ from experiments.shared.results import read_result, record, write_result
 NAME = "photos"
 PROBE = "linear probe"
 ARMS = ("search", "fine-tuning")
-SECONDS_FOR_TEST = 10.0
-SIDES = (128, 160)
-"""Pixels a side that plain fine-tuning chooses from."""
 
 
 def main() -> None:
@@ -108,55 +105,30 @@ def searched(photos: Path, seed: int, minutes: float, share: float | None, folde
         sys.exit(f"{command} failed")
     result = json.loads((out / "result.json").read_text())
     by_name = {row["name"]: row for row in result["compare"]}
+    scratch = next((row for name, row in by_name.items() if name.endswith("from scratch")), None)
     shown = ("arch", "params", "flops", "epochs", "validation_accuracy", "test_accuracy")
     return {
         "labels": result["labels_target"], "test_accuracy": result["test_accuracy"], "probe": {key: by_name[PROBE][key] for key in shown},
-        "searched": {key: row[key] for name, row in by_name.items() if name != PROBE for key in shown},
+        "searched": {key: by_name[result["method"]][key] for key in shown}, "kept": result["final"]["name"],
+        "from_scratch": scratch and {key: scratch[key] for key in ("name", "epochs", "validation_accuracy", "test_accuracy")},
         "whole_ms": whole_ms, "best_values": result["best"]["values"], "command_s": round(wall, 1),
     }  # fmt: skip
 
 
 def fine_tuned(photos: Path, seed: int, seconds: float) -> dict[str, Any]:
-    """Fine-tune the whole network plainly for so many seconds in all; accuracies are fractions."""
+    """Fine-tune the whole network plainly for so many seconds in all, on one core; accuracies are fractions."""
     import torch
 
-    from diffnag.datasets.images import load_images
-    from diffnag.io.memory import keep_freed_memory
-    from diffnag.networks.adapted import pixel_statistics, pretrained
-    from diffnag.networks.elastic import Resized
-    from diffnag.networks.training import Recipe, accuracy, as_input, train
-    from diffnag.spaces.loading import load_space
+    from diffnag.search_loop.finish.plain import PlainTraining
+    from diffnag.search_loop.loop import Search
+    from diffnag.search_loop.options import SearchOptions
 
-    keep_freed_memory()
-    begin = time.perf_counter()
-    space: Any = load_space("efficientnet-lite")
-    images = load_images(photos)
-    (x, y), validation, test = (
-        (as_input(part.x, statistics=pixel_statistics(space)), torch.from_numpy(part.y)) for part in (images.train, images.val, images.test)
-    )
-    every = torch.cat([x, validation[0]]), torch.cat([y, validation[1]])
-
-    def tuned(side: int, pixels: torch.Tensor, labels: torch.Tensor, until: float) -> Resized:
-        network = Resized(pretrained(space, classes=len(images.classes), device="cpu"), side)
-        left = until - time.perf_counter()
-        a_step = 0.6 * (side / 160) ** 2  # seconds, about: how many steps fit decides over how many the weights are averaged
-        fitting = max(1, round(left / a_step / (len(pixels) // 32)))
-        recipe = Recipe(epochs=fitting, batch_size=32, learning_rate=0.01, weight_decay=1e-4, shift=images.size // 8)
-        done: list[int] = []
-        generator = torch.Generator().manual_seed(seed)
-        trained = train(network, pixels, labels, recipe, generator=generator, seconds=left, on_epoch=lambda epoch, _: done.append(epoch))
-        assert isinstance(trained, Resized)
-        print(f"{side} pixels, {len(done)} of {fitting} epochs", flush=True)
-        return trained
-
-    judged = {}
-    for k, side in enumerate(SIDES, start=1):
-        network = tuned(side, x, y, begin + k * seconds / 4)
-        judged[side] = accuracy(network, *validation, side=side) / 100
-    side = max(judged, key=lambda side: judged[side])
-    network = tuned(side, *every, begin + seconds - SECONDS_FOR_TEST)
-    return {"validation_accuracy": {str(key): value for key, value in judged.items()}, "side": side,
-            "test_accuracy": accuracy(network, *test, side=side) / 100}  # fmt: skip
+    torch.set_num_threads(1)
+    with Search(SearchOptions(dataset=str(photos), space="efficientnet-lite", method="random", seed=seed)) as search:
+        found = PlainTraining(search, photos.parent, seconds, lambda what, done, of: None).fine_tuned()
+    assert found and found.validation
+    side, epochs = found.model.description.image_size, found.epochs
+    return {"validation_accuracy": found.validation.value, "side": side, "epochs": epochs, "test_accuracy": found.test.value}
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from diffnag.oracles.inherit import InheritOracle
 from diffnag.search_loop.finish import finishing
 from diffnag.search_loop.finish.finished import Share
 from diffnag.search_loop.finish.finishing import finish
-from diffnag.search_loop.loop import Search, first_whole, standard_error
+from diffnag.search_loop.loop import Search, first_as_good, standard_error
 from diffnag.search_loop.options import SearchOptions
 from diffnag.search_loop.trial import Trial
 from diffnag.search_spaces.efficientnet_lite import space as module
@@ -290,19 +290,26 @@ def test_a_search_fine_tunes_what_it_finds_beside_a_probe(photos: Path, tmp_path
 def adapted_and_finished(options: SearchOptions, folder: Path, monkeypatch: pytest.MonkeyPatch, probed: float) -> str:
     """Run a search whose probe has the validation accuracy `probed`; returns the name of the network that is kept."""
     notes: list[str] = []
-    probe = InheritOracle.probe
+    probe, from_scratch = InheritOracle.probe, finishing._from_scratch
     with monkeypatch.context() as patch, Search(options) as search:
         patch.setattr(InheritOracle, "probe", lambda self: (*probe(self)[:2], probed))
         patch.setattr(Share, "of_percent", classmethod(lambda cls, value, images: None if value is None else cls(round(value), 100)))
+        patch.setattr(finishing, "_from_scratch", lambda *given, **more: replace(from_scratch(*given, **more), validation=Share(0, 100)))
         if probed > 0:  # once is enough: it takes seconds
             patch.setattr(finishing, "write_eight_bits", lambda path, *_, **__: path.touch())
         found = finish(
-            search, search.run(), folder=folder, storage="", compare=False, on_progress=lambda *_: None, on_note=notes.append
+            search, search.run(), folder=folder, storage="", compare=probed < 0, on_progress=lambda *_: None, on_note=notes.append
         )
     assert found is not None
     kept = load_model(folder / "model.pt")
     assert kept.description.arch == found.best.arch and kept.description.image_size in (16, 24, 32)
-    assert {one.name for one in (found.best, *found.others)} == {"random", "linear probe"}
+    rivals = {"fine-tuning", "plain ResNet"} if probed < 0 else set()
+    scratch = set() if options.limit else {"short ResNet from scratch"}
+    assert {one.name for one in (found.best, *found.others)} == {"random", "linear probe"} | rivals | scratch
+    for name in rivals:
+        rival = next(one for one in found.others if one.name == name)
+        assert rival.labels == 0 and rival.epochs >= 1 and (rival.validation is None) == (name == "plain ResNet")
+        assert load_model(folder / "compare" / f"{name}.pt").description.arch == rival.arch
     assert found.best.test.images == 6 and found.best.confusion.sum() == 6
     assert load_model(folder / "compare" / "random.pt").description.image_size in (16, 24, 32)
     assert any("linear probe" in note for note in notes) == (found.best.name == "linear probe")
@@ -325,7 +332,7 @@ def test_few_images_do_not_lead_away_from_the_whole_network() -> None:
         Trial(i, i, arch, worth, None, None, None, 0.0) for i, (arch, worth) in enumerate(zip(archs, (88.0, 90.0, 91.0, 95.0), strict=True))
     ]
     notes: list[str] = []
-    found = [first_whole(trials, trials[3], space, judged=judged, on_note=notes.append).number for judged in (20, 300, 1000)]
+    found = [first_as_good(trials, trials[3], wholes, judged=judged, on_note=notes.append).number for judged in (20, 300, 1000)]
     assert found == [1, 3, 3]  # two standard errors are 12, 2.6 and 1.4 points
-    assert notes == ["as far as 20 validation images can tell, 90 % is as good as 95 %, and the whole network is taken"]
-    assert first_whole(trials[:3], trials[2], space, judged=10_000, on_note=notes.append).number == 2 and len(notes) == 1
+    assert notes == ["as far as 20 validation images can tell, 90 % is as good as 95 %, and what was tried first is taken"]
+    assert first_as_good(trials[:3], trials[2], wholes, judged=10_000, on_note=notes.append).number == 2 and len(notes) == 1

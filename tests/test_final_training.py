@@ -192,8 +192,9 @@ def test_rivals_get_the_winners_training_whatever_the_time_limit(stripes: Path, 
             (tmp_path / "model.pt").unlink(missing_ok=True)
             found = compare(search, tmp_path, left=[left], monkeypatch=monkeypatch, notes=notes)
         rows = found.to_json()["compare"]
-        assert [row["name"] for row in rows] == ["evolution", "random", "ResNet-like"]
-        assert [row["epochs"] for row in rows] == [epochs] * 3 and {row["learning_rate"] for row in rows} == {0.1}
+        assert [row["name"] for row in rows] == ["evolution", "random", "ResNet-like", "plain ResNet"]
+        assert [row["epochs"] for row in rows[:3]] == [epochs] * 3 and {row["learning_rate"] for row in rows} == {0.1}
+        assert [row["labels"] for row in rows[2:]] == [1, 0] and 1 <= rows[3]["epochs"] <= 80
         files = [path for path in (tmp_path / "model.pt", tmp_path / "compare" / "ResNet-like.pt") if path.is_file()]
         assert len(files) == 2 and [read_model(path)[1]["epochs"] for path in files] == [epochs] * 2
     assert notes[0] == "about 1 of 6 epochs of the final training fit into the time that is left"
@@ -201,6 +202,7 @@ def test_rivals_get_the_winners_training_whatever_the_time_limit(stripes: Path, 
 
 
 def test_a_rival_that_cannot_be_trained_so_is_left_out(stripes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffnag.search_loop.finish import plain
     from diffnag.search_loop.finish import training as final_training
 
     real, notes, trained = final_training.train, [], []
@@ -211,14 +213,19 @@ def test_a_rival_that_cannot_be_trained_so_is_left_out(stripes: Path, tmp_path: 
             raise Diverged("the loss is nan after epoch 1")
         return real(*given, **rest)
 
+    def diverges(*given: Any, **rest: Any) -> Any:
+        raise Diverged("the loss is inf after epoch 2")
+
     monkeypatch.setattr(final_training, "train", only_the_first)
+    monkeypatch.setattr(plain, "train", diverges)
     monkeypatch.setattr("diffnag.search_loop.finish.finishing.export_onnx", lambda path, model: 0.0)
     with Search(few(stripes, method="evolution", budget=2)) as search:
         found = compare(search, tmp_path, left=[0.0], monkeypatch=monkeypatch, notes=notes)
     assert found.best.epochs == 6 and {other.arch for other in found.others} <= {found.best.arch}
-    assert notes[-1] == (
-        f"ResNet-like is left out of the comparison: the final training of {RESNET} failed: it diverged with every learning rate down to 0.01"
-    )
+    assert notes[-2:] == [
+        f"ResNet-like is left out of the comparison: the final training of {RESNET} failed: it diverged with every learning rate down to 0.01",
+        "plain ResNet is left out of the comparison: its training diverged: the loss is inf after epoch 2",
+    ]
     with pytest.raises(ValueError, match="trained for another number of epochs than evolution, so not comparable: random"):
         dataclasses.replace(found, others=(dataclasses.replace(found.best, name="random", epochs=1),))
 

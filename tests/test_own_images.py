@@ -17,7 +17,7 @@ from matplotlib.image import imread
 from diffnag.command import arguments
 from diffnag.datasets.images import ImageDataset
 from diffnag.errors import UserError
-from diffnag.networks.classifier_file import read_model
+from diffnag.networks.classifier_file import load_model, read_model
 from diffnag.networks.training import Diverged
 from diffnag.oracles.training import TrainingOracle, _share
 from diffnag.search_loop.loop import Search
@@ -82,20 +82,26 @@ def test_what_a_run_leaves(run: tuple[Path, Any]) -> None:
 def test_the_comparison_is_of_equals(run: tuple[Path, Any]) -> None:
     out, _ = run
     rows = {row["name"]: row for row in json.loads((out / "result.json").read_text())["compare"]}
-    assert [*rows] == ["evolution", "random", "ResNet-like"]
-    assert [row["labels"] for row in rows.values()] == [8, 8, 1]
-    assert rows["ResNet-like"]["arch"] == RESNET and (out / "compare" / "ResNet-like.pt").is_file()
+    assert [*rows] == ["evolution", "random", "ResNet-like", "plain ResNet"]
+    assert [row["labels"] for row in rows.values()] == [8, 8, 1, 0]
+    for name in ("ResNet-like", "plain ResNet"):
+        assert rows[name]["arch"] == RESNET and load_model(out / "compare" / f"{name}.pt").description.arch == RESNET
     for row in rows.values():
-        assert row["epochs"] == 12 and row["params"] > 0 and row["flops"] > 0
+        assert row["params"] > 0 and row["flops"] > 0
         low, high = row["test_interval"]
-        assert low <= row["test_accuracy"] <= high and row["validation_interval"][0] <= row["validation_accuracy"]
+        assert low <= row["test_accuracy"] <= high
+    plain = rows.pop("plain ResNet")
+    assert plain["validation_accuracy"] is None and plain["params"] > rows["ResNet-like"]["params"] and plain["test_accuracy"] > 0.8
+    for row in rows.values():
+        assert row["epochs"] == 12 and row["validation_interval"][0] <= row["validation_accuracy"]
 
 
 def test_the_same_command_trains_nothing_again(run: tuple[Path, Any], capsys: pytest.CaptureFixture[str]) -> None:
     out, command = run
     before = json.loads((out / "result.json").read_text())
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("diffnag.search_loop.finish.training.train", None)
+        for module in ("training", "plain"):
+            patched.setattr(f"diffnag.search_loop.finish.{module}.train", None)
         assert call(*command) == 0
     said = capsys.readouterr().out
     after = json.loads((out / "result.json").read_text())

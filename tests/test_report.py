@@ -163,6 +163,16 @@ def test_many_classes_and_a_comparison(copied: Path) -> None:
     assert re.search(r'<th scope="row">rival</th><td>[\d.]+ %</td><td>1,234</td>', page)
 
 
+def test_a_final_network_that_is_not_the_one_that_was_found(copied: Path) -> None:
+    """As where a linear probe is better: the page says so, and shows the mistakes of that network."""
+    kept, result = (json.loads((copied / name).read_text()) for name in (MISTAKES, "result.json"))
+    (copied / MISTAKES).write_text(json.dumps({**kept, "arch": RESNET}))
+    (copied / "result.json").write_text(json.dumps({**result, "final": {**result["final"], "name": "rival", "arch": RESNET, "params": 1234}}))
+    page = write_report(copied).read_text()
+    assert "another one, which was better on the validation images: rival, with 1,234 parameters" in page
+    assert "The final network, rival, classifies" in page and 'class="confusion"' in page
+
+
 def test_the_code_on_the_page_runs(own_images: Path, front: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for name, image in zip(("cat.png", "dog.jpg"), DATA.test.x, strict=False):
         Image.fromarray(image).save(own_images / name)

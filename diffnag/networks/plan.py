@@ -13,8 +13,9 @@ from diffnag.errors import UserError, in_a_line
 from diffnag.networks.build import seeded
 from diffnag.networks.stem import take_inputs
 from diffnag.networks.training import Recipe
-from diffnag.protocols import HasResolution, Size, TrainsSmall
+from diffnag.protocols import HasResNetLike, HasResolution, Inherits, Size, TrainsSmall
 from diffnag.spaces.counting import measured_size
+from diffnag.spaces.inputs import whole_networks
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 
 SPEED, STEP_SECONDS = 7e9, 3e-3
 """Nominal speed of training on one core: multiply-adds of forward passes in a second, and additional seconds for an optimiser step."""
-CELLS_SIDE = 16
+CELLS_SIDE = 32
 """Pixels a side, about, to which the stem reduces larger images."""
+TINY = 24
+"""Images of fewer pixels a side are not reduced by a stem, however little time there is."""
 CELLS_LENGTH = 128
 """Values, about, to which the stem reduces longer signals."""
 FEWEST_IMAGES = 1_000
@@ -35,6 +38,8 @@ LEAST_STEPS = 300
 """Optimiser steps of a training, at least: few images are trained for more epochs."""
 FINE_TUNING_EPOCHS, MOST_FINE_TUNING = 10, 40
 """Epochs of the final training of a pretrained network, and the most if there is time."""
+ENOUGH_EPOCHS = 6
+"""Epochs that a pretrained network should be fine-tuned for; where time is short, at a smaller resolution."""
 FEW_IMAGES, CROP = 1_000, 0.5
 """A pretrained network that is fine-tuned on fewer images sees random crops of them, of at least this part of the area."""
 DRAWS, HEAVY = 64, 90
@@ -192,7 +197,7 @@ def plan_evaluation(images: ImageDataset, space: SearchSpace, *, seconds: float,
     network, or the narrowest of its `skeletons` if it has none, and the other skeletons except the largest. If even the smallest
     takes too long, it trains fewer epochs, at least 8, then on fewer images, at least 1,000 and 20 of each class. Few images are
     trained for more epochs, so that there are 300 optimiser steps. `epochs` replaces the number of epochs and nothing else.
-    The stem reduces images of 24 or more pixels a side to about 16, except where architectures have resolutions of their own.
+    The stem reduces images of 48 or more pixels a side to about 32, except where architectures have resolutions of their own.
     """
     skeletons = _skeletons(images, space)
     skeletons = skeletons[:-1] or skeletons
@@ -237,15 +242,52 @@ def plan_fine_tuning(images: ImageDataset, space: SearchSpace, *, epochs: int | 
     return Plan(skeleton_of(space), n, recipe)
 
 
-def _skeletons(images: ImageDataset, space: SearchSpace) -> list[Skeleton]:
-    """The skeletons of the space for these images, the smallest first.
+def plain_skeleton(images: ImageDataset) -> Skeleton:
+    """Three stages of 16, 32 and 64 channels, one cell each."""
+    return Skeleton(16, 1, _stem_stride(images), inputs=images.inputs)
 
-    The stem divides the longer side to about `CELLS_SIDE`, and a signal to about `CELLS_LENGTH`; where architectures have resolutions of
-    their own, as the space does.
+
+def relative_cost(arch: Arch, space: SearchSpace) -> float:
+    """Multiply-adds of an architecture's network, narrow and on images of 32 pixels, in units of the residual network's; 1 without such a one."""
+    if not isinstance(space, HasResNetLike):
+        return 1.0
+    channels, cells = space.skeletons[min(1, len(space.skeletons) - 1)]
+    skeleton = Skeleton(channels, cells)
+    flops, residual = (skeleton.size(one, space, num_classes=10, image_size=32).flops for one in (arch, space.from_str(space.resnet_like)))
+    return flops / residual
+
+
+def affordable_side(space: SearchSpace, images: ImageDataset, *, seconds: float) -> int:
+    """The resolution at which a pretrained network is adapted: the space's, or where time is short the largest one below that is affordable.
+
+    Affordable is one at which the whole network can be fine-tuned for `ENOUGH_EPOCHS` in about so many `seconds` of one core; the smallest if
+    there is none. Few pixels and some epochs are better than many pixels and none.
     """
+    assert isinstance(space, Inherits)
+    n, classes = len(images.train.y) + len(images.val.y), len(images.classes)
+    sides = {
+        space.resolution(arch): space.size(arch, num_classes=classes, image_size=space.resolution(arch)).flops for arch in whole_networks(space)
+    }  # fmt: skip
+    affordable = [side for side, flops in sides.items() if side <= space.side and ENOUGH_EPOCHS * n * flops <= seconds * SPEED]
+    return max(affordable, default=min(sides))
+
+
+def _skeletons(images: ImageDataset, space: SearchSpace) -> list[Skeleton]:
+    """The skeletons of the space for these images, the smallest first; where architectures have resolutions of their own, its stem.
+
+    Before the smallest one comes the same behind a stem that halves the side once more, unless the images are tiny.
+    """
+    if isinstance(space, HasResolution):
+        return [Skeleton(channels, cells, skeleton_of(space).stem_stride, inputs=images.inputs) for channels, cells in space.skeletons]
+    found = [Skeleton(channels, cells, _stem_stride(images), inputs=images.inputs) for channels, cells in space.skeletons]
+    tiny = max(images.train.x.shape[1:3]) < TINY
+    return found if tiny else [replace(found[0], stem_stride=2 * found[0].stem_stride), *found]
+
+
+def _stem_stride(images: ImageDataset) -> int:
+    """By what the stem divides the longer side: to about `CELLS_SIDE` pixels, and a signal to about `CELLS_LENGTH` values."""
     longer, kept = max(images.train.x.shape[1:3]), CELLS_LENGTH if images.train.x.shape[1] == 1 else CELLS_SIDE
-    stride = skeleton_of(space).stem_stride if isinstance(space, HasResolution) else max(1, (longer + kept // 2) // kept)
-    return [Skeleton(channels, cells, stride, inputs=images.inputs) for channels, cells in space.skeletons]
+    return max(1, (longer + kept // 2) // kept)
 
 
 def _plan(

@@ -130,7 +130,9 @@ class InheritOracle:
         if self._dataset is None:
             return {}
         plan = {name: value for name, value in self._plan().items() if value is not None}
-        about: dict[str, str | float] = {"sha256": self.images.sha256, "weights": self._weights, "image_size": self.images.size}
+        about: dict[str, str | float] = {
+            "sha256": self.images.sha256, "weights": self._weights, "image_size": self.images.size, "side": self._space.side
+        }  # fmt: skip
         return {**about, **{name: float(value) for name, value in plan.items()}}
 
     # -- the adaptation
@@ -140,7 +142,10 @@ class InheritOracle:
 
     def _key(self) -> str:
         """What decides the adapted weights, as a checksum."""
-        about = {"space": self._name, "weights": self._weights, "images": self.images.sha256, "seed": self._seed, "plan": self._plan()}
+        about = {
+            "space": self._name, "side": self._space.side, "weights": self._weights, "images": self.images.sha256, "seed": self._seed,
+            "plan": self._plan(),
+        }  # fmt: skip
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
 
     def _kept(self, path: Path) -> Adapted | None:

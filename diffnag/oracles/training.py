@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +28,9 @@ SECONDS = 4.0
 class TrainingOracle:
     """Trains each architecture in a reduced skeleton on the training images and judges it on the validation images.
 
-    It never sees the test images. Every evaluation has the same seed: initial weights and the order of the images repeat.
+    It never sees the test images. Every evaluation has the same seed: initial weights and the order of the images repeat. Within a time
+    limit, an architecture whose networks take longer than the residual one is trained for fewer epochs, and a cheaper one for more: so will
+    be the final training.
     """
 
     kind = "training"
@@ -58,6 +61,7 @@ class TrainingOracle:
         keep_freed_memory()
         self.images, self._dataset, self._seed = images, dataset, seed
         self.plan = plan_evaluation(images, self._space, seconds=seconds or SECONDS, epochs=epochs)
+        self._in_equal_time = seconds is not None
         self._device, self._target = resolve_device(device), target_of(images)
         train = _share(images.train, self.plan.images)
         statistics = channel_statistics(images.train.x[train])
@@ -80,17 +84,30 @@ class TrainingOracle:
         return self.plan.recipe.epochs
 
     def stages(self, arch: Arch, *, dataset: str, split: str) -> Iterator[tuple[int, float]]:
-        """Validation score in %, an accuracy for classes, after a third, two thirds and all epochs of one training. Raises `Diverged`."""
+        """Validation score in %, an accuracy for classes, after a third, two thirds and all epochs of one training. Raises `Diverged`.
+
+        The epochs that are yielded are those of the residual network that take as long.
+        """
         import torch
 
         from diffnag.networks.training import accuracy, epochs
 
         refuse_unknown(self.available, dataset, split)
         generator = torch.Generator().manual_seed(self._seed)
-        training = epochs(self._network(arch), self._x, self._y, self.plan.recipe, generator=generator, target=self._target)
+        recipe = replace(self.plan.recipe, epochs=self.epochs_of(arch))
+        marks = {-(-recipe.epochs * rung // self.epochs): rung for rung in self.plan.rungs}
+        training = epochs(self._network(arch), self._x, self._y, recipe, generator=generator, target=self._target)
         for done, averaged in enumerate(training, start=1):
-            if done in self.plan.rungs:
-                yield done, round(accuracy(averaged, self._x_val, self._y_val, target=self._target), 4)
+            if done in marks:
+                yield marks[done], round(accuracy(averaged, self._x_val, self._y_val, target=self._target), 4)
+
+    def epochs_of(self, arch: Arch) -> int:
+        """Epochs of an evaluation of `arch` that is not stopped: those that take as long as `epochs` of the residual network."""
+        from diffnag.networks.plan import relative_cost
+
+        if not self._in_equal_time:
+            return self.epochs
+        return int(np.clip(self.epochs / relative_cost(arch, self._space), max(len(self.plan.rungs), self.epochs / 4), 2 * self.epochs))
 
     def query(self, arch: Arch, *, dataset: str, split: str, epochs: int | None = None) -> float:
         """Validation accuracy in % after `epochs`, one of the plan's rungs, by default the last."""
@@ -109,7 +126,7 @@ class TrainingOracle:
         if self._dataset is None:
             return {}
         plan = {key: plain(value) for key, value in self.plan.to_json().items()}
-        return {"sha256": self.images.sha256, "image_size": self.images.size, **plan}
+        return {"sha256": self.images.sha256, "image_size": self.images.size, "in_equal_time": int(self._in_equal_time), **plan}
 
     def _network(self, arch: Arch) -> nn.Module:
         from diffnag.networks.build import seeded_build

@@ -182,7 +182,7 @@ class Inherits(HasResolution, Protocol):
     largest: Arch
     smallest: Arch
     side: int
-    """The resolution at which the whole network is adapted to images: one where a linear probe is nearly at its best."""
+    """The resolution at which the whole network is adapted to images: one where a linear probe is nearly at its best; may be set."""
     weights: Path | None
     """A file of the pretrained weights, which may be set; None stands for those that the space finds by itself."""
 

@@ -15,14 +15,16 @@ from diffnag.objectives.goal import Goal
 from diffnag.objectives.reading import load_objective, read_goal
 from diffnag.oracles.checked import CheckedOracle, checked_oracle
 from diffnag.plugins import named_errors
-from diffnag.protocols import Inherits
+from diffnag.protocols import HasResNetLike, Inherits
 from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.methods.base import Setting
 from diffnag.search_loop.options import SEARCH_SHARE, SearchOptions
 from diffnag.search_loop.oracle import find_oracle, is_own_images, oracle_on_images, refuse_image_options, refuse_unavailable
+from diffnag.spaces.inputs import whole_networks
 from diffnag.spaces.loading import load_space
 
 if TYPE_CHECKING:
+    from diffnag.arch import Arch
     from diffnag.datasets.images import ImageDataset
     from diffnag.guidance.checked import CheckedPredictor
     from diffnag.networks.plan import Plan
@@ -104,10 +106,18 @@ def assemble(
     label = Label(checked, options.reward, name, maximise=is_maximised(space, name))
     load = partial(load_objective, space=space, task=task, skeleton=final_plan.skeleton if final_plan else None)
     goal = read_goal(task, label, load, minimise=options.minimise, maximise=options.maximise, limits=options.limits)
-    domain = Domain(space, goal)
+    domain = Domain(space, goal, _first(space, options, images))
     loader = _Loader(options, space, images, generator, predictor)
     method = loader.method(domain)
     return Assembly(options, space, task, checked, images, final_plan, label, goal, domain, method, loader.generator, loader.labels_source)
+
+
+def _first(space: SearchSpace, options: SearchOptions, images: ImageDataset | None) -> tuple[Arch, ...]:
+    """The whole pretrained network at each resolution; where networks are trained from scratch within a time limit, the residual one."""
+    timed = images is not None and options.time_limit is not None
+    if timed and not isinstance(space, Inherits) and isinstance(space, HasResNetLike):
+        return (space.from_str(space.resnet_like),)
+    return tuple(whole_networks(space))
 
 
 class _Loader:

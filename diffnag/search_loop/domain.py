@@ -36,6 +36,8 @@ class Domain:
 
     space: SearchSpace
     goal: Goal
+    first: tuple[Arch, ...] = ()
+    """What a guided search evaluates first, where these are known to be good."""
     _keys: dict[Arch, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

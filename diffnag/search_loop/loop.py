@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from diffnag.datasets.images.asked import CLASSIFICATION
 from diffnag.errors import UserError
 from diffnag.plugins import named_errors
-from diffnag.protocols import GivesNetworks, Prepares
+from diffnag.protocols import Prepares
 from diffnag.search_loop.assembly import assemble
 from diffnag.search_loop.evaluation import Measurements, ask, evaluate
 from diffnag.search_loop.fronts import front_of, incumbents, values_of, wanted, with_predictions
@@ -23,12 +24,12 @@ from diffnag.search_loop.result import Best, SearchResult
 from diffnag.search_loop.study.leases import PATIENCE
 from diffnag.search_loop.study.study import Study
 from diffnag.search_loop.trial import Batch, Known, Trial, best_of
-from diffnag.spaces.inputs import whole_networks
 
 if TYPE_CHECKING:
+    from diffnag.arch import Arch
     from diffnag.datasets.images import ImageDataset
     from diffnag.guidance.checked import CheckedPredictor
-    from diffnag.protocols import Generator, Oracle, SearchSpace
+    from diffnag.protocols import Generator, Oracle
     from diffnag.search_loop.study.claims import Claim
 
 Note = Callable[[str], object]
@@ -219,8 +220,8 @@ class Search:
     def _best(self, history: tuple[Trial, ...], test: Test, on_note: Note) -> Best | None:
         goal = self.parts.goal
         trial = goal.best(history)
-        if trial and self.images and isinstance(self.oracle, GivesNetworks) and not goal.has_front:
-            trial = first_whole(goal.complete(history), trial, self.space, judged=len(self.images.val.y), on_note=on_note)
+        if trial and self.images and self.images.task == CLASSIFICATION and not goal.has_front:
+            trial = first_as_good(goal.complete(history), trial, self.domain.first, judged=len(self.images.val.y), on_note=on_note)
         if trial is None or trial.value is None:
             return None
         arch, values = self.space.to_str(trial.arch), values_of(self.parts.goal, trial)
@@ -244,18 +245,17 @@ class Search:
         return test
 
 
-def first_whole(trials: Sequence[Trial], best: Trial, space: SearchSpace, *, judged: int, on_note: Note) -> Trial:
-    """The first of `trials` that is a whole pretrained network and within two standard errors of `best` on `judged` images; else `best`.
+def first_as_good(trials: Sequence[Trial], best: Trial, first: Collection[Arch], *, judged: int, on_note: Note) -> Trial:
+    """The first of `trials` that is among the `first` architectures and within two standard errors of `best` on `judged` images; else `best`.
 
-    Of many parts of the network the one with the best validation accuracy was lucky as well, and few images cannot tell.
+    Of many architectures the one with the best validation accuracy was lucky as well, and few images cannot tell.
     """
     assert best.value is not None
-    wholes = {space.to_str(arch) for arch in whole_networks(space)}
     least = best.value - 200 * standard_error(best.value / 100, judged)
-    found = next((one for one in trials if one.value is not None and one.value >= least and space.to_str(one.arch) in wholes), best)
+    found = next((one for one in trials if one.value is not None and one.value >= least and one.arch in first), best)
     if found.value is not None and found.value < best.value:
         equal = f"{found.value:.4g} % is as good as {best.value:.4g} %"
-        on_note(f"as far as {judged} validation images can tell, {equal}, and the whole network is taken")
+        on_note(f"as far as {judged} validation images can tell, {equal}, and what was tried first is taken")
     return found
 
 

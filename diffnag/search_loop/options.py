@@ -34,7 +34,7 @@ MODEL_SPACE, MODEL_PREDICTOR = "own-model", "flops"
 """What searches the parts of a user's own model: the space, and the predictor that is used by default."""
 USUAL_BUDGET = 30
 """Evaluations of a search."""
-SEARCH_SHARE, INHERITING_SHARE = 0.6, 0.4
+SEARCH_SHARE, INHERITING_SHARE = 0.3, 0.4
 """Part of the time limit for the search, if the best architecture is trained on a user's own images afterwards; the second where
 architectures inherit weights, so that an evaluation costs little and what is found is fine-tuned."""
 

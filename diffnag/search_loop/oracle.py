@@ -25,7 +25,7 @@ def is_own_images(options: SearchOptions, space: SearchSpace) -> bool:
 
 def oracle_on_images(options: SearchOptions, space: SearchSpace) -> tuple[CheckedOracle, ImageDataset]:
     """An oracle that trains on a user's own images, set up, and the images; it may use its share of the time limit."""
-    from diffnag.networks.plan import epochs_within
+    from diffnag.networks.plan import affordable_side, epochs_within
 
     name = ("inherit" if isinstance(space, Inherits) else "training") if options.oracle == "auto" else options.oracle
     oracle = checked_oracle(name, make_oracle(name))
@@ -34,6 +34,8 @@ def oracle_on_images(options: SearchOptions, space: SearchSpace) -> tuple[Checke
     if options.reward != "val":
         raise UserError(f"--reward {options.reward} would choose by the images of the final test; accepted with your own images is val")
     images = own_images(options, space)
+    if isinstance(space, Inherits) and options.time_limit is not None:
+        space.side = affordable_side(space, images, seconds=(1 - INHERITING_SHARE) * options.time_limit)
     oracle.setup(space=space)
     share = search_share(oracle)
     count = USUAL_BUDGET if isinstance(space, Inherits) else options.budget  # an adaptation takes its time whatever the budget

@@ -18,7 +18,8 @@ def document() -> str:
     sections: dict[str, Callable[[], Any]] = {
         "generation": _generation, "search": _search, "meta_search": _meta_search, "arena": _arena, "ablations": _arena_ablations,
         "candidates": _candidates, "few_labels": _few_labels, "scale_features": _scale_features, "plain": _plain_features, "awareness": _awareness,
-        "own_images": _own_images, "photos": _photos, "inherited": lambda: read_result("inherited_rank"),
+        "own_images": _own_images, "photos": _photos, "from_scratch": _from_scratch, "elastic_fronts": _elastic_fronts,
+        "inherited": lambda: read_result("inherited_rank"),
         "elastic": lambda: read_result("elastic_awareness"),
         "networks": _networks, "wiring": _wiring, "samples": _samples, "parts": _parts, "onnx": _onnx,
         "accelerator": _accelerator, "proxies": _proxies, "encoder": _encoder, "comparison": _comparison,
@@ -181,12 +182,46 @@ def _photos() -> list[Values]:
 def _own_images() -> Values:
     found = read_result("own_images")
     digits = found["digits"]
-    compared = [row for photo in found["photos"] for row in photo["compare"]]
     return {
         "digits": digits, "accuracy": [row["test_accuracy"] for row in digits], "cpu_s": [row["cpu_s"] for row in digits],
-        "wall_s": [row["wall_s"] for row in digits], "photos": len(found["photos"]), "stopping": found["stopping"],
-        "compared": {name: _mean([row["test_accuracy"] for row in compared if row["name"] == name]) for name in distinct(compared, "name")},
+        "wall_s": [row["wall_s"] for row in digits], "stopping": found["stopping"],
     }  # fmt: skip
+
+
+def _from_scratch() -> list[Values]:
+    """For each set and time: mean accuracies by arm, over the seeds that both arms have, and the differences of search and plain training."""
+    rows = read_result("from_scratch").get("rows", [])
+    found: list[Values] = []
+    for name, minutes in sorted({(row["set"], row["minutes"]) for row in rows}):
+        mine = [row for row in rows if (row["set"], row["minutes"]) == (name, minutes)]
+        by_arm = {arm: {row["seed"]: row for row in mine if row["arm"] == arm} for arm in ("search", "plain", "random")}
+        seeds = sorted(by_arm["search"].keys() & by_arm["plain"].keys())
+        if not seeds:
+            continue
+        accuracy = {arm: [by_arm[arm][seed]["test_accuracy"] for seed in seeds if seed in by_arm[arm]] for arm in by_arm}
+        found.append({
+            "set": name, "minutes": minutes, "seeds": len(seeds), "images": by_arm["plain"][seeds[0]]["test_images"],
+            **{arm: _mean(values) if values else None for arm, values in accuracy.items()},
+            "gains": [ours - plain for ours, plain in zip(accuracy["search"], accuracy["plain"], strict=True)],
+            "labels": _mean([by_arm["search"][seed]["labels"] for seed in seeds]),
+            "epochs": {arm: _mean([by_arm[arm][seed]["epochs"] for seed in seeds]) for arm in ("search", "plain")},
+            "wall_s": max(by_arm["search"][seed]["wall_s"] for seed in seeds),
+        })  # fmt: skip
+    return found
+
+
+def _elastic_fronts() -> Values:
+    """Mean volumes of each arm, the number of members, and in how many seeds the search covers more test accuracy than each other arm."""
+    rows = read_result("elastic_fronts").get("rows", [])
+    if not rows:
+        return {}
+    arms = {}
+    for arm in rows[0]["arms"]:
+        fronts = [row["arms"][arm] for row in rows]
+        ahead = sum(row["arms"]["search"]["test_volume"] > row["arms"][arm]["test_volume"] for row in rows)
+        means = {f"{part}_volume": _mean([front[f"{part}_volume"] for front in fronts]) for part in ("validation", "test")}
+        arms[arm] = {**means, "members": [len(front["members"]) for front in fronts], "ahead": ahead}
+    return {"seeds": len(rows), "labels": rows[0]["labels"], "arms": arms}
 
 
 def _mean(values: Sequence[float]) -> float:

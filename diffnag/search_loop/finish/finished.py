@@ -89,6 +89,8 @@ class Finished:
     judged: str = IN_SEARCH
     score: Score | None = None
     """On the test images, if it does not classify."""
+    plan: Plan | None = None
+    """How it was trained, if not by the plan of the search."""
 
     @property
     def test(self) -> Share | Score:
@@ -112,7 +114,10 @@ class Finished:
 
 @dataclass(frozen=True)
 class Finish:
-    """The best network, the others that were tried or compared, trained for as many epochs, and the exactness of its ONNX file."""
+    """The best network, the others that were tried or compared, and the exactness of its ONNX file.
+
+    Those that a search has chosen are trained for as many epochs.
+    """
 
     best: Finished
     others: tuple[Finished, ...]
@@ -124,7 +129,7 @@ class Finish:
     """The best network in 8 bits, if that was made."""
 
     def __post_init__(self) -> None:
-        trained = [one for one in (self.best, *self.others) if one.epochs]  # a linear probe is not trained in epochs
+        trained = [one for one in (self.best, *self.others) if one.labels]  # what was no part of a search has its time, or needs none
         if odd := [one.name for one in trained if one.epochs != trained[0].epochs]:
             raise ValueError(f"trained for another number of epochs than {trained[0].name}, so not comparable: {', '.join(odd)}")
 

@@ -6,19 +6,24 @@ from pathlib import Path
 
 import torch
 
-from diffnag.errors import in_a_line
+from diffnag.errors import UserError, in_a_line
 from diffnag.io.files import make_folder
 from diffnag.networks.classifier_file import Classifier, export_onnx, save_model
 from diffnag.protocols import GivesNetworks
-from diffnag.search_loop.finish.comparison import FOLDER, rivals
+from diffnag.search_loop.assembly import FINAL_SECONDS
+from diffnag.search_loop.finish.comparison import FOLDER, Rivals
 from diffnag.search_loop.finish.eight_bits import EightBits, write_eight_bits
-from diffnag.search_loop.finish.finished import Finish
-from diffnag.search_loop.finish.probe import PROBE, finish_probe
+from diffnag.search_loop.finish.finished import BY_TRAINING, Finish, Finished
+from diffnag.search_loop.finish.plain import FROM_SCRATCH, SHORT, PlainTraining
+from diffnag.search_loop.finish.probe import finish_probe
 from diffnag.search_loop.finish.training import Note, Progress, finish_one
 from diffnag.search_loop.loop import Search
 from diffnag.search_loop.report.mistakes import MISTAKES, mistakes_of, write_mistakes
-from diffnag.search_loop.result import SearchResult
+from diffnag.search_loop.result import Best, SearchResult
 
+SCRATCH_SHARE, MOST_SCRATCH_SECONDS, SCRATCH_FINAL_SHARE = 0.15, 60.0, 0.9
+"""Part of the time limit in which a network from scratch is tried beside a pretrained one, and the most seconds; and the part of what is
+left that it gets where it is better."""
 MODEL, ONNX, EIGHT_BITS, CONFUSION = "model.pt", "model.onnx", "model.int8.onnx", "confusion.png"
 """Files of the run's folder."""
 
@@ -28,7 +33,7 @@ def finish(
 ) -> Finish | None:
     """Train the best of `result` fully, judge it on the test images, and write its files to `folder`; None if there is no best.
 
-    What an earlier run of the same search trained is not trained again. With `compare`, the rivals are finished in the same way.
+    What an earlier run of the same search trained is not trained again. With `compare`, the `Rivals` are finished as well.
     `on_progress(what, done, of)` is called as the work goes on. Raises `UserError`.
     """
     from diffnag.drawing.attempt import try_to_draw
@@ -38,18 +43,19 @@ def finish(
         return None
     assert search.images and search.final_plan
     probed = isinstance(search.oracle, GivesNetworks)
+    alone = not (search.parts.goal.limits or search.parts.goal.has_front)  # else a better label is not all that is wanted
+    scratch = _from_scratch(search, result.best, folder, on_progress=on_progress, on_note=on_note) if probed and alone else None
     place = folder / FOLDER / f"{result.method}.pt" if probed else folder / MODEL
     make_folder(place.parent)
     searched = finish_one(
         result.method, result.best.arch, search, place,
         labels=result.labels_target, value=result.best.value, on_progress=on_progress, on_note=on_note,
     )  # fmt: skip
-    probe = finish_probe(search)
-    best = searched
-    alone = not (search.parts.goal.limits or search.parts.goal.has_front)  # else a better label is not all that is wanted
-    if alone and probe and probe.validation and searched.validation and probe.validation.value > searched.validation.value:
-        best = probe
-        on_note(f"the {PROBE} on the pretrained network is better on validation than what was found, so {MODEL} holds it")
+    best, tried = searched, [one for one in (finish_probe(search), scratch) if one]
+    for other in tried if alone else ():
+        best = other if _is_better(other, best) else best
+    if best is not searched:
+        on_note(f"the {best.name} is better on validation than what was found, so {MODEL} holds it")
     if probed:
         save_model(folder / MODEL, best.model, about={"name": best.name})
     difference = _export(folder / ONNX, best.model, on_note)
@@ -60,10 +66,40 @@ def finish(
     eight = None
     if probed and difference is not None and best.confusion is not None:
         eight = _in_eight_bits(folder, search, side=best.model.description.image_size, on_note=on_note)
-    others = tuple(other for other in (searched, probe) if other and other is not best)
+    others = tuple(other for other in (searched, *tried) if other is not best)
     if compare:
-        others += rivals(search, result, searched, folder=folder, storage=storage, on_progress=on_progress, on_note=on_note)
+        compared = Rivals(search, result, searched, folder, storage, on_progress, on_note).finished()
+        others += compared
+        for rival in compared:
+            if alone and _is_better(rival, best):
+                on_note(f"{rival.name} is better on validation than {best.name}: {FOLDER}/{rival.name}.pt holds it")
     return Finish(best, others, difference, search.images, search.final_plan, eight)
+
+
+def _from_scratch(search: Search, best: Best, folder: Path, *, on_progress: Progress, on_note: Note) -> Finished | None:
+    """A residual network from scratch: some images, such as signs and characters, need no weights of photos. None if it cannot be trained.
+
+    It is tried for a part of the time. Only if it is then better on the validation images than all that was evaluated, it gets
+    most of the time that is left, on all images.
+    """
+    limit, place = search.options.time_limit, folder / FOLDER
+    seconds = MOST_SCRATCH_SECONDS if limit is None else min(SCRATCH_SHARE * limit, MOST_SCRATCH_SECONDS)
+    try:
+        tried = PlainTraining(search, place, seconds, on_progress).resnet(SHORT, planned=True, apart=True)
+        if tried.validation is None or 100 * tried.validation.value <= best.value:
+            return tried
+        seconds = FINAL_SECONDS if limit is None else max(0.0, SCRATCH_FINAL_SHARE * search.seconds_left)
+        return PlainTraining(search, place, seconds, on_progress).resnet(FROM_SCRATCH, planned=True, start=tried)
+    except UserError as error:
+        on_note(f"{FROM_SCRATCH} is left out: {error}")
+        return None
+
+
+def _is_better(one: Finished, other: Finished) -> bool:
+    """Whether one network is better on validation than another, both judged in full trainings by the training images alone."""
+    if one.validation is None or other.validation is None or not one.judged == other.judged == BY_TRAINING:
+        return False
+    return one.validation.value > other.validation.value
 
 
 def _export(path: Path, model: Classifier, on_note: Note) -> float | None:

@@ -29,6 +29,7 @@ from diffnag.spaces.inputs import side_of
 
 if TYPE_CHECKING:
     from diffnag.datasets.images import Images
+    from diffnag.networks.plan import Plan
 
 Note = Callable[[str], object]
 Progress = Callable[[str, int, int], object]
@@ -37,8 +38,9 @@ EXPORT_SECONDS, QUANTISING_SECONDS = 10.0, 10.0
 """Parts of a time limit that are kept for writing and checking files, and for the network in 8 bits of pretrained ones."""
 TIMED_STEPS, FEWER_STEPS = 20, 4
 """Optimiser steps that estimate how long an epoch takes; fewer for a pretrained network, whose steps are long."""
-FASTER = 1.5
-"""How much faster than estimated a training may be: so many more epochs are planned, which the clock ends."""
+FASTER = 2.5
+"""How much faster than estimated a training may be: so many more epochs are planned, which the clock ends. A machine that was busy for the
+few steps of the estimate may be idle later."""
 GENTLER = (1.0, 0.3, 0.1)
 """Factors of the learning rate: the next one is tried when a training diverges."""
 
@@ -65,26 +67,38 @@ def finish_one(
     images, plan, options = search.images, search.final_plan, search.options
     assert images and plan
     made_with = {"arch": arch, "space": options.space, "sha256": images.sha256, "seed": options.seed, "plan": plan.to_json()}
-    found = _left_by_earlier_run(path, made_with, space=options.space)
+    found = left_by_earlier_run(path, made_with, space=options.space)
     if found is None or epochs not in (None, found[1].epochs):
         def report(done: int, of: int) -> None:
             on_progress(f"training {name}", done, of)
 
         found = train_fully(arch, search, epochs=epochs, on_progress=report, on_note=on_note)
         save_model(path, found[0], about={"made_with": made_with, **found[1]._asdict()})
-    model, trained = found
-    device = resolve_device(options.device)
+    return judged_on_test(name, *found, search, labels=labels, value=value)
+
+
+def judged_on_test(
+    name: str, model: Classifier, trained: Trained, search: Search, *, labels: int, value: float | None = None, plan: Plan | None = None
+) -> Finished:
+    """What is known of a trained `model`, its answers on the test images included; `labels` and `value` as for `finish_one`.
+
+    `plan` says how it was trained, if not by that of the search.
+    """
+    images = search.images
+    assert images
     return Finished(
-        name=name, arch=arch, model=model, size=measured_size(model.network, image_size=model.description.image_size, inputs=images.inputs),
+        name=name, arch=model.description.arch, model=model,
+        size=measured_size(model.network, image_size=model.description.image_size, inputs=images.inputs),
         labels=labels,
         validation=Score.of_percent(value if trained.judged is None else trained.judged, images),
-        judged=IN_SEARCH if trained.judged is None else BY_TRAINING, confusion=confusion(model.to(device), images.test),
+        judged=IN_SEARCH if trained.judged is None else BY_TRAINING,
+        confusion=confusion(model.to(resolve_device(search.options.device)), images.test),
         score=scored(model, images.test),
-        epochs=trained.epochs, learning_rate=trained.learning_rate, seconds=trained.seconds,
+        epochs=trained.epochs, learning_rate=trained.learning_rate, seconds=trained.seconds, plan=plan,
     )  # fmt: skip
 
 
-def _left_by_earlier_run(path: Path, made_with: dict[str, Any], *, space: str) -> tuple[Classifier, Trained] | None:
+def left_by_earlier_run(path: Path, made_with: dict[str, Any], *, space: str) -> tuple[Classifier, Trained] | None:
     """The model at `path` and how it was trained, if it was made with the same data and plan."""
     if not path.is_file():
         return None
@@ -129,10 +143,9 @@ def train_fully(
         return Resized(made, side) if images.inputs is None else made
 
     try:
-        fits = _Fits(epochs) if epochs else _within_time(search, network, x, y, on_note=on_note)
-        recipe = replace(plan.recipe, epochs=fits.epochs)
+        fits = _Fits(replace(plan.recipe, epochs=epochs)) if epochs else _within_time(search, network, x, y, on_note=on_note)
         apart = len(images.val.y) if isinstance(search.oracle, GivesNetworks) else 0
-        averaged, trained = _train(search, network, x, y, recipe, until=fits.until, apart=apart, on_progress=on_progress, on_note=on_note)
+        averaged, trained = _train(search, network, x, y, fits.recipe, until=fits.until, apart=apart, on_progress=on_progress, on_note=on_note)
     except UserError as error:
         raise UserError(f"the final training of {arch} failed: {error}") from error
     except OSError:
@@ -191,10 +204,19 @@ def _in_halves(
 
 
 class _Fits(NamedTuple):
-    """How long a training may be: its `epochs`, and when it ends by `time.perf_counter`; None if that does not matter."""
+    """How a training fits into the time: its recipe, and when it ends by `time.perf_counter`; None if that does not matter."""
 
-    epochs: int
+    recipe: Recipe
     until: float | None = None
+
+
+def until_the_clock(recipe: Recipe, fitting: float, *, most: int) -> Recipe:
+    """The recipe with more epochs than the `fitting` ones that are expected before the clock ends it, up to `most`.
+
+    The weights are averaged over the same part of what is expected.
+    """
+    epochs = int(np.clip(FASTER * fitting, 1, most))
+    return replace(recipe, epochs=epochs, average=recipe.average * min(1.0, max(fitting, 1.0) / epochs))
 
 
 def _within_time(search: Search, network: Callable[[], torch.nn.Module], x: torch.Tensor, y: torch.Tensor, *, on_note: Note) -> _Fits:
@@ -202,26 +224,32 @@ def _within_time(search: Search, network: Callable[[], torch.nn.Module], x: torc
     assert search.final_plan and search.images
     recipe = search.final_plan.recipe
     if search.options.time_limit is None:
-        return _Fits(recipe.epochs)
-    few = (FEWER_STEPS if recipe.keep_statistics else TIMED_STEPS) * recipe.batch_size
-    ends: list[float] = []
-    try:
-        train(
-            network(), x[:few], y[:few], replace(recipe, epochs=2), generator=torch.Generator().manual_seed(0),
-            on_epoch=lambda done, _: ends.append(time.perf_counter()), target=target_of(search.images),
-        )  # fmt: skip
-    except Diverged:
-        return _Fits(1)
-    an_image = (ends[1] - ends[0]) / len(x[:few])
+        return _Fits(recipe)
+    an_image = seconds_an_image(network(), x, y, recipe, target=target_of(search.images))
+    if an_image is None:
+        return _Fits(replace(recipe, epochs=1))
     files = EXPORT_SECONDS + QUANTISING_SECONDS * recipe.keep_statistics
     afterwards = files + an_image * len(search.images.test.y)  # a forward pass is a third of a step, and two networks may be judged
     left = search.seconds_left - afterwards
     fitting = left / (an_image * len(x))
     if fitting < recipe.epochs:
         on_note(f"about {max(fitting, 1):.0f} of {recipe.epochs} epochs of the final training fit into the time that is left")
-    epochs = int(np.clip(FASTER * fitting, 1, recipe.epochs))
     least = 0.0 if recipe.keep_statistics else an_image * len(x)  # one epoch: without any, a network from scratch is worth nothing
-    return _Fits(epochs, time.perf_counter() + max(left, least))
+    return _Fits(until_the_clock(recipe, fitting, most=recipe.epochs), time.perf_counter() + max(left, least))
+
+
+def seconds_an_image(network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, recipe: Recipe, *, target: Target) -> float | None:
+    """Seconds that training takes for each image, of a few steps after the first; None if it diverges. `network` is trained by it."""
+    few = (FEWER_STEPS if recipe.keep_statistics else TIMED_STEPS) * recipe.batch_size
+    ends: list[float] = []
+    try:
+        train(
+            network, x[:few], y[:few], replace(recipe, epochs=2), generator=torch.Generator().manual_seed(0),
+            on_epoch=lambda done, _: ends.append(time.perf_counter()), target=target,
+        )  # fmt: skip
+    except Diverged:
+        return None
+    return (ends[1] - ends[0]) / len(x[:few])
 
 
 def confusion(model: Classifier, images: Images) -> np.ndarray | None:

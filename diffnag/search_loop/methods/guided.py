@@ -20,7 +20,6 @@ from diffnag.search_loop.methods.preference import ExpectedImprovement
 from diffnag.search_loop.model import Model
 from diffnag.search_loop.trial import Batch, Generated, Known, Proposal, Trial
 from diffnag.spaces.draws import random_archs
-from diffnag.spaces.inputs import whole_networks
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -46,7 +45,7 @@ class Diffnag:
     returns them. With several objectives the candidates are guided by the improvement that is expected of them; in a space that is small
     enough to look at all of it, nothing is generated, and one of each canonical class is a candidate. A candidate beyond a limit that costs
     nothing to check gives way to its copy within, if there is one, and a generator that is conditioned on what a limit is about is asked for
-    values within. Where architectures are parts of a pretrained network, the whole network comes first, at each resolution.
+    values within. What the domain names as first comes first.
     """
 
     domain: Domain
@@ -85,7 +84,7 @@ class Diffnag:
         count = len(history) + len(pending)
         rng = np.random.default_rng([self.seed, count])
         seen = taken(self.domain, known)
-        if first := list(islice(self.domain.fresh(whole_networks(self.domain.space), set(seen)), q)):
+        if first := list(islice(self.domain.fresh(self.domain.first, set(seen)), q)):
             return Batch(tuple(map(Proposal, first)))
         begin, asked = self._phase(len(history))
         guide = self.model.fit(history) if asked else None

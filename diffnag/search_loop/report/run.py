@@ -64,6 +64,8 @@ class Final:
     """What `accuracy` is, if it is another score."""
     figures: Mapping[str, float]
     """Other measures on the test images."""
+    name: str
+    """What chose or trained it: the method of the search, or what was better than what it found."""
     compare: tuple[tuple[str, float, int, int, str], ...]
     """Name, test accuracy, parameters, labels and architecture of each one that was finished, if they were compared."""
 
@@ -161,7 +163,7 @@ def _run(folder: Path, result: Any, path: Path) -> Run:
         guidance=str(result["guidance"]), nfe=int(result["nfe"]), predictor_nfe=int(result["predictor_nfe"]),
         measurements=_counts(result["measurements"]), rows=_rows(folder / TRIALS, objectives, front),
         final=_final(result) if "final" in result else None,
-        mistakes=None if arch is None else read_mistakes(folder / MISTAKES, arch=arch),
+        mistakes=read_mistakes(folder / MISTAKES, arch=str(result["final"]["arch"])) if "final" in result else None,
     )  # fmt: skip
 
 
@@ -173,7 +175,8 @@ def _final(result: Any) -> Final:
         (str(row["name"]), _finite(row[f"test_{word}"]), int(row["params"]), int(row["labels"]), str(row["arch"])) for row in result["compare"] or ()
     ]
     return Final(
-        accuracy=_finite(result[f"test_{word}"]), interval=(_finite(low_high[0]), _finite(low_high[1])), images=int(result["test_images"]),
+        name=str(final["name"]), accuracy=_finite(result[f"test_{word}"]),
+        interval=(_finite(low_high[0]), _finite(low_high[1])), images=int(result["test_images"]),
         epochs=int(final["epochs"]), seconds=_finite(final["seconds"]), params=int(final["params"]), flops=int(final["flops"]),
         skeleton=skeleton, image_size=int(result["images"]["size"]), classes=tuple(map(str, result["classes"])),
         onnx_difference=_maybe(result["onnx_max_abs_difference"]),

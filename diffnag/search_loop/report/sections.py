@@ -82,8 +82,15 @@ def best(run: Run, drawing: Html | None, why: str | None) -> Html:
         return tag("p", "There is no best network.")
     missing = tag("p", f"It could not be drawn: {why}", attributes={"class": "note"})
     shown = scrolled(drawing, label="Drawing of the best network") if drawing else missing
-    size = f" The final network has {run.final.params:,} parameters and {run.final.flops:,} multiply-adds." if run.final else ""
+    size = _size(run.final, run.method) if run.final else ""
     return joined(shown, tag("p", f"{described(run, row)}.{size}"), code(row.arch, wrapped=True))
+
+
+def _size(final: Final, method: str) -> str:
+    sizes = f"{final.params:,} parameters and {final.flops:,} multiply-adds"
+    if final.name == method:
+        return f" The final network has {sizes}."
+    return f" The final network is another one, which was better on the validation images: {final.name}, with {sizes}."
 
 
 def test(run: Run) -> Html | None:
@@ -91,13 +98,14 @@ def test(run: Run) -> Html | None:
     if run.final is None:
         return None
     does = "classifies" if run.final.measure == ACCURACY else "reaches"
-    parts = [tag("h2", "On the test images", attributes={"id": "test-heading"}), tag("p", f"The final network {does} {_tested(run.final)}.")]
+    which = "" if run.final.name == run.method else f", {run.final.name},"
+    parts = [tag("h2", "On the test images", attributes={"id": "test-heading"}), tag("p", f"The final network{which} {does} {_tested(run.final)}.")]
     if run.final.compare:
         rows: list[Cells] = [
             [name, f"{100 * accuracy:.2f} %", f"{params:,}", labels, arch] for name, accuracy, params, labels, arch in run.final.compare
         ]
         heads = ["chosen by", f"test {run.final.measure}", "parameters", "labels", "architecture"]
-        parts.append(table(heads, rows, caption="Trained and tested in the same way"))
+        parts.append(table(heads, rows, caption="What was tried; what has no labels searched nothing"))
     found = run.mistakes
     if run.final.measure != ACCURACY:
         return tag("section", *parts, attributes={"aria-labelledby": "test-heading"})

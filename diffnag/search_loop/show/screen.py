@@ -204,7 +204,7 @@ class Screen:
             self._say(row.arch, indent=indent)
         best, onnx = finish.best, finish.onnx_max_abs_difference
         self._say(
-            f"{finish.plan.with_epochs(best.epochs)} in {best.seconds:.1f} s, {best.test.images} test images; intervals are of 95 %"
+            f"{(best.plan or finish.plan).with_epochs(best.epochs)} in {best.seconds:.1f} s, {best.test.images} test images; intervals are of 95 %"
             + ("" if onnx is None else f"; model.onnx differs from torch by at most {onnx:.1g}"),
             label="network", indent=INDENT,
         )  # fmt: skip

@@ -1,0 +1,100 @@
+"""Small images that no pretrained network knows: searches from scratch, as a user runs them, beside what trains one network all the time.
+
+    python -m experiments.from_scratch [--sets NAME ...] [--seeds A:B] [--minutes M] [--arms search plain random]
+
+The sets are those of `experiments.images.sets`, drawn by the seed. The arm `search` is the command line with `--space nasbench201
+--predictor meta`, `random` the same with random search. `plain` trains one residual network of three stages of 16, 32 and 64 channels, at
+full resolution up to 32 pixels, by the same trainer in the same wall time. All have the same images of training, validation and test, and
+one thread. Rows that the result file has are kept; several commands may run at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from experiments.images.sets import SETS, draw_set
+from experiments.shared.common import begin, parser
+from experiments.shared.pool import seeds_argument
+from experiments.shared.results import read_result, record, write_result
+
+NAME = "from_scratch"
+ARMS = ("search", "plain", "random")
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--sets", nargs="+", metavar="NAME", default=list(SETS), choices=list(SETS), help=f"of {', '.join(SETS)} (default: all)")
+    options.add_argument("--seeds", type=seeds_argument, default=range(3), help="A:B, B excluded (default: 0:3)")
+    options.add_argument("--minutes", type=float, default=3.0, help="time limit of a run (default: %(default)s)")
+    options.add_argument("--arms", nargs="+", metavar="NAME", default=list(ARMS[:2]), choices=ARMS, help="what runs (default: search plain)")
+    args = options.parse_args()
+    data = begin()
+    for seed in args.seeds:
+        for name in args.sets:
+            for arm in args.arms:
+                key = {"set": name, "seed": seed, "minutes": args.minutes, "arm": arm}
+                if any(key.items() <= row.items() for row in rows()):
+                    continue
+                with tempfile.TemporaryDirectory() as folder:
+                    images = draw_set(name, data / "images", seed).write(Path(folder) / f"{name}.npz")
+                    start, load = time.perf_counter(), os.getloadavg()[0]
+                    found = plain(images, seed, 60 * args.minutes) if arm == "plain" else searched(images, arm, seed, args.minutes)
+                    took = {"wall_s": round(time.perf_counter() - start, 1), "load_average_before": round(load, 1)}
+                row = record(key | found | took)
+                print(row, flush=True)
+                write_result(NAME, {"rows": sorted([*rows(), row], key=lambda row: [str(row[part]) for part in key])})
+
+
+def rows() -> list[dict[str, Any]]:
+    """The rows so far."""
+    return list(read_result(NAME).get("rows", []))
+
+
+def searched(images: Path, arm: str, seed: int, minutes: float) -> dict[str, Any]:
+    """Run the command line; accuracies are fractions."""
+    out = images.parent / "run"
+    method = ["--predictor", "meta"] if arm == "search" else ["--method", "random"]
+    command = [
+        sys.executable, "-m", "diffnag.search", "--dataset", str(images), "--space", "nasbench201", *method,
+        "--seed", str(seed), "--time-limit", f"{minutes}m", "--out", str(out),
+    ]  # fmt: skip
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+    if done.returncode:
+        sys.exit(f"{command} failed")
+    result = json.loads((out / "result.json").read_text())
+    final = result["final"]
+    return {
+        "test_accuracy": result["test_accuracy"], "test_images": result["test_images"], "labels": result["labels_target"],
+        **{key: final[key] for key in ("arch", "params", "flops", "epochs", "seconds")},
+        "skeleton": {key: final["plan"][key] for key in ("channels", "cells", "stem_stride")},
+    }  # fmt: skip
+
+
+def plain(images: Path, seed: int, seconds: float) -> dict[str, Any]:
+    """Train the residual network for so many seconds; accuracies are fractions."""
+    import torch
+
+    from diffnag.search_loop.finish.plain import PlainTraining
+    from diffnag.search_loop.loop import Search
+    from diffnag.search_loop.options import SearchOptions
+
+    torch.set_num_threads(1)
+    options = SearchOptions(dataset=str(images), space="nasbench201", method="random", seed=seed, time_limit=seconds)
+    with Search(options) as search:
+        found = PlainTraining(search, images.parent, seconds, lambda what, done, of: None).resnet()
+    return {
+        "test_accuracy": found.test.value, "test_images": found.test.images, "labels": 0, "arch": found.arch, "params": found.size.params,
+        "flops": found.size.flops, "epochs": found.epochs, "seconds": round(found.seconds, 1),
+        "skeleton": {"channels": 16, "cells": 1, "stem_stride": found.model.description.skeleton.stem_stride},
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
