@@ -25,7 +25,6 @@ from experiments.fronts import search as front_search
 from experiments.fronts.command import Benchmark
 from experiments.fronts.search import BENCHMARKS, DEVICES, METHODS
 from experiments.shared.arena_results import Entry
-from experiments.shared.common import DATASETS
 
 
 def main() -> None:
@@ -40,17 +39,15 @@ def _report(out: Path, entries: list[Entry]) -> None:
     true = front_results.truths(entries)
     curves = {entry.place: front_results.front_curves(entry, true[entry.place[0]]) for entry in entries}
     rows: list[Mapping[str, Any]] = [front_results.row_of(entry, curves[entry.place]) for entry in entries]
-    means = {dataset: front_results.means_over_devices(rows, DEVICES, dataset=dataset) for dataset in ("cifar100", *DATASETS)}
-    means = {dataset: found for dataset, found in means.items() if found}
+    means = front_results.means_over_devices(rows, DEVICES)
     hours = sum(run["seconds"] for entry in entries for run in entry.runs.values()) / 3600
     tests = front_results.tests_of(entries, curves)
     front_plots.draw(entries, curves, out.with_suffix(".png"))
     write_json(out, {"core_hours": round(hours, 2), "device_means": means, "rows": rows, "tests": tests})
     for row in rows:
         print(row["benchmark"], row["method"], row["seeds"], row["regret_at"])
-    for dataset, found in means.items():
-        for method, regret in found.items():
-            print("mean of the devices", dataset, method, regret)
+    for method, regret in means.items():
+        print("mean of the devices", method, regret)
 
 
 if __name__ == "__main__":

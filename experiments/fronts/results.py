@@ -92,9 +92,9 @@ def tests_of(entries: Sequence[Entry], curves: Mapping[tuple[str, str, str], Cur
     return rows
 
 
-def means_over_devices(rows: Iterable[Mapping[str, Any]], devices: Sequence[str], *, dataset: str) -> dict[str, dict[str, float]]:
-    """Method -> mean regret over the devices of NAS-Bench-201 on one dataset, for methods that have all of them."""
-    wanted = [f"nasbench201/{dataset}/{device}" for device in devices]
+def means_over_devices(rows: Iterable[Mapping[str, Any]], devices: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Method -> mean regret over the devices of NAS-Bench-201 on CIFAR-100, for methods that have all of them."""
+    wanted = [f"nasbench201/cifar100/{device}" for device in devices]
     by_method: dict[str, dict[str, Mapping[str, float]]] = {}
     for row in rows:
         if row["benchmark"] in wanted:
