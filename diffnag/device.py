@@ -24,7 +24,18 @@ ARCHS = 'a CSV with the column arch, such as the front.csv of a search, or one {
 def main() -> None:
     """Parse the command line and call the sub-command."""
     args = _parser().parse_args()
+    if args.command != "predict":
+        args.space = _space_name(args.space, args.dataset)
     {"measure": _measure, "fit": _fit, "predict": _predict}[args.command](args)
+
+
+def _space_name(space: str, dataset: str | None) -> str:
+    """The space that is asked for; `auto` is the one that a search on the dataset takes."""
+    from diffnag.search_loop.options import AUTO, DEFAULT_SPACE, SearchOptions
+
+    if space != AUTO:
+        return space
+    return DEFAULT_SPACE if dataset is None else str(SearchOptions(dataset=dataset).chosen_by_dataset()[0]["space"])
 
 
 def _measure(args: argparse.Namespace) -> None:
@@ -131,21 +142,48 @@ def _existing(path: Path, space: SearchSpace, export: Export) -> DeviceFile | No
 def _export(args: argparse.Namespace, space: SearchSpace) -> Export:
     """The export that the arguments ask for."""
     from diffnag.devices.export import Export
-    from diffnag.errors import unknown
     from diffnag.networks.plan import skeleton_of
     from diffnag.protocols import HasResolution
 
-    classes, side = args.num_classes, args.input_size
-    if args.dataset is not None:
-        if args.dataset not in space.datasets:
-            raise unknown("dataset", args.dataset, space.datasets)
-        if classes is not None or side is not None:
-            raise UserError("--dataset states the number of classes and the image side; --num-classes and --input-size do not go with it")
-        classes, side = space.datasets[args.dataset]
     if args.input_size is not None and isinstance(space, HasResolution):
         raise UserError(f"--input-size does not go with space {space.name!r}, whose architectures have their own resolution")
-    skeleton = skeleton_of(space, channels=args.channels, cells=args.cells)
+    if args.dataset is not None and args.dataset not in space.datasets:
+        return _export_for_images(args, space)
+    if args.time_limit is not None:
+        raise UserError("--time-limit is for your own images as --dataset; leave it out")
+    classes, side = args.num_classes, args.input_size
+    if args.dataset is not None:
+        if classes is not None or side is not None or args.inputs is not None:
+            raise UserError("--dataset states the number of classes and the image side; --num-classes, --input-size and --inputs do not go with it")
+        classes, side = space.datasets[args.dataset]
+    if args.inputs is not None:
+        if side is not None:
+            raise UserError("--inputs states the height and the width; --input-size does not go with it")
+        side = max(args.inputs[1:])
+    skeleton = skeleton_of(space, channels=args.channels, cells=args.cells, stem_stride=args.stem_stride, inputs=args.inputs)
     return Export.of(space, num_classes=classes, image_size=side, skeleton=skeleton, batch=args.batch, threads=args.threads)
+
+
+def _export_for_images(args: argparse.Namespace, space: SearchSpace) -> Export:
+    """The export of the networks that a search on the user's own images trains in the end."""
+    from diffnag.datasets.images import is_image_source
+    from diffnag.devices.export import Export
+    from diffnag.errors import unknown
+    from diffnag.search_loop.assembly import plan_last
+    from diffnag.search_loop.options import SearchOptions
+    from diffnag.search_loop.oracle import own_images
+
+    if not is_image_source(args.dataset):
+        raise unknown("dataset", args.dataset, [*space.datasets, "or your own images: a folder, an .npz file"])
+    if given := [name for name in ("num_classes", "channels", "cells", "stem_stride", "inputs") if getattr(args, name) is not None]:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UserError(f"your own images as --dataset state the network that a search trains on them; {options} does not go with it")
+    asked = SearchOptions(space=args.space, dataset=args.dataset, image_size=args.input_size, time_limit=args.time_limit)
+    images = own_images(asked, space)
+    skeleton = plan_last(asked, images, space).skeleton
+    return Export.of(
+        space, num_classes=len(images.classes), image_size=images.size, skeleton=skeleton, batch=args.batch, threads=args.threads
+    )
 
 
 def _summary(file: DeviceFile) -> str:
@@ -186,14 +224,33 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
     """Arguments that say which networks are meant and how they run."""
-    parser.add_argument("--space", default="nasbench201", help="search space, a name or package.module:Class (default: nasbench201)")
-    parser.add_argument("--dataset", help="a dataset of the space, for the number of classes and the image side (default: its first)")
+    parser.add_argument(
+        "--space", default="auto", help="search space, a name or package.module:Class, or auto: as a search on --dataset (default: auto)"
+    )
+    parser.add_argument(
+        "--dataset", help="a dataset of the space, for the number of classes and the image side (default: its first); or your own images, for "
+        "the network that a search trains on them in the end",
+    )  # fmt: skip
+    parser.add_argument(
+        "--time-limit", type=arguments.duration, metavar="TIME", help="that of the search on your own images, on which the network depends"
+    )
     parser.add_argument("--num-classes", type=arguments.positive_int, help="number of classes, in place of --dataset")
-    parser.add_argument("--input-size", type=arguments.positive_int, help="pixels a side of the images, in place of --dataset")
+    parser.add_argument("--input-size", type=arguments.positive_int, help="pixels a side of the images, in place of that of --dataset")
+    parser.add_argument("--inputs", type=_inputs, metavar="C,H,W", help="channels, height and width of arrays, in place of --input-size")
     parser.add_argument("--channels", type=arguments.positive_int, help="width of the first stage (default: that of the benchmark's network)")
     parser.add_argument("--cells", type=arguments.positive_int, help="cells in a stage (default: as in the benchmark's network)")
+    parser.add_argument("--stem-stride", type=arguments.positive_int, help="by how much the stem reduces images (default: that of the space)")
     parser.add_argument("--batch", type=arguments.positive_int, default=1, help="images at once (default: 1)")
     parser.add_argument("--threads", type=arguments.positive_int, default=1, help="threads of the runtime (default: 1)")
+
+
+def _inputs(text: str) -> tuple[int, int, int]:
+    """Argparse type: channels, height and width, written `1,8,128`."""
+    parts = text.split(",")
+    if len(parts) != 3:
+        raise argparse.ArgumentTypeError(f"{text!r} is not channels, height and width, such as 1,8,128")
+    channels, height, width = map(arguments.positive_int, parts)
+    return channels, height, width
 
 
 if __name__ == "__main__":

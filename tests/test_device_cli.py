@@ -20,6 +20,8 @@ from diffnag.devices.export import Export
 from diffnag.devices.file import DeviceFile, read_measurements
 from diffnag.devices.timing import host_fingerprint
 from diffnag.errors import UserError
+from diffnag.search_loop.assembly import assemble
+from diffnag.search_loop.options import SearchOptions
 from diffnag.spaces.loading import load_space
 from tests.test_devices import ARCHS, SPACE, timed
 
@@ -170,6 +172,11 @@ def test_measurements_that_are_refused(tmp_path: Path, text: str, says: str) -> 
         ("measure --out a.json", "it has to end in .device.json"),
         ("measure --out a.device.json --dataset mnist", "unknown dataset 'mnist'; there are: cifar10"),
         ("measure --out a.device.json --dataset cifar10 --num-classes 3", "do not go with it"),
+        ("measure --out a.device.json --dataset cifar10 --time-limit 10m", "--time-limit is for your own images as --dataset"),
+        ("measure --out a.device.json --dataset digits --cells 3 --stem-stride 2", "--cells, --stem-stride does not go with it"),
+        ("measure --out a.device.json --inputs 1,8", "'1,8' is not channels, height and width, such as 1,8,128"),
+        ("measure --out a.device.json --num-classes 3 --inputs 1,8,32 --input-size 8", "--inputs states the height and the width"),
+        ("measure --out a.device.json --stem-stride 5000", "stem_stride is 5000; 1 to 4,096 are accepted"),
         ("measure --out a.device.json --batch 100000", "batch is 100000; 1 to 4,096 are accepted"),
         ("measure --out there.device.json", "was measured with image size 8, not 32; measure it again"),
         ("measure --out there.device.json --channels 4 --cells 1 --num-classes 10 --input-size 8", "was measured on another machine"),
@@ -200,3 +207,31 @@ def test_other_spaces_and_other_networks(tmp_path: Path) -> None:
     for name in ("num_classes", "image_size", "channels", "cells", "stem_stride", "batch", "threads"):
         with pytest.raises(UserError, match=rf"was measured with {name.replace('_', ' ')} \d+, not \d+; measure it again"):
             file.check(SPACE, replace(EXPORT, **{name: getattr(EXPORT, name) + 1}))
+
+
+@pytest.mark.parametrize("wanted", [replace(EXPORT, stem_stride=4, image_size=32), replace(EXPORT, image_size=48, inputs=(2, 8, 48), batch=3)])
+def test_a_refused_file_says_how_to_measure(monkeypatch, tmp_path, fake_timing, wanted: Export) -> None:
+    """The command of the sentence measures the networks that were asked for."""
+    with pytest.raises(UserError, match="into another file: python -m diffnag.device measure --space nasbench201 ") as refused:
+        written(tmp_path / "a.device.json").check(SPACE, wanted)
+    command = str(refused.value).split("python -m diffnag.device ")[1].replace("NAME", str(tmp_path / "b"))
+    assert run(monkeypatch, *command.split(), "--samples", 3) == 0
+    file = DeviceFile.load(tmp_path / "b.device.json")
+    assert file.export == wanted
+    file.check(SPACE, wanted)
+
+
+def test_the_networks_of_a_search_on_own_images(monkeypatch, tmp_path, fake_timing, capsys) -> None:
+    """A file that was measured for images is accepted by a search on them, whose network has a stem that reduces them."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    np.savez("photos.npz", x=rng.integers(0, 255, (90, 64, 64, 3), dtype=np.uint8), y=np.repeat([0, 1, 2], 30))
+    photos = ("measure", "--dataset", "photos.npz", "--space", "nasbench201")
+    assert run(monkeypatch, *photos, "--samples", 3, "--out", "mine.device.json") == 0
+    assert "stem of stride 2, 3 classes, images of 64 pixels a side" in capsys.readouterr().out
+    options = SearchOptions(dataset="photos.npz", space="nasbench201", method="random", minimise=("latency:mine.device.json",))
+    assert assemble(options).goal.measured[0].name == "latency:mine.device.json"
+    assert device._space_name("auto", "photos.npz") == SearchOptions(dataset="photos.npz", method="random").resolved().space
+    assert run(monkeypatch, "measure", "--samples", 3, "--out", "other.device.json") == 0
+    with pytest.raises(UserError, match=r"was measured with num classes 10, not 3; measure it again.*--channels \d+ --cells \d --stem-stride 2 "):
+        assemble(replace(options, minimise=("latency:other.device.json",)))

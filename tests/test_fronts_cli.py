@@ -7,7 +7,9 @@ import json
 import math
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from diffnag.datasets.tasks import Task
 from diffnag.devices.file import DeviceFile
 from diffnag.devices.runner import MANIFEST
 from diffnag.errors import UserError
+from diffnag.io.checkpoint import checksum
 from diffnag.search_loop.loop import Search, run_search
 from diffnag.search_loop.options import SearchOptions
 from diffnag.search_loop.show import front as drawn
@@ -46,6 +49,18 @@ class Broken(Meter):
         raise RuntimeError("the meter is off")
 
 
+class Loose(Meter):
+    """Raises where `answers` says so, in the order of the calls."""
+
+    answers: ClassVar[list[object]] = []
+
+    def measure(self, arch: Arch, *, task: Task) -> object:
+        answer = self.answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
 class Texts(Meter):
     """Returns a text."""
 
@@ -65,6 +80,13 @@ class FreeTexts(Texts):
     paid = False
 
 
+class Unbounded(Meter):
+    """Larger than any measurement."""
+
+    def measure(self, arch: Arch, *, task: Task) -> object:
+        return 1e300
+
+
 class Crooked(Meter):
     """Predicts one value for all."""
 
@@ -74,6 +96,28 @@ class Crooked(Meter):
         return np.zeros(1), np.ones(1)
 
     def learn(self, archs: Sequence[Arch], values: np.ndarray) -> None: ...
+
+
+class Unsure(Crooked):
+    """Predicts without a standard deviation."""
+
+    def predict(self, archs: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
+        return np.zeros(len(archs)), np.full(len(archs), math.nan)
+
+
+class Forgets(Crooked):
+    """Predicts nothing any more after the first measurement."""
+
+    known = 0.0
+
+    def measure(self, arch: Arch, *, task: Task) -> object:
+        return 1.0
+
+    def predict(self, archs: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
+        return np.full(len(archs), self.known), np.ones(len(archs))
+
+    def learn(self, archs: Sequence[Arch], values: np.ndarray) -> None:
+        self.known = math.nan if len(archs) else 0.0
 
 
 def path_of(cls: type) -> str:
@@ -118,6 +162,37 @@ def test_what_is_predicted_can_be_measured(monkeypatch: pytest.MonkeyPatch, tmp_
     assert exact and all(member["values"]["latency:mine.device.json"] == known[member["arch"]] and not member["predicted_std"] for member in exact)
 
 
+def test_another_device_under_the_same_name_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = device_file(Path("mine.device.json"))
+    search = (*TOY, "--minimise", "latency:mine.device.json", "--out", "run")
+    assert call(monkeypatch, *search) == 0
+    about = json.loads(Path("run/result.json").read_text())["objectives"][1]["provenance"]
+    first = DeviceFile.load(path)
+    assert about == {
+        "device": "mine", "origin": first.origin, "sha256": checksum(path), "measurements": "12", "runtime": "unknown",
+    }  # fmt: skip
+    first.with_measured({STRINGS[20]: 9.0}).save(path)  # it has grown
+    assert DeviceFile.load(path).origin == first.origin and call(monkeypatch, *search) == 0
+    grown = json.loads(Path("run/result.json").read_text())["objectives"][1]["provenance"]
+    assert grown == about | {"sha256": checksum(path), "measurements": "13"}
+
+    replace(first, measurements={arch: 2 * ms for arch, ms in first.measurements.items()}, origin="").save(path)
+    capsys.readouterr()
+    assert call(monkeypatch, *search) == 2
+    other = DeviceFile.load(path).origin
+    said = words(capsys.readouterr().err)
+    assert f"was made with origin of latency:mine.device.json '{first.origin}', not '{other}': it goes on only with the options" in said
+
+
+def test_a_file_of_before_has_the_origin_that_its_content_says(tmp_path: Path) -> None:
+    path = device_file(tmp_path / "mine.device.json")
+    content = json.loads(path.read_text())
+    origin = content.pop("origin")
+    path.write_text(json.dumps(content))
+    assert DeviceFile.load(path).origin == origin != ""
+
+
 def test_weights_of_the_package_are_noted_at_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("DIFFNAG_DATA", str(tmp_path))
     assert call(monkeypatch, *TOY, "--limit", "latency:pixel3<=0.018s", "--out", tmp_path / "run") == 0
@@ -146,6 +221,8 @@ def test_a_device_of_the_file_is_exact_where_it_was_measured(tmp_path: Path) -> 
         (FreeNaN, "objective 'meter' has no finite value for any of 64 random architectures"),
         (FreeTexts, "objective 'meter': measure raised ValueError"),
         (Crooked, r"objective 'meter': predict returned shapes \(1,\) and \(1,\) for 64 architectures"),
+        (Unbounded, r"objective 'meter': measure returned 1e\+300; accepted are numbers up to 1e\+15 in size"),
+        (Unsure, "objective 'meter': predict returned a mean or a standard deviation that is none; accepted are means up to"),
     ],
 )
 def test_a_broken_objective_costs_no_label(cls: type, message: str) -> None:
@@ -153,6 +230,50 @@ def test_a_broken_objective_costs_no_label(cls: type, message: str) -> None:
     with pytest.raises(UserError, match=message):
         run_search(SearchOptions(dataset="cifar10", method="random", budget=3, minimise=(path_of(cls),)), oracle=oracle)
     assert oracle.asked == []
+
+
+def test_predictions_that_are_lost_on_the_way_are_named(tmp_path: Path) -> None:
+    options = SearchOptions(dataset="cifar10", predictor="gp", budget=12, minimise=(path_of(Forgets),))
+    storage = f"journal:{tmp_path / 'study.journal'}"
+    with (
+        pytest.raises(UserError, match="objective 'meter' has no finite value for any of 256 random architectures"),
+        Search(options, storage=storage, oracle=ToyOracle()) as search,
+    ):
+        search.work()
+    assert search.study.history
+
+
+def test_a_measurement_that_raises_now_and_then_costs_only_itself() -> None:
+    off = RuntimeError("the meter is off")
+    Loose.answers[:] = [1.0, off, off, 2.0, -math.inf, SystemExit(3)]
+    notes: list[str] = []
+    with Search(SearchOptions(dataset="cifar10", method="random", budget=6, minimise=(path_of(Loose),)), oracle=ToyOracle()) as search:
+        result = search.run(on_note=notes.append)
+    assert [set(trial.values) for trial in result.trials] == [{"accuracy", "meter"} if i in (0, 3) else {"accuracy"} for i in range(6)]
+    said = "objective 'meter': measure raised RuntimeError: the meter is off; this evaluation has no value of it"
+    infinite = "objective 'meter': measure returned -inf; accepted are numbers up to 1e+15 in size, and NaN for a failure"
+    ended = "objective 'meter': measure raised SystemExit: 3"
+    assert notes == [said, said, *(f"{one}; this evaluation has no value of it" for one in (infinite, ended))]
+    assert result.measurements == {"meter": 2} and all(trial.error is None for trial in result.trials)
+
+
+@pytest.mark.parametrize("limit", [False, True])
+def test_a_broken_meter_ends_the_search_and_keeps_every_label(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], limit: bool
+) -> None:
+    wish = ("--limit", f"{path_of(Loose)}<=9J") if limit else ("--minimise", path_of(Loose))
+    Loose.answers[:] = [1.0, 2.0, *[RuntimeError("the meter is off")] * 3]
+    assert call(monkeypatch, *TOY, *wish, "--out", tmp_path) == 2
+    said = words(capsys.readouterr().err)
+    assert said == (
+        "error: objective 'meter': measure raised RuntimeError: the meter is off; it has failed 3 times in a row; all labels are kept, "
+        "and the same command goes on"
+    )
+    Loose.answers[:] = [3.0]  # mended: one evaluation of six is left
+    assert call(monkeypatch, *TOY, *wish, "--out", tmp_path) == 0 and not Loose.answers
+    rows = table(tmp_path / "trials.csv")
+    assert [row["meter"] for row in rows] == ["1.0", "2.0", "", "", "", "3.0"]
+    assert [bool(row["accuracy" if "accuracy" in row else "value"]) for row in rows] == [True, True, *[not limit] * 3, True]
 
 
 def test_an_objective_that_always_fails_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

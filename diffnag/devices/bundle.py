@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from diffnag.devices import runner
 from diffnag.devices.export import Export
 from diffnag.errors import UserError, in_a_line
-from diffnag.io.checkpoint import config_from
 from diffnag.io.files import write_json, written_whole
 
 if TYPE_CHECKING:
@@ -49,6 +48,6 @@ def bundle_export(folder: Path) -> Export:
     if not path.is_file():
         raise UserError(f"{folder} is no bundle of diffnag.device measure: it has no {runner.MANIFEST}")
     try:
-        return config_from(Export, json.loads(path.read_text(encoding="utf-8"))["export"])
+        return Export.from_json(json.loads(path.read_text(encoding="utf-8"))["export"])
     except Exception as error:  # JSON of other content can fail anywhere
         raise UserError(f"{path} is damaged: {in_a_line(error)}") from error

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diffnag.errors import UserError, in_a_line
+from diffnag.io.checkpoint import config_from
 from diffnag.networks.plan import LONGEST, Skeleton
 from diffnag.protocols import HasResolution
 from diffnag.spaces.tokens import refuse_tokens
@@ -72,6 +74,23 @@ class Export:
         return cls(
             num_classes or classes, size, skeleton.channels, skeleton.cells, skeleton.stem_stride, batch=batch, threads=threads,
             inputs=skeleton.inputs,
+        )
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Export:
+        """The export from the mapping in a file; raises `ValueError` or `UserError` where it is none."""
+        inputs = content.get("inputs")
+        return config_from(cls, {**content, "inputs": tuple(inputs) if isinstance(inputs, list) else inputs})
+
+    @property
+    def arguments(self) -> str:
+        """The arguments of `python -m diffnag.device` that ask for it."""
+        side = "" if self.image_size == OWN else f"--input-size {self.image_size} "
+        if self.inputs:
+            side = f"--inputs {','.join(map(str, self.inputs))} "
+        return (
+            f"--num-classes {self.num_classes} {side}--channels {self.channels} --cells {self.cells} --stem-stride {self.stem_stride} "
+            f"--batch {self.batch} --threads {self.threads}"
         )
 
     @property

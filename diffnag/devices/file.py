@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -45,6 +46,13 @@ class DeviceFile:
     """Fingerprint of the machine that was measured (`diffnag.devices.timing.host_fingerprint`); empty for one that is elsewhere."""
     measurements: Mapping[str, float]
     """Architecture as the space writes it -> ms, above 0."""
+    origin: str = ""
+    """Checksum of the file with its first measurements, which it keeps while others are added: it tells devices of one name apart."""
+
+    def __post_init__(self) -> None:
+        if not self.origin and self.measurements:
+            content = json.dumps(asdict(self), sort_keys=True).encode()
+            object.__setattr__(self, "origin", hashlib.sha256(content).hexdigest()[:16])
 
     @classmethod
     def new(
@@ -69,7 +77,7 @@ class DeviceFile:
             if (content.pop("kind", None), content.pop("format", None)) != (KIND, FORMAT):
                 raise ValueError(f"it is not a {KIND} of format {FORMAT}")
             rows = content.pop("measurements")
-            found = config_from(cls, {**content, "export": config_from(Export, content["export"]), "measurements": {}})
+            found = config_from(cls, {**content, "export": Export.from_json(content["export"]), "measurements": {}})
             measurements = checked([(row["arch"], row["ms"]) for row in rows], what=str(path))
             if not measurements:
                 raise ValueError("it has no measurement")
@@ -85,7 +93,8 @@ class DeviceFile:
             raise UserError(f"device {self.name!r} was measured in space {self.space!r}, not in {space.name!r}")
         check_fingerprint(space, self.space_fingerprint, what=f"device file of {self.name!r}")
         if export is not None and (fault := self.export.difference(export)):
-            raise UserError(f"device {self.name!r} was measured with {fault}; measure it again for these networks")
+            command = f"python -m diffnag.device measure --space {self.space} {export.arguments} --out NAME{SUFFIX}"
+            raise UserError(f"device {self.name!r} was measured with {fault}; measure it again for these networks, into another file: {command}")
 
     def model(self, space: SearchSpace) -> FewShot:
         """The model that has learned the measurements."""

@@ -28,10 +28,13 @@ def latencies(table: PropertyTable) -> dict[str, np.ndarray]:
 
 def measured_latencies(space: SearchSpace) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     """Architectures as the space writes them, and their latencies in ms by device, of the user's table; nothing without one."""
-    if locate_properties(space, KIND) is None:
-        return (), {}
-    table = load_properties(space, KIND)
-    return table.archs, latencies(table)
+    table = latency_table(space)
+    return ((), {}) if table is None else (table.archs, latencies(table))
+
+
+def latency_table(space: SearchSpace) -> PropertyTable | None:
+    """The user's table of latencies, or None."""
+    return None if locate_properties(space, KIND) is None else load_properties(space, KIND)
 
 
 def full_name(device: str, known: list[str]) -> str | None:

@@ -140,8 +140,11 @@ class Skeleton:
         return "small network of the space" if self.small else f"{self.channels} channels, {self.cells} cells a stage{stride}"
 
 
-def skeleton_of(space: SearchSpace, *, channels: int | None = None, cells: int | None = None) -> Skeleton:
-    """The default skeleton of the space's `build`, with `channels` and `cells` replaced if they are given."""
+def skeleton_of(
+    space: SearchSpace, *, channels: int | None = None, cells: int | None = None, stem_stride: int | None = None,
+    inputs: tuple[int, int, int] | None = None,
+) -> Skeleton:  # fmt: skip
+    """The default skeleton of the space's `build`, with what is given replaced."""
     parameters = inspect.signature(space.build).parameters
 
     def option(name: str, value: int | None) -> int:
@@ -150,7 +153,7 @@ def skeleton_of(space: SearchSpace, *, channels: int | None = None, cells: int |
             raise UserError(f"build of space {space.name!r} has no default for {name}; a search space must have one")
         return chosen
 
-    return Skeleton(option("channels", channels), option("cells", cells), option("stem_stride", None))
+    return Skeleton(option("channels", channels), option("cells", cells), option("stem_stride", stem_stride), inputs=inputs)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from scipy.special import ndtr
 from diffnag.errors import UserError
 from diffnag.objectives.front import non_dominated
 from diffnag.objectives.quantities import shown, with_unit
+from diffnag.oracles.checked import LARGEST
 from diffnag.plugins import named_errors
-from diffnag.protocols import Predicts
+from diffnag.protocols import Predicts, Sourced
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -141,9 +142,13 @@ class Goal:
     # -- what is known of an architecture without paying
 
     def measure(self, objective: Objective, arch: Arch) -> float:
-        """The value of an objective, NaN for a failure; raises `UserError` for an answer that is no number."""
+        """The value of an objective, NaN for a failure; raises `UserError` for no number, and for one beyond `LARGEST`."""
         with named_errors("objective", objective.name, "measure", type(objective)):
-            return float(objective.measure(arch, task=self.task))
+            value = float(objective.measure(arch, task=self.task))
+        if abs(value) > LARGEST:
+            accepted = f"numbers up to {LARGEST:g} in size, and NaN for a failure"
+            raise UserError(f"objective {objective.name!r}: measure returned {value:g}; accepted are {accepted}")
+        return value
 
     def allows(self, arch: Arch) -> bool:
         """Whether `arch` meets every limit that can be checked without paying."""
@@ -156,7 +161,10 @@ class Goal:
         return sum(distance / abs(value) if value and math.isfinite(distance) else distance for distance, value in distances)
 
     def predicted(self, objective: Objective, archs: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of an objective that predicts itself, `(b,)` each; raises `UserError` for other shapes."""
+        """Mean and standard deviation of an objective that predicts itself, `(b,)` each; NaN where it knows nothing.
+
+        Raises `UserError` for other shapes, and for numbers that are no means and no deviations.
+        """
         name = objective.name
         assert isinstance(objective, Predicts)
         with named_errors("objective", name, "predict", type(objective)):
@@ -165,6 +173,12 @@ class Goal:
             raise UserError(
                 f"objective {name!r}: predict returned shapes {mean.shape} and {std.shape} for {len(archs)} architectures; accepted "
                 f"are means and standard deviations, one of each for every architecture"
+            )
+        known = ~np.isnan(mean)
+        if not (np.abs(mean[known]) <= LARGEST).all() or not ((std[known] >= 0) & (std[known] <= LARGEST)).all():
+            raise UserError(
+                f"objective {name!r}: predict returned a mean or a standard deviation that is none; accepted are means up to {LARGEST:g} in "
+                f"size, NaN where nothing is known, and deviations of at least 0"
             )
         return mean, std
 
@@ -212,6 +226,25 @@ class Goal:
         usable = np.isfinite(self.values(trials)).all(1) & self.meets(trials)
         return [trial for trial, use in zip(trials, usable, strict=True) if use and not trial.pruned]
 
+    # -- where values come from
+
+    @cached_property
+    def origins(self) -> dict[str, str]:
+        """Objective whose values come from a file -> the file, see `Sourced`."""
+        found: dict[str, str | None] = {}
+        for one in self.beside:
+            if isinstance(one, Sourced):
+                with named_errors("objective", one.name, "origin", type(one)):
+                    found[one.name] = one.origin
+        return {name: str(origin) for name, origin in found.items() if origin is not None}
+
+    def provenance(self, objective: Objective) -> dict[str, str]:
+        """What results say of where the values of an objective come from; empty if it does not say so."""
+        if not isinstance(objective, Sourced):
+            return {}
+        with named_errors("objective", objective.name, "provenance", type(objective)):
+            return {str(key): str(value) for key, value in objective.provenance().items()}
+
     # -- what can be reached
 
     def check_reachable(self, space: SearchSpace, archs: Iterable[Arch]) -> None:
@@ -252,7 +285,13 @@ class Goal:
             else:
                 known = objective.paid or any(math.isfinite(self.measure(objective, arch)) for arch in archs)
             if not known:
-                raise UserError(f"objective {objective.name!r} has no finite value for any of {len(archs)} random architectures")
+                raise _unknown(objective, len(archs))
+
+    def refuse_unknown(self, values: np.ndarray) -> None:
+        """Raise `UserError` if an objective has no finite value in its column of `values (m, k)`, which are those of random architectures."""
+        for objective, column in zip(self.objectives, values.T, strict=True):
+            if not np.isfinite(column).any():
+                raise _unknown(objective, len(values))
 
     @property
     def is_checkable(self) -> bool:
@@ -276,6 +315,10 @@ def _below(end: float, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
         return np.full(len(mean), float(end > 0))
     gap = end - mean
     return np.where(std > 0, ndtr(np.divide(gap, std, out=np.zeros_like(gap), where=std > 0)), (gap >= 0).astype(np.float64))
+
+
+def _unknown(objective: Objective, count: int) -> UserError:
+    return UserError(f"objective {objective.name!r} has no finite value for any of {count} random architectures")
 
 
 def _distance(limit: Limit, value: float) -> float:

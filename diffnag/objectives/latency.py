@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from diffnag.devices.export import OWN, Export
+from diffnag.devices.export import Export
 from diffnag.devices.features import Features
 from diffnag.devices.fewshot import FewShot
 from diffnag.devices.file import SUFFIX, DeviceFile
-from diffnag.devices.shipped import known_devices, model_for
-from diffnag.devices.tables import full_name, measured_latencies
+from diffnag.devices.shipped import known_devices, model_for, shipped_file
+from diffnag.devices.tables import full_name, latencies, latency_table
 from diffnag.devices.timing import host_fingerprint, time_arch
 from diffnag.errors import UserError
+from diffnag.io.checkpoint import checksum, weights_checksum
 from diffnag.objectives.cost import shape_for
 
 if TYPE_CHECKING:
@@ -58,7 +59,16 @@ class Latency:
         self._source = source
         self.name = f"latency:{source}"
         self._file = DeviceFile.load(Path(source)) if source.endswith(SUFFIX) else None
+        self.origin = self._file.origin if self._file else None
+        self._provenance = {} if self._file is None else {
+            "device": self._file.name, "origin": self._file.origin, "sha256": checksum(source),
+            "measurements": str(len(self._file.measurements)), "runtime": self._file.runtime,
+        }  # fmt: skip
         self._measured: Mapping[str, float] = {}
+
+    def provenance(self) -> Mapping[str, str]:
+        """See `Sourced`: the device file, the table, or the weights that the package ships; nothing for `here`."""
+        return self._provenance
 
     @classmethod
     def of(cls, argument: str) -> Latency:
@@ -129,29 +139,29 @@ class Latency:
             f"# then search with latency:{out}" + ("" if self._file else " into another folder"),
         )
 
+    def _comes_from(self, what: str, sha256: str) -> None:
+        self.origin, self._provenance = sha256, {what: f"{self._space.name} latency", "sha256": sha256}
+
     def _networks(self) -> str:
         """The arguments of `diffnag.device` that ask for the networks that are meant."""
-        if (export := self._export) is None:
-            return f"--dataset {self._dataset}"
-        side = "" if export.image_size == OWN else f"--input-size {export.image_size} "
-        return (
-            f"--num-classes {export.num_classes} {side}--channels {export.channels} --cells {export.cells} "
-            f"--batch {export.batch} --threads {export.threads}"
-        )
+        return f"--dataset {self._dataset}" if self._export is None else self._export.arguments
 
     def _of_benchmark(self, task: Task, skeleton: Skeleton | None) -> None:
         """A device that the benchmark of the space has measured."""
         space, shipped = self._space, known_devices(self._space)
-        archs, measured = measured_latencies(space)
+        table = latency_table(space)
+        measured = latencies(table) if table else {}
         known = list(dict.fromkeys([*measured, *(shipped.fits if shipped else ())]))
         if (device := full_name(self._source, known)) is None:
             there = f"; devices of {space.name} are {', '.join(sorted(known))}" if known else f"; no device of {space.name} is known"
             raise UserError(f"unknown device {self._source!r}: {ACCEPTED}{there}")
         if skeleton is not None or task.name not in space.datasets:
             raise UserError(f"{self.name} is that of the benchmark's own network; for your own images measure a device: python -m diffnag.device")
-        if device in measured:
-            self._measured, self.paid, self.measurable = dict(zip(archs, measured[device].tolist(), strict=True)), False, True
+        if table and device in measured:
+            self._measured, self.paid, self.measurable = dict(zip(table.archs, measured[device].tolist(), strict=True)), False, True
+            self._comes_from("table", table.sha256)
             return
         assert shipped is not None
+        self._comes_from("weights", weights_checksum(shipped_file(space)))
         self._model = FewShot(Features(space), shipped.fits[device].prior(shipped.names))
         self.note = f"{self.name} is predicted by the weights of the package, and not measured: the table of latencies is not here"

@@ -42,6 +42,7 @@ class Robustness:
     unit: ClassVar[str] = "%"
     maximise: ClassVar[bool] = True
     paid: ClassVar[bool] = True
+    origin: str | None = None
     _space: SearchSpace
     _values: Mapping[str, float]
 
@@ -73,7 +74,11 @@ class Robustness:
         values = column[:, self._level].astype(np.float64)
         if not ((values >= 0) & (values <= 100) | np.isnan(values)).all():
             raise UserError(f"the {space.name} table of robustness has accuracies of {key} that are not within 0 and 100 %")
-        self._space, self._values = space, dict(zip(table.archs, values.tolist(), strict=True))
+        self._space, self._values, self.origin = space, dict(zip(table.archs, values.tolist(), strict=True)), table.sha256
+
+    def provenance(self) -> Mapping[str, str]:
+        """See `Sourced`: the table."""
+        return {"table": f"{self._space.name} {KIND}", "sha256": self.origin or ""}
 
     def measure(self, arch: Arch, *, task: Task) -> float:
         """The accuracy in %, NaN for an architecture that the table lacks."""

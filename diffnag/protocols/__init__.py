@@ -12,7 +12,7 @@ from diffnag.protocols.generators import (
 )
 from diffnag.protocols.growth import Growth, GuidesGrowth, TracksShapes
 from diffnag.protocols.methods import Method
-from diffnag.protocols.objectives import Explains, NeedsNetwork, Objective, Predicts
+from diffnag.protocols.objectives import Explains, NeedsNetwork, Objective, Predicts, Sourced
 from diffnag.protocols.oracles import GivesNetworks, MultiFidelity, NeedsImages, Oracle, Prepares
 from diffnag.protocols.predictors import HasPrior, NeedsSetup, NoisyPredictor, Predictor, RelaxedPredictor
 from diffnag.protocols.spaces import (
@@ -96,6 +96,7 @@ __all__ = [
     "Role",
     "SearchSpace",
     "Size",
+    "Sourced",
     "TakesTokens",
     "TracksShapes",
     "TrainableFamily",

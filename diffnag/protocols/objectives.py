@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -79,6 +79,20 @@ class Explains(Protocol):
 
     def how_to_measure(self, archs: Path, *, folder: Path) -> tuple[str, ...]:
         """The commands, one a line, that measure the architectures of a CSV with the column `arch`; `folder` has room for their files."""
+        ...
+
+
+@runtime_checkable
+class Sourced(Protocol):
+    """An objective whose values come from a file."""
+
+    @property
+    def origin(self) -> str | None:
+        """The file, by a checksum that a resumed search must agree with; None without a file. A file that has grown may keep it."""
+        ...
+
+    def provenance(self) -> Mapping[str, str]:
+        """What stands beside the objective in every result, such as the checksum of the file as it is."""
         ...
 
 

@@ -99,7 +99,7 @@ def assemble(
     else:
         checked = find_oracle(options.oracle, space)
         refuse_image_options(options, checked)
-    final_plan = None if images is None else _plan_final(options, images, space)
+    final_plan = None if images is None else plan_last(options, images, space)
     refuse_unavailable(options, checked)
     task = Task(options.dataset, images=images)
     name = label_name(space, dataset=options.dataset, kind=checked.kind, images=images)
@@ -169,7 +169,8 @@ class _Loader:
         return self.generator
 
 
-def _plan_final(options: SearchOptions, images: ImageDataset, space: SearchSpace) -> Plan:
+def plan_last(options: SearchOptions, images: ImageDataset, space: SearchSpace) -> Plan:
+    """The plan of the final training, whose network is the one that the objectives mean."""
     from diffnag.networks.plan import plan_final, plan_fine_tuning
 
     seconds = FINAL_SECONDS if options.time_limit is None else (1 - SEARCH_SHARE) * options.time_limit

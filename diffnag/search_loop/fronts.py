@@ -23,7 +23,7 @@ BEYOND = 0.1
 
 def wanted(goal: Goal) -> tuple[Wanted, ...]:
     """The objectives of a goal as results list them."""
-    return tuple(Wanted(one.name, one.unit, one.maximise, one not in goal.unmeasured) for one in goal.all)
+    return tuple(Wanted(one.name, one.unit, one.maximise, one not in goal.unmeasured, goal.provenance(one)) for one in goal.all)
 
 
 def incumbents(goal: Goal, history: Sequence[Trial]) -> tuple[float | None, ...]:

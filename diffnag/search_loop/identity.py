@@ -29,6 +29,7 @@ def identity(parts: Assembly) -> dict[str, Any]:
     found["oracle"] = parts.oracle_name
     found["objectives"] = [("maximise " if one.maximise else "minimise ") + one.name for one in parts.goal.objectives]
     found["limits"] = sorted({str(limit) for limit in parts.goal.limits})
+    found |= {f"origin of {name}": origin for name, origin in parts.goal.origins.items()}
     if options.task != CLASSIFICATION:
         found["task"] = options.task
     if parts.images:

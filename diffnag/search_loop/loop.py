@@ -14,7 +14,7 @@ from diffnag.errors import UserError
 from diffnag.plugins import named_errors
 from diffnag.protocols import Prepares
 from diffnag.search_loop.assembly import assemble
-from diffnag.search_loop.evaluation import ask, evaluate
+from diffnag.search_loop.evaluation import Measurements, ask, evaluate
 from diffnag.search_loop.fronts import front_of, incumbents, values_of, wanted, with_predictions
 from diffnag.search_loop.identity import code_checksums, identity
 from diffnag.search_loop.methods.base import taken
@@ -109,6 +109,7 @@ class Search:
             if self._code.get(name, seen[-1]) != seen[-1]:
                 on_note(f"the code of plug-in {name!r} has changed since the last label; result.json lists the checksums of both")
         reported = {trial.number for trial in study.history}
+        measurements = Measurements(self.parts.goal, on_note)
         waits = False
         with study.answering():
             while True:
@@ -124,7 +125,8 @@ class Search:
                     on_note(f"the time is spent {so_far}")
                     return
                 if claim := study.take() or self._plan(on_note):
-                    self._evaluate(claim, on_note)
+                    self._evaluate(claim, measurements, on_note)
+                    measurements.check()
                 elif study.others_at_work:
                     if not waits and study.planned >= options.budget:
                         waits = True
@@ -186,7 +188,7 @@ class Search:
             )
         return batch
 
-    def _evaluate(self, claim: Claim, on_note: Note) -> None:
+    def _evaluate(self, claim: Claim, measurements: Measurements, on_note: Note) -> None:
         """Pay for one label."""
         history = self.study.history
         arch, goal = claim.planned.proposal.arch, self.parts.goal
@@ -197,7 +199,7 @@ class Search:
             # the first that comes to an end is never stopped: there would be no best
             return best_of(history) is not None and (poor or self._out_of_time)
 
-        outcome = evaluate(arch, self.parts.label, goal, stop=stop, untried=not history)
+        outcome = evaluate(arch, self.parts.label, goal, stop=stop, take=measurements.take, untried=not history)
         if not self.study.tell(claim, outcome, code=self._code):
             on_note(f"trial {claim.planned.number} was given to another worker, as this one was not heard of for {PATIENCE:g} s")
 

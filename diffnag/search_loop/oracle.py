@@ -25,7 +25,6 @@ def is_own_images(options: SearchOptions, space: SearchSpace) -> bool:
 
 def oracle_on_images(options: SearchOptions, space: SearchSpace) -> tuple[CheckedOracle, ImageDataset]:
     """An oracle that trains on a user's own images, set up, and the images; it may use its share of the time limit."""
-    from diffnag.datasets.images import MOST, load_images
     from diffnag.networks.plan import affordable_side, epochs_within
 
     name = ("inherit" if isinstance(space, Inherits) else "training") if options.oracle == "auto" else options.oracle
@@ -34,9 +33,7 @@ def oracle_on_images(options: SearchOptions, space: SearchSpace) -> tuple[Checke
         raise UserError(f"oracle {name!r} cannot use your own images, such as {options.dataset}; accepted is --oracle training")
     if options.reward != "val":
         raise UserError(f"--reward {options.reward} would choose by the images of the final test; accepted with your own images is val")
-    most = space.resolution(space.largest) if isinstance(space, Inherits) else MOST
-    inherits = isinstance(space, Inherits)
-    images = load_images(options.dataset, size=options.image_size, most=most, square=inherits, task=options.task)
+    images = own_images(options, space)
     if isinstance(space, Inherits) and options.time_limit is not None:
         space.side = affordable_side(space, images, seconds=(1 - INHERITING_SHARE) * options.time_limit)
     oracle.setup(space=space)
@@ -48,6 +45,15 @@ def oracle_on_images(options: SearchOptions, space: SearchSpace) -> tuple[Checke
         epochs = epochs_within(images, space, epochs=epochs, each=seconds, total=share * options.time_limit)
     oracle.set_images(images, dataset=options.dataset, seconds=seconds, epochs=epochs, seed=options.seed, device=options.device)
     return oracle, images
+
+
+def own_images(options: SearchOptions, space: SearchSpace) -> ImageDataset:
+    """A user's own images, as a search sees them."""
+    from diffnag.datasets.images import MOST, load_images
+
+    inherits = isinstance(space, Inherits)
+    most = space.resolution(space.largest) if isinstance(space, Inherits) else MOST
+    return load_images(options.dataset, size=options.image_size, most=most, square=inherits, task=options.task)
 
 
 def search_share(oracle: Oracle) -> float:

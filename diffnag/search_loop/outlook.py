@@ -106,6 +106,7 @@ class Outlook:
 
     def _reference(self) -> np.ndarray:
         mean, _ = self.expected(self.draws, self.label.predict(self.draws))
+        self.goal.refuse_unknown(mean)
         worst, best = np.nanmin(mean, axis=0), np.nanmax(mean, axis=0)
         reference = worst - BEYOND * (best - worst)
         reference[0] = np.quantile(mean[:, 0], ORDINARY)

@@ -30,6 +30,8 @@ class Wanted:
     maximise: bool
     measured: bool
     """Whether its values are computed or measured, and not predicted."""
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """The file that its values come from, with its checksum; empty if they come from none."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from diffnag.search_spaces.gpt.surrogate import Surrogates
@@ -24,6 +24,15 @@ class HWGPTMemory:
     maximise: ClassVar[bool] = False
     paid: ClassVar[bool] = False
     _surrogates: Surrogates
+
+    @property
+    def origin(self) -> str:
+        """See `Sourced`."""
+        return self._surrogates.sha256
+
+    def provenance(self) -> Mapping[str, str]:
+        """See `Sourced`: the file of the surrogates."""
+        return {"surrogates": "HW-GPT-Bench", "sha256": self.origin}
 
     def setup(self, *, space: SearchSpace, task: Task, skeleton: Skeleton | None) -> None:
         """Read the surrogates, which are those of the benchmark's own networks; see `Surrogates.of` for the errors."""
