@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from diffnag.generators.diffusion.edge_groups import EdgeGroups
+from diffnag.generators.edge_groups import EdgeGroups
 from diffnag.generators.diffusion.levels import training_times
 from diffnag.generators.diffusion.options import Config
 from diffnag.generators.diffusion.sde import SDE, SEGMENTS, LearnedSDE, expand_like, from_json, to_json
