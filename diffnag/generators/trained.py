@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from abc import ABC, abstractmethod
@@ -76,6 +77,23 @@ class Noise:
         """The category in which the share `u (...)` of the cumulated `probabilities (..., k)` lies."""
         cumulated = probabilities.cumsum(-1)
         return (cumulated <= u[..., None] * cumulated[..., -1:]).sum(-1).clamp_max(probabilities.shape[-1] - 1)
+
+
+class OwnNoise(Noise):
+    """Random numbers of a likelihood: each architecture has its own, decided by itself and the seed, whatever else is in its batch."""
+
+    def __init__(self, seed: int, batch: ArchBatch) -> None:
+        parts = zip(*(part.cpu().numpy().astype(np.uint8) for part in (batch.V, batch.E)), strict=True)
+        digests = (hashlib.blake2b(V.tobytes() + E.tobytes(), digest_size=8, key=str(seed).encode()).digest() for V, E in parts)
+        self._rows = [torch.Generator().manual_seed(int.from_bytes(digest) >> 1) for digest in digests]
+
+    def normal(self, rows: int, *size: int, device: torch.device | str = "cpu") -> Tensor:
+        """Standard normal `(rows, *size)`, for the first architectures of the batch."""
+        return torch.stack([torch.randn(size, generator=own) for own in self._rows[:rows]]).to(device)
+
+    def uniform(self, rows: int, *size: int, device: torch.device | str = "cpu") -> Tensor:
+        """Uniform in [0, 1), `(rows, *size)`, for the first architectures of the batch."""
+        return torch.stack([torch.rand(size, generator=own) for own in self._rows[:rows]]).to(device)
 
 
 class NetworkGenerator(ABC):

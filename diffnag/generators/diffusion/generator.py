@@ -15,14 +15,14 @@ from torch import Tensor
 from diffnag.arch import ArchBatch
 from diffnag.command.options import check_numbers
 from diffnag.errors import UserError, unknown
-from diffnag.generators.base import DEFAULT_SCALE, Generation, Steer, by_particles, refuse_conditions, refuse_count, refuse_no_start
+from diffnag.generators.base import DEFAULT_SCALE, Generation, Steer, by_particles, refuse_conditions, refuse_count, refuse_no_start, refuse_strangers
 from diffnag.generators.diffusion.denoiser import Denoiser
 from diffnag.generators.diffusion.guided import denoised_guided, gradient_guided, in_data_scale, within_cube
 from diffnag.generators.diffusion.options import Sampling
 from diffnag.generators.diffusion.samplers import DETERMINISTIC, SAMPLERS, CountCalls, RecordCalls, Score, euler_maruyama, time_at, time_grid
 from diffnag.generators.diffusion.trace import Trace
 from diffnag.generators.pieces import Pieces
-from diffnag.generators.trained import CHUNK, chunks
+from diffnag.generators.trained import CHUNK, OwnNoise, chunks
 from diffnag.guidance.choice import choose
 from diffnag.guidance.tilt import Tilt
 from diffnag.protocols import Decoded, LogProb, Prunes
@@ -73,12 +73,13 @@ class Generator:
         """A lower bound on the log probability of each (V, E), in nats; see `log_bound`."""
         from diffnag.generators.diffusion.likelihood import Prior, log_bound
 
-        prior, noise = Prior.of(self.denoiser, self.space), torch.Generator().manual_seed(seed)
+        refuse_strangers(archs, self.space)
+        prior = Prior.of(self.denoiser, self.space)
         found = [np.zeros(0, dtype=np.float32)]
         for first in range(0, len(archs), CHUNK):
             batch = ArchBatch.of(archs[first : first + CHUNK], self.space, device=self._device)
             x0 = self.denoiser.packing.pack(batch.V, batch.E)
-            found.append(log_bound(self.denoiser, x0, prior, generator=noise).cpu().numpy())
+            found.append(log_bound(self.denoiser, x0, prior, noise=OwnNoise(seed, batch)).cpu().numpy())
         return LogProb(np.concatenate(found), "bound")
 
     def generate(
