@@ -28,7 +28,7 @@ class Exact(ExactDenoiser):
 
     def __init__(self, sde, blur: float = 0.0) -> None:
         super().__init__(sde)
-        self.device, self.blur = torch.device("cpu"), blur
+        self.blur = blur
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         return (1 - self.blur) * super().forward(x, t) + self.blur * points().mean(0)
