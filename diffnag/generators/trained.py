@@ -139,7 +139,7 @@ class NetworkGenerator(ABC):
         kind = "none" if tilt is None else choose(tilt.predictor, getattr(sampling, "guidance", "auto"), self.steers)
         if tilt is not None:
             tilt.predictor.check_for(self.space)
-        begin, noise, rule = time.perf_counter(), self._noise(seed), getattr(sampling, "quantise", THRESHOLD)
+        begin, noise, rule = time.perf_counter(), self._random(seed), getattr(sampling, "quantise", THRESHOLD)
 
         def more() -> list[Arch]:
             return [item.arch for item in self._decode(self._draw(CHUNK, sampling, steer, kind, noise)) if item.arch is not None]
@@ -168,7 +168,7 @@ class NetworkGenerator(ABC):
         refuse_no_start(archs)
         begin = time.perf_counter()
         with torch.no_grad(), evaluations(self.network) as counted, self._pieces.cores(n, "none"):
-            near = tuple(self._moved([archs[k % len(archs)] for k in range(n)], self._noise(seed)))
+            near = tuple(self._moved([archs[k % len(archs)] for k in range(n)], self._random(seed)))
         return Generation(near, near, "none", math.ceil(counted.rows / n), 0, time.perf_counter() - begin)
 
     def provenance(self) -> Mapping[str, str]:
@@ -187,7 +187,7 @@ class NetworkGenerator(ABC):
         for first in range(0, len(archs), rows):
             yield ArchBatch.of(archs[first : first + rows], self.space, device=self.network.device)
 
-    def _noise(self, seed: int) -> Any:
+    def _random(self, seed: int) -> Any:
         """What draws and moves take their random numbers from."""
         return Noise(seed)
 

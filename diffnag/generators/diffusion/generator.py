@@ -11,9 +11,9 @@ from torch import Tensor
 
 from diffnag.errors import UserError, unknown
 from diffnag.generators.base import DEFAULT_SCALE, Generation, Steer, refuse_strangers
+from diffnag.generators.diffusion import options
 from diffnag.generators.diffusion.denoiser import Denoiser
 from diffnag.generators.diffusion.guided import denoised_guided, gradient_guided, in_data_scale, within_cube
-from diffnag.generators.diffusion.options import Sampling
 from diffnag.generators.diffusion.samplers import DETERMINISTIC, SAMPLERS, RecordCalls, Score, euler_maruyama, time_at, time_grid
 from diffnag.generators.diffusion.trace import Trace
 from diffnag.generators.trained import THRESHOLD, Matrices, NetworkGenerator, OwnNoise
@@ -52,11 +52,11 @@ class Generator(NetworkGenerator):
     noise; `UserError` together with particles, which replace samples after they are drawn.
     """
 
-    Sampling: ClassVar[type] = Sampling
+    Sampling: ClassVar[type] = options.Sampling
     steers: frozenset[str] = frozenset({"gradient", "denoised", "particles"})
     network: Denoiser
 
-    def __init__(self, space: SearchSpace, denoiser: Denoiser, sampling: Sampling | None = None) -> None:
+    def __init__(self, space: SearchSpace, denoiser: Denoiser, sampling: options.Sampling | None = None) -> None:
         super().__init__(space, denoiser, sampling)
         V, E = (torch.from_numpy(~part).float() for part in space.constant)
         self._free = denoiser.packing.pack(V[None], E[None])[0].clamp_min(0)  # 1 where architectures differ
@@ -85,7 +85,7 @@ class Generator(NetworkGenerator):
         return LogProb(np.concatenate(found), "bound")
 
     def generate(
-        self, n: int, *, seed: int, predictor: CheckedPredictor | None = None, scale: float = DEFAULT_SCALE, sampling: Sampling | None = None
+        self, n: int, *, seed: int, predictor: CheckedPredictor | None = None, scale: float = DEFAULT_SCALE, sampling: options.Sampling | None = None
     ) -> Generation:
         """Draw `n` architectures, steered by a predictor if there is one: `sample` in short."""
         steer = Steer() if predictor is None else Steer.by(predictor, self.space, scale)
@@ -104,10 +104,10 @@ class Generator(NetworkGenerator):
             return within_cube(denoised_guided(score, sde, tilt.relaxed, free), sde)
         return score
 
-    def _noise(self, seed: int) -> Course:
+    def _random(self, seed: int) -> Course:
         return Course(seed)
 
-    def _draw(self, b: int, sampling: Sampling, steer: Steer, kind: str, noise: Course) -> Tensor:
+    def _draw(self, b: int, sampling: options.Sampling, steer: Steer, kind: str, noise: Course) -> Tensor:
         """`b` samples `x_0 (b, d)` from pure noise."""
         if sampling.trace is not None and kind == "particles":
             raise UserError("a trace shows how one sample forms, and guidance by particles replaces samples afterwards; leave out one of them")
@@ -139,14 +139,14 @@ class Generator(NetworkGenerator):
     def _quantise(self, drawn: Tensor, rule: str = THRESHOLD) -> Matrices:
         return Matrices(*self.denoiser.packing.quantise(drawn, rule))
 
-    def _trace(self, drawn: Sequence[Tensor], decoded: Sequence[Decoded], sampling: Sampling, noise: Course) -> Trace | None:
+    def _trace(self, drawn: Sequence[Tensor], decoded: Sequence[Decoded], sampling: options.Sampling, noise: Course) -> Trace | None:
         if noise.recorded is None:
             return None
         sample = next((k for k, item in enumerate(decoded[: len(drawn[0])]) if item.arch is not None), 0)
         return Trace.of(sample, noise.recorded, drawn[0], sde=self.denoiser.sde, packing=self.denoiser.packing, rule=sampling.quantise)
 
-    def _checked(self, sampling: Sampling) -> Sampling:
-        checked: Sampling = super()._checked(sampling)
+    def _checked(self, sampling: options.Sampling) -> options.Sampling:
+        checked: options.Sampling = super()._checked(sampling)
         if checked.sampler not in SAMPLERS:
             raise unknown("sampler", checked.sampler, SAMPLERS)
         if checked.quantise not in QUANTISATIONS:
