@@ -9,7 +9,7 @@ import pytest
 
 from diffnag.arch import Arch, ArchBatch
 from diffnag.errors import UserError
-from diffnag.protocols import Generator, HasLikelihood
+from diffnag.protocols import Generator, HasLikelihood, LogProb
 from diffnag.testing.draws import draws
 
 
@@ -25,6 +25,10 @@ class LikelihoodContract:
     """Spaces of more architectures are not summed over."""
     sampled: int = 1024
     """Samples that the sums are compared with."""
+    seeds: int = 4
+    """Seeds over which the log probability of a bound is averaged before it is summed."""
+    noise: float = 0.03
+    """How far their noise may lift a sum of bounds: where a bound averages probabilities, the sum is right on average, not each time."""
 
     def test_each_architecture_has_a_log_probability(self, generator: Generator) -> None:
         known, archs = _with_likelihood(generator), draws(generator.space, self.asked)
@@ -57,9 +61,9 @@ class LikelihoodContract:
         By Gibbs' inequality their mean log probability is at most -ln N: no law is closer to the uniform one than itself.
         """
         archs = self._every(generator)
-        found = _with_likelihood(generator).log_prob(archs, seed=0)
+        found = self._law(generator, archs)
         total = float(np.exp(found.nats).sum())
-        assert total <= 1 + 1e-3
+        assert total <= 1 + (1e-3 if found.kind == "exact" else self.noise)
         assert found.nats.mean() <= np.log(total / len(archs)) + 1e-5
         if found.kind == "exact":
             valid = len(generator.sample(self.sampled, seed=0).archs) / self.sampled
@@ -68,17 +72,25 @@ class LikelihoodContract:
     def test_samples_are_as_frequent_as_the_probabilities_say(self, generator: Generator) -> None:
         """Architectures with an operator at a node or an edge between two: the sum of their probabilities is their share among samples.
 
-        Within five standard errors and .01; what bounds sum to is not above the share.
+        Within five standard errors and .01; what bounds sum to is not above the share, but for their noise.
         """
         archs = self._every(generator)
-        found = _with_likelihood(generator).log_prob(archs, seed=0)
+        found = self._law(generator, archs)
         sums = np.exp(found.nats) @ _entries(archs, generator)
         made = generator.sample(self.sampled, seed=1).archs
         shares = _entries(made, generator).sum(0) / self.sampled
         slack = 5 * (shares * (1 - shares) / self.sampled) ** 0.5 + 1e-2
-        assert (sums <= shares + slack).all()
+        assert (sums <= shares + slack + (0 if found.kind == "exact" else self.noise)).all()
         if found.kind == "exact":
             assert (sums >= shares - slack).all()
+
+    def _law(self, generator: Generator, archs: list[Arch]) -> LogProb:
+        known = _with_likelihood(generator)
+        first = known.log_prob(archs, seed=0)
+        if first.kind == "exact":
+            return first
+        others = [known.log_prob(archs, seed=seed).nats for seed in range(1, self.seeds)]
+        return LogProb(np.mean([first.nats, *others], axis=0), first.kind)
 
     def _every(self, generator: Generator) -> list[Arch]:
         archs = list(islice(generator.space.enumerate() or (), self.most_summed + 1))
