@@ -59,6 +59,7 @@ class ExactDenoiser(nn.Module):
         super().__init__()
         self.sde, self.packing, self.space_name, self.split = sde, Packing.of(SPACE), SPACE.name, "canonical-sha256-1.0"
         self.origin: Mapping[str, str] = {}
+        self.family, self.device = "sde", torch.device("cpu")
         self.somewhere = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from diffnag.generators.loading import load_generator
 from diffnag.search_spaces.nasbench201.space import NASBench201
 from diffnag.spaces.draws import random_archs
 from diffnag.spaces.loading import load_space
-from diffnag.testing import GeneratorContract
+from diffnag.testing import GeneratorContract, LikelihoodContract
 from tests.exact_space import ARCHS, SPACE
 from tests.search_fakes import RandomGenerator
 from tests.toy_search import options, search
@@ -32,6 +32,14 @@ class TestShipped(GeneratorContract):
     @pytest.fixture(params=["nasbench201", "nasbench101", "darts", "mobilenetv3", "transnasbench101-micro", "transnasbench101-macro"])
     def generator(self, request):
         return load_generator(load_space(request.param), "conditional")
+
+
+class TestLikelihood(LikelihoodContract):
+    most_summed = 0
+
+    @pytest.fixture
+    def generator(self, shipped):
+        return shipped
 
 
 @pytest.fixture

@@ -10,11 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffnag.generators.diffusion.family import SDEFamily
 from diffnag.generators.diffusion.generator import Generator
 from diffnag.generators.diffusion.likelihood import Prior, log_bound
+from diffnag.generators.diffusion.options import Config
 from diffnag.generators.diffusion.sde import SEGMENTS, LearnedSDE, from_json, make_sde, to_json
+from diffnag.generators.loading import load_generator
+from diffnag.generators.trained import Noise
 from diffnag.protocols import HasLikelihood
 from diffnag.spaces.loading import load_space
+from diffnag.testing import LikelihoodContract
 from tests.exact_space import ARCHS, SPACE, ExactDenoiser, points
 
 
@@ -23,7 +28,7 @@ class Exact(ExactDenoiser):
 
     def __init__(self, sde, blur: float = 0.0) -> None:
         super().__init__(sde)
-        self.device, self.blur = torch.device("cpu"), blur
+        self.blur = blur
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         return (1 - self.blur) * super().forward(x, t) + self.blur * points().mean(0)
@@ -34,6 +39,22 @@ class Exact(ExactDenoiser):
         rows, edges, true = is_one[:, :cut], is_one[:, cut:], x0 > 0
         right = torch.where(true[:, cut:], edges, 1 - edges)
         return -rows[true[:, :cut]].view(len(x), -1).log().sum(1) - right.clamp_min(1e-12).log().sum(1)
+
+
+class TestShipped(LikelihoodContract):
+    asked, most_summed = 6, 0
+
+    @pytest.fixture
+    def generator(self):
+        return load_generator(load_space("nasbench201"), "sde")
+
+
+class TestUntrained(LikelihoodContract):
+    asked = 10
+
+    @pytest.fixture
+    def generator(self):
+        return Generator(SPACE, SDEFamily().build(SPACE, Config(width=16, layers=1, heads=2), seed=0).eval())
 
 
 @pytest.mark.parametrize("name", ["ve", "vp", "sub-vp"])
@@ -62,7 +83,7 @@ def test_the_bound_is_seeded_and_unbiased_in_the_number_of_levels():
     denoiser = Exact(make_sde("ve"))
     prior = Prior.of(denoiser, SPACE)  # type: ignore[arg-type]
     few, again, many = (
-        log_bound(denoiser, points().repeat(100, 1), prior, generator=torch.Generator().manual_seed(1), levels=levels)  # type: ignore[arg-type]
+        torch.stack([log_bound(denoiser, points().repeat(9, 1), prior, noise=Noise(seed), levels=levels) for seed in range(11)])  # type: ignore[arg-type]
         for levels in (32, 32, 128)
     )
     assert torch.equal(few, again)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import networkx
 import numpy as np
@@ -23,19 +23,43 @@ from diffnag.generators.discrete.structure import structural, structural_size
 from diffnag.generators.loading import load_generator
 from diffnag.guidance.checked import CheckedPredictor
 from diffnag.guidance.tilt import Tilt
+from diffnag.search_spaces.darts.space import DARTS
 from diffnag.search_spaces.nasbench101.space import NASBench101
 from diffnag.search_spaces.nasbench201.space import NASBench201
-from diffnag.testing import GeneratorContract
+from diffnag.testing import GeneratorContract, LikelihoodContract, draws
 from tests.exact_space import ARCHS, SPACE, Values, tilted_mean
 from tests.test_guidance import Relaxed, Table
 
 NOISES = ("absorbing", "marginal")
 
 
-class TestShipped(GeneratorContract):
+class TestShipped(GeneratorContract, LikelihoodContract):
+    most_summed = 0
+
     @pytest.fixture(params=[NASBench201, NASBench101], ids=["nasbench201", "nasbench101"])
     def generator(self, request):
         return load_generator(request.param(), "discrete")
+
+
+class TestUntrained(LikelihoodContract):
+    @pytest.fixture(params=NOISES)
+    def generator(self, request):
+        return untrained(noise=request.param, steps=64)
+
+
+class TestGroups(GeneratorContract, LikelihoodContract):
+    """Edges of a group as one entry: four sources of which a node reads two are valid by construction."""
+
+    @pytest.fixture
+    def generator(self):
+        return untrained(DARTS(), edge_groups=True)
+
+
+def untrained(space=SPACE, *, steps=20, **config):
+    """A generator whose orders of revealing disagree, far from the uniform law."""
+    net = DiscreteFamily().build(space, Config(width=16, layers=1, heads=2, **config), seed=0).eval()
+    nn.init.normal_(net.operator_head.weight, std=1.0, generator=torch.Generator().manual_seed(1))
+    return DiscreteGenerator(space, net.requires_grad_(False), Sampling(steps=steps))
 
 
 class ExactNetwork(DiscreteNetwork):
@@ -101,6 +125,22 @@ def test_the_loss_weighs_what_is_hidden():
     assert weight.sum(1).tolist() == pytest.approx([4.0] * 4)
 
 
+@pytest.mark.parametrize(("space", "varying"), [(DARTS(), 22), (NASBench201(), 6)])
+def test_edges_of_a_group_are_one_entry(space, varying):
+    """In darts: 16 operators, and six states that read two of three or more sources; a space without groups has its edges."""
+    net = untrained(space, edge_groups=True).network
+    batch = ArchBatch.of(draws(space, 50), space)
+    x, n = net.numbers(batch), space.nodes
+    V, E = net.matrices_of(x)
+    assert int(net.free.sum()) == varying and torch.equal(V, batch.V) and torch.equal(E, batch.E)
+    i, j = net.packing.upper(x.device)
+    assert torch.equal(net._signed_edges(x[:, n:]), 2 * E[:, i, j] - 1)
+    one = net.free.nonzero()[-1, 0]
+    x[:, one] = net.categories
+    signed, hidden = net._signed_edges(x[:, n:]), E[:, i, j].std(0) > 0
+    assert torch.equal((signed == 0).any(0), hidden & (signed == 0).all(0)) and (signed == 0).any() == (one >= n)
+
+
 # -- draws and the bound
 
 
@@ -127,11 +167,23 @@ def test_the_bound_of_an_exact_network_is_the_probability(exact):
 
 
 def test_the_bound_lies_below_sums_over_orders():
-    """Two repeats are nearer to the log probability than one, on average: the network is untrained, so that orders disagree."""
-    generator = DiscreteGenerator(SPACE, DiscreteFamily().build(SPACE, Config(width=16, layers=1, heads=2), seed=0).eval())
-    nn.init.normal_(generator.network.operator_head.weight, std=1.0, generator=torch.Generator().manual_seed(1))
+    """Many repeats are nearer to the log probability, the sum over all 24 orders, than one: the network is untrained, so that orders disagree."""
+    generator = untrained()
     one, many = (generator.log_prob(ARCHS, seed=0, repeats=repeats).nats for repeats in (1, 24))
     assert one.mean() < many.mean() < 0 and np.exp(many).sum() <= 1.02
+    net, found = generator.network, []
+    x, places = net.numbers(ArchBatch.of(ARCHS, SPACE)), net.free.nonzero()[:, 0]
+    for order in permutations(range(4)):
+        nats = 0
+        for step in range(4):
+            z = x.clone()
+            z[:, places[[k for k in range(4) if order[k] >= step]]] = net.categories
+            entry = places[order.index(step)]
+            nats = nats + net(z, net.noising.kept(step, x))[:, entry].gather(1, x[:, entry, None])[:, 0].double()
+        found.append(nats)
+    exact = torch.stack(found).logsumexp(0).numpy() - math.log(24)
+    assert np.exp(exact).sum() == pytest.approx(1, abs=1e-5)
+    assert one.mean() < exact.mean() and many.mean() == pytest.approx(exact.mean(), abs=0.03)
 
 
 def test_few_steps_reveal_several_entries():

@@ -103,7 +103,7 @@ def test_own_trained_generator(tmp_path):
     assert "256 architectures: mean log probability" in said[-1] and "(exact)" in said[-1]
     assert json.loads((tmp_path / "mixed.metrics.json").read_text())["validity"] > 0.99
     (tmp_path / "test_mine.py").write_text(block("docs/generators.md", "from pathlib import Path"))
-    assert "10 passed" in run(tmp_path, "python -m pytest -q -p no:cacheprovider test_mine.py")
+    assert "13 passed" in run(tmp_path, "python -m pytest -q -p no:cacheprovider test_mine.py")
 
 
 def test_own_objective(tmp_path):

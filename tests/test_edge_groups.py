@@ -11,9 +11,9 @@ import torch
 
 from diffnag.arch import ArchBatch
 from diffnag.generators.diffusion.denoiser import Denoiser, load_denoiser
-from diffnag.generators.diffusion.edge_groups import EdgeGroups
 from diffnag.generators.diffusion.options import Config
 from diffnag.generators.diffusion.sde import make_sde
+from diffnag.generators.edge_groups import EdgeGroups
 from diffnag.search_spaces.darts.space import DARTS
 from diffnag.search_spaces.efficientnet_lite.space import EfficientNetLite
 from diffnag.search_spaces.mobilenetv3.space import MobileNetV3

@@ -9,9 +9,9 @@ import torch
 from diffnag.errors import UserError
 from diffnag.generators.base import Steer
 from diffnag.generators.diffusion.denoiser import load_denoiser
-from diffnag.generators.diffusion.edge_groups import EdgeGroups
 from diffnag.generators.diffusion.samplers import dpmpp, time_at, time_grid
 from diffnag.generators.diffusion.sde import make_sde
+from diffnag.generators.edge_groups import EdgeGroups
 from diffnag.generators.flow_map.family import FlowMapFamily
 from diffnag.generators.flow_map.network import FlowMap, Lesson
 from diffnag.generators.flow_map.options import Config, Sampling

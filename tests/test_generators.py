@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from diffnag.errors import UserError
+from diffnag.generators import trained
 from diffnag.generators.base import Steer
-from diffnag.generators.diffusion import generator as diffusion
 from diffnag.generators.diffusion.denoiser import load_denoiser
 from diffnag.generators.diffusion.generator import Generator
 from diffnag.generators.diffusion.options import Sampling
@@ -108,7 +108,7 @@ def test_a_mutation_is_a_neighbour_or_stays():
 def test_samples_do_not_depend_on_the_chunk(monkeypatch):
     generator = Generator(SPACE, ExactDenoiser(make_sde("ve")))
     whole = generator.sample(96, seed=3).decoded
-    monkeypatch.setattr(diffusion, "CHUNK", 32)
+    monkeypatch.setattr(trained, "CHUNK", 32)
     assert generator.sample(96, seed=3).decoded == whole
 
 

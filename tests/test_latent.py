@@ -19,7 +19,7 @@ from diffnag.guidance.checked import CheckedPredictor
 from diffnag.guidance.tilt import Tilt
 from diffnag.search_spaces.nasbench101.space import NASBench101
 from diffnag.search_spaces.nasbench201.space import NASBench201
-from diffnag.testing import GeneratorContract
+from diffnag.testing import GeneratorContract, LikelihoodContract
 from diffnag.testing.draws import draws
 from tests.exact_space import ARCHS, SPACE
 from tests.test_guidance import Relaxed
@@ -33,10 +33,18 @@ def tiny():
     return FAMILY.build(SPACE, TINY, seed=0).eval()
 
 
-class TestLatent201(GeneratorContract):
+class TestLatent201(GeneratorContract, LikelihoodContract):
+    most_summed = 0
+
     @pytest.fixture
     def generator(self):
         return load_generator(NASBench201(), "latent")
+
+
+class TestUntrained(LikelihoodContract):
+    @pytest.fixture
+    def generator(self, tiny):
+        return LatentGenerator(SPACE, tiny, Sampling(decoding="sample"))
 
 
 class TestLatent101(GeneratorContract):

@@ -8,7 +8,7 @@ import torch
 from diffnag.generators.diffusion.samplers import (
     LANGEVIN_STEPS,
     SAMPLERS,
-    CountCalls,
+    RecordCalls,
     ancestral,
     annealed_langevin,
     dpmpp,
@@ -115,17 +115,17 @@ def test_langevin_rate_leaves_the_noise_of_a_point_near_its_level():
 
 def test_annealed_langevin_counts_its_steps_and_the_last_denoising():
     sde = make_sde("ve")
-    score = CountCalls(score_of(sde))
+    score = RecordCalls(score_of(sde))
     annealed_langevin(score, sde, torch.zeros(2, 3), time_grid(sde, 7), generator=generator())
-    assert score.calls == 7 * LANGEVIN_STEPS + 1
+    assert len(score.calls) == 7 * LANGEVIN_STEPS + 1
 
 
 @pytest.mark.parametrize(("sampler", "a_step"), [(ancestral, 1), (euler_maruyama, 1), (predictor_corrector, 2), (heun, 2), (dpmpp, 1)])
 def test_evaluations_are_counted(sampler, a_step):
     sde = make_sde("ve")
-    score = CountCalls(score_of(sde))
+    score = RecordCalls(score_of(sde))
     sampler(score, sde, torch.zeros(2, 3), time_grid(sde, 7), generator=generator())
-    assert score.calls == 7 * a_step
+    assert len(score.calls) == 7 * a_step
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=list(SAMPLERS))

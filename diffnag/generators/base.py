@@ -126,6 +126,14 @@ def refuse_no_start(archs: Sequence[Arch]) -> None:
         raise UserError("vary needs at least one architecture to start from")
 
 
+def refuse_strangers(archs: Sequence[Arch], space: SearchSpace) -> None:
+    """Raise `UserError` for an architecture that is none of `space`."""
+    for arch in archs:
+        fits = 0 < len(arch.ops) <= space.nodes and all(0 <= op < len(space.operators) for op in arch.ops)
+        if not fits or space.decode(*space.encode(arch)).arch != arch:
+            raise UserError(f"{arch!s:.200} is no architecture of space {space.name!r}")
+
+
 def refuse_conditions(generator: Generator, steer: Steer) -> None:
     """Raise `UserError` for a condition that the generator does not have."""
     if unknown := [name for name in steer.condition if name not in generator.conditions]:

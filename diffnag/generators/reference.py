@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from diffnag.errors import UserError
-from diffnag.generators.base import Generation, Steer, by_particles, refuse_conditions, refuse_count, refuse_no_start
+from diffnag.generators.base import Generation, Steer, by_particles, refuse_conditions, refuse_count, refuse_no_start, refuse_strangers
 from diffnag.guidance.choice import choose
 from diffnag.protocols import Decoded, LogProb, SearchSpace
 
@@ -63,6 +63,7 @@ class UniformGenerator:
     def log_prob(self, archs: Sequence[Arch], *, seed: int = 0) -> LogProb:
         """The same for all: -ln N; `UserError` in a space that is too large to count its N architectures."""
         del seed
+        refuse_strangers(archs, self.space)
         if (every := self.space.enumerate()) is None:
             raise UserError(f"generator {self.name!r} knows probabilities only where architectures can be counted; {self.space.name} has too many")
         return LogProb(np.full(len(archs), -np.log(sum(1 for _ in every))), "exact")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from abc import ABC, abstractmethod
@@ -26,10 +27,14 @@ from diffnag.spaces.decoding import decode_all
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
+    from diffnag.generators.diffusion.trace import Trace
     from diffnag.protocols import SearchSpace
 
 CHUNK = 512
 """Samples that are drawn at once: on two cores score networks are faster so than with 256 or 1,024."""
+
+THRESHOLD = "threshold"
+"""The paper's rule, by which metrics are computed."""
 
 
 class Matrices(NamedTuple):
@@ -78,8 +83,27 @@ class Noise:
         return (cumulated <= u[..., None] * cumulated[..., -1:]).sum(-1).clamp_max(probabilities.shape[-1] - 1)
 
 
+class OwnNoise(Noise):
+    """Random numbers of a likelihood: each architecture has its own, decided by itself and the seed, whatever else is in its batch."""
+
+    def __init__(self, seed: int, batch: ArchBatch) -> None:
+        parts = zip(*(part.cpu().numpy().astype(np.uint8) for part in (batch.V, batch.E)), strict=True)
+        digests = (hashlib.blake2b(V.tobytes() + E.tobytes(), digest_size=8, key=str(seed).encode()).digest() for V, E in parts)
+        self._rows = [torch.Generator().manual_seed(int.from_bytes(digest) >> 1) for digest in digests]
+
+    def normal(self, rows: int, *size: int, device: torch.device | str = "cpu") -> Tensor:
+        """Standard normal `(rows, *size)`, for the first architectures of the batch."""
+        return torch.stack([torch.randn(size, generator=own) for own in self._rows[:rows]]).to(device)
+
+    def uniform(self, rows: int, *size: int, device: torch.device | str = "cpu") -> Tensor:
+        """Uniform in [0, 1), `(rows, *size)`, for the first architectures of the batch."""
+        return torch.stack([torch.rand(size, generator=own) for own in self._rows[:rows]]).to(device)
+
+
 class NetworkGenerator(ABC):
     """Draws architectures of a space from a trained network.
+
+    What a family draws are `Matrices`; where it is something else, `_quantise` says how it is read.
 
     Args:
         space: The search space.
@@ -99,11 +123,11 @@ class NetworkGenerator(ABC):
         self._pieces = Pieces()
 
     @abstractmethod
-    def _draw(self, b: int, sampling: Any, steer: Steer, kind: str, noise: Noise) -> Matrices:
+    def _draw(self, b: int, sampling: Any, steer: Steer, kind: str, noise: Any) -> Any:
         """Draw `b` samples, `b <= CHUNK`, steered by `kind` unless that is `none`, `particles` or `pool`."""
 
     @abstractmethod
-    def _near(self, batch: ArchBatch, noise: Noise) -> Matrices:
+    def _near(self, batch: ArchBatch, noise: Any) -> Any:
         """Draw one sample near each architecture of a batch of up to `CHUNK`; a move leaves the generator's law in place."""
 
     def sample(self, n: int, *, seed: int, steer: Steer = Steer(), sampling: Any = None) -> Generation:  # noqa: B008 - frozen
@@ -115,22 +139,27 @@ class NetworkGenerator(ABC):
         kind = "none" if tilt is None else choose(tilt.predictor, getattr(sampling, "guidance", "auto"), self.steers)
         if tilt is not None:
             tilt.predictor.check_for(self.space)
-        begin, noise = time.perf_counter(), Noise(seed)
+        begin, noise, rule = time.perf_counter(), self._random(seed), getattr(sampling, "quantise", THRESHOLD)
 
         def more() -> list[Arch]:
             return [item.arch for item in self._decode(self._draw(CHUNK, sampling, steer, kind, noise)) if item.arch is not None]
 
         with torch.no_grad(), evaluations(self.network) as counted, self._pieces.cores(n, kind):
             drawn = [self._draw(b, sampling, steer, kind, noise) for b in chunks(n)]
-            decoded = [item for matrices in drawn for item in self._decode(matrices)]
+            by_threshold = decoded = [item for one in drawn for item in self._decode(one)]
+            if rule != THRESHOLD:
+                decoded = [item for one in drawn for item in self._decode(one, rule)]
+            trace = self._trace(drawn, decoded, sampling, noise)
             if kind == "particles":
                 decoded = by_particles(decoded, steer, lambda now: [item.arch for item in self._moved(now, noise)], seed=seed)
             if kind == "pool":
                 decoded = by_pool(decoded, steer, more, seed=seed)
-        found = tuple(decoded)
+        if kind in ("particles", "pool"):  # they replace samples
+            by_threshold = [old if old.arch is None else new for old, new in zip(by_threshold, decoded, strict=True)]
         return Generation(
-            found, found, kind, nfe=math.ceil(counted.rows / n), predictor_nfe=0 if tilt is None else 1 + math.ceil((tilt.items - before) / n),
-            wall_s=time.perf_counter() - begin, unpruned=partial(self._unpruned, drawn),
+            tuple(decoded), tuple(by_threshold), kind, nfe=math.ceil(counted.rows / n),
+            predictor_nfe=0 if tilt is None else 1 + math.ceil((tilt.items - before) / n),
+            wall_s=time.perf_counter() - begin, trace=trace, unpruned=partial(self._unpruned, drawn),
         )  # fmt: skip
 
     def vary(self, archs: Sequence[Arch], n: int, *, seed: int) -> Generation:
@@ -139,7 +168,7 @@ class NetworkGenerator(ABC):
         refuse_no_start(archs)
         begin = time.perf_counter()
         with torch.no_grad(), evaluations(self.network) as counted, self._pieces.cores(n, "none"):
-            near = tuple(self._moved([archs[k % len(archs)] for k in range(n)], Noise(seed)))
+            near = tuple(self._moved([archs[k % len(archs)] for k in range(n)], self._random(seed)))
         return Generation(near, near, "none", math.ceil(counted.rows / n), 0, time.perf_counter() - begin)
 
     def provenance(self) -> Mapping[str, str]:
@@ -158,17 +187,32 @@ class NetworkGenerator(ABC):
         for first in range(0, len(archs), rows):
             yield ArchBatch.of(archs[first : first + rows], self.space, device=self.network.device)
 
-    def _moved(self, archs: Sequence[Arch], noise: Noise) -> Iterator[Decoded]:
+    def _random(self, seed: int) -> Any:
+        """What draws and moves take their random numbers from."""
+        return Noise(seed)
+
+    def _quantise(self, drawn: Any, rule: str = THRESHOLD) -> Matrices:
+        """What `_draw` and `_near` return as matrices, by a rule of the family's options or the paper's."""
+        del rule
+        matrices: Matrices = drawn
+        return matrices
+
+    def _trace(self, drawn: Sequence[Any], decoded: Sequence[Decoded], sampling: Any, noise: Any) -> Trace | None:
+        """The way of one sample, for a family that shows it."""
+        del drawn, decoded, sampling, noise
+        return None
+
+    def _moved(self, archs: Sequence[Arch], noise: Any) -> Iterator[Decoded]:
         for batch in self._batches(archs):
             yield from self._decode(self._near(batch, noise))
 
-    def _decode(self, matrices: Matrices) -> list[Decoded]:
-        return decode_all(self.space, *matrices)
+    def _decode(self, drawn: Any, rule: str = THRESHOLD) -> list[Decoded]:
+        return decode_all(self.space, *self._quantise(drawn, rule))
 
-    def _unpruned(self, drawn: Sequence[Matrices]) -> int | None:
+    def _unpruned(self, drawn: Sequence[Any]) -> int | None:
         if not isinstance(space := self.space, Prunes):
             return None
-        return sum(space.needs_no_pruning(v, e) for matrices in drawn for v, e in zip(*matrices, strict=True))
+        return sum(space.needs_no_pruning(v, e) for one in drawn for v, e in zip(*self._quantise(one), strict=True))
 
 
 class Evaluations:

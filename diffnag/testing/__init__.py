@@ -7,7 +7,8 @@
 """
 
 from diffnag.testing.draws import draws
-from diffnag.testing.generators import GeneratorContract, LikelihoodContract
+from diffnag.testing.generators import GeneratorContract
+from diffnag.testing.likelihoods import LikelihoodContract
 from diffnag.testing.methods import MethodContract
 from diffnag.testing.objectives import ObjectiveContract
 from diffnag.testing.oracles import OracleContract

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from itertools import islice
 from typing import ClassVar
 
 import numpy as np
@@ -14,7 +13,7 @@ from diffnag.arch import Arch, ArchBatch
 from diffnag.errors import UserError
 from diffnag.guidance.checked import CheckedPredictor
 from diffnag.guidance.choice import KINDS
-from diffnag.protocols import Generator, HasLikelihood, SearchSpace
+from diffnag.protocols import Generator, SearchSpace
 from diffnag.testing.draws import draws
 
 
@@ -95,43 +94,6 @@ class GeneratorContract:
         about = generator.provenance()
         assert about["generator"] and all(isinstance(value, str) for value in about.values())
         json.dumps(dict(about))
-
-
-class LikelihoodContract:
-    """What a generator that knows probabilities must do, beside `GeneratorContract`, with the same fixture."""
-
-    most_summed: int = 20_000
-    """Spaces of more architectures are not summed over."""
-
-    def test_each_architecture_has_a_log_probability(self, generator: Generator) -> None:
-        known, archs = _with_likelihood(generator), draws(generator.space, 100)
-        found = known.log_prob(archs, seed=0)
-        assert found.kind in ("exact", "bound") and found.nats.shape == (len(archs),) and len(known.log_prob([], seed=0).nats) == 0
-        assert np.isfinite(found.nats).all() and (found.nats <= 1e-5).all()
-        assert np.array_equal(found.nats, known.log_prob(archs, seed=0).nats)
-        if found.kind == "exact":  # neither the seed nor the other architectures matter
-            assert known.log_prob(archs[::-1], seed=1).nats[::-1] == pytest.approx(found.nats, abs=1e-4, rel=1e-5)
-
-    def test_probabilities_sum_to_one_at_most(self, generator: Generator) -> None:
-        """Over all architectures of the space; exact ones sum to the share of valid samples, within five standard errors.
-
-        By Gibbs' inequality their mean log probability is at most -ln N: no law is closer to the uniform one than itself.
-        """
-        archs = list(islice(generator.space.enumerate() or (), self.most_summed + 1))
-        if not 0 < len(archs) <= self.most_summed:
-            pytest.skip("its space is too large to sum over")
-        found = _with_likelihood(generator).log_prob(archs, seed=0)
-        total = float(np.exp(found.nats).sum())
-        assert total <= 1 + 1e-3
-        assert found.nats.mean() <= np.log(total / len(archs)) + 1e-5
-        if found.kind == "exact":
-            valid = len(generator.sample(1024, seed=0).archs) / 1024
-            assert total == pytest.approx(valid, abs=5 * (valid * (1 - valid) / 1024) ** 0.5 + 1e-2)
-
-
-def _with_likelihood(generator: Generator) -> HasLikelihood:
-    assert isinstance(generator, HasLikelihood)
-    return generator
 
 
 class _Counter:

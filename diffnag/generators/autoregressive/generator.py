@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from diffnag.generators.autoregressive import options
+from diffnag.generators.base import refuse_strangers
 from diffnag.generators.trained import Matrices, NetworkGenerator, Noise
 from diffnag.protocols import LogProb
 
@@ -58,6 +59,7 @@ class AutoregressiveGenerator(NetworkGenerator):
     def log_prob(self, archs: Sequence[Arch], *, seed: int = 0) -> LogProb:
         """Log probability of each (V, E) that `encode` gives, exact."""
         del seed
+        refuse_strangers(archs, self.space)
         net, found = self.network, [np.zeros(0)]
         for batch in self._batches(archs):
             found.append(net.log_likelihood(net.read(batch)).double().sum(1).cpu().numpy())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -100,27 +100,29 @@ class Laws:
         lengths = {len(value) for value in condition.values() if isinstance(value, tuple)} or {1}
         if len(lengths) > 1 or 0 in lengths:
             raise UserError(f"conditions have {' and '.join(map(str, sorted(lengths)))} values; accepted is one number of them, at least 1")
-        rows = [
-            self._read_row({name: value[k] if isinstance(value, tuple) else value for name, value in condition.items()}) for k in range(*lengths)
-        ]
-        asked, words = (torch.cat(parts) for parts in zip(*rows, strict=True))
-        if len(rows) == 1:
+        asked = torch.full((*lengths, len(self.names)), torch.nan, dtype=torch.float64)
+        words = torch.full(asked.shape, -1)
+        for k, name in enumerate(self.names):
+            if name in condition:
+                self._read_one(name, condition[name], asked[:, k], words[:, k], self._quantiles[k, [0, -1]].tolist())
+        asked = self.standard(asked)
+        if len(asked) == 1:
             self._refuse_conflict(condition, asked, words)
         return asked, words
 
-    def _read_row(self, condition: Mapping[str, float | str]) -> tuple[Tensor, Tensor]:
-        numbers, words = torch.full((1, len(self.names)), torch.nan, dtype=torch.float64), torch.full((1, len(self.names)), -1)
-        for k, name in enumerate(self.names):
-            value, low, high = condition.get(name), self._quantiles[k, 0].item(), self._quantiles[k, -1].item()
-            if isinstance(value, str):
-                if value not in WORDS:
-                    raise UserError(f"condition {name} is {value!r}; accepted is a number from {low:.7g} to {high:.7g}, or {', '.join(WORDS)}")
-                words[0, k] = WORDS.index(value)
-            elif value is not None:
-                if not low <= value <= high:
-                    raise UserError(f"condition {name} is {value:.7g}, outside what the training saw: {low:.7g} to {high:.7g}")
-                numbers[0, k] = value
-        return self.standard(numbers), words
+    @staticmethod
+    def _read_one(name: str, value: float | str | tuple[float, ...], numbers: Tensor, words: Tensor, seen: list[float]) -> None:
+        """Write what is asked of one condition, whose training saw values between two, into `numbers (m,)` or `words (m,)`."""
+        low, high = seen
+        if isinstance(value, str):
+            if value not in WORDS:
+                raise UserError(f"condition {name} is {value!r}; accepted is a number from {low:.7g} to {high:.7g}, or {', '.join(WORDS)}")
+            words.fill_(WORDS.index(value))
+            return
+        numbers.copy_(torch.tensor(value, dtype=torch.float64))
+        outside = ~((low <= numbers) & (numbers <= high))
+        if outside.any():
+            raise UserError(f"condition {name} is {numbers[outside][0]:.7g}, outside what the training saw: {low:.7g} to {high:.7g}")
 
     def _refuse_conflict(self, condition: Condition, asked: Tensor, words: Tensor) -> None:
         if len(condition) < 2:

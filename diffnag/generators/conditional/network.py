@@ -14,6 +14,7 @@ from diffnag.generators.conditional.options import Config
 from diffnag.generators.discrete.network import DiscreteNetwork
 
 if TYPE_CHECKING:
+    from diffnag.generators.edge_groups import EdgeGroups
     from diffnag.protocols import SearchSpace
 
 WIDTH = 0.1
@@ -37,8 +38,8 @@ class ConditionalNetwork(DiscreteNetwork):
     spread: Tensor
     known: Tensor
 
-    def __init__(self, space: SearchSpace, config: Config, marginals: Tensor | None = None) -> None:
-        super().__init__(space, config, marginals)
+    def __init__(self, space: SearchSpace, config: Config, marginals: Tensor | None = None, groups: EdgeGroups | None = None) -> None:
+        super().__init__(space, config, marginals, groups)
         self.names = tuple(name.strip() for name in config.conditions.split(","))
         if len(set(self.names)) < len(self.names) or not all(self.names):
             raise UserError(f"--conditions {config.conditions} must be different names, separated by commas")

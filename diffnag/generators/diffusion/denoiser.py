@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from diffnag.generators.diffusion.edge_groups import EdgeGroups
 from diffnag.generators.diffusion.levels import training_times
 from diffnag.generators.diffusion.options import Config
 from diffnag.generators.diffusion.sde import SDE, SEGMENTS, LearnedSDE, expand_like, from_json, to_json
+from diffnag.generators.edge_groups import EdgeGroups
 from diffnag.generators.linear import Linear
 from diffnag.generators.network import GraphNetwork, load_network, space_attention
 from diffnag.generators.transformer import GraphTransformer, noise_embedding

@@ -14,6 +14,7 @@ from diffnag.spaces.draws import random_archs
 
 if TYPE_CHECKING:
     from diffnag.generators.diffusion.denoiser import Denoiser
+    from diffnag.generators.trained import Noise
     from diffnag.protocols import SearchSpace
 
 LEVELS = 256
@@ -44,7 +45,7 @@ class Prior(NamedTuple):
         return 0.5 * (level**2 / wide - 1 + (x0 - self.mean) ** 2 / wide - (level**2 / wide).log()).sum(1)
 
 
-def log_bound(denoiser: Denoiser, x0: Tensor, prior: Prior, *, generator: torch.Generator, levels: int = LEVELS) -> Tensor:
+def log_bound(denoiser: Denoiser, x0: Tensor, prior: Prior, *, noise: Noise, levels: int = LEVELS) -> Tensor:
     """An unbiased estimate of the lower bound on `log p(A)` in nats, `(b,)`, for clean states `x0 (b, d)` in {-1, 1}.
 
     It is minus the sum of three terms: the divergence of the noisiest state from the prior; the diffusion loss
@@ -58,14 +59,12 @@ def log_bound(denoiser: Denoiser, x0: Tensor, prior: Prior, *, generator: torch.
     low, high = log_noise[0].item(), log_noise[-1].item()
     loss = x0.new_zeros(b)
     for k in range(levels):
-        where = low + (high - low) * (k + torch.rand(b, generator=generator, dtype=torch.float64)) / levels
+        where = low + (high - low) * (k + noise.uniform(b).double()) / levels
         t = torch.from_numpy(np.interp(where.numpy(), log_noise.numpy(), dense.numpy())).float().to(x0.device)
-        noise = torch.randn(x0.shape, generator=generator).to(x0.device)
-        estimate = denoiser(sde.diffuse(x0, t, noise), t)
+        estimate = denoiser(sde.diffuse(x0, t, noise.normal(*x0.shape, device=x0.device)), t)
         loss += expand_like(sde.noise_to_signal(t), x0)[:, 0] ** -2 * (x0 - estimate).square().sum(1)
     diffusion = (high - low) * loss / levels  # d log v = -2 d log s
     ends = torch.tensor([sde.t_min, 1.0], device=x0.device)
-    noise = torch.randn(x0.shape, generator=generator).to(x0.device)
     last = ends[:1].expand(b)
-    rest = denoiser.surprise(sde.diffuse(x0, last, noise), last, x0)
+    rest = denoiser.surprise(sde.diffuse(x0, last, noise.normal(*x0.shape, device=x0.device)), last, x0)
     return -(prior.divergence(x0, sde.noise_to_signal(ends)[1]) + diffusion + rest)

@@ -3,15 +3,14 @@
     sampler(score, sde, x, ts, *, generator) -> x at ts[-1]
 
 `score(x (b, d), t (1,)) -> (b, d)`: all rows lie at one time; `x` lies at time `ts[0]`; `ts` descends; `generator` gives all noise (the samplers of
-the probability-flow ODE draw none). Samplers know neither the network nor guidance; wrap the score in `CountCalls` to
-learn how often it was evaluated, in `RecordCalls` to see the states on the way.
+the probability-flow ODE draw none). Samplers know neither the network nor guidance; wrap the score in `RecordCalls` to
+see the states on the way.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -25,21 +24,6 @@ Score = Callable[[Tensor, Tensor], Tensor]
 
 class Sampler(Protocol):
     def __call__(self, score: Score, sde: SDE, x: Tensor, ts: Tensor, *, generator: torch.Generator) -> Tensor: ...
-
-
-class CountCalls:
-    """A score that counts its evaluations: `calls`, and `items`, the samples in them."""
-
-    def __init__(self, score: Score) -> None:
-        self._score = score
-        self._lock = Lock()  # pieces of a batch can be evaluated at once
-        self.calls = self.items = 0
-
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        with self._lock:
-            self.calls += 1
-            self.items += len(x)
-        return self._score(x, t)
 
 
 class RecordCalls:

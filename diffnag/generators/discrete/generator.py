@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffnag.generators.base import Steer
+from diffnag.generators.base import Steer, refuse_strangers
 from diffnag.generators.discrete import options
 from diffnag.generators.discrete.guided import EntrySweeps, changes_alone, denoised_guided
 from diffnag.generators.discrete.noising import Predict
-from diffnag.generators.trained import Matrices, NetworkGenerator, Noise
+from diffnag.generators.trained import Matrices, NetworkGenerator, Noise, OwnNoise
 from diffnag.protocols import LogProb
 
 if TYPE_CHECKING:
@@ -57,10 +57,11 @@ class DiscreteGenerator(NetworkGenerator):
 
     def log_prob(self, archs: Sequence[Arch], *, seed: int, steps: int = BOUND_STEPS, repeats: int = BOUND_REPEATS) -> LogProb:
         """Variational bound of the log probability of each (V, E) when drawn in so many steps; more `repeats` make it less random."""
-        noise, found = Noise(seed), []
+        refuse_strangers(archs, self.space)
+        found = []
         with torch.no_grad():
             for batch in self._batches(archs):
-                x = self.network.numbers(batch)
+                x, noise = self.network.numbers(batch), OwnNoise(seed, batch)
                 found.append(self.network.noising.bound(self._law, x, steps, repeats, noise).cpu().numpy())
         return LogProb(np.concatenate(found) if found else np.empty(0), "bound")
 

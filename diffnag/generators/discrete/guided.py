@@ -42,7 +42,7 @@ def denoised_guided(law: Predict, network: DiscreteNetwork, tilt: Tilt) -> Predi
         log_p = law(z, abar)
         with torch.enable_grad():
             p = log_p.exp().requires_grad_()
-            relaxed = torch.cat([p[:, :n, :f].flatten(1), p[:, n:, 1]], dim=1)
+            relaxed = torch.cat([p[:, :n, :f].flatten(1), network.expected_edges(p[:, n:])], dim=1)
             (grad,) = torch.autograd.grad(tilt.relaxed(2 * relaxed - 1).sum(), p)
         return (log_p + grad).log_softmax(dim=2)
 

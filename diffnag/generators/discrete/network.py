@@ -12,6 +12,7 @@ from diffnag.arch import ArchBatch
 from diffnag.generators.discrete.noising import NOISES
 from diffnag.generators.discrete.options import Config
 from diffnag.generators.discrete.structure import structural, structural_size
+from diffnag.generators.edge_groups import EdgeGroups
 from diffnag.generators.linear import Linear
 from diffnag.generators.network import IMPOSSIBLE, GraphNetwork, space_attention
 from diffnag.generators.transformer import GraphTransformer, noise_embedding
@@ -29,8 +30,9 @@ LEVELS = (1e-2, 1e2)
 class DiscreteNetwork(GraphNetwork):
     """Estimates `p(x | z_t)`, entry by entry, of a noisy architecture `z_t`.
 
-    An architecture is its D = n + m entries, an operator of each node and 0 or 1 for each edge i < j, as numbers `(b, D)`. All entries
-    have K = max(f, 2) categories, of which some are impossible; the number K means that an entry is hidden.
+    An architecture is its D = n + m entries, an operator of each node and 0 or 1 for each edge i < j, as numbers `(b, D)`. With
+    `config.edge_groups` the edges of a group are one entry, the pattern that they form, and come after the other edges. All entries
+    have K categories, as many as the one that has most, of which some are impossible; the number K means that an entry is hidden.
 
     If all entries were independent, Bayes' rule would give `p(x | z_t) = m_x q(z_t | x)` up to a constant, with `m` the marginal law of
     the entry. The network adds a term to these logits, so that it learns only how entries depend on each other. It sees hidden edges
@@ -43,11 +45,20 @@ class DiscreteNetwork(GraphNetwork):
     """`(D, K)`: how often an entry has each category in the space."""
     free: Tensor
     """`(D,)` bool: entries that vary."""
+    patterns: Tensor
+    offset: Tensor
+    grouped: Tensor
+    apart: Tensor
+    """Edges in no group."""
 
-    def __init__(self, space: SearchSpace, config: Config, marginals: Tensor | None = None) -> None:
+    def __init__(self, space: SearchSpace, config: Config, marginals: Tensor | None = None, groups: EdgeGroups | None = None) -> None:
         super().__init__(space, config)
         n, f, width = space.nodes, len(space.operators), config.width
-        self.categories = max(f, 2)
+        groups = (groups or EdgeGroups.of(space)) if config.edge_groups else EdgeGroups.none(len(self.wiring))
+        for name, value in groups._asdict().items():
+            self.register_buffer(name, value, persistent=config.edge_groups)
+        self.register_buffer("apart", (~groups.grouped).nonzero()[:, 0], persistent=False)
+        self.categories = max(f, 2, groups.patterns.shape[1])
         self.register_buffer("marginals", self._marginals(space) if marginals is None else marginals)
         self.register_buffer("free", (self.marginals > 0).sum(1) > 1, persistent=False)
         self.noising = NOISES[config.noise](self.marginals, self.free)
@@ -65,13 +76,14 @@ class DiscreteNetwork(GraphNetwork):
         i, j = self.packing.upper(z.device)
         V = nn.functional.one_hot(z[:, :n], k + 1)[..., :f].float()
         E = V.new_zeros(len(z), n, n)
-        E[:, i, j] = torch.where(z[:, n:] == k, 0.0, 2.0 * z[:, n:] - 1)
+        E[:, i, j] = self._signed_edges(z[:, n:])
         tokens = torch.cat([V, structural(E)], dim=2) if self.config.structure else V
         context = self.context(abar, condition)
         h = self.trunk(tokens, E, None, context)
         packed = self.entry_logits(h, V, E, all_edges=False)
-        rows, edges = packed[:, : n * f].unflatten(1, (n, f)), torch.stack([torch.zeros_like(packed[:, n * f :]), packed[:, n * f :]], dim=2)
-        logits = torch.cat([nn.functional.pad(rows, (0, k - f)), nn.functional.pad(edges, (0, k - 2))], dim=1)
+        rows, edges, pairs = packed[:, : n * f].unflatten(1, (n, f)), packed[:, n * f :], packed[:, n * f :].index_select(1, self.apart)
+        parts = rows, torch.stack([torch.zeros_like(pairs), pairs], dim=2), self._groups.energies(edges)
+        logits = torch.cat([nn.functional.pad(part, (0, k - part.shape[2])) for part in parts], dim=1)
         if self.joint is not None:
             logits = logits + self.joint(z, context)
         return (logits + self.noising.alone(z, abar)).clamp_min(IMPOSSIBLE).log_softmax(dim=2)
@@ -83,26 +95,43 @@ class DiscreteNetwork(GraphNetwork):
 
     def numbers(self, batch: ArchBatch) -> Tensor:
         """Architectures as numbers `(b, D)`."""
-        return torch.cat(self.codes(batch), dim=1)
+        operators, edges = self.codes(batch)
+        return torch.cat([operators, edges[:, self.apart], self._groups.formed(edges)], dim=1)
 
     def matrices_of(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The inverse of `numbers`: `V (b, n, f)` and `E (b, n, n)`."""
-        return self.matrices(x[:, : self.packing.nodes], x[:, self.packing.nodes :])
+        n = self.packing.nodes
+        return self.matrices(x[:, :n], self.expected_edges(nn.functional.one_hot(x[:, n:], self.categories).float()))
+
+    def expected_edges(self, p: Tensor) -> Tensor:
+        """Probability of each edge `(b, m)`, from those of the categories of the entries that are edges or groups, `(b, D - n, K)`."""
+        cut, k = len(self.apart), self.patterns.shape[1]
+        return torch.einsum("bgk,gkm->bm", p[:, cut:, :k], self.patterns).index_copy(1, self.apart, p[:, :cut, 1])
+
+    def _signed_edges(self, z: Tensor) -> Tensor:
+        """Edges `(b, m)` of noisy numbers `z (b, D - n)`: 1 there, -1 not there, 0 hidden."""
+        there = self.expected_edges(nn.functional.one_hot(z, self.categories + 1)[..., :-1].float())
+        seen, cut = (z != self.categories).float(), len(self.apart)
+        return 2 * there - (seen[:, cut:] @ self.patterns.amax(1)).index_copy(1, self.apart, seen[:, :cut])
+
+    @property
+    def _groups(self) -> EdgeGroups:
+        return EdgeGroups(self.patterns, self.offset, self.grouped)
 
     @classmethod
     def rebuilt(cls, space: SearchSpace, config: Any, meta: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
-        """The network of a file, before its weights are set; the marginal laws come from the file."""
+        """The network of a file, before its weights are set; marginal laws and groups of edges come from the file."""
         del meta
-        return cls(space, config, tensors["marginals"])
+        groups = EdgeGroups(*(tensors[name] for name in EdgeGroups._fields)) if config.edge_groups else None
+        return cls(space, config, tensors["marginals"], groups)
 
     def _marginals(self, space: SearchSpace) -> Tensor:
         """Shares of the categories in random draws; what is possible is never 0."""
         x = self.numbers(ArchBatch.of(random_archs(space, DRAWS, seed=0), space))
         seen = nn.functional.one_hot(x, self.categories).float().sum(0)
-        possible = torch.cat([
-            nn.functional.pad(self.possible, (0, self.categories - self.packing.operators)),
-            nn.functional.pad(torch.stack([self.varying | (self.wiring == 0), self.varying | (self.wiring == 1)], dim=1), (0, self.categories - 2)),
-        ])  # fmt: skip
+        pairs = torch.stack([self.varying | (self.wiring == 0), self.varying | (self.wiring == 1)], dim=1)[self.apart]
+        parts = self.possible, pairs, self.offset == 0
+        possible = torch.cat([nn.functional.pad(part, (0, self.categories - part.shape[1])) for part in parts])
         seen = (seen + 1) * possible
         return seen / seen.sum(1, keepdim=True)
 

@@ -18,6 +18,7 @@ class Config:
     layers: int = option(3, most=DEEPEST, help="transformer blocks")
     heads: int = option(4, most=DEEPEST, help="attention heads")
     joint: int = option(0, most=WIDEST, least=0, help="hidden units of a head that sees all entries at once, beside the transformer; 0: none")
+    edge_groups: bool = option(False, help="make edges that require or exclude each other one entry: suits a space with few patterns of edges")
     structure: bool = option(False, help="show the network depths, paths, degrees and reachability of the noisy graph: suits a space whose wiring "
                              "varies")  # fmt: skip
 

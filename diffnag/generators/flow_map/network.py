@@ -15,9 +15,9 @@ from torch import Tensor
 
 from diffnag.generators.diffusion import options as diffusion
 from diffnag.generators.diffusion.denoiser import Denoiser
-from diffnag.generators.diffusion.edge_groups import EdgeGroups
 from diffnag.generators.diffusion.samplers import RecordCalls, dpmpp, time_grid
 from diffnag.generators.diffusion.sde import from_json, to_json
+from diffnag.generators.edge_groups import EdgeGroups
 from diffnag.generators.flow_map.options import Config
 from diffnag.generators.network import GraphNetwork
 from diffnag.io.checkpoint import config_from

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffnag.errors import UserError
+from diffnag.generators.base import refuse_strangers
 from diffnag.generators.latent import options
-from diffnag.generators.trained import CHUNK, Matrices, NetworkGenerator, Noise
+from diffnag.generators.trained import CHUNK, Matrices, NetworkGenerator, Noise, OwnNoise
 from diffnag.protocols import LogProb
 
 if TYPE_CHECKING:
@@ -41,15 +42,15 @@ class LatentGenerator(NetworkGenerator):
 
     def log_prob(self, archs: Sequence[Arch], *, seed: int) -> LogProb:
         """Importance weighted lower bound of `DRAWS` draws (Burda et al. 2016), of the law that `decoding="sample"` draws from."""
-        noise, rows = Noise(seed), CHUNK // DRAWS
-        bounds = []
-        for batch in self._batches(archs, rows):
+        refuse_strangers(archs, self.space)
+        bounds = [torch.empty(0, dtype=torch.float64)]
+        for batch in self._batches(archs, CHUNK // DRAWS):
             b = len(batch)
             with torch.no_grad():
-                normal = noise.normal(b * DRAWS, self.network.size, device=self.network.device)
+                normal = OwnNoise(seed, batch).normal(b, DRAWS, self.network.size, device=self.network.device).flatten(0, 1)
                 weights = self.network.log_weights(batch[torch.arange(b).repeat_interleave(DRAWS)], normal)
-            bounds.append(weights.double().unflatten(0, (b, DRAWS)).logsumexp(1) - math.log(DRAWS))
-        return LogProb(torch.cat(bounds).cpu().numpy(), "bound")
+            bounds.append(weights.double().unflatten(0, (b, DRAWS)).logsumexp(1).cpu() - math.log(DRAWS))
+        return LogProb(torch.cat(bounds).numpy(), "bound")
 
     def figures(self, batch: ArchBatch) -> Mapping[str, float]:
         """What tells a collapsed posterior, over a batch: bound, its two terms, share reconstructed exactly, active units."""

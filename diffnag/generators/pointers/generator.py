@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffnag.generators.base import refuse_strangers
 from diffnag.generators.pointers import options
 from diffnag.generators.pointers.masks import Masks
 from diffnag.generators.pointers.network import Pointers
@@ -123,6 +124,7 @@ class PointerGenerator(NetworkGenerator):
     def log_prob(self, archs: Sequence[Arch], *, seed: int = 0) -> LogProb:
         """Log probability of each (V, E) that `encode` gives, exact."""
         del seed
+        refuse_strangers(archs, self.space)
         found = [np.zeros(0), *(self.network.log_likelihood(batch).double().cpu().numpy() for batch in self._batches(archs, ROWS))]
         return LogProb(np.concatenate(found), "exact")
 

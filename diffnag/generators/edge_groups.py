@@ -55,6 +55,15 @@ class EdgeGroups(NamedTuple):
             offset[g, : len(kinds)] = 0
         return cls(torch.from_numpy(patterns), torch.from_numpy(offset), torch.from_numpy(patterns.any((0, 1))))
 
+    @classmethod
+    def none(cls, edges: int) -> EdgeGroups:
+        """No group among so many edges."""
+        return cls(torch.zeros(0, 1, edges), torch.zeros(0, 1), torch.zeros(edges, dtype=torch.bool))
+
+    def formed(self, there: Tensor) -> Tensor:
+        """Which pattern of each group edges `there (b, m)` in {0, 1} form, int64 `(b, g)`."""
+        return self.energies(2.0 * there - 1).argmax(dim=2)
+
     def energies(self, logits: Tensor) -> Tensor:
         """Unnormalised log probabilities `(b, g, k)` of the patterns, from logits of the edges `(b, m)`."""
         return torch.einsum("bm,gkm->bgk", logits, self.patterns) + self.offset
