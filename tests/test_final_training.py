@@ -56,10 +56,10 @@ def test_epochs_that_were_asked_for_are_within_the_time_limit(stripes: Path, spa
     for limit in (5.0, 50.0):
         with Search(few(stripes, epochs=10_000, time_limit=limit)) as search:
             planned[limit] = search.oracle.epochs  # type: ignore[attr-defined]
-    assert 100 < planned[5.0] < 1_000 and planned[50.0] == pytest.approx(10 * planned[5.0], rel=0.01)
+    assert 30 < planned[5.0] < 300 and planned[50.0] == pytest.approx(10 * planned[5.0], rel=0.01)
     for limit in (None, 5.0):  # where they fit they are as they were asked for, though 30 such evaluations would take longer
-        with Search(few(stripes, epochs=100, time_limit=limit, budget=30)) as search:
-            assert search.oracle.epochs == 100  # type: ignore[attr-defined]
+        with Search(few(stripes, epochs=50, time_limit=limit, budget=30)) as search:
+            assert search.oracle.epochs == 50  # type: ignore[attr-defined]
     assert epochs_within(DATA, space, epochs=7, each=1e-9, total=1e-9) == 1
 
 

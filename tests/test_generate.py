@@ -61,7 +61,7 @@ def test_what_needed_no_pruning_is_counted(tmp_path, monkeypatch, capsys):
     dangling[1, 5] = 1  # towards an absent slot
     broken[0, 1] = 0  # the input reaches nothing
     x = Packing.of(space).pack(torch.from_numpy(np.stack([V] * 4)), torch.from_numpy(np.stack([E, E, dangling, broken])))
-    monkeypatch.setattr(Generator, "_draw", lambda self, score, b, sampling, noise: x)
+    monkeypatch.setattr(Generator, "_draw", lambda self, b, sampling, steer, kind, noise: x)
     run(monkeypatch, "--space", "nasbench101", "--n", "4", "--out", str(tmp_path / "a.jsonl"))
     metrics = json.loads((tmp_path / "a.metrics.json").read_text())
     assert (metrics["validity"], metrics["unpruned"]) == (0.75, 0.5)

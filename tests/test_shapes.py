@@ -239,9 +239,9 @@ def test_plans_follow_the_shape() -> None:
     assert not flat.recipe.flip and flat.recipe.shift == 125
     assert plan_evaluation(arrays(20, 28, 12), space, seconds=0.01).skeleton == Skeleton(0, 0, small=True, inputs=(12, 20, 28))
     assert not plan_evaluation(arrays(8, 60, 12), space, seconds=0.01).skeleton.small
-    final = plan_final(arrays(20, 40, 3), space, seconds=0.01)
-    assert final.skeleton.stem_stride == 3 and final.recipe.flip and final.recipe.shift == 2
-    assert final.to_json()["inputs"] == [3, 20, 40] and Skeleton(8, 1, inputs=[3, 20, 40]).inputs == (3, 20, 40)  # type: ignore[arg-type]
+    final = plan_final(arrays(40, 80, 3), space, seconds=0.01)
+    assert final.skeleton.stem_stride == 3 and final.recipe.flip and final.recipe.shift == 5
+    assert final.to_json()["inputs"] == [3, 40, 80] and Skeleton(8, 1, inputs=[3, 20, 40]).inputs == (3, 20, 40)  # type: ignore[arg-type]
 
 
 def test_predictors_see_arrays_as_photos() -> None:

@@ -275,13 +275,13 @@ def affordable_side(space: SearchSpace, images: ImageDataset, *, seconds: float)
 def _skeletons(images: ImageDataset, space: SearchSpace) -> list[Skeleton]:
     """The skeletons of the space for these images, the smallest first; where architectures have resolutions of their own, its stem.
 
-    Before the smallest one comes the same behind a stem that halves the side once more, unless the images are tiny.
+    Of photos that are not tiny, the smallest one is there before behind a stem that halves the side once more.
     """
     if isinstance(space, HasResolution):
         return [Skeleton(channels, cells, skeleton_of(space).stem_stride, inputs=images.inputs) for channels, cells in space.skeletons]
     found = [Skeleton(channels, cells, _stem_stride(images), inputs=images.inputs) for channels, cells in space.skeletons]
-    tiny = max(images.train.x.shape[1:3]) < TINY
-    return found if tiny else [replace(found[0], stem_stride=2 * found[0].stem_stride), *found]
+    kept = images.inputs is not None or max(images.train.x.shape[1:3]) < TINY
+    return found if kept else [replace(found[0], stem_stride=2 * found[0].stem_stride), *found]
 
 
 def _stem_stride(images: ImageDataset) -> int:
