@@ -294,7 +294,8 @@ def adapted_and_finished(options: SearchOptions, folder: Path, monkeypatch: pyte
     with monkeypatch.context() as patch, Search(options) as search:
         patch.setattr(InheritOracle, "probe", lambda self: (*probe(self)[:2], probed))
         patch.setattr(Share, "of_percent", classmethod(lambda cls, value, images: None if value is None else cls(round(value), 100)))
-        patch.setattr(finishing, "_from_scratch", lambda *given, **more: replace(from_scratch(*given, **more), validation=Share(0, 100)))
+        worst = {"name": "from scratch", "validation": Share(0, 100)}
+        patch.setattr(finishing, "_from_scratch", lambda *given, **more: replace(from_scratch(*given, **more), **worst))
         if probed > 0:  # once is enough: it takes seconds
             patch.setattr(finishing, "write_eight_bits", lambda path, *_, **__: path.touch())
         found = finish(
@@ -304,7 +305,7 @@ def adapted_and_finished(options: SearchOptions, folder: Path, monkeypatch: pyte
     kept = load_model(folder / "model.pt")
     assert kept.description.arch == found.best.arch and kept.description.image_size in (16, 24, 32)
     rivals = {"fine-tuning", "plain ResNet"} if probed < 0 else set()
-    scratch = set() if options.limit else {"short ResNet from scratch"}
+    scratch = set() if options.limit else {"from scratch"}
     assert {one.name for one in (found.best, *found.others)} == {"random", "linear probe"} | rivals | scratch
     for name in rivals:
         rival = next(one for one in found.others if one.name == name)
