@@ -41,10 +41,15 @@ def draw_set(name: str, folder: Path, seed: int) -> Images:
     return SETS[name](folder, seed)
 
 
+def _read(path: Path) -> tuple[Labelled, Labelled]:
+    """Images of a file for training and for the test."""
+    with np.load(path) as arrays:
+        return (arrays["x_train"], arrays["y_train"]), (arrays["x_test"], arrays["y_test"])
+
+
 def _of_file(name: str, of_each: int, classes: tuple[int, ...] = tuple(range(10))) -> Callable[[Path, int], Images]:
     def draw(folder: Path, seed: int) -> Images:
-        with np.load(folder / f"{name}.npz") as arrays:
-            train, test = ((arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test"))
+        train, test = _read(folder / f"{name}.npz")
         return Images(_some(train, classes, of_each, np.random.default_rng(seed)), _some(test, classes, len(test[1]), np.random.default_rng(seed)))
 
     return draw
@@ -72,11 +77,14 @@ def _signs(folder: Path, seed: int) -> Images:
     return Images(sign_images(100, seed=seed), sign_images(100, seed=TEST_SEED))
 
 
-def _addnist(folder: Path, seed: int) -> Images:
-    """150 triples of digits of each sum from 1 to 20; 50 of other digits for the test."""
-    with np.load(folder / "mnist.npz") as arrays:
-        parts = {part: (arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test")}
-    return Images(_triples(parts["train"], 150, np.random.default_rng(seed)), _triples(parts["test"], 50, np.random.default_rng(TEST_SEED)))
+def _made_of(name: str, make: Callable[[Labelled, int, np.random.Generator], Labelled], of_each: int) -> Callable[[Path, int], Images]:
+    """A set that is made of the images of a file, `of_each` of every class; a third as many for the test, of other images."""
+
+    def draw(folder: Path, seed: int) -> Images:
+        train, test = _read(folder / f"{name}.npz")
+        return Images(make(train, of_each, np.random.default_rng(seed)), make(test, of_each // 3, np.random.default_rng(TEST_SEED)))
+
+    return draw
 
 
 def _triples(digits: Labelled, of_each: int, rng: np.random.Generator) -> Labelled:
@@ -86,13 +94,6 @@ def _triples(digits: Labelled, of_each: int, rng: np.random.Generator) -> Labell
     sums = y[drawn].sum(1)
     chosen = np.concatenate([np.flatnonzero(sums == total)[:of_each] for total in range(1, 21)])
     return x[drawn[chosen]].transpose(0, 2, 3, 1), sums[chosen] - 1
-
-
-def _cifartile(folder: Path, seed: int) -> Images:
-    """750 squares of four photos for each number of classes; 250 of other photos for the test."""
-    with np.load(folder / "cifar10.npz") as arrays:
-        parts = {part: (arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test")}
-    return Images(_squares(parts["train"], 750, np.random.default_rng(seed)), _squares(parts["test"], 250, np.random.default_rng(TEST_SEED)))
 
 
 def _squares(photos: Labelled, of_each: int, rng: np.random.Generator) -> Labelled:
@@ -111,6 +112,7 @@ def _squares(photos: Labelled, of_each: int, rng: np.random.Generator) -> Labell
 
 SETS: Mapping[str, Callable[[Path, int], Images]] = {
     "fashion-mnist": _of_file("fashion_mnist", 300), "mnist": _of_file("mnist", 100), "letters": _letters, "signs": _signs,
-    "cifar10": _of_file("cifar10", 300, tuple(CLASSES.values())), "addnist": _addnist, "cifartile": _cifartile,
+    "cifar10": _of_file("cifar10", 300, tuple(CLASSES.values())),
+    "addnist": _made_of("mnist", _triples, 150), "cifartile": _made_of("cifar10", _squares, 750),
 }  # fmt: skip
 """Name -> a function of the folder of images and a seed. `cifar10` are the five classes of the photos."""

@@ -19,10 +19,10 @@ from diffnag.networks.classifier_file import Classifier, Description, save_model
 from diffnag.networks.elastic import Resized
 from diffnag.networks.plan import Plan, plain_skeleton, plan_final
 from diffnag.networks.targets import target_of
-from diffnag.networks.training import Diverged, Recipe, accuracy, as_input, channel_statistics, train
+from diffnag.networks.training import Diverged, Recipe, accuracy, train
 from diffnag.protocols import HasResNetLike, Inherits
 from diffnag.search_loop.finish.finished import Finished
-from diffnag.search_loop.finish.training import Trained, judged_on_test, left_by_earlier_run, seconds_an_image, until_the_clock
+from diffnag.search_loop.finish.training import Trained, final_images, judged_on_test, left_by_earlier_run, seconds_an_image, until_the_clock
 from diffnag.search_loop.loop import Search
 from diffnag.search_loop.options import DEFAULT_SPACE
 from diffnag.spaces.inputs import whole_networks
@@ -63,7 +63,7 @@ class PlainTraining:
 
         def made() -> tuple[Classifier, Trained]:
             begin, judged = time.perf_counter(), []
-            x, y = self._images(pixel_statistics(space))
+            x, y, _ = final_images(images, pixel_statistics(space), device=device)
 
             def tuned(side: int, x: torch.Tensor, y: torch.Tensor, share: float) -> tuple[Resized, int]:
                 def network() -> Resized:
@@ -110,25 +110,14 @@ class PlainTraining:
         def made() -> tuple[Classifier, Trained]:
             begin = time.perf_counter()
             judged = 100 * start.validation.value if start and start.validation else None
-            mean, std = channel_statistics(np.concatenate([images.train.x, images.val.x]))
-            x, y = self._images((mean, std))
+            x, y, statistics = final_images(images, None, device=device)
             found, epochs = self._train(name, network, x[:known], y[:known], recipe, until=begin + self.seconds)
             value = accuracy(found, x[known:], y[known:], target=target) if apart else judged
-            mean, std = mean / images.train.unit, std / images.train.unit
-            described = Description(
-                DEFAULT_SPACE, space.resnet_like, skeleton, classes, side, tuple(mean.tolist()), tuple(std.tolist()), target=target
-            )  # fmt: skip
+            described = Description(DEFAULT_SPACE, space.resnet_like, skeleton, classes, side, *statistics, target=target)
             found = found.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
             return Classifier(found, described).eval(), Trained(epochs, recipe.learning_rate, time.perf_counter() - begin, value)
 
         return self._finished(name, DEFAULT_SPACE, Plan(skeleton, known, recipe), made)
-
-    def _images(self, statistics: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The images of training and then of validation, standardised, and their labels."""
-        images, device = self.search.images, resolve_device(self.search.options.device)
-        assert images
-        x = as_input(np.concatenate([images.train.x, images.val.x]), device=device, statistics=statistics)
-        return x, torch.from_numpy(np.concatenate([images.train.y, images.val.y])).to(device)
 
     def _train(
         self, name: str, network: Callable[[], torch.nn.Module], x: torch.Tensor, y: torch.Tensor, recipe: Recipe, *, until: float

@@ -28,7 +28,7 @@ from diffnag.spaces.counting import measured_size
 from diffnag.spaces.inputs import side_of
 
 if TYPE_CHECKING:
-    from diffnag.datasets.images import Images
+    from diffnag.datasets.images import ImageDataset, Images
     from diffnag.networks.plan import Plan
 
 Note = Callable[[str], object]
@@ -125,15 +125,10 @@ def train_fully(
     """
     images, plan, options = search.images, search.final_plan, search.options
     assert images and plan
-    pixels = np.concatenate([images.train.x, images.val.x])
     space, parsed = search.space, search.space.from_str(arch)
-    side = side_of(parsed, space, images.size)
-    mean, std = pixel_statistics(space) if isinstance(space, Inherits) else channel_statistics(pixels)
-    statistics = (tuple((mean / images.train.unit).tolist()), tuple((std / images.train.unit).tolist()))
+    side, device = side_of(parsed, space, images.size), resolve_device(options.device)
+    x, y, statistics = final_images(images, pixel_statistics(space) if isinstance(space, Inherits) else None, device=device)
     description = Description(options.space, arch, plan.skeleton, images.classes, side, *statistics, target=target_of(images))
-    device = resolve_device(options.device)
-    x = as_input(pixels, device=device, statistics=(mean, std))
-    y = torch.from_numpy(np.concatenate([images.train.y, images.val.y])).to(device)
 
     def network() -> torch.nn.Module:
         if isinstance(search.oracle, GivesNetworks):
@@ -153,6 +148,24 @@ def train_fully(
     except (Exception, SystemExit) as error:  # a network of someone else's space may fail in any way
         raise UserError(f"the final training of {arch} failed: {in_a_line(error)}") from error
     return Classifier(averaged, description).eval(), trained
+
+
+class FinalImages(NamedTuple):
+    """What a final training sees: images of training and then of validation, standardised, and their labels."""
+
+    x: torch.Tensor
+    y: torch.Tensor
+    statistics: tuple[tuple[float, ...], tuple[float, ...]]
+    """Mean and standard deviation of each channel that they are standardised by, as a `Description` has them."""
+
+
+def final_images(images: ImageDataset, statistics: tuple[torch.Tensor, torch.Tensor] | None, *, device: torch.device) -> FinalImages:
+    """The images of a final training; `statistics` are those of `pixel_statistics`, by default those of the images themselves."""
+    pixels = np.concatenate([images.train.x, images.val.x])
+    mean, std = statistics or channel_statistics(pixels)
+    x = as_input(pixels, device=device, statistics=(mean, std))
+    y = torch.from_numpy(np.concatenate([images.train.y, images.val.y])).to(device)
+    return FinalImages(x, y, (tuple((mean / images.train.unit).tolist()), tuple((std / images.train.unit).tolist())))
 
 
 def _train(
