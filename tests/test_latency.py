@@ -23,7 +23,7 @@ from diffnag.objectives import latency
 from diffnag.objectives.latency import Latency
 from diffnag.objectives.robustness import LEVELS, Robustness
 from diffnag.plugins import load_class
-from diffnag.protocols import NeedsNetwork, Predicts
+from diffnag.protocols import NeedsNetwork, Predicts, Sourced
 from diffnag.search_spaces.nasbench201.space import NASBench201
 from diffnag.spaces.draws import random_archs
 from diffnag.spaces.loading import load_space
@@ -184,6 +184,18 @@ def test_here(timed: list[tuple[Arch, Export]]) -> None:
 def test_language_models_are_refused() -> None:
     with pytest.raises(UserError, match="the latency of a network is for networks that take images, and those of space 'gpt-s' take tokens"):
         Latency.of("here").setup(space=load_space("gpt-s"), task=Task("openwebtext"), skeleton=None)
+
+
+def test_times_of_another_processor_are_not_mixed_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    origins = []
+    for model in ("Cortex-A72", "Cortex-A76"):
+        (file := tmp_path / model).write_text(f"processor\t: 0\nmodel name\t: {model}\n")
+        monkeypatch.setattr("diffnag.devices.timing.CPU_FILE", file)
+        objective = made("here")
+        assert isinstance(objective, Sourced) and objective.provenance() == {"processor": objective.origin}
+        origins.append(objective.origin)
+        assert f" {model}, " in str(objective.origin)
+    assert origins[0] != origins[1]
 
 
 @pytest.mark.timeout(60)

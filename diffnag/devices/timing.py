@@ -57,6 +57,15 @@ def runtime_name() -> str:
 
 def host_fingerprint() -> str:
     """SHA-256 over name, processor and cores of this machine; 16 hexadecimal digits. It recognises a machine and describes none."""
+    return hashlib.sha256(f"{platform.node()} {platform.machine()} {_model()} {os.cpu_count()}".encode()).hexdigest()[:16]
+
+
+def processor() -> str:
+    """The processor of this machine in words, with the number of its cores."""
+    return f"{platform.machine()} {_model().rpartition(': ')[2]}, {os.cpu_count()} cores"
+
+
+def _model() -> str:
+    """The line in which Linux names the processor; elsewhere what Python knows of it."""
     lines = CPU_FILE.read_text(errors="replace").splitlines() if CPU_FILE.is_file() else []
-    model = next((line for line in lines if line.startswith("model name")), platform.processor())
-    return hashlib.sha256(f"{platform.node()} {platform.machine()} {model} {os.cpu_count()}".encode()).hexdigest()[:16]
+    return next((line for line in lines if line.startswith("model name")), platform.processor())

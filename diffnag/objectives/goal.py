@@ -230,7 +230,7 @@ class Goal:
 
     @cached_property
     def origins(self) -> dict[str, str]:
-        """Objective whose values come from a file -> the file, see `Sourced`."""
+        """Objective whose values come from a file or a machine -> which one, see `Sourced`."""
         found: dict[str, str | None] = {}
         for one in self.beside:
             if isinstance(one, Sourced):

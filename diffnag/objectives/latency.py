@@ -16,7 +16,7 @@ from diffnag.devices.fewshot import FewShot
 from diffnag.devices.file import SUFFIX, DeviceFile
 from diffnag.devices.shipped import known_devices, model_for, shipped_file
 from diffnag.devices.tables import full_name, latencies, latency_table
-from diffnag.devices.timing import host_fingerprint, time_arch
+from diffnag.devices.timing import host_fingerprint, processor, time_arch
 from diffnag.errors import UserError
 from diffnag.io.checkpoint import checksum, weights_checksum
 from diffnag.objectives.cost import shape_for
@@ -67,7 +67,7 @@ class Latency:
         self._measured: Mapping[str, float] = {}
 
     def provenance(self) -> Mapping[str, str]:
-        """See `Sourced`: the device file, the table, or the weights that the package ships; nothing for `here`."""
+        """See `Sourced`: the device file, the table, the weights that the package ships, or the processor of this machine."""
         return self._provenance
 
     @classmethod
@@ -93,6 +93,8 @@ class Latency:
             self.measurable = self._file.host == host_fingerprint()
         else:
             self._model, self.measurable = model_for(space, lambda arch: export.size(arch, space)), True
+            self.origin = processor()
+            self._provenance = {"processor": self.origin}
         self._export = export
 
     def measure(self, arch: Arch, *, task: Task) -> float:

@@ -84,11 +84,11 @@ class Explains(Protocol):
 
 @runtime_checkable
 class Sourced(Protocol):
-    """An objective whose values come from a file."""
+    """An objective whose values come from a file or a machine."""
 
     @property
     def origin(self) -> str | None:
-        """The file, by a checksum that a resumed search must agree with; None without a file. A file that has grown may keep it."""
+        """What a resumed search must agree with: the file, by a checksum, or the machine; None for neither. A file that has grown may keep it."""
         ...
 
     def provenance(self) -> Mapping[str, str]:
