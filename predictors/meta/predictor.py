@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
 
 Prior = tuple[np.ndarray, np.ndarray, Groups]
-"""Scores `(b,)`, phi `(b, k)` and groups of path features of some architectures."""
+"""Scores `(b,)`, phi `(b, k)` and groups of features of some architectures: those of their paths, and what the tables say of them."""
 KIND = "meta-predictor"
 NEEDS = {
     "space": str, "space_fingerprint": str, "target": str, "config": dict, "sde": dict, "labels_source": dict, "std": float, "fidelity": int,
@@ -56,7 +56,7 @@ class MetaPredictor:
     """Meta-learned on the tables of a benchmark's other datasets (transfer protocol `sister-tables`) and on our own measurements.
 
     For a dataset of the benchmark the tables are also remembered (`Recall`): `predict` starts from their score of an architecture, or
-    from the network's if no table has it. Guidance always uses the network.
+    from the network's if no table has it, and labels learn what the value in each table is worth. Guidance always uses the network.
 
     Values are standardised scores before any label of the target, and in the units of the labels afterwards. A dataset that the space's
     benchmark does not know stands for a user's own images: its task is computed from the training images.
@@ -212,7 +212,10 @@ class MetaPredictor:
             phi = self._clean(as_inputs(groups), self._task.expand(len(archs), -1))
             value = self._clean.value(phi)[:, 0]
         scores = value.double().numpy()
-        return self._recall(archs, otherwise=scores) if self._recall else scores, phi.double().numpy(), groups
+        if self._recall:
+            scores, values = self._recall(archs, otherwise=scores)
+            groups = (*groups, values)
+        return scores, phi.double().numpy(), groups
 
     # -- guidance
 
