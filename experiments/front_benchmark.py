@@ -5,7 +5,8 @@
 
 The figure is the front regret: the share of the true front's hypervolume that a search has not found. The reference point is the label
 at the median of the space, every other objective at its worst on the true front and a tenth of its range there beyond. In the `gpt`
-spaces the best front that is known of all methods together stands for the true one.
+spaces the best front that is known of all methods together stands for the true one. `out_of_reach` is what a search that buys one
+architecture of each canonical class can never find: the members of a class differ by chance.
 
 Each search is saved in `FILE/<benchmark>-<method>-T.json.gz` as soon as it ends. The same command continues where it was stopped, and
 other commands add searches. `FILE.json` holds the rows and paired tests of all saved searches, `FILE.png` their curves.
@@ -43,7 +44,8 @@ def _report(out: Path, entries: list[Entry]) -> None:
     hours = sum(run["seconds"] for entry in entries for run in entry.runs.values()) / 3600
     tests = front_results.tests_of(entries, curves)
     front_plots.draw(entries, curves, out.with_suffix(".png"))
-    write_json(out, {"core_hours": round(hours, 2), "device_means": means, "rows": rows, "tests": tests})
+    floors = {benchmark: front_results.out_of_reach(benchmark, one) for benchmark, one in true.items()}
+    write_json(out, {"core_hours": round(hours, 2), "device_means": means, "out_of_reach": floors, "rows": rows, "tests": tests})
     for row in rows:
         print(row["benchmark"], row["method"], row["seeds"], row["regret_at"])
     for method, regret in means.items():

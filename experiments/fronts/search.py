@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from experiments.shared.arena_search import TASKS, Contender, generator, space_a
 from experiments.shared.common import DATASETS
 
 if TYPE_CHECKING:
+    from diffnag.objectives.goal import Goal
+    from diffnag.search_loop.assembly import Assembly
     from diffnag.search_loop.trial import Trial
 
 DEVICES = ("pixel3", "samsung_s7", "gold_6240", "silver_4210r", "1080ti_32", "titanx_256")
@@ -153,8 +156,8 @@ def truth(benchmark: str, found: np.ndarray | None = None) -> Truth:
 
 
 @cache
-def goal_of(about: Fronts) -> Any:
-    """The goal of a benchmark, as a search makes it."""
+def assembled(about: Fronts) -> Assembly:
+    """The parts of a search of a benchmark, whose method draws at random."""
     from diffnag.search_loop.assembly import assemble
     from diffnag.search_loop.options import SearchOptions
 
@@ -163,7 +166,25 @@ def goal_of(about: Fronts) -> Any:
         space=about.space, dataset=about.dataset, oracle=about.oracle, reward=about.reward, minimise=about.minimise,
         maximise=about.maximise, method="random",
     )  # fmt: skip
-    return assemble(options, oracle=oracle).goal
+    return assemble(options, oracle=oracle)
+
+
+def goal_of(about: Fronts) -> Goal:
+    """The goal of a benchmark, as a search makes it."""
+    return assembled(about).goal
+
+
+def cheapest_copies(about: Fronts) -> np.ndarray:
+    """Values `(m, k)` in natural units of the cheapest copy of each canonical class: no search can buy more, as it buys one of each.
+
+    Empty for a space that is too large to look at all of it, or if it has no copies.
+    """
+    parts = assembled(about)
+    copies = list(parts.domain.cheapest.values())
+    if len(copies) == len(list(islice(parts.space.enumerate() or (), len(copies) + 1))):
+        return np.empty((0, len(parts.goal.objectives)))
+    labels = [parts.oracle.query(arch, dataset=about.dataset, split=about.reward) for arch in copies]
+    return np.column_stack([labels, *([parts.goal.measure(one, arch) for arch in copies] for one in parts.goal.objectives[1:])])
 
 
 def table_values(about: Fronts) -> np.ndarray:
