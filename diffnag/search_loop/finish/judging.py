@@ -36,9 +36,8 @@ def scored(model: Classifier, images: Images) -> Score | None:
 def answers(model: Classifier, images: Images) -> torch.Tensor:
     """What a model returns for images of any size, on the CPU: `(n, outputs)`."""
     described = model.description
-    _, height, width = described.shape
     side = None if described.skeleton.inputs else described.image_size
-    parts = parts_of(images, side=side, batch=evaluation_batch(height * width), device=model.mean.device)
+    parts = parts_of(images, side=side, batch=evaluation_batch(model.pixels), device=model.mean.device)
     return torch.cat([logits(model, part) for part in parts]).cpu()
 
 

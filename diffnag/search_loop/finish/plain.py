@@ -13,7 +13,7 @@ import torch
 
 from diffnag.errors import UserError
 from diffnag.io.device import resolve_device
-from diffnag.networks.adapted import pixel_statistics, pretrained
+from diffnag.networks.adapted import pretrained, statistics_of
 from diffnag.networks.build import seeded_build
 from diffnag.networks.classifier_file import Classifier, Description, save_model
 from diffnag.networks.elastic import Resized
@@ -22,10 +22,18 @@ from diffnag.networks.targets import target_of
 from diffnag.networks.training import Diverged, Recipe, accuracy, train
 from diffnag.protocols import HasResNetLike, Inherits
 from diffnag.search_loop.finish.finished import Finished
-from diffnag.search_loop.finish.training import Trained, final_images, judged_on_test, left_by_earlier_run, seconds_an_image, until_the_clock
+from diffnag.search_loop.finish.training import (
+    Trained,
+    final_images,
+    judged_on_test,
+    kept,
+    left_by_earlier_run,
+    seconds_an_image,
+    until_the_clock,
+)  # fmt: skip
 from diffnag.search_loop.loop import Search
 from diffnag.search_loop.options import DEFAULT_SPACE
-from diffnag.spaces.inputs import whole_networks
+from diffnag.spaces.inputs import suited_to, whole_networks
 from diffnag.spaces.loading import load_space
 
 FINE_TUNING, PLAIN_RESNET = "fine-tuning", "plain ResNet"
@@ -63,11 +71,11 @@ class PlainTraining:
 
         def made() -> tuple[Classifier, Trained]:
             begin, judged = time.perf_counter(), []
-            x, y, _ = final_images(images, pixel_statistics(space), device=device)
+            x, y, statistics = final_images(images, statistics_of(images, space), device=device)
 
             def tuned(side: int, x: torch.Tensor, y: torch.Tensor, share: float) -> tuple[Resized, int]:
                 def network() -> Resized:
-                    return Resized(pretrained(space, classes=len(images.classes), device=device), side)
+                    return Resized(pretrained(suited_to(images.inputs, space), classes=len(images.classes), device=device), side)
 
                 found, epochs = self._train(FINE_TUNING, network, x, y, recipe, until=begin + share * self.seconds)
                 assert isinstance(found, Resized)
@@ -78,10 +86,9 @@ class PlainTraining:
                 judged.append(accuracy(found, x[-apart:], y[-apart:], side=side))
             best = tried[int(np.argmax(judged))]
             found, epochs = tuned(side := space.resolution(best), x, y, 1.0)
-            described = Description(options.space, space.to_str(best), plan.skeleton, images.classes, side, space.mean, space.std)
-            network = found.network.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            described = Description(options.space, space.to_str(best), plan.skeleton, images.classes, side, *statistics)
             trained = Trained(epochs, recipe.learning_rate, time.perf_counter() - begin, max(judged))
-            return Classifier(network, described).eval(), trained
+            return Classifier(kept(found.to("cpu"), images), described).eval(), trained
 
         return self._finished(FINE_TUNING, options.space, Plan(plan.skeleton, len(images.train.y) + apart, recipe), made)
 
