@@ -175,7 +175,7 @@ def test_large_photos_are_made_smaller_for_a_network_from_scratch(
         monkeypatch.setattr("diffnag.search_loop.finish.plain.MOST_EPOCHS", 1)
         found = training.resnet("short", planned=True, apart=True)
     described, model = found.model.description, load_model(tmp_path / "compare" / "short.pt")
-    assert (described.image_size, described.skeleton.stem_stride) == (side, 2) == (model.description.image_size, model.description.skeleton.stem_stride)
+    assert (described.image_size, described.skeleton.stem_stride) == (side, 2) and model.description == described
     narrow = described.skeleton.size(NASBench201().from_str(RESNET), NASBench201(), num_classes=2, image_size=side)
     assert (found.size.params, found.size.flops) == (narrow.params, narrow.flops)
     given = torch.from_numpy(images.test.x).permute(0, 3, 1, 2).float() / 255

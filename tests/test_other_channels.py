@@ -23,8 +23,8 @@ from diffnag.networks.training import accuracy
 from diffnag.objectives.structure import network_bytes
 from diffnag.oracles.inherit import InheritOracle, refuse_unfit
 from diffnag.protocols import TakesChannels
-from diffnag.search_loop.oracle import own_images
 from diffnag.search_loop.options import SearchOptions
+from diffnag.search_loop.oracle import own_images
 from diffnag.search_spaces.efficientnet_lite import space as module
 from diffnag.search_spaces.efficientnet_lite.network import Network, for_channels, full, take_channels
 from diffnag.search_spaces.efficientnet_lite.published import published_file
@@ -174,15 +174,15 @@ def test_what_it_cannot_take_is_refused_in_a_sentence() -> None:
         part = Images(np.zeros((6, *shape), np.float32), np.arange(6) % 2)
         return ImageDataset("mine", ("a", "b"), part, part, part, shape[-1], max(shape[:2]), (0, 1), False, (), "", task)
 
-    space, photos_only = EfficientNetLite(), SimpleNamespace(name="photos-only")
-    refuse_unfit(images(8, 8, 4), space)
+    space, photos_only = EfficientNetLite(), SimpleNamespace()
+    refuse_unfit(images(8, 8, 4), space, "lite")
     for given, one, sentence in (
         (images(1, 80, 2), space, "classify images, and mine holds signals of 2 channels; use --space nasbench201"),
-        (images(8, 8, 4, task="regression"), space, "mine holds images for a regression"),
+        (images(8, 8, 4, task="regression"), space, "mine holds images for a regression task"),
         (images(8, 9, 4), photos_only, "classify photos of 1 or 3 channels, and mine holds arrays of 4 channels, 9 x 8 pixels"),
     ):
         with pytest.raises(UserError, match=sentence):
-            refuse_unfit(given, one)
+            refuse_unfit(given, one, "lite")
 
 
 @pytest.mark.slow

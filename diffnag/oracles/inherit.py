@@ -47,6 +47,7 @@ class InheritOracle:
     """
 
     kind = "inherit"
+    _space: Inherits
     images: ImageDataset
     plan: Adaptation
     """How the pretrained network is adapted."""
@@ -73,7 +74,7 @@ class InheritOracle:
         from diffnag.networks.elastic import MOMENTS, Adaptation
         from diffnag.networks.plan import CROP, FEW_IMAGES
 
-        refuse_unfit(images, self._space)
+        refuse_unfit(images, self._space, self._name)
         keep_freed_memory()
         self._space = suited_to(images.inputs, self._space)
         self._statistics = statistics_of(images, self._space)
@@ -196,11 +197,11 @@ class InheritOracle:
         return as_part(part.x, part.y, self._statistics, device=self._device, most=most)
 
 
-def refuse_unfit(images: ImageDataset, space: SearchSpace) -> None:
+def refuse_unfit(images: ImageDataset, space: Inherits, name: str) -> None:
     """Raise `UserError` for signals, for arrays whose channels the pretrained network cannot take, and for tasks that are no classification."""
     given, known = None, "images" if isinstance(space, TakesChannels) else "photos of 1 or 3 channels"
     if images.task != CLASSIFICATION:
-        given = f"images for a {images.task}"
+        given = f"images for a {images.task} task"
     elif images.inputs is not None:
         c, h, w = images.inputs
         if h == 1:
@@ -208,7 +209,7 @@ def refuse_unfit(images: ImageDataset, space: SearchSpace) -> None:
         elif not isinstance(space, TakesChannels):
             given = f"arrays of {c} channels, {w} x {h} pixels, with values that are no pixels of photos"
     if given:
-        raise UserError(f"the pretrained networks of space {space.name!r} classify {known}, and {images.name} holds {given}; use --space nasbench201")
+        raise UserError(f"the pretrained networks of space {name!r} classify {known}, and {images.name} holds {given}; use --space nasbench201")
 
 
 @contextmanager

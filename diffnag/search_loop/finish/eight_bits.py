@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffnag.io.files import written_whole
+from diffnag.networks.answers import parts_of
 from diffnag.networks.onnx_file import open_session, quiet
 from diffnag.networks.training import evaluation_batch
 from diffnag.search_loop.finish.finished import Share
-from diffnag.search_loop.finish.judging import parts_of
 
 if TYPE_CHECKING:
     from diffnag.datasets.images import Images

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 
-import torch
-
 from diffnag.io.device import resolve_device
 from diffnag.networks.adapted import statistics_of
 from diffnag.networks.classifier_file import Classifier, Description

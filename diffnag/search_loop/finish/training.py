@@ -15,6 +15,7 @@ import torch
 from diffnag.errors import UserError, in_a_line
 from diffnag.io.device import resolve_device
 from diffnag.networks.adapted import statistics_of
+from diffnag.networks.answers import answers
 from diffnag.networks.build import seeded_build
 from diffnag.networks.classifier_file import Classifier, Description, read_model, save_model
 from diffnag.networks.elastic import Resized
@@ -22,7 +23,7 @@ from diffnag.networks.targets import Target, target_of
 from diffnag.networks.training import Diverged, Recipe, accuracy, as_input, channel_statistics, train
 from diffnag.protocols import GivesNetworks, Inherits
 from diffnag.search_loop.finish.finished import BY_TRAINING, IN_SEARCH, Finished, Score
-from diffnag.search_loop.finish.judging import answers, scored
+from diffnag.search_loop.finish.judging import scored
 from diffnag.search_loop.loop import Search
 from diffnag.spaces.counting import measured_size
 from diffnag.spaces.inputs import side_of
@@ -200,7 +201,7 @@ def _train(
 def kept(network: torch.nn.Module, images: ImageDataset) -> torch.nn.Module:
     """A trained network as a model holds it: photos are resized before they come to it, and arrays within it."""
     found = network.network if isinstance(network, Resized) and images.inputs is None else network
-    return found.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload,no-any-return]
+    return found.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 def _in_halves(

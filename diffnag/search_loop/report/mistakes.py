@@ -52,7 +52,7 @@ class Mistakes:
 
 def mistakes_of(model: Classifier, images: Images, confusion: np.ndarray) -> Mistakes:
     """The mistakes of `model` on test images, whose counts `(classes, classes)` are known."""
-    from diffnag.search_loop.finish.judging import answers
+    from diffnag.networks.answers import answers
 
     sure, chosen = (part.numpy() for part in answers(model, images).softmax(1).max(1))
     wrong = (chosen != images.y).nonzero()[0]
