@@ -189,6 +189,41 @@ def test_large_photos_are_made_smaller_for_a_network_from_scratch(
     assert [one.confidence for one in worst] == sorted((round(float(one), 4) for one in sure), reverse=True)[: len(worst)] and len(worst) == 10
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_network_from_scratch_that_is_kept_takes_smaller_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a network of random weights, which knows nothing of images."""
+    import json
+
+    from diffnag.search_spaces.efficientnet_lite import space as module
+    from diffnag.search_spaces.efficientnet_lite.network import full
+    from tests.stripes import call
+    from tests.trained_norms import network_of
+
+    monkeypatch.setattr(module, "load_network", lambda path: network_of(full(), num_classes=1000))
+    monkeypatch.setattr(module, "RESOLUTIONS", (16, 16, 24, 32, 32))
+    monkeypatch.setattr(EfficientNetLite, "side", 24)
+    monkeypatch.setattr(finishing, "MOST_SCRATCH_SECONDS", 8.0)
+    monkeypatch.setattr(finishing, "FINAL_SECONDS", 10.0)
+    rng, y = np.random.default_rng(0), np.arange(120) % 2
+    noise = rng.integers(0, 128, (120, 72, 72), dtype=np.uint8)
+    noise[:, ::4] += 64
+    noise[y == 1] = noise[y == 1].swapaxes(1, 2)  # bright rows, or columns
+    np.savez(tmp_path / "large.npz", x_train=noise[..., None].repeat(3, axis=3), y_train=y)
+    out = tmp_path / "run"
+    asked = ("--space", "efficientnet-lite", "--method", "random", "--budget", "1", "--epochs", "1", "--image-size", "72", "--device", "cpu")
+    with narrow_networks():
+        assert call("--dataset", tmp_path / "large.npz", *asked, "--out", out) == 0
+        model = load_model(out / "model.pt")
+    result = json.loads((out / "result.json").read_text())
+    assert result["final"]["name"] == LONG and result["final"]["image_size"] == model.description.image_size == 64
+    assert result["images"]["size"] == 72 and result["preprocessing"]["input"].startswith("float32 (batch, 3, 64, 64)")
+    narrow = model.description.skeleton.size(NASBench201().from_str(RESNET), NASBench201(), num_classes=2, image_size=64)
+    assert (result["final"]["params"], result["final"]["flops"]) == (narrow.params, narrow.flops)
+    assert 'convert("RGB"), (64, 64), Image.Resampling' in (out / "report.html").read_text().replace("&quot;", '"').replace("&#34;", '"')
+    assert result["test_accuracy"] >= 0.9 and result["eight_bits"]["test_accuracy"] >= 0.8
+
+
 def test_arrays_are_not_made_smaller() -> None:
     from tests.test_shapes import arrays
 
