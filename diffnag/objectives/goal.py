@@ -220,7 +220,7 @@ class Goal:
 
     def best(self, trials: Sequence[Trial]) -> Trial | None:
         """Member of the front with the best label, the earliest of equal ones; None if nothing meets the limits."""
-        return max(self.complete(trials), key=lambda trial: (trial.worth, -trial.number), default=None)
+        return max(self.front(trials), key=lambda trial: (trial.worth, -trial.number), default=None)
 
     def complete(self, trials: Sequence[Trial]) -> list[Trial]:
         """The whole evaluations that have a value for every objective and meet every limit."""

@@ -199,7 +199,8 @@ class InheritOracle:
 
 def refuse_unfit(images: ImageDataset, space: Inherits, name: str) -> None:
     """Raise `UserError` for signals, for arrays whose channels the pretrained network cannot take, and for tasks that are no classification."""
-    given, known = None, "images" if isinstance(space, TakesChannels) else "photos of 1 or 3 channels"
+    given, other = None, "nasbench201"
+    known = "images" if isinstance(space, TakesChannels) else "photos of 1 or 3 channels"
     if images.task != CLASSIFICATION:
         given = f"images for a {images.task} task"
     elif images.inputs is not None:
@@ -208,8 +209,9 @@ def refuse_unfit(images: ImageDataset, space: Inherits, name: str) -> None:
             given = f"signals of {c} channels"
         elif not isinstance(space, TakesChannels):
             given = f"arrays of {c} channels, {w} x {h} pixels, with values that are no pixels of photos"
+            other = "efficientnet-lite or nasbench201"
     if given:
-        raise UserError(f"the pretrained networks of space {name!r} classify {known}, and {images.name} holds {given}; use --space nasbench201")
+        raise UserError(f"the pretrained networks of space {name!r} classify {known}, and {images.name} holds {given}; use --space {other}")
 
 
 @contextmanager
