@@ -47,7 +47,6 @@ class InheritOracle:
     """
 
     kind = "inherit"
-    _space: Inherits
     images: ImageDataset
     plan: Adaptation
     """How the pretrained network is adapted."""
