@@ -127,10 +127,10 @@ def _frozen(images: TaskImages, space: Any) -> Tensor:
     """Log odds that the nearest class mean gives the right class, for features of the whole network and the differences of the others to it."""
     import torch
 
-    from diffnag.networks.adapted import as_part, pretrained
+    from diffnag.networks.adapted import as_part, pixel_statistics, pretrained
     from diffnag.networks.elastic import features, rebase, recalibrate, resized
 
-    x, y = as_part(images.x_train, images.y_train, space, device="cpu", most=LOOKED_AT)
+    x, y = as_part(images.x_train, images.y_train, pixel_statistics(space), device="cpu", most=LOOKED_AT)
     network = pretrained(space, classes=2, device="cpu")
     some = resized(x[:64], space.side)
     rebase(network, some)

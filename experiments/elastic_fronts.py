@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffnag.datasets.images import ImageDataset, load_images
+from diffnag.datasets.images import ImageDataset
 from diffnag.networks.adapted import pixel_statistics
 from diffnag.networks.elastic import Resized
 from diffnag.networks.training import accuracy, as_input
@@ -61,11 +61,12 @@ def compared(photos: Path, seed: int, labels: int, seconds: float) -> dict[str, 
 
     from diffnag.search_loop.loop import Search
     from diffnag.search_loop.options import INHERITING_SHARE, USUAL_BUDGET, SearchOptions
+    from diffnag.search_loop.oracle import own_images
     from diffnag.spaces.draws import random_part
 
     torch.set_num_threads(1)
     space: Any = load_space(SPACE)
-    images = load_images(photos, most=224, square=True)
+    images = own_images(SearchOptions(dataset=str(photos), space=SPACE), space)
     oracle = InheritOracle()
     oracle.setup(space=space)
     a_label = INHERITING_SHARE * seconds / USUAL_BUDGET

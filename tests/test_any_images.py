@@ -181,5 +181,6 @@ def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     refused("--dataset", "cifar10", "--task", "regression", *out, says="--task is for your own images", capsys=capsys)
     refused("--dataset", tmp_path / "one.npz", *out, says="60 different values for 60 images", capsys=capsys)
     lite = ("--space", "efficientnet-lite")
-    refused("--dataset", tmp_path / "x.npz", *lite, *out, says="x holds arrays of 5 channels, 11 x 9 pixels", capsys=capsys)
+    np.savez(tmp_path / "waves.npz", x_train=x[:, :, :1].reshape(60, 5, 11).repeat(4, axis=2), y_train=y)
+    refused("--dataset", tmp_path / "waves.npz", *lite, *out, says="waves holds signals of 5 channels", capsys=capsys)
     refused("--dataset", tmp_path / "bytes.npz", "--task", "regression", *lite, *out, says="bytes holds images for a regression", capsys=capsys)

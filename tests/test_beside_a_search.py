@@ -10,19 +10,23 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from diffnag.datasets.images import load_images
 from diffnag.errors import UserError
+from diffnag.networks.classifier_file import export_onnx, load_model
+from diffnag.networks.elastic import resized
 from diffnag.networks.plan import affordable_side, plain_skeleton
 from diffnag.networks.training import Recipe
 from diffnag.oracles.training import TrainingOracle
 from diffnag.search_loop.assembly import assemble
 from diffnag.search_loop.finish import finishing
 from diffnag.search_loop.finish.finished import Share
-from diffnag.search_loop.finish.plain import PlainTraining
+from diffnag.search_loop.finish.plain import PlainTraining, at_most
 from diffnag.search_loop.finish.training import until_the_clock
 from diffnag.search_loop.loop import Search
 from diffnag.search_loop.options import SearchOptions
+from diffnag.search_loop.report.mistakes import mistakes_of
 from diffnag.search_loop.result import Best
 from diffnag.search_spaces.efficientnet_lite.space import EfficientNetLite
 from diffnag.search_spaces.nasbench201.space import NASBench201
@@ -147,3 +151,81 @@ def test_a_network_from_scratch_keeps_its_validation_and_is_trained_once(tmp_pat
         again = training.resnet("long", planned=True, start=short)
         assert again.test == long.test and again.validation == long.validation and again.epochs == long.epochs
         assert training.fine_tuned() is None  # the space has no pretrained network
+
+
+@pytest.mark.parametrize(("seconds", "side"), [(20.0, 64), (0.5, 32)])
+def test_large_photos_are_made_smaller_for_a_network_from_scratch(
+    seconds: float, side: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 2
+    x = rng.integers(0, 120, (60, 144, 144, 3), dtype=np.uint8)
+    x[y == 1, ::2] += 120  # stripes of one pixel: a stem of stride 4 and kernel 3 would not see some rows
+    np.savez(tmp_path / "large.npz", x_train=x, y_train=y)
+    options = SearchOptions(dataset=str(tmp_path / "large.npz"), method="random", budget=1, epochs=1, image_size=144, device="cpu")
+    with narrow_networks(), Search(options) as search:
+        images = search.images
+        assert images is not None and images.size == 144 and at_most(images, 144) is images
+        small = at_most(images, 64)
+        assert (small.size, small.train.x.shape[1:], small.val.x.dtype) == (64, (64, 64, 3), np.uint8) and small.sha256 == images.sha256
+        with Image.fromarray(images.val.x[0]) as picture:
+            fitted = np.asarray(picture.resize((64, 64), Image.Resampling.BILINEAR))
+        assert np.abs(small.val.x[0].astype(int) - fitted).max() <= 1
+        training = PlainTraining(search, tmp_path / "compare", seconds, lambda what, done, of: None)
+        monkeypatch.setattr("diffnag.search_loop.finish.plain.MOST_EPOCHS", 1)
+        found = training.resnet("short", planned=True, apart=True)
+    described, model = found.model.description, load_model(tmp_path / "compare" / "short.pt")
+    assert (described.image_size, described.skeleton.stem_stride) == (side, 2) and model.description == described
+    narrow = described.skeleton.size(NASBench201().from_str(RESNET), NASBench201(), num_classes=2, image_size=side)
+    assert (found.size.params, found.size.flops) == (narrow.params, narrow.flops)
+    given = torch.from_numpy(images.test.x).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        sure, chosen = (part.numpy() for part in model(resized(given, side)).softmax(1).max(1))
+    assert found.confusion is not None and found.confusion.trace() == (chosen == images.test.y).sum()
+    assert model.predict(images.test.x) == [model.classes[k] for k in chosen]
+    assert export_onnx(tmp_path / "model.onnx", model) < 1e-4
+    wrong = dataclasses.replace(images.test, y=1 - chosen)  # each label is made wrong, whatever the model has learned
+    worst = mistakes_of(model, wrong, found.confusion).worst
+    assert [one.confidence for one in worst] == sorted((round(float(one), 4) for one in sure), reverse=True)[: len(worst)] and len(worst) == 10
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_network_from_scratch_that_is_kept_takes_smaller_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a network of random weights, which knows nothing of images."""
+    import json
+
+    from diffnag.search_spaces.efficientnet_lite import space as module
+    from diffnag.search_spaces.efficientnet_lite.network import full
+    from tests.stripes import call
+    from tests.trained_norms import network_of
+
+    monkeypatch.setattr(module, "load_network", lambda path: network_of(full(), num_classes=1000))
+    monkeypatch.setattr(module, "RESOLUTIONS", (16, 16, 24, 32, 32))
+    monkeypatch.setattr(EfficientNetLite, "side", 24)
+    monkeypatch.setattr(finishing, "MOST_SCRATCH_SECONDS", 8.0)
+    monkeypatch.setattr(finishing, "FINAL_SECONDS", 10.0)
+    rng, y = np.random.default_rng(0), np.arange(120) % 2
+    noise = rng.integers(0, 128, (120, 72, 72), dtype=np.uint8)
+    noise[:, ::4] += 64
+    noise[y == 1] = noise[y == 1].swapaxes(1, 2)  # bright rows, or columns
+    np.savez(tmp_path / "large.npz", x_train=noise[..., None].repeat(3, axis=3), y_train=y)
+    out = tmp_path / "run"
+    asked = ("--space", "efficientnet-lite", "--method", "random", "--budget", "1", "--epochs", "1", "--image-size", "72", "--device", "cpu")
+    with narrow_networks():
+        assert call("--dataset", tmp_path / "large.npz", *asked, "--out", out) == 0
+        model = load_model(out / "model.pt")
+    result = json.loads((out / "result.json").read_text())
+    assert result["final"]["name"] == LONG and result["final"]["image_size"] == model.description.image_size == 64
+    assert result["images"]["size"] == 72 and result["preprocessing"]["input"].startswith("float32 (batch, 3, 64, 64)")
+    narrow = model.description.skeleton.size(NASBench201().from_str(RESNET), NASBench201(), num_classes=2, image_size=64)
+    assert (result["final"]["params"], result["final"]["flops"]) == (narrow.params, narrow.flops)
+    assert 'convert("RGB"), (64, 64), Image.Resampling' in (out / "report.html").read_text().replace("&quot;", '"').replace("&#34;", '"')
+    assert result["test_accuracy"] >= 0.9 and result["eight_bits"]["test_accuracy"] >= 0.8
+
+
+def test_arrays_are_not_made_smaller() -> None:
+    from tests.test_shapes import arrays
+
+    images = arrays(100, 100, 4)
+    assert at_most(images, 64) is images

@@ -20,18 +20,24 @@ from diffnag.devices.export import OWN, Export
 from diffnag.devices.runner import network_run
 from diffnag.errors import UserError
 from diffnag.networks.classifier_file import load_model
+from diffnag.networks.plan import Skeleton
 from diffnag.networks.untrained import untrained
+from diffnag.objectives.accuracy import Label
 from diffnag.objectives.cost import Flops
+from diffnag.objectives.goal import Goal, Limit
 from diffnag.objectives.structure import Memory, network_bytes
+from diffnag.oracles.checked import checked_oracle
 from diffnag.oracles.training import TrainingOracle
 from diffnag.predictors.gaussian_process import GaussianProcessPredictor
 from diffnag.predictors.path_features import PathFeatures
 from diffnag.protocols import Predictor, SearchSpace
+from diffnag.search_loop.domain import Domain
 from diffnag.search_spaces.efficientnet_lite.network import Block, Network, extract, full
 from diffnag.search_spaces.efficientnet_lite.space import ABSENT, FIRST, RESOLUTIONS, EfficientNetLite
 from diffnag.spaces.counting import measured_size
 from diffnag.testing import PredictorContract, SearchSpaceContract, draws
 from tests.edited import Change, edited
+from tests.search_fakes import ToyOracle
 from tests.trained_norms import network_of
 
 SPACE = EfficientNetLite()
@@ -215,6 +221,24 @@ class TestResolution:
         same = [SPACE.from_str(f"{side}{MIXED[3:]}") for side in RESOLUTIONS]
         assert len({row.tobytes() for row in np.round(np.concatenate(PathFeatures(SPACE)(same), axis=1), 9)}) == len(RESOLUTIONS)
 
+    def test_the_smallest_part_is_looked_at_for_limits(self) -> None:
+        objective, task, looked_at = Flops(), Task.of("imagenet", SPACE), []
+
+        class Watched(Flops):
+            def measure(self, arch: Arch, *, task: Task) -> float:
+                looked_at.append(SPACE.to_str(arch))
+                return objective.measure(arch, task=task)
+
+        watched = Watched()
+        for one in (objective, watched):
+            one.setup(space=SPACE, task=task, skeleton=None)
+        least = objective.measure(SPACE.smallest, task=task)
+        goal = Goal(task, (Label(checked_oracle("toy", ToyOracle()), "val"),), (Limit("flops", high=least),), (watched,))
+        assert Domain(SPACE, goal).allows(SPACE.smallest) and SMALLEST in looked_at
+        tighter = Goal(task, goal.objectives, (Limit("flops", high=least - 1),), (watched,))
+        with pytest.raises(UserError, match=f"the least is {least:,.0f}"):
+            Domain(SPACE, tighter)
+
     def test_exports_that_are_timed(self, tmp_path: Path) -> None:
         onnxruntime = pytest.importorskip("onnxruntime")
         wanted = Export.of(SPACE, num_classes=3, image_size=224)
@@ -225,6 +249,17 @@ class TestResolution:
         (images,) = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]).get_inputs()
         assert images.shape[1:] == [3, 96, 96]
         assert network_run(content, batch=2, threads=1)()[0].shape == (2, 3)
+
+    def test_exports_of_arrays(self, tmp_path: Path) -> None:
+        onnxruntime = pytest.importorskip("onnxruntime")
+        skeleton = Skeleton(24, 1, 2, inputs=(4, 20, 30))
+        wanted = Export.of(SPACE, num_classes=3, image_size=30, skeleton=skeleton)
+        assert wanted.arguments == "--num-classes 3 --inputs 4,20,30 --channels 24 --cells 1 --stem-stride 2 --batch 1 --threads 1"
+        assert str(wanted).endswith("3 classes, arrays (channels, height, width) = (4, 20, 30), batch 1, 1 thread")
+        assert wanted.size(SPACE.smallest, SPACE) == SPACE.with_channels(4).size(SPACE.smallest, num_classes=3)
+        wanted.write(tmp_path / "a.onnx", SPACE.smallest, SPACE)
+        (images,) = onnxruntime.InferenceSession((tmp_path / "a.onnx").read_bytes(), providers=["CPUExecutionProvider"]).get_inputs()
+        assert images.shape[1:] == [4, 20, 30]
 
     def test_a_network_written_by_the_command(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
         path = tmp_path / "model.pt"

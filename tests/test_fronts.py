@@ -133,6 +133,19 @@ def test_an_objective_that_fails_leaves_the_label() -> None:
     assert goal.front([trial]) == () and goal.best([trial]) is None
 
 
+def test_of_equal_labels_the_best_is_a_member_of_the_front() -> None:
+    """Few validation images give equal labels often."""
+    goal = Goal(TASK, (label(), Watts()))
+    values = ({"accuracy": 90.0, "watts": 4.0}, {"accuracy": 90.0, "watts": 3.0}, {"accuracy": 80.0, "watts": 2.0}, {"accuracy": 90.0, "watts": 3.0})
+    archs = [SPACE.of_operations((k,) * 6) for k in range(4)]
+    trials = [
+        Trial(k, 0, arch, known["accuracy"], None, None, None, 0.0, values=known) for k, (arch, known) in enumerate(zip(archs, values, strict=True))
+    ]
+    assert [trial.number for trial in goal.front(trials)] == [1, 2]
+    best = goal.best(trials)
+    assert best is not None and best.number == 1
+
+
 # -- expectations
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffnag.datasets.glance import are_colour_pictures
+from diffnag.datasets.glance import are_colour_pictures, are_grey_pictures
 from diffnag.errors import UserError
 from diffnag.search_loop import options as module
 from diffnag.search_loop.options import SearchOptions
@@ -35,6 +35,8 @@ def test_colour_pictures_of_the_least_side_and_more(tmp_path: Path) -> None:
     assert are_colour_pictures(folder(tmp_path / "1", side=32), least=32)
     assert not are_colour_pictures(folder(tmp_path / "2", side=31), least=32)
     assert not are_colour_pictures(folder(tmp_path / "3", side=40, grey=True), least=32)
+    found = [are_grey_pictures(str(tmp_path / name / "photos"), least=least) for name, least in (("1", 32), ("2", 31), ("3", 40), ("3", 41))]
+    assert found == [False, False, True, False]
     sheet = tmp_path / "1" / "sheet.csv"
     sheet.write_text("path,label\n" + "".join(f"photos/{'ab'[k % 2]}/{k}.png,{k % 2}\n" for k in range(12)))
     assert are_colour_pictures(str(sheet), least=32)
@@ -42,17 +44,18 @@ def test_colour_pictures_of_the_least_side_and_more(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("shape", "kind", "found"), [
     ((4, 32, 32, 3), np.uint8, True), ((4, 24, 24, 3), np.uint8, False), ((4, 32, 32), np.uint8, False),
-    ((4, 32, 40, 3), np.uint8, False), ((4, 32, 32, 3), np.float32, False),
+    ((4, 32, 40, 3), np.uint8, False), ((4, 32, 32, 3), np.float32, False), ((4, 32, 32, 1), np.uint8, False),
 ])  # fmt: skip
 def test_colour_arrays_by_their_header(tmp_path: Path, shape: tuple[int, ...], kind: type, found: bool) -> None:
     assert are_colour_pictures(arrays(tmp_path, shape, kind), least=32) is found
+    assert are_grey_pictures(arrays(tmp_path, shape, kind), least=32) is (shape in ((4, 32, 32), (4, 32, 32, 1)))
 
 
 def test_what_cannot_be_read_is_no_picture(tmp_path: Path) -> None:
     (tmp_path / "x.npz").write_bytes(b"no archive")
     (tmp_path / "x.csv").write_bytes(b"\xff\xfe")
     for source in ("digits", "nowhere", str(tmp_path / "x.npz"), str(tmp_path / "x.csv"), str(tmp_path)):
-        assert not are_colour_pictures(source, least=32)
+        assert not are_colour_pictures(source, least=32) and not are_grey_pictures(source, least=32)
 
 
 class TestTheSpace:
@@ -71,6 +74,14 @@ class TestTheSpace:
         assert SearchOptions("cifar10", predictor="gp").resolved().space == "nasbench201"
         with pytest.raises(UserError, match="needs --predictor"):
             SearchOptions("cifar10").resolved()
+
+    def test_grey_pictures_are_searched_from_scratch_and_the_other_way_is_said(self, tmp_path: Path) -> None:
+        chosen, note = SearchOptions(folder(tmp_path, side=32, grey=True)).chosen_by_dataset()
+        assert chosen == {"space": "nasbench201"} and note and note.endswith("with few of them: --space efficientnet-lite --predictor gp")
+        for other in (SearchOptions(folder(tmp_path / "small", side=31, grey=True)), SearchOptions("digits"), SearchOptions("cifar10")):
+            assert other.chosen_by_dataset() == ({"space": "nasbench201"}, None)
+        chosen, note = SearchOptions(str(tmp_path / "photos"), task="regression").chosen_by_dataset()
+        assert note is None
 
     def test_it_says_why_pictures_are_searched_from_scratch(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         photos = folder(tmp_path, side=32)

@@ -52,6 +52,14 @@ def test_pixel_kinds_are_converted_and_said(tmp_path: Path) -> None:
     data, (odd,) = one_odd_image(tmp_path / "tiff", Image.fromarray(grey.astype(np.uint16) * 256).save, "x.tif")
     assert (odd == rgb).all()
 
+    data, (odd,) = one_odd_image(tmp_path / "dark", Image.fromarray(grey.astype(np.uint16) * 15).save)
+    assert (odd == rgb.astype(int) * 15 // 256).all()
+    noted(data, "1 of 11 images had 16 bits, all values below 4,096, and few levels were left in 8 bits: as arrays in an .npz file they")
+
+    opaque = np.dstack([rgb, np.full((12, 12), 255, np.uint8)])
+    data, (odd,) = one_odd_image(tmp_path / "opaque", Image.fromarray(opaque).save)
+    assert (odd == rgb).all() and not any("transparent" in note for note in data.notes)
+
     alpha = np.where(np.arange(12) < 6, 255, 0).astype(np.uint8)
     rgba = np.dstack([rgb, np.broadcast_to(alpha, (12, 12))])
     data, (odd,) = one_odd_image(tmp_path / "rgba", Image.fromarray(rgba).save)

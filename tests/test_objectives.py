@@ -155,6 +155,11 @@ def test_what_takes_too_long_to_look_at_is_left_out_and_said(monkeypatch: pytest
     monkeypatch.setattr("diffnag.objectives.goal.PATIENCE_S", 0.0)
     with pytest.raises(UserError, match=r"none of 100 architectures of nasbench201 that were looked at in 0 s meets params<=1,000 \(the least is 73"):
         run_search(SearchOptions(dataset="cifar10", method="random", budget=3, limit=("params<=1000",)), oracle=ToyOracle())
+    monkeypatch.setattr("diffnag.objectives.goal.AT_ONCE_S", -1.0)
+    with pytest.raises(UserError, match="none of 1 architectures of nasbench201"):  # no time is spent to find a hundred
+        run_search(SearchOptions(dataset="cifar10", method="random", budget=3, limit=("params<=1000",)), oracle=ToyOracle())
+    monkeypatch.undo()
+    monkeypatch.setattr("diffnag.objectives.goal.PATIENCE_S", 0.0)
     result = run_search(SearchOptions(dataset="cifar10", method="random", budget=1, limit=("params<=73306",)), oracle=ToyOracle())
     assert len(result.trials) == 1, "edits towards the limit come first, so that what is rare is found at once"
 

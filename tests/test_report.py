@@ -28,7 +28,7 @@ from diffnag.plugins import names
 from diffnag.report import main
 from diffnag.search_loop.report import evaluations
 from diffnag.search_loop.report import page as page_module
-from diffnag.search_loop.report.files import kept_files
+from diffnag.search_loop.report.files import export_command, kept_files
 from diffnag.search_loop.report.mistakes import MISTAKES, mistakes_of, read_mistakes
 from diffnag.search_loop.report.page import REPORT, write_report
 from diffnag.search_loop.report.run import read_run
@@ -171,6 +171,24 @@ def test_a_final_network_that_is_not_the_one_that_was_found(copied: Path) -> Non
     page = write_report(copied).read_text()
     assert "another one, which was better on the validation images: rival, with 1,234 parameters" in page
     assert "The final network, rival, classifies" in page and 'class="confusion"' in page
+
+
+def test_a_network_that_takes_images_of_another_size(copied: Path) -> None:
+    """As parts of a pretrained network do: code and commands name its own pixels a side."""
+    result = json.loads((copied / "result.json").read_text())
+    assert result["final"]["image_size"] == result["images"]["size"] == 8
+    arch = "128:3-6_3-6:5-6_5-6:3-6_3-6_3-6:5-6_5-6_5-6:5-6_5-6_5-6_5-6:3-6"
+    changed = {"space": "efficientnet-lite", "best": {**result["best"], "arch": arch}, "final": {**result["final"], "image_size": 64}}
+    (copied / "result.json").write_text(json.dumps({**result, **changed}))
+    run = read_run(copied)
+    assert run.final and (run.final.side, run.final.image_size) == (64, 8)
+    code = next(one.code for one in kept_files(run) if one.name == "model.onnx")
+    assert 'convert("RGB"), (64, 64), Image.Resampling.BILINEAR' in code
+    assert (export_command(run, load_space("efficientnet-lite")) or "").endswith("--num-classes 3 --input-size 128 --out network.onnx")
+    del changed["final"]["image_size"]  # of an earlier version
+    (copied / "result.json").write_text(json.dumps({**result, **changed}))
+    run = read_run(copied)
+    assert run.final and run.final.side == 8
 
 
 def test_the_code_on_the_page_runs(own_images: Path, front: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""A glance at a user's data before it is loaded: are these colour pictures that are large enough for a pretrained network?"""
+"""A glance at a user's data before it is loaded: are these pictures that are large enough for a pretrained network, and have they colours?"""
 
 from __future__ import annotations
 
@@ -26,14 +26,23 @@ def are_colour_pictures(source: str, *, least: int) -> bool:
 
     False for what cannot be read: loading it says why.
     """
+    return _are_mostly(source, least, colour=True)
+
+
+def are_grey_pictures(source: str, *, least: int) -> bool:
+    """As `are_colour_pictures`, for grey ones."""
+    return _are_mostly(source, least, colour=False)
+
+
+def _are_mostly(source: str, least: int, *, colour: bool) -> bool:
     path = Path(os.path.expanduser(source))
     try:
         if path.suffix.lower() == ".npz" and path.is_file():
-            return _is_large(_shape_within(path), least)
+            return _is_large(_shape_within(path), least, colour=colour)
         if source.lower().endswith(".npy") or (path / "x.npy").is_file() or (path / "x_train.npy").is_file():
             return False  # arrays in files of their own are seldom photos
         pictures = _of_table(path) if path.suffix.lower() == ".csv" else _of_folder(path)
-        seen = [_is_colourful(picture, least) for picture in islice(pictures, LOOKED_AT)]
+        seen = [_is_one(picture, least, colour=colour) for picture in islice(pictures, LOOKED_AT)]
     except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error, csv.Error):
         return False
     return 2 * sum(seen) > len(seen)
@@ -50,12 +59,12 @@ def _of_table(path: Path) -> Iterator[Path]:
         yield from (path.parent / row["path"].strip() for row in csv.DictReader(file, skipinitialspace=True) if row.get("path"))
 
 
-def _is_colourful(path: Path, least: int) -> bool:
-    """Whether a picture has `least` pixels a side, and channels that differ."""
+def _is_one(path: Path, least: int, *, colour: bool) -> bool:
+    """Whether a picture has `least` pixels a side, and channels that differ, or with `colour` false do not."""
     sides, found = read_sides(path), decode(path, THUMBNAIL)
     if isinstance(sides, str) or isinstance(found, str):
         return False
-    return min(sides) >= least and bool((found[0] != found[0][..., :1]).any())
+    return min(sides) >= least and bool((found[0] != found[0][..., :1]).any()) == colour
 
 
 def _shape_within(path: Path) -> tuple[int, ...]:
@@ -67,5 +76,6 @@ def _shape_within(path: Path) -> tuple[int, ...]:
     return tuple(shape) if kind == np.uint8 else ()
 
 
-def _is_large(shape: tuple[int, ...], least: int) -> bool:
-    return len(shape) == 4 and shape[3] == 3 and shape[1] == shape[2] and shape[1] >= least
+def _is_large(shape: tuple[int, ...], least: int, *, colour: bool) -> bool:
+    channels = shape[3:] if len(shape) == 4 else (1,) if len(shape) == 3 else ()
+    return channels == ((3,) if colour else (1,)) and shape[1] == shape[2] >= least

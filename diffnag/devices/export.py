@@ -85,13 +85,19 @@ class Export:
     @property
     def arguments(self) -> str:
         """The arguments of `python -m diffnag.device` that ask for it."""
-        side = "" if self.image_size == OWN else f"--input-size {self.image_size} "
-        if self.inputs:
-            side = f"--inputs {','.join(map(str, self.inputs))} "
         return (
-            f"--num-classes {self.num_classes} {side}--channels {self.channels} --cells {self.cells} --stem-stride {self.stem_stride} "
+            f"--num-classes {self.num_classes} {self._images[0]}--channels {self.channels} --cells {self.cells} --stem-stride {self.stem_stride} "
             f"--batch {self.batch} --threads {self.threads}"
         )
+
+    @property
+    def _images(self) -> tuple[str, str]:
+        """What the networks take: as an argument, and in words."""
+        if self.inputs:
+            return f"--inputs {','.join(map(str, self.inputs))} ", f"arrays (channels, height, width) = {self.inputs}"
+        if self.image_size == OWN:
+            return "", "images of each architecture's own resolution"
+        return f"--input-size {self.image_size} ", f"images of {self.image_size} pixels a side"
 
     @property
     def skeleton(self) -> Skeleton:
@@ -124,10 +130,7 @@ class Export:
         return None
 
     def __str__(self) -> str:
-        images = "images of each architecture's own resolution" if self.image_size == OWN else f"images of {self.image_size} pixels a side"
-        if self.inputs:
-            images = f"arrays (channels, height, width) = {self.inputs}"
         return (
-            f"{self.skeleton}, {self.num_classes} classes, {images}, batch {self.batch}, "
+            f"{self.skeleton}, {self.num_classes} classes, {self._images[1]}, batch {self.batch}, "
             f"{self.threads} {'thread' if self.threads == 1 else 'threads'}"
         )

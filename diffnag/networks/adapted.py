@@ -23,14 +23,15 @@ from diffnag.networks.elastic import (
     with_better_statistics,
     write_classifier,
 )
-from diffnag.networks.training import as_input
+from diffnag.networks.training import as_input, channel_statistics
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
+    from diffnag.datasets.images import ImageDataset
     from diffnag.protocols import Inherits
 
 Part = tuple[Tensor, Tensor]
-"""Standardised images `(n, 3, h, w)` and their labels `(n,)`."""
+"""Standardised images `(n, c, h, w)` and their labels `(n,)`."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +71,22 @@ def adapted(
     return Adapted(network.eval(), probe.accuracy, of_both)
 
 
-def as_part(x: np.ndarray, y: np.ndarray, space: Inherits, *, device: torch.device | str, seed: int = 0, most: int | None = None) -> Part:
-    """uint8 images and their labels as the network takes them, the first `most` of them if given, in an order that mixes the classes."""
+def as_part(
+    x: np.ndarray, y: np.ndarray, statistics: tuple[Tensor, Tensor], *, device: torch.device | str, seed: int = 0, most: int | None = None
+) -> Part:
+    """Images and their labels as the network takes them, the first `most` of them if given, in an order that mixes the classes."""
     chosen = np.random.default_rng(seed).permutation(len(y))[:most]
-    return as_input(x[chosen], device=device, statistics=pixel_statistics(space)), torch.from_numpy(y[chosen]).to(device)
+    return as_input(x[chosen], device=device, statistics=statistics), torch.from_numpy(y[chosen]).to(device)
 
 
 def pixel_statistics(space: Inherits) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation `(3,)` by which images are standardised, in units of 0 to 255."""
+    """Mean and standard deviation `(3,)` by which photos are standardised, in units of 0 to 255."""
     return 255 * torch.tensor(space.mean), 255 * torch.tensor(space.std)
+
+
+def statistics_of(images: ImageDataset, space: Inherits) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation by which a user's images are standardised: of photos those of the space, of arrays their own in training."""
+    return pixel_statistics(space) if images.inputs is None else channel_statistics(images.train.x)
 
 
 def pretrained(space: Inherits, *, classes: int, device: torch.device | str) -> nn.Module:

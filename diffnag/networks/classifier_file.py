@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from diffnag.errors import UserError
 from diffnag.io.files import written_whole
 from diffnag.networks.build import seeded
+from diffnag.networks.elastic import Resized
 from diffnag.networks.onnx_file import write_onnx
 from diffnag.networks.plan import LARGEST_IMAGE, LONGEST, Skeleton
 from diffnag.networks.targets import TARGETS, Target
@@ -105,6 +106,19 @@ class Classifier(nn.Module):
             return torch.from_numpy(fit_arrays(given, inputs=inputs)).to(self.mean.device).permute(0, 3, 1, 2).contiguous()
         fitted = torch.from_numpy(fit_images(given, size=self.description.image_size))
         return fitted.to(self.mean.device).permute(0, 3, 1, 2).float() / 255
+
+    def preprocessing(self) -> dict[str, Any]:
+        """See `Description.preprocessing`; a network that resizes arrays itself says so."""
+        steps = self.description.preprocessing()
+        if isinstance(self.network, Resized):
+            steps["inside"] += f", resized to {self.network.side} x {self.network.side} (bilinear, antialiased)"
+        return steps
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of an image in the network, height times width."""
+        _, height, width = self.description.shape
+        return self.network.side**2 if isinstance(self.network, Resized) else height * width
 
     @torch.no_grad()
     def predict(self, images: Any) -> list[Any]:
@@ -279,6 +293,6 @@ def export_onnx(path: str | Path, model: Classifier) -> float:
     images = torch.rand(8, *described.shape, generator=torch.Generator().manual_seed(0))
     if described.skeleton.inputs:
         images = images * model.std + model.mean  # values as the data have them
-    facts = {"classes": json.dumps(model.classes), "preprocessing": json.dumps(described.preprocessing())}
+    facts = {"classes": json.dumps(model.classes), "preprocessing": json.dumps(model.preprocessing())}
     facts |= {"task": described.target.task, "outputs": described.outputs}
     return write_onnx(path, model, [images, images[:1], images[:5]], name="images", axes={0: "batch"}, facts=facts, unit=described.target.unit)

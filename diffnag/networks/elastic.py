@@ -66,9 +66,10 @@ def memory_format(device: torch.device | str) -> torch.memory_format:
 
 
 def resized(images: Tensor, side: int) -> Tensor:
-    """Images `(b, 3, h, w)` -> `(b, 3, side, side)`, bilinear, antialiased where they become smaller, in the `memory_format` of their device."""
+    """Images `(b, c, h, w)` -> `(b, c, side, side)`, bilinear, antialiased where they become smaller, in the `memory_format` of their device."""
     if images.shape[-2:] != (side, side):
-        images = functional.interpolate(images, size=(side, side), mode="bilinear", antialias=side < images.shape[-1], align_corners=False)
+        smaller = side < max(images.shape[-2:])
+        images = functional.interpolate(images, size=(side, side), mode="bilinear", antialias=smaller, align_corners=False)
     return images.contiguous(memory_format=memory_format(images.device))
 
 
@@ -80,7 +81,7 @@ class Resized(nn.Module):
         self.network, self.side = network, side
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images `(b, 3, h, w)` of any size -> logits."""
+        """Images `(b, c, h, w)` of any size -> logits."""
         logits: Tensor = self.network(resized(images, self.side))
         return logits
 
@@ -194,7 +195,7 @@ def logistic(x: np.ndarray, y: np.ndarray, strength: float) -> tuple[np.ndarray,
 
 
 def adapt(network: nn.Module, space: Inherits, x: Tensor, y: Tensor, how: Adaptation, *, seed: int) -> Iterator[float]:
-    """Train the shared weights on standardised images `x (n, 3, h, w)` and labels `y (n,)`; yields the share that is done after each step.
+    """Train the shared weights on standardised images `x (n, c, h, w)` and labels `y (n,)`; yields the share that is done after each step.
 
     Every step trains the whole network at `space.side` pixels on the labels, and a part on its outputs: the smallest one in every third step,
     else a random one, each at its own resolution. The whole network keeps its statistics of normalisation, and a part uses those of each

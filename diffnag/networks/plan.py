@@ -11,9 +11,10 @@ import numpy as np
 
 from diffnag.errors import UserError, in_a_line
 from diffnag.networks.build import seeded
+from diffnag.networks.elastic import Resized
 from diffnag.networks.stem import take_inputs
 from diffnag.networks.training import Recipe
-from diffnag.protocols import HasResNetLike, HasResolution, Inherits, Size, TrainsSmall
+from diffnag.protocols import HasResNetLike, HasResolution, Inherits, Size, TakesChannels, TrainsSmall
 from diffnag.spaces.counting import measured_size
 from diffnag.spaces.inputs import whole_networks
 
@@ -58,7 +59,8 @@ MOST_CHANNELS, MOST_CELLS = 10_000, 1_000
 class Skeleton:
     """The network around the cells: options of the space's `build`. With `small` it is the space's `build_small`, which has no options.
 
-    `inputs` are channels, height and width of images that are no photos; the stem is then made for them, see `take_inputs`.
+    `inputs` are channels, height and width of images that are no photos; the stem is then made for them, see `take_inputs`. In a space that
+    `TakesChannels` they are resized to the architecture's own resolution within the network.
     """
 
     channels: int
@@ -84,6 +86,9 @@ class Skeleton:
         """An untrained network, its weights drawn from torch's global generator. Raises `UserError` if the space cannot build it."""
         import torch
 
+        if self.inputs is not None and isinstance(space, TakesChannels):
+            network = replace(self, inputs=None).build(arch, space.with_channels(self.inputs[0]), num_classes=num_classes, image_size=image_size)
+            return Resized(network, space.resolution(arch))
         try:
             if self.small:
                 assert isinstance(space, TrainsSmall)
@@ -105,6 +110,8 @@ class Skeleton:
 
         With `inputs`, which the space does not know, it is counted on the network.
         """
+        if self.inputs is not None and isinstance(space, TakesChannels):
+            return replace(self, inputs=None).size(arch, space.with_channels(self.inputs[0]), num_classes=num_classes, image_size=image_size)
         if self.inputs is not None:
             return self._counted(arch, space, num_classes=num_classes, image_size=image_size)
         try:
@@ -239,7 +246,7 @@ def plan_fine_tuning(images: ImageDataset, space: SearchSpace, *, epochs: int | 
         epochs=epochs or (MOST_FINE_TUNING if timed else FINE_TUNING_EPOCHS), batch_size=32, learning_rate=3e-3, weight_decay=1e-4,
         shift=images.shift, flip=images.flips, crop=CROP if n < FEW_IMAGES else 1.0, keep_statistics=True,
     )  # fmt: skip
-    return Plan(skeleton_of(space), n, recipe)
+    return Plan(skeleton_of(space, inputs=images.inputs), n, recipe)
 
 
 def plain_skeleton(images: ImageDataset) -> Skeleton:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from torch.nn import functional
 
 from diffnag.datasets.meta_dataset import Effort, Measurement
-from diffnag.networks.adapted import adapted, as_part
+from diffnag.networks.adapted import adapted, as_part, pixel_statistics
 from diffnag.networks.elastic import Adaptation, Resized
 from diffnag.networks.training import logits
 
@@ -38,8 +38,9 @@ def measure_parts(
     The seconds of an architecture have an equal share of those of the adaptation.
     """
     begin = time.perf_counter()
-    train = as_part(images.x_train, images.y_train, space, seed=seed, device=device)
-    x, y = judged = as_part(images.x_judged, images.y_judged, space, seed=seed, device=device, most=effort.judged)
+    statistics = pixel_statistics(space)
+    train = as_part(images.x_train, images.y_train, statistics, seed=seed, device=device)
+    x, y = judged = as_part(images.x_judged, images.y_judged, statistics, seed=seed, device=device, most=effort.judged)
     some = train[0][: effort.moments], train[1][: effort.moments]
     epochs = -(-effort.image_passes // max(len(train[0]), 1))
     how = Adaptation(

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 
 AT_ONCE, PATIENCE_S = 100, 20.0
 """Architectures that are looked at together for one that meets the limits, and seconds after which the others are left out."""
+AT_ONCE_S = 5.0
+"""Seconds after which fewer are looked at: where a limit takes long to compute, edits that lead towards it do so too."""
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,7 @@ class Goal:
 
     def best(self, trials: Sequence[Trial]) -> Trial | None:
         """Member of the front with the best label, the earliest of equal ones; None if nothing meets the limits."""
-        return max(self.complete(trials), key=lambda trial: (trial.worth, -trial.number), default=None)
+        return max(self.front(trials), key=lambda trial: (trial.worth, -trial.number), default=None)
 
     def complete(self, trials: Sequence[Trial]) -> list[Trial]:
         """The whole evaluations that have a value for every objective and meet every limit."""
@@ -256,7 +257,7 @@ class Goal:
         """
         nearest: dict[Limit, float] = {}
         left, looked_at, until = iter(archs), 0, time.monotonic() + PATIENCE_S
-        while some := list(islice(left, AT_ONCE)):
+        while some := _next_of(left):
             looked_at += len(some)
             met = np.ones(len(some), dtype=bool)
             for limit, values, margins in self._checkable(some):
@@ -307,6 +308,16 @@ class Goal:
             elif isinstance(objective, Predicts):
                 mean, std = self.predicted(objective, archs)
                 yield limit, mean.tolist(), (2 * std).tolist()
+
+
+def _next_of(archs: Iterator[Arch]) -> list[Arch]:
+    """The next `AT_ONCE` architectures, or as many as come within `AT_ONCE_S`, one at least if there is one."""
+    found, until = [], time.monotonic() + AT_ONCE_S
+    for arch in archs:
+        found.append(arch)
+        if len(found) == AT_ONCE or time.monotonic() > until:
+            break
+    return found
 
 
 def _below(end: float, mean: np.ndarray, std: np.ndarray) -> np.ndarray:

@@ -14,8 +14,8 @@ from diffnag.datasets.images.asked import CLASSIFICATION
 from diffnag.errors import UserError
 from diffnag.io.files import cache_folder, take_lock
 from diffnag.oracles.checked import refuse_unknown
-from diffnag.protocols import Inherits
-from diffnag.spaces.inputs import whole_networks
+from diffnag.protocols import Inherits, TakesChannels
+from diffnag.spaces.inputs import suited_to, whole_networks
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -65,15 +65,18 @@ class InheritOracle:
     def set_images(
         self, images: ImageDataset, *, dataset: str, seconds: float | None, epochs: int | None, seed: int, device: str
     ) -> None:
-        """See `diffnag.protocols.NeedsImages`; `epochs` are those of the adaptation. Raises `UserError` for other images than classified photos."""
+        """See `diffnag.protocols.NeedsImages`; `epochs` are those of the adaptation. Raises `UserError` as `refuse_unfit` does."""
         from diffnag.io.checkpoint import arrays_checksum
         from diffnag.io.device import resolve_device
         from diffnag.io.memory import keep_freed_memory
+        from diffnag.networks.adapted import statistics_of
         from diffnag.networks.elastic import MOMENTS, Adaptation
         from diffnag.networks.plan import CROP, FEW_IMAGES
 
-        refuse_all_but_photos(images, self._name)
+        refuse_unfit(images, self._space, self._name)
         keep_freed_memory()
+        self._space = suited_to(images.inputs, self._space)
+        self._statistics = statistics_of(images, self._space)
         self.images, self._dataset, self._seed = images, dataset, seed
         self._device = resolve_device(device)
         n = len(images.train.y)
@@ -190,20 +193,24 @@ class InheritOracle:
         """See `diffnag.networks.adapted.as_part`."""
         from diffnag.networks.adapted import as_part
 
-        return as_part(part.x, part.y, self._space, device=self._device, most=most)
+        return as_part(part.x, part.y, self._statistics, device=self._device, most=most)
 
 
-def refuse_all_but_photos(images: ImageDataset, space: str) -> None:
-    """Raise `UserError` for arrays, which a pretrained network of photos does not know, and for tasks that are no classification."""
-    given = None
-    if images.inputs is not None:
+def refuse_unfit(images: ImageDataset, space: Inherits, name: str) -> None:
+    """Raise `UserError` for signals, for arrays whose channels the pretrained network cannot take, and for tasks that are no classification."""
+    given, other = None, "nasbench201"
+    known = "images" if isinstance(space, TakesChannels) else "photos of 1 or 3 channels"
+    if images.task != CLASSIFICATION:
+        given = f"images for a {images.task} task"
+    elif images.inputs is not None:
         c, h, w = images.inputs
-        given = f"signals of {c} channels" if h == 1 else f"arrays of {c} channels, {w} x {h} pixels, with values that are no pixels of photos"
-    elif images.task != CLASSIFICATION:
-        given = f"images for a {images.task}"
+        if h == 1:
+            given = f"signals of {c} channels"
+        elif not isinstance(space, TakesChannels):
+            given = f"arrays of {c} channels, {w} x {h} pixels, with values that are no pixels of photos"
+            other = "efficientnet-lite or nasbench201"
     if given:
-        what = f"the pretrained networks of space {space!r} classify photos of 1 or 3 channels"
-        raise UserError(f"{what}, and {images.name} holds {given}; use --space nasbench201")
+        raise UserError(f"the pretrained networks of space {name!r} classify {known}, and {images.name} holds {given}; use --space {other}")
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -200,6 +200,15 @@ class Inherits(HasResolution, Protocol):
 
     def inherit(self, network: nn.Module, arch: Arch) -> nn.Module:
         """The network that `build` gives, with copies of the weights that the architecture uses."""
+        ...
+
+
+@runtime_checkable
+class TakesChannels(Inherits, Protocol):
+    """A space of parts whose pretrained network can be changed to take images of other channels than three."""
+
+    def with_channels(self, channels: int) -> Self:
+        """The same space for images `(b, channels, h, w)`: what its methods build, count and load takes these."""
         ...
 
 

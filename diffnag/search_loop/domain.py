@@ -12,7 +12,7 @@ import numpy as np
 
 from diffnag.arch import Arch
 from diffnag.objectives.goal import Goal
-from diffnag.protocols import Objective, SearchSpace
+from diffnag.protocols import Inherits, Objective, SearchSpace
 from diffnag.spaces.draws import random_archs
 
 MISSES = 1_000
@@ -119,7 +119,9 @@ class Domain:
             yield arch if beyond else copy
 
     def _towards(self) -> Iterator[Arch]:
-        """Random architectures, and from each of them edit after edit that comes nearest to the limits which cost nothing to check."""
+        """The smallest part of a pretrained network; random architectures, and edit after edit that comes nearest to limits that cost nothing."""
+        if isinstance(self.space, Inherits):
+            yield self.space.smallest
         for start in random_archs(self.space, STARTS, seed=0):
             yield from (arch for _, arch in self._nearer(start, self.space.neighbours))
 

@@ -141,10 +141,16 @@ class SearchOptions:
         return {"model": None, "space": f"{MODEL_SPACE}:{self.model}", **predictor}
 
     def chosen_by_dataset(self) -> tuple[dict[str, Any], str | None]:
-        """The space, and perhaps the predictor, that `auto` stands for, with a sentence for the user if colour pictures get another one."""
+        """The space, and perhaps the predictor, that `auto` stands for, with a sentence for the user if pictures get another one."""
         other: dict[str, Any] = {"space": DEFAULT_SPACE}
-        if self.oracle not in (AUTO, "inherit") or self.task != "classification" or not self._has_pictures():
+        if self.oracle not in (AUTO, "inherit") or self.task != "classification":
             return other, None
+        colour = self._has_pictures()
+        if colour is None:
+            return other, None
+        if not colour:
+            said = f"these grey pictures are searched in {DEFAULT_SPACE}, from scratch; if they are photos, parts of a pretrained network are better"
+            return other, f"{said} with few of them: --space {PICTURE_SPACE} --predictor {PICTURE_PREDICTOR}"
         said = f"these colour pictures are searched in {DEFAULT_SPACE}, from scratch; parts of a pretrained network are better with few pictures"
         if self.predictor in TABLE_PREDICTORS:
             return other, f"{said}: leave out --predictor {self.predictor}, which knows none"
@@ -155,16 +161,20 @@ class SearchOptions:
         predictor = {"predictor": PICTURE_PREDICTOR} if self.predictor is None and "predictor" in self.method_class().uses else {}
         return {"space": PICTURE_SPACE, **predictor}, None
 
-    def _has_pictures(self) -> bool:
-        """Whether the dataset is colour pictures of the user; names of benchmarks come first."""
+    def _has_pictures(self) -> bool | None:
+        """Whether the user's pictures are in colour, False for grey ones, None for other data; names of benchmarks come first."""
         from diffnag.datasets.images import is_image_source
 
         if not is_image_source(self.dataset):
-            return False
-        from diffnag.datasets.glance import are_colour_pictures
+            return None
+        from diffnag.datasets.glance import are_colour_pictures, are_grey_pictures
         from diffnag.spaces.loading import load_space
 
-        return self.dataset not in load_space(DEFAULT_SPACE).datasets and are_colour_pictures(self.dataset, least=PICTURE_SIDE)
+        if self.dataset in load_space(DEFAULT_SPACE).datasets:
+            return None
+        if are_colour_pictures(self.dataset, least=PICTURE_SIDE):
+            return True
+        return False if are_grey_pictures(self.dataset, least=PICTURE_SIDE) else None
 
     def resolved(self) -> SearchOptions:
         """These options with the defaults of the method; raises `UserError` for options that do not fit together."""

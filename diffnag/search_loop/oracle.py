@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from diffnag.datasets.images.asked import CLASSIFICATION
 from diffnag.errors import DataNotFound, UserError
 from diffnag.oracles.checked import CheckedOracle, checked_oracle, load_oracle, refuse_unknown
 from diffnag.plugins import make_oracle
-from diffnag.protocols import GivesNetworks, Inherits, NeedsImages, PrefersOracle
+from diffnag.protocols import GivesNetworks, Inherits, NeedsImages, PrefersOracle, TakesChannels
 from diffnag.search_loop.options import INHERITING_SHARE, SEARCH_SHARE, USUAL_BUDGET, SearchOptions
 
 if TYPE_CHECKING:
@@ -53,7 +54,20 @@ def own_images(options: SearchOptions, space: SearchSpace) -> ImageDataset:
 
     inherits = isinstance(space, Inherits)
     most = space.resolution(space.largest) if isinstance(space, Inherits) else MOST
-    return load_images(options.dataset, size=options.image_size, most=most, square=inherits, task=options.task)
+    images = load_images(options.dataset, size=options.image_size, most=most, square=inherits, task=options.task)
+    adapted = _of_channels(images) if isinstance(space, TakesChannels) else []
+    return replace(images, notes=(*images.notes, *adapted))
+
+
+def _of_channels(images: ImageDataset) -> list[str]:
+    """What becomes of the first convolution of a network of colour photos: a sentence, if the images are arrays of other channels."""
+    from diffnag.networks.stem import COLOURS
+
+    channels = COLOURS if images.inputs is None else images.inputs[0]
+    if channels == COLOURS:
+        return []
+    how = "its weights summed over the colours" if channels == 1 else f"the weights of red, green and blue in turn, times 3/{channels}"
+    return [f"The first convolution of the pretrained network was adapted from 3 channels to {channels}: {how}."]
 
 
 def search_share(oracle: Oracle) -> float:

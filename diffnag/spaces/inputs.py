@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from diffnag.errors import UserError
-from diffnag.protocols import HasResolution, Inherits
+from diffnag.protocols import HasResolution, Inherits, TakesChannels
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
     from diffnag.protocols import SearchSpace
 
+Parts = TypeVar("Parts", bound=Inherits)
+
 
 def side_of(arch: Arch, space: SearchSpace, given: int) -> int:
     """Pixels a side of the input of an architecture's network: its own resolution if it has one, else the `given` side."""
     return space.resolution(arch) if isinstance(space, HasResolution) else given
+
+
+def suited_to(inputs: tuple[int, int, int] | None, space: Parts) -> Parts:
+    """The space for arrays `inputs`, (channels, height, width); the space itself for photos, and where it takes no other channels."""
+    return space if inputs is None or not isinstance(space, TakesChannels) else space.with_channels(inputs[0])
 
 
 def whole_networks(space: SearchSpace) -> list[Arch]:

@@ -18,6 +18,8 @@ from diffnag.protocols import Size
 
 STEM, HEAD = 32, 1280
 """Channels of the first convolution and of the last one."""
+COLOURS = 3
+"""Channels of the images that the published network takes."""
 STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320))
 """Number of blocks, kernel, stride of the first block, expansion and channels of each stage."""
 EPSILON, MOMENTUM = 1e-3, 0.01
@@ -129,17 +131,17 @@ Member = Sequence[Block | None]
 
 
 class Network(nn.Module):
-    """The network of some blocks: stem, blocks, 1x1 convolution, mean over all pixels, linear classifier."""
+    """The network of some blocks: stem for images of so many `channels`, blocks, 1x1 convolution, mean over all pixels, linear classifier."""
 
-    def __init__(self, blocks: Sequence[Block], *, num_classes: int) -> None:
+    def __init__(self, blocks: Sequence[Block], *, num_classes: int, channels: int = COLOURS) -> None:
         super().__init__()
-        self.stem = ConvNorm(3, STEM, kernel=3, stride=2)
+        self.stem = ConvNorm(channels, STEM, kernel=3, stride=2)
         self.blocks = nn.ModuleList(map(InvertedBottleneck, blocks))
         self.head = ConvNorm(blocks[-1].c_out, HEAD)
         self.classifier = nn.Linear(HEAD, num_classes)
 
     def features(self, images: Tensor, member: Member | None = None) -> Tensor:
-        """Images `(b, 3, h, w)` -> features `(b, HEAD)`."""
+        """Images `(b, channels, h, w)` -> features `(b, HEAD)`."""
         x = functional.relu6(self.stem(images))
         for block, used in zip(self.blocks, member or [None] * len(self.blocks), strict=True):
             if member is None or used is not None:
@@ -147,7 +149,7 @@ class Network(nn.Module):
         return functional.relu6(self.head(x)).mean((2, 3))
 
     def forward(self, images: Tensor, member: Member | None = None) -> Tensor:
-        """Images `(b, 3, h, w)` -> logits `(b, num_classes)`, by the `member` or by all weights."""
+        """Images `(b, channels, h, w)` -> logits `(b, num_classes)`, by the `member` or by all weights."""
         logits: Tensor = self.classifier(self.features(images, member))
         return logits
 
@@ -156,7 +158,7 @@ def extract(shared: Network, member: Member) -> Network:
     """A network of its own with copies of the weights that `member` uses of `shared`."""
     kept = [(block, used) for block, used in zip(shared.blocks, member, strict=True) if used is not None]
     with torch.device(shared.classifier.weight.device):
-        made = Network([used for _, used in kept], num_classes=shared.classifier.out_features)
+        made = Network([used for _, used in kept], num_classes=shared.classifier.out_features, channels=shared.stem.conv.in_channels)
     for name in ("stem", "head", "classifier"):
         getattr(made, name).load_state_dict(getattr(shared, name).state_dict())
     for mine, (block, used) in zip(made.blocks, kept, strict=True):
@@ -176,10 +178,31 @@ def _copy(part: ConvNorm, whole: ConvNorm, *, kernel: int | None) -> None:
 
 
 @torch.no_grad()
+def take_channels(network: Network, channels: int) -> None:
+    """Change the stem of a network for colour images, so that it takes images of so many channels.
+
+    The rule is that of timm (`adapt_input_conv`). For one channel the weights are summed over the colours: the network computes what it did on
+    that channel as all three colours. For more, the channels in turn have the weights of red, green and blue, times 3 / channels.
+    """
+    before = network.stem.conv
+    with torch.device(before.weight.device):
+        after = ConvNorm(channels, STEM, kernel=3, stride=2).conv
+    after.weight.copy_(for_channels(before.weight, channels))
+    network.stem.conv = after
+
+
+def for_channels(weight: Tensor, channels: int) -> Tensor:
+    """Weights `(o, 3, k, k)` of a convolution for colours as those for so many channels; see `take_channels`."""
+    if channels == 1:
+        return weight.sum(1, keepdim=True)
+    return weight[:, torch.arange(channels) % COLOURS] * (COLOURS / channels)
+
+
+@torch.no_grad()
 def sort_channels(network: Network, images: Tensor) -> None:
     """Put the most important middle channels of each block first; the network computes what it did.
 
-    The importance of a channel is the mean of its activation on `images (b, 3, h, w)` times the sum of the absolute weights that read
+    The importance of a channel is the mean of its activation on `images (b, c, h, w)` times the sum of the absolute weights that read
     it. With half of the channels of each block it keeps more than the weights alone do (as in Once-for-All).
     """
     activity: dict[int, Tensor] = {}
@@ -207,19 +230,19 @@ def narrowed(block: Block, *, share: float, kernel: int) -> Block:
     return replace(block, middle=max(8, round(block.middle * share / 8) * 8), kernel=kernel)
 
 
-def size(blocks: Sequence[Block], *, num_classes: int, image_size: int) -> Size:
+def size(blocks: Sequence[Block], *, num_classes: int, image_size: int, channels: int = COLOURS) -> Size:
     """Size of `Network` for square images, in closed form; multiply-adds are those of convolutions and of the classifier with its bias."""
     params = flops = 0
-    for weights, channels, side in _layers(blocks, image_size):
-        params += weights + 2 * channels
+    for weights, c_out, side in _layers(blocks, image_size, channels):
+        params += weights + 2 * c_out
         flops += weights * side**2
     return Size(params=params + (HEAD + 1) * num_classes, flops=flops + (HEAD + 1) * num_classes)
 
 
-def _layers(blocks: Sequence[Block], image_size: int) -> Iterator[tuple[int, int, int]]:
+def _layers(blocks: Sequence[Block], image_size: int, channels: int) -> Iterator[tuple[int, int, int]]:
     """Weights, output channels and output side of each convolution."""
     side = -(-image_size // 2)
-    yield 27 * STEM, STEM, side
+    yield 9 * channels * STEM, STEM, side
     for block in blocks:
         if block.expand:
             yield block.c_in * block.middle, block.middle, side

@@ -9,11 +9,12 @@ from the operators; both are generated.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterator, Mapping, Set
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from torch import nn
 
@@ -21,6 +22,7 @@ from diffnag.arch import Arch
 from diffnag.errors import UserError
 from diffnag.protocols import Attention, Picture, Role, Size
 from diffnag.search_spaces.efficientnet_lite.network import (
+    COLOURS,
     HEAD,
     STAGES,
     Block,
@@ -31,6 +33,7 @@ from diffnag.search_spaces.efficientnet_lite.network import (
     narrowed,
     size,
     sort_channels,
+    take_channels,
 )  # fmt: skip
 from diffnag.search_spaces.efficientnet_lite.published import MEAN, STD, load_network
 from diffnag.search_spaces.shared.choices import Chain
@@ -92,6 +95,8 @@ class EfficientNetLite(Chain):
         "resolution", *(f"stage {stage} block {place}" for stage, (repeats, *_) in enumerate(STAGES[1:], start=2) for place in range(1, repeats + 1))
     )  # fmt: skip
     weights: Path | None = None
+    colours = COLOURS
+    """Channels of the images; see `with_channels`."""
 
     # -- strings
 
@@ -183,20 +188,28 @@ class EfficientNetLite(Chain):
         `image_size` has no effect: images of any size are resized to the resolution, which is part of the architecture.
         """
         _check_width(channels, cells, stem_stride)
-        return size(list(self._blocks(arch)), num_classes=num_classes, image_size=self.resolution(arch))
+        return size(list(self._blocks(arch)), num_classes=num_classes, image_size=self.resolution(arch), channels=self.colours)
 
     def build(self, arch: Arch, *, channels: int = WIDTH, cells: int = 1, num_classes: int, stem_stride: int = 2) -> nn.Module:
-        """The part of EfficientNet-Lite0 as a network of its own: images `(b, 3, h, w)` -> logits `(b, num_classes)`.
+        """The part of EfficientNet-Lite0 as a network of its own: images `(b, colours, h, w)` -> logits `(b, num_classes)`.
 
         Images should have `resolution(arch)` pixels a side, and others are accepted. The width is that of the published network:
         `UserError` for other `channels`, `cells` or `stem_stride` than the defaults.
         """
         _check_width(channels, cells, stem_stride)
-        return Network(list(self._blocks(arch)), num_classes=num_classes)
+        return Network(list(self._blocks(arch)), num_classes=num_classes, channels=self.colours)
+
+    def with_channels(self, channels: int) -> Self:
+        """See `diffnag.protocols.TakesChannels`; the weights are those of `take_channels`."""
+        found = copy.copy(self)
+        found.colours = channels
+        return found
 
     def pretrained(self, *, num_classes: int) -> nn.Module:
         """The published network with a classifier of zeros; raises `UserError` if the package of the weights is not installed."""
         network = load_network(self.weights)
+        if self.colours != COLOURS:
+            take_channels(network, self.colours)
         network.classifier = classifier = nn.Linear(HEAD, num_classes)
         for parameter in classifier.parameters():
             nn.init.zeros_(parameter)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 ACCEPTED = "PNG, JPEG, BMP, GIF, WebP and TIFF"
+DARK = 1 << 12
+"""A file of 16 bits whose values are all below this has few levels left when it is cut to 8 bits."""
+DARK_REMARK = f"had 16 bits, all values below {DARK:,}, and few levels were left in 8 bits: as arrays in an .npz file they are kept as they are"
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 
 
@@ -72,11 +75,15 @@ def _as_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
     from PIL import Image
 
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB"), ["had 16 bits and were cut to 8"]
+        levels = np.asarray(image)
+        remark = "had 16 bits and were cut to 8" if levels.max() >= DARK else DARK_REMARK
+        return Image.fromarray((levels >> 8).astype(np.uint8)).convert("RGB"), [remark]
     if image.mode in ("I", "F"):
         raise ValueError("pixels of 32 bits; accepted are 1, 8 and 16")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
+        if rgba.getchannel("A").getextrema()[0] == 255:
+            return rgba.convert("RGB"), []
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB"), ["had transparent parts, which were made white"]
     remarks = [] if image.mode in ("RGB", "L", "P", "1") else [f"had the mode {image.mode} and were converted to RGB"]

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffnag.io.files import written_whole
+from diffnag.networks.answers import parts_of
 from diffnag.networks.onnx_file import open_session, quiet
 from diffnag.networks.training import evaluation_batch
 from diffnag.search_loop.finish.finished import Share
-from diffnag.search_loop.finish.judging import parts_of
 
 if TYPE_CHECKING:
     from diffnag.datasets.images import Images
@@ -43,8 +43,10 @@ class EightBits:
         return f"test accuracy {100 * self.test.value:.2f} %; {times}"
 
 
-def write_eight_bits(path: Path, source: Path, *, train: Images, test: Images, side: int) -> EightBits:
-    """Quantise the ONNX file `source`, which takes pixels in [0, 1], to `path`, and judge it on the test images.
+def write_eight_bits(path: Path, source: Path, *, train: Images, test: Images, side: int | None) -> EightBits:
+    """Quantise the ONNX file `source`, which takes pixels in [0, 1] or arrays as they are, to `path`, and judge it on the test images.
+
+    Photos are resized to the `side` that the network takes.
 
     Weights are integers with a scale for each channel, activations with one for each tensor, of the range that training images give
     (static quantisation of onnxruntime). Timed on this machine, in turn with `source`.
@@ -72,7 +74,8 @@ def write_eight_bits(path: Path, source: Path, *, train: Images, test: Images, s
             weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod.MinMax,
         )  # fmt: skip
     contents = {name: file.read_bytes() for name, file in (("8", path), ("32", source))}
-    session, parts = open_session(path), parts_of(test, side=side, batch=evaluation_batch(side**2))
+    height, width = (side, side) if side else test.x.shape[1:3]
+    session, parts = open_session(path), parts_of(test, side=side, batch=evaluation_batch(height * width))
     chosen = [session.run(None, {"images": part.numpy()})[0].argmax(1) for part in parts]
     hits = int((np.concatenate(chosen) == test.y).sum())
     *_, times = timed_rounds({name: network_run(content, batch=1, threads=1) for name, content in contents.items()}, rounds=ROUNDS)

@@ -138,10 +138,10 @@ class Finish:
         best, images = self.best, self.images
         return {
             **self._tested(), "test_interval": best.test.interval, "test_images": best.test.images,
-            "classes": list(images.classes), "preprocessing": best.model.description.preprocessing(),
+            "classes": list(images.classes), "preprocessing": best.model.preprocessing(),
             "onnx_max_abs_difference": self.onnx_max_abs_difference,
             **({} if self.eight_bits is None else {"eight_bits": self.eight_bits.to_json()}),
-            "final": {**best.to_json(), "plan": self.plan.to_json()},
+            "final": {**best.to_json(), "image_size": best.model.description.image_size, "plan": self.plan.to_json()},
             "images": {
                 "name": images.name, "sha256": images.sha256, "size": images.size, "channels": images.channels,
                 **({} if images.inputs is None else {"inputs": list(images.inputs)}),

@@ -69,7 +69,7 @@ def finish(
         try_to_draw(folder / MISTAKES, lambda path: write_mistakes(path, mistakes_of(best.model, test, counts)), on_note=on_note)
     eight = None
     if probed and difference is not None and best.confusion is not None:
-        eight = _in_eight_bits(folder, search, side=best.model.description.image_size, on_note=on_note)
+        eight = _in_eight_bits(folder, search, side=best.model.description.image_size if search.images.inputs is None else None, on_note=on_note)
     others = tuple(other for other in (searched, *tried) if other is not best)
     if compare:
         compared = Rivals(search, result, searched, folder, storage, on_progress, on_note).finished()
@@ -123,7 +123,7 @@ def _export(path: Path, model: Classifier, on_note: Note) -> float | None:
         return None
 
 
-def _in_eight_bits(folder: Path, search: Search, *, side: int, on_note: Note) -> EightBits | None:
+def _in_eight_bits(folder: Path, search: Search, *, side: int | None, on_note: Note) -> EightBits | None:
     """Write the network in 8 bits. An operator that cannot be quantised costs the file, not the run."""
     path, images = folder / EIGHT_BITS, search.images
     assert images

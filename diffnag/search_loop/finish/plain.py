@@ -11,21 +11,30 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from diffnag.datasets.images import MOST, ImageDataset, Images
 from diffnag.errors import UserError
 from diffnag.io.device import resolve_device
-from diffnag.networks.adapted import pixel_statistics, pretrained
+from diffnag.networks.adapted import pretrained, statistics_of
 from diffnag.networks.build import seeded_build
 from diffnag.networks.classifier_file import Classifier, Description, save_model
-from diffnag.networks.elastic import Resized
+from diffnag.networks.elastic import Resized, resized
 from diffnag.networks.plan import Plan, plain_skeleton, plan_final
 from diffnag.networks.targets import target_of
 from diffnag.networks.training import Diverged, Recipe, accuracy, train
 from diffnag.protocols import HasResNetLike, Inherits
 from diffnag.search_loop.finish.finished import Finished
-from diffnag.search_loop.finish.training import Trained, final_images, judged_on_test, left_by_earlier_run, seconds_an_image, until_the_clock
+from diffnag.search_loop.finish.training import (
+    Trained,
+    final_images,
+    judged_on_test,
+    kept,
+    left_by_earlier_run,
+    seconds_an_image,
+    until_the_clock,
+)  # fmt: skip
 from diffnag.search_loop.loop import Search
 from diffnag.search_loop.options import DEFAULT_SPACE
-from diffnag.spaces.inputs import whole_networks
+from diffnag.spaces.inputs import suited_to, whole_networks
 from diffnag.spaces.loading import load_space
 
 FINE_TUNING, PLAIN_RESNET = "fine-tuning", "plain ResNet"
@@ -36,6 +45,10 @@ TRIED, TRIAL_SHARE = 2, 0.25
 """Resolutions that fine-tuning chooses from, and the part of the time for each of them."""
 MOST_EPOCHS = 80
 """Epochs of a training at most."""
+STEM_KERNEL = 3
+"""Kernel of the network's first convolution; with a larger stride it would skip pixels."""
+CHUNK = 256
+"""Images that are resized at once."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +76,11 @@ class PlainTraining:
 
         def made() -> tuple[Classifier, Trained]:
             begin, judged = time.perf_counter(), []
-            x, y, _ = final_images(images, pixel_statistics(space), device=device)
+            x, y, statistics = final_images(images, statistics_of(images, space), device=device)
 
             def tuned(side: int, x: torch.Tensor, y: torch.Tensor, share: float) -> tuple[Resized, int]:
                 def network() -> Resized:
-                    return Resized(pretrained(space, classes=len(images.classes), device=device), side)
+                    return Resized(pretrained(suited_to(images.inputs, space), classes=len(images.classes), device=device), side)
 
                 found, epochs = self._train(FINE_TUNING, network, x, y, recipe, until=begin + share * self.seconds)
                 assert isinstance(found, Resized)
@@ -78,10 +91,9 @@ class PlainTraining:
                 judged.append(accuracy(found, x[-apart:], y[-apart:], side=side))
             best = tried[int(np.argmax(judged))]
             found, epochs = tuned(side := space.resolution(best), x, y, 1.0)
-            described = Description(options.space, space.to_str(best), plan.skeleton, images.classes, side, space.mean, space.std)
-            network = found.network.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            described = Description(options.space, space.to_str(best), plan.skeleton, images.classes, side, *statistics)
             trained = Trained(epochs, recipe.learning_rate, time.perf_counter() - begin, max(judged))
-            return Classifier(network, described).eval(), trained
+            return Classifier(kept(found.to("cpu"), images), described).eval(), trained
 
         return self._finished(FINE_TUNING, options.space, Plan(plan.skeleton, len(images.train.y) + apart, recipe), made)
 
@@ -90,25 +102,30 @@ class PlainTraining:
     ) -> Finished:
         """A residual network of three stages of 16, 32 and 64 channels from scratch; where it is `planned`, as large as suits the time.
 
-        With `apart` the validation images are left out, and judge it. `start` is such a network of an earlier training: its validation
-        accuracy is kept, and the training goes on with it if it is as large. Raises `UserError`.
+        Photos are resized to at most `MOST` pixels a side, or to half of that where time is short: of larger ones the stem would skip pixels.
+        The model takes images of that size. With `apart` the validation images are left out, and judge it. `start` is such a network of an
+        earlier training: its validation accuracy is kept, and the training goes on with it if it is as large. Raises `UserError`.
         """
         options, images = self.search.options, self.search.images
         assert images
+        begin = time.perf_counter()
         space, device, target = load_space(DEFAULT_SPACE), resolve_device(options.device), target_of(images)
         assert isinstance(space, HasResNetLike)
+        for most in (MOST, MOST // 2):
+            images = at_most(images, most)
+            plan = plan_final(images, space, seconds=self.seconds)
+            skeleton, recipe = plan.skeleton if planned else plain_skeleton(images), plan.recipe
+            if skeleton.stem_stride <= STEM_KERNEL:
+                break
         arch, side, classes = space.from_str(space.resnet_like), images.size, images.classes
-        plan = plan_final(images, space, seconds=self.seconds)
-        skeleton, recipe = plan.skeleton if planned else plain_skeleton(images), plan.recipe
         known = len(images.train.y) + (0 if apart else len(images.val.y))
 
         def network() -> torch.nn.Module:
-            if start and start.model.description.skeleton == skeleton:
+            if start and (start.model.description.skeleton, start.model.description.image_size) == (skeleton, side):
                 return copy.deepcopy(start.model.network).to(device)
             return seeded_build(skeleton, arch, space, num_classes=len(classes), image_size=side, seed=options.seed, device=device)
 
         def made() -> tuple[Classifier, Trained]:
-            begin = time.perf_counter()
             judged = 100 * start.validation.value if start and start.validation else None
             x, y, statistics = final_images(images, None, device=device)
             found, epochs = self._train(name, network, x[:known], y[:known], recipe, until=begin + self.seconds)
@@ -152,3 +169,16 @@ class PlainTraining:
             found = made()
             save_model(path, found[0], about={"made_with": made_with, **found[1]._asdict()})
         return judged_on_test(name, *found, self.search, labels=0, plan=plan)
+
+
+def at_most(images: ImageDataset, side: int) -> ImageDataset:
+    """The photos resized to `side` pixels where they are larger, as a model resizes them; arrays are as they were."""
+    if images.inputs is not None or images.size <= side:
+        return images
+
+    def smaller(part: Images) -> Images:
+        chunks = torch.from_numpy(part.x).permute(0, 3, 1, 2).split(CHUNK)
+        x = torch.cat([resized(chunk.float(), side).round().to(torch.uint8) for chunk in chunks])
+        return replace(part, x=x.permute(0, 2, 3, 1).contiguous().numpy())
+
+    return replace(images, train=smaller(images.train), val=smaller(images.val), test=smaller(images.test), size=side)

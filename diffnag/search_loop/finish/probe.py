@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 
-import torch
-
 from diffnag.io.device import resolve_device
+from diffnag.networks.adapted import statistics_of
 from diffnag.networks.classifier_file import Classifier, Description
+from diffnag.networks.elastic import Resized
 from diffnag.protocols import GivesNetworks, Inherits
 from diffnag.search_loop.finish.finished import BY_TRAINING, Finished, Score
-from diffnag.search_loop.finish.training import confusion
+from diffnag.search_loop.finish.training import confusion, kept, told
 from diffnag.search_loop.loop import Search
 from diffnag.spaces.counting import measured_size
 from diffnag.spaces.inputs import side_of
@@ -27,9 +27,9 @@ def finish_probe(search: Search) -> Finished | None:
     begin = time.perf_counter()
     arch, network, accuracy = oracle.probe()
     text, side = space.to_str(arch), side_of(arch, space, images.size)
-    described = Description(search.options.space, text, plan.skeleton, images.classes, side, space.mean, space.std)
-    plain = network.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    model, size = Classifier(plain, described).eval(), measured_size(plain, image_size=side)
+    described = Description(search.options.space, text, plan.skeleton, images.classes, side, *told(statistics_of(images, space), images))
+    plain = kept(Resized(network.to("cpu"), side), images)
+    model, size = Classifier(plain, described).eval(), measured_size(plain, image_size=side, inputs=images.inputs)
     device = resolve_device(search.options.device)
     return Finished(
         name=PROBE, arch=text, model=model, size=size, labels=0,

@@ -14,7 +14,8 @@ import torch
 
 from diffnag.errors import UserError, in_a_line
 from diffnag.io.device import resolve_device
-from diffnag.networks.adapted import pixel_statistics
+from diffnag.networks.adapted import statistics_of
+from diffnag.networks.answers import answers
 from diffnag.networks.build import seeded_build
 from diffnag.networks.classifier_file import Classifier, Description, read_model, save_model
 from diffnag.networks.elastic import Resized
@@ -22,7 +23,7 @@ from diffnag.networks.targets import Target, target_of
 from diffnag.networks.training import Diverged, Recipe, accuracy, as_input, channel_statistics, train
 from diffnag.protocols import GivesNetworks, Inherits
 from diffnag.search_loop.finish.finished import BY_TRAINING, IN_SEARCH, Finished, Score
-from diffnag.search_loop.finish.judging import answers, scored
+from diffnag.search_loop.finish.judging import scored
 from diffnag.search_loop.loop import Search
 from diffnag.spaces.counting import measured_size
 from diffnag.spaces.inputs import side_of
@@ -127,14 +128,13 @@ def train_fully(
     assert images and plan
     space, parsed = search.space, search.space.from_str(arch)
     side, device = side_of(parsed, space, images.size), resolve_device(options.device)
-    x, y, statistics = final_images(images, pixel_statistics(space) if isinstance(space, Inherits) else None, device=device)
+    x, y, statistics = final_images(images, statistics_of(images, space) if isinstance(space, Inherits) else None, device=device)
     description = Description(options.space, arch, plan.skeleton, images.classes, side, *statistics, target=target_of(images))
 
     def network() -> torch.nn.Module:
         if isinstance(search.oracle, GivesNetworks):
-            made = search.oracle.network(parsed)
-        else:
-            made = seeded_build(plan.skeleton, parsed, space, num_classes=len(images.classes), image_size=side, seed=options.seed, device=device)
+            return Resized(search.oracle.network(parsed), side)
+        made = seeded_build(plan.skeleton, parsed, space, num_classes=len(images.classes), image_size=side, seed=options.seed, device=device)
         return Resized(made, side) if images.inputs is None else made
 
     try:
@@ -160,12 +160,18 @@ class FinalImages(NamedTuple):
 
 
 def final_images(images: ImageDataset, statistics: tuple[torch.Tensor, torch.Tensor] | None, *, device: torch.device) -> FinalImages:
-    """The images of a final training; `statistics` are those of `pixel_statistics`, by default those of the images themselves."""
+    """The images of a final training; `statistics` are those of `statistics_of`, by default those of the images themselves."""
     pixels = np.concatenate([images.train.x, images.val.x])
     mean, std = statistics or channel_statistics(pixels)
     x = as_input(pixels, device=device, statistics=(mean, std))
     y = torch.from_numpy(np.concatenate([images.train.y, images.val.y])).to(device)
-    return FinalImages(x, y, (tuple((mean / images.train.unit).tolist()), tuple((std / images.train.unit).tolist())))
+    return FinalImages(x, y, told((mean, std), images))
+
+
+def told(statistics: tuple[torch.Tensor, torch.Tensor], images: ImageDataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel as a `Description` has them: of pixels in [0, 1], or of arrays in their own values."""
+    mean, std = (part / images.train.unit for part in statistics)
+    return tuple(mean.tolist()), tuple(std.tolist())
 
 
 def _train(
@@ -188,9 +194,14 @@ def _train(
             on_note(f"the final training diverged with learning rate {gentler.learning_rate:g}")
             continue
         trained = Trained(next(done) - 1, gentler.learning_rate, time.perf_counter() - begin, judged)
-        found = averaged.network if isinstance(averaged, Resized) else averaged
-        return found.to(memory_format=torch.contiguous_format), trained  # type: ignore[call-overload]
+        return kept(averaged, search.images), trained
     raise UserError(f"it diverged with every learning rate down to {gentler.learning_rate:g}")
+
+
+def kept(network: torch.nn.Module, images: ImageDataset) -> torch.nn.Module:
+    """A trained network as a model holds it: photos are resized before they come to it, and arrays within it."""
+    found = network.network if isinstance(network, Resized) and images.inputs is None else network
+    return found.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 def _in_halves(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from diffnag.search_loop.report.mistakes import MISTAKES
 from diffnag.search_loop.report.run import Run
+from diffnag.spaces.inputs import side_of
 
 if TYPE_CHECKING:
     from diffnag.protocols import SearchSpace
@@ -57,7 +58,7 @@ def export_command(run: Run, space: SearchSpace | None) -> str | None:
     if run.final is not None and "inputs" in run.final.skeleton:
         return None
     if run.final is not None:
-        shape = (len(run.final.classes), run.final.image_size)
+        shape = (len(run.final.classes), side_of(space.from_str(run.best), space, run.final.image_size))
     elif run.dataset in space.datasets:
         shape = space.datasets[run.dataset]
     else:
@@ -112,7 +113,7 @@ def _onnx_code(run: Run) -> str:
     answer = answers.get(final.measure, "print([name for name, logit in zip(classes, logits[0]) if logit > 0])")
     if inputs := final.skeleton.get("inputs"):
         return _ONNX_ARRAYS.format(shape=", ".join(map(str, inputs)), answer=answer)
-    return _ONNX.format(size=final.image_size, answer=answer)
+    return _ONNX.format(size=final.side, answer=answer)
 
 
 _ARRAYS = """\

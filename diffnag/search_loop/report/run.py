@@ -56,6 +56,9 @@ class Final:
     skeleton: Mapping[str, Any]
     """Fields of the network's `Skeleton`."""
     image_size: int
+    """Pixels a side of the images as they were read."""
+    side: int
+    """Pixels a side of the images that the network takes."""
     classes: tuple[str, ...]
     onnx_difference: float | None
     eight_bits: Mapping[str, float]
@@ -178,7 +181,8 @@ def _final(result: Any) -> Final:
         name=str(final["name"]), accuracy=_finite(result[f"test_{word}"]),
         interval=(_finite(low_high[0]), _finite(low_high[1])), images=int(result["test_images"]),
         epochs=int(final["epochs"]), seconds=_finite(final["seconds"]), params=int(final["params"]), flops=int(final["flops"]),
-        skeleton=skeleton, image_size=int(result["images"]["size"]), classes=tuple(map(str, result["classes"])),
+        skeleton=skeleton, image_size=int(result["images"]["size"]),
+        side=int(final.get("image_size", result["images"]["size"])), classes=tuple(map(str, result["classes"])),
         onnx_difference=_maybe(result["onnx_max_abs_difference"]),
         eight_bits={key: _finite(value) for key, value in result.get("eight_bits", {}).items() if key != "test_interval"}, compare=tuple(compare),
         measure=str(result.get("test_measure", word)), figures={str(key): _finite(value) for key, value in result.get("test_figures", {}).items()},
