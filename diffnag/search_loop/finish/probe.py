@@ -10,7 +10,7 @@ from diffnag.networks.classifier_file import Classifier, Description
 from diffnag.networks.elastic import Resized
 from diffnag.protocols import GivesNetworks, Inherits
 from diffnag.search_loop.finish.finished import BY_TRAINING, Finished, Score
-from diffnag.search_loop.finish.training import confusion, kept, told
+from diffnag.search_loop.finish.training import as_described, confusion, kept
 from diffnag.search_loop.loop import Search
 from diffnag.spaces.counting import measured_size
 from diffnag.spaces.inputs import side_of
@@ -27,7 +27,7 @@ def finish_probe(search: Search) -> Finished | None:
     begin = time.perf_counter()
     arch, network, accuracy = oracle.probe()
     text, side = space.to_str(arch), side_of(arch, space, images.size)
-    described = Description(search.options.space, text, plan.skeleton, images.classes, side, *told(statistics_of(images, space), images))
+    described = Description(search.options.space, text, plan.skeleton, images.classes, side, *as_described(statistics_of(images, space), images))
     plain = kept(Resized(network.to("cpu"), side), images)
     model, size = Classifier(plain, described).eval(), measured_size(plain, image_size=side, inputs=images.inputs)
     device = resolve_device(search.options.device)

@@ -165,10 +165,10 @@ def final_images(images: ImageDataset, statistics: tuple[torch.Tensor, torch.Ten
     mean, std = statistics or channel_statistics(pixels)
     x = as_input(pixels, device=device, statistics=(mean, std))
     y = torch.from_numpy(np.concatenate([images.train.y, images.val.y])).to(device)
-    return FinalImages(x, y, told((mean, std), images))
+    return FinalImages(x, y, as_described((mean, std), images))
 
 
-def told(statistics: tuple[torch.Tensor, torch.Tensor], images: ImageDataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def as_described(statistics: tuple[torch.Tensor, torch.Tensor], images: ImageDataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel as a `Description` has them: of pixels in [0, 1], or of arrays in their own values."""
     mean, std = (part / images.train.unit for part in statistics)
     return tuple(mean.tolist()), tuple(std.tolist())
