@@ -254,9 +254,14 @@ def _samples() -> Values:
 
 
 def _parts() -> Values:
-    """Ablations of the score network, in all spaces that have them."""
+    """Ablations of the score network, in all spaces that have them, and by name and space the gaps of those that have one."""
     found = {name: space["ablations"] for name, space in read_result("generation_quality")["spaces"].items() if space.get("ablations")}
-    return {"found": found, "names": _names(found)}
+    gaps: dict[str, dict[str, Row]] = {}
+    for space, rows in found.items():
+        for name, row in rows.items():
+            if "held_out_gap" in row:
+                gaps.setdefault(name, {})[space] = row["held_out_gap"]
+    return {"found": found, "names": _names(found), "gaps": gaps, "gap_spaces": list(dict.fromkeys(space for rows in gaps.values() for space in rows))}
 
 
 def _names(found: Mapping[str, Mapping[str, Row]]) -> list[str]:
