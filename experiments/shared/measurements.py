@@ -254,14 +254,11 @@ def _samples() -> Values:
 
 
 def _parts() -> Values:
-    """Ablations of the score network, in all spaces that have them, and by name and space the gaps of those that have one."""
+    """Ablations of the score network, in all spaces that have them, and by space the gaps of those rows that have one."""
     found = {name: space["ablations"] for name, space in read_result("generation_quality")["spaces"].items() if space.get("ablations")}
-    gaps: dict[str, dict[str, Row]] = {}
-    for space, rows in found.items():
-        for name, row in rows.items():
-            if "held_out_gap" in row:
-                gaps.setdefault(name, {})[space] = row["held_out_gap"]
-    return {"found": found, "names": _names(found), "gaps": gaps, "gap_spaces": list(dict.fromkeys(space for rows in gaps.values() for space in rows))}
+    measured = {space: {name: row["held_out_gap"] for name, row in rows.items() if "held_out_gap" in row} for space, rows in found.items()}
+    gaps = {space: rows for space, rows in measured.items() if rows}
+    return {"found": found, "names": _names(found), "gaps": gaps, "names_of_gaps": _names(gaps)}
 
 
 def _names(found: Mapping[str, Mapping[str, Row]]) -> list[str]:
