@@ -99,6 +99,12 @@ class _Watched:
         self.seen.append((V, E))
         return self._space.decode(V, E)
 
+    def decode_batch(self, V: np.ndarray, E: np.ndarray) -> list[Decoded]:
+        from diffnag.spaces.decoding import decode_all
+
+        self.seen += zip(V, E, strict=True)
+        return decode_all(self._space, V, E)
+
 
 def mean_over_seeds(figures: Callable[[int], Mapping[str, Any]], seeds: int) -> dict[str, float | None]:
     """Mean of each figure over the seeds that have it; None if none has."""
