@@ -84,7 +84,7 @@ def _rounds(space: SearchSpace) -> list[Variant]:
     _, config = shipped_options(space.name)
     if not (joint := config.joint or JOINT.get(space.name, 0)):
         return []
-    return [Variant("no joint head", joint=0), *(Variant(f"joint head, {rounds} rounds", joint=joint, rounds=rounds) for rounds in ROUNDS)]
+    return [Variant("no joint head", joint=0), *(Variant(f"joint head, rounds: {rounds}", joint=joint, rounds=rounds) for rounds in ROUNDS)]
 
 
 class WiringGiven(Denoiser):
