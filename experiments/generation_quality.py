@@ -1,6 +1,6 @@
 """Measures unguided samples in every space, the parts of the score network, and the law that guided samples follow.
 
-    python -m experiments.generation_quality [--only samples|ablations|law] [--spaces nasbench101 ...] [--anew]
+    python -m experiments.generation_quality [--only samples|ablations|law] [--spaces nasbench101 ...] [--rows ROW ...] [--anew]
 
 `samples`: figures of 1,024 samples for each of `SEEDS` seeds, as means. The rows of a space are
   random draws             random architectures of the space, whose distances are the smallest to expect
@@ -24,8 +24,10 @@ from typing import Any
 
 import numpy as np
 
+from diffnag.command.running import run_command
 from experiments.shared.common import DATASETS, begin, parser
 from experiments.shared.measured_space import MeasuredSpace, N, mean_over_seeds
+from experiments.shared.pool import known_names
 from experiments.shared.results import read_result, record, write_result
 from experiments.shared.score_ablations import ablation_rows
 
@@ -46,6 +48,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--only", choices=("samples", "ablations", "law"), help="the other parts of the result file stay")
     options.add_argument("--spaces", nargs="+", choices=spaces, default=spaces, help="for samples and ablations (default: all)")
+    options.add_argument("--rows", nargs="+", metavar="ROW", help="rows that every space in question has (default: all)")
     options.add_argument("--anew", action="store_true", help="measure rows again that the result file has")
     args = options.parse_args()
     begin()
@@ -53,9 +56,10 @@ def main() -> None:
     for part in parts if args.only is None else [args.only] if args.only in parts else []:
         for name in args.spaces:
             measured = MeasuredSpace(name)
-            for row_name, row in parts[part](measured):
+            rows = dict(parts[part](measured))
+            for row_name in known_names("row", args.rows, rows):
                 if args.anew or row_name not in _found()["spaces"].get(name, {}).get(part, {}):
-                    figures = row()
+                    figures = rows[row_name]()
                     print(f"{name}, {row_name}: {figures}", flush=True)
                     results = _found()  # again: other processes may have measured other spaces meanwhile
                     content = results["spaces"].setdefault(name, {"held_out_share": measured.held_out_share})
@@ -182,4 +186,4 @@ def _law() -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -15,7 +15,7 @@ from experiments.shared.measured_space import MeasuredSpace
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
-    from diffnag.protocols import Generator, HasLikelihood
+    from diffnag.protocols import Generator
 
 EVERYTHING = "canonical-sha256-1.0"
 """The split that holds nothing out."""
@@ -83,14 +83,9 @@ class Contestant:
         archs = [measured.archs[k] for k in rng.permutation(len(measured.archs))[: 2 * n]]
         trained = [arch for arch in archs if measured.split.trains(measured.space.canonical(arch))]
         held = sorted(set(archs) - set(trained))
-        found = {"n": n, "training_half": self._gap(self.generator, trained[:n]), "held_out_half": self._gap(self.generator, held[:n])}
+        found = {"n": n, "training_half": measured.gap(self.generator, trained[:n]), "held_out_half": measured.gap(self.generator, held[:n])}
         whole = self._of_all(networks)
-        return {**found, "all": None if whole is None else self._gap(whole, archs[:n])}
-
-    def _gap(self, generator: HasLikelihood, archs: Sequence[Arch]) -> dict[str, Any]:
-        found = generator.log_prob(archs, seed=0)
-        error = float(found.nats.std(ddof=1) / len(archs) ** 0.5)
-        return {"gap": round(float(-found.nats.mean() - np.log(len(self.measured.archs))), 6) + 0.0, "stderr": error, "kind": found.kind}
+        return {**found, "all": None if whole is None else measured.gap(whole, archs[:n])}
 
     def _of_all(self, networks: Path | None) -> Any:
         """The generator of a network trained on all architectures, from `networks`, where it is trained if it is not there yet."""

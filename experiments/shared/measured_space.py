@@ -10,7 +10,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
-    from diffnag.protocols import Decoded
+    from diffnag.protocols import Decoded, HasLikelihood
 
 N = 1024
 """Number of samples per seed."""
@@ -37,6 +37,12 @@ class MeasuredSpace:
     def held_out_share(self) -> float:
         """Share of the architectures whose class is held out from training."""
         return float(np.mean([not self.split.trains(self.space.canonical(arch)) for arch in self.archs]))
+
+    def gap(self, generator: HasLikelihood, archs: Sequence[Arch]) -> dict[str, Any]:
+        """Mean negative log-likelihood of `archs` minus ln N, in nats, N architectures in the space, which has to be enumerable."""
+        found = generator.log_prob(archs, seed=0)
+        error = float(found.nats.std(ddof=1) / len(archs) ** 0.5)
+        return {"gap": round(float(-found.nats.mean() - np.log(len(self.archs))), 6) + 0.0, "stderr": error, "kind": found.kind}
 
     @cached_property
     def _statistics(self) -> Any:
@@ -92,6 +98,12 @@ class _Watched:
     def decode(self, V: np.ndarray, E: np.ndarray) -> Decoded:
         self.seen.append((V, E))
         return self._space.decode(V, E)
+
+    def decode_batch(self, V: np.ndarray, E: np.ndarray) -> list[Decoded]:
+        from diffnag.spaces.decoding import decode_all
+
+        self.seen += zip(V, E, strict=True)
+        return decode_all(self._space, V, E)
 
 
 def mean_over_seeds(figures: Callable[[int], Mapping[str, Any]], seeds: int) -> dict[str, float | None]:

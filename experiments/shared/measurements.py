@@ -254,9 +254,11 @@ def _samples() -> Values:
 
 
 def _parts() -> Values:
-    """Ablations of the score network, in all spaces that have them."""
+    """Ablations of the score network, in all spaces that have them, and by space the gaps of those rows that have one."""
     found = {name: space["ablations"] for name, space in read_result("generation_quality")["spaces"].items() if space.get("ablations")}
-    return {"found": found, "names": _names(found)}
+    measured = {space: {name: row["held_out_gap"] for name, row in rows.items() if "held_out_gap" in row} for space, rows in found.items()}
+    gaps = {space: rows for space, rows in measured.items() if rows}
+    return {"found": found, "names": _names(found), "gaps": gaps, "names_of_gaps": _names(gaps)}
 
 
 def _names(found: Mapping[str, Mapping[str, Row]]) -> list[str]:

@@ -1,8 +1,10 @@
 """Ablations of the score network: networks trained without one part, each for as many steps as the reference.
 
 Rows: the reference (VE, positional encoding, the attention of the space, both V and E diffused); no positional encoding; the other
-attention masks that the space allows; V alone, with its wiring given; VP, sub-VP and learned levels; rounds of the joint head. A training
-takes a few minutes of one core and is saved in the user cache. Figures are means over `SEEDS` seeds of 1,024 samples with 20 evaluations.
+attention masks that the space allows; V alone, with its wiring given; VP, sub-VP and learned levels; no joint head, and a joint head in
+several rounds. Learned levels and joint heads also have the gap of `GAPS` held-out architectures, where the space can be enumerated. A
+training takes a few minutes of one core and is saved in the user cache. Figures are means over `SEEDS` seeds of 1,024 samples with 20
+evaluations.
 
 The input of the network is x_t / alpha and the noise level in it, and samplers step evenly in the logarithm of that level. So VP and
 sub-VP, which have the same range of levels, differ by rounding only. They differ from VE by the range: up to 150 instead of 20.
@@ -16,6 +18,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,10 +36,13 @@ if TYPE_CHECKING:
 
 SEEDS = 3
 ROUNDS = (0, 1, 2, 4, 8)
+JOINT: Mapping[str, int] = {"nasbench201": 256}
+"""Space -> hidden units of the joint head of the rows of rounds, where the shipped network has none."""
+GAPS = 512
 CERTAIN = 40.0
 """A logit that stands for certainty."""
 STEPS: Mapping[str, int] = {"nasbench101": 1500, "nasbench201": 1500, "transnasbench101-macro": 1500, "darts": 1500, "mobilenetv3": 1500}
-"""Space -> training steps; all other options are those of the shipped network. These are 33 trainings of 1 to 2 core-minutes.
+"""Space -> training steps; all other options are those of the shipped network. A training takes 1 to 2 core-minutes.
 
 transnasbench101-micro is left out: it is the cell of nasbench201 with one operator less.
 """
@@ -51,6 +57,7 @@ class Variant:
     attention: Attention | None = None
     given: bool = False
     sde: str = "ve"
+    joint: int | None = None
     rounds: int | None = None
 
 
@@ -68,13 +75,16 @@ def _variants(space: SearchSpace) -> list[Variant]:
         Variant("reference"), Variant("no positional encoding", positional=False),
         *(Variant(f"attention {kind}", attention=kind) for kind in allowed if kind != space.attention),
         Variant("V alone, E given", given=True), Variant("VP", sde="vp"), Variant("sub-VP", sde="sub-vp"), Variant("learned levels", sde="learned"),
-        *(Variant(f"joint head, {rounds} rounds", rounds=rounds) for rounds in ROUNDS if _has_joint_head(space)),
+        *_rounds(space),
     ]  # fmt: skip
 
 
-def _has_joint_head(space: SearchSpace) -> bool:
+def _rounds(space: SearchSpace) -> list[Variant]:
+    """Networks without a joint head, and with one in several rounds."""
     _, config = shipped_options(space.name)
-    return config.joint > 0
+    if not (joint := config.joint or JOINT.get(space.name, 0)):
+        return []
+    return [Variant("no joint head", joint=0), *(Variant(f"joint head, rounds: {rounds}", joint=joint, rounds=rounds) for rounds in ROUNDS)]
 
 
 class WiringGiven(Denoiser):
@@ -113,13 +123,22 @@ def _measure(measured: MeasuredSpace, variant: Variant) -> dict[str, Any]:
         vars(space)["attention"] = variant.attention  # an ablation: the space itself would attend otherwise
     training, config = shipped_options(measured.name)
     training = replace(training, steps=STEPS[measured.name])
-    rounds = config.rounds if variant.rounds is None else variant.rounds
-    net, about = _trained(space, measured, variant, training, replace(config, sde=variant.sde, positional=variant.positional, rounds=rounds))
+    asked = {key: value for key in ("joint", "rounds") if (value := getattr(variant, key)) is not None}
+    net, about = _trained(space, measured, variant, training, replace(config, sde=variant.sde, positional=variant.positional, **asked))
 
     def figures(seed: int) -> dict[str, Any]:
         return measured.figures_of_matrices(*measured.matrices(lambda watched: _generate(watched, net, measured, seed)))
 
-    return {**about, "seeds": SEEDS, **mean_over_seeds(figures, SEEDS)}
+    gap = {"held_out_gap": _held_out_gap(measured, net)} if (asked or variant.sde == "learned") and measured.space.enumerate() is not None else {}
+    return {**about, "seeds": SEEDS, **mean_over_seeds(figures, SEEDS), **gap}
+
+
+def _held_out_gap(measured: MeasuredSpace, net: Denoiser) -> dict[str, Any]:
+    from diffnag import Generator
+
+    held = [arch for arch in measured.archs if not measured.split.trains(measured.space.canonical(arch))]
+    chosen = np.random.default_rng(0).choice(len(held), GAPS, replace=False)
+    return {"n": GAPS, **measured.gap(Generator(measured.space, net), [held[k] for k in chosen])}
 
 
 def shipped_options(name: str) -> tuple[Training, Config]:
