@@ -33,7 +33,7 @@ from tests.test_guidance import Table
 
 VALID = {  # with one evaluation, and with two
     "nasbench201": (0.995, 0.995), "nasbench101": (0.965, 0.98), "darts": (0.97, 0.98),
-    "mobilenetv3": (0.75, 0.965), "transnasbench101-micro": (0.995, 0.995), "transnasbench101-macro": (0.97, 0.98),
+    "transnasbench101-micro": (0.995, 0.995), "transnasbench101-macro": (0.97, 0.98),
 }  # fmt: skip
 """Least share of valid samples among 512, some less than what is measured over many: a sample of 512 varies."""
 
@@ -89,10 +89,9 @@ def test_a_pair_ends_where_the_teachers_ode_ends(teacher):
     assert torch.equal(pairs.ends, Lesson(teacher, 600, seed=1).pairs(torch.device("cpu")).ends)
 
 
-@pytest.mark.parametrize("again", [0.0, 0.8])
-def test_it_begins_as_its_teacher_and_shares_add_up(teacher, again):
+def test_it_begins_as_its_teacher_and_shares_add_up(teacher):
     family, space = FlowMapFamily(), NASBench201()
-    net = family.build(space, Config(paths=64, again=again), seed=0)
+    net = family.build(space, Config(paths=64), seed=0)
     x = net.lesson.pairs(torch.device("cpu")).states[-1]
     t = time_at(net.sde, 0.632)
     with torch.no_grad():
@@ -100,15 +99,6 @@ def test_it_begins_as_its_teacher_and_shares_add_up(teacher, again):
         whole, *parts = (net.loss(10, generator=torch.Generator().manual_seed(2), share=share)
                          for share in (slice(None), slice(0, None, 2), slice(1, None, 2)))  # fmt: skip
     assert torch.allclose(whole[0::2], parts[0]) and torch.allclose(whole[1::2], parts[1])
-
-
-def test_its_own_answers_are_what_a_second_evaluation_sees(monkeypatch):
-    generator = load_generator(NASBench201(), "flow-map")
-    net, seen, mapped = generator.network, [], FlowMap.mapped
-    monkeypatch.setattr(FlowMap, "mapped", lambda net, x, t: seen.append((x, t)) or mapped(net, x, t))
-    generator.sample(64, seed=0, sampling=Sampling(evaluations=2, level=1.3))
-    (noise, begin), (second, level) = seen[0], seen[1]
-    torch.testing.assert_close(net._own_answers(noise, begin, level.expand(len(noise))), second)
 
 
 def test_what_is_decided_keeps_to_the_space():

@@ -82,16 +82,7 @@ class FlowMap(GraphNetwork):
         path = torch.randint(len(pairs.ends), (rows,), generator=generator)[share].to(self.device)
         later = torch.randint(len(pairs.times), (rows,), generator=generator)
         level = torch.where(torch.rand(rows, generator=generator) < self.config.pure, 0, later)[share].to(self.device)
-        x, t = pairs.states[level, path], pairs.times[level]
-        if self.config.again:
-            own = (torch.rand(rows, generator=generator)[share].to(self.device) < self.config.again) & (level > 0)
-            x[own] = self._own_answers(pairs.states[0, path[own]], pairs.times[:1], t[own])
-        return self.denoiser.surprise(x, t, pairs.ends[path]) / self.packing.size
-
-    @torch.no_grad()
-    def _own_answers(self, noise: Tensor, begin: Tensor, t: Tensor) -> Tensor:
-        """The answers to pure noise `(m, d)` at the time `begin (1,)`, taken back to `t (m,)` with the same noise: what a second evaluation sees."""
-        return self.sde.diffuse(self.mapped(noise, begin), t, noise / self.sde.marginal(begin)[1])
+        return self.denoiser.surprise(pairs.states[level, path], pairs.times[level], pairs.ends[path]) / self.packing.size
 
     def described(self) -> Mapping[str, Any]:
         """The forward process and the network inside."""

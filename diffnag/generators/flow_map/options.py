@@ -15,8 +15,6 @@ class Config:
     teacher: str = option("", help="checkpoint of the score network (family sde) to learn from; empty: the one shipped for the space")
     paths: int = option(100_000, most=10**7, help="paths of the teacher's ODE, made before the first step: 20 evaluations each")
     pure: float = option(0.7, most=1.0, help="share of the pairs that start at pure noise; the others are spread over the levels of a path")
-    again: float = option(0.0, least=0, most=1, help="of these others, the share that starts at an answer of the network itself, noised again: a "
-                          "second evaluation learns which mistakes the first makes")  # fmt: skip
     rounds: int = option(8, most=DEEPEST, help="how often the joint head corrects its own estimate, where the teacher has one")
 
 
