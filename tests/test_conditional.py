@@ -151,7 +151,7 @@ def test_the_shipped_network_comes_near_what_is_asked_for(shipped):
 
 
 def test_what_is_not_plausible_is_not_drawn(shipped):
-    """Of the others the law stays, whose probabilities are those under the condition alone at weight 0."""
+    """Among the others the law stays. Which they are is decided under the condition alone, whatever the weight."""
     net, asked = shipped.network, {"params": 3e5}
     z = net.numbers(ArchBatch.of(random_archs(shipped.space, 32, seed=0), shipped.space))
     z[:, net.free.nonzero()[:3, 0]] = net.categories

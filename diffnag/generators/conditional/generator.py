@@ -53,7 +53,7 @@ class ConditionalGenerator(DiscreteGenerator):
             raise UserError(f"the weight of the condition is {steer.weight}; accepted is a number from 0 to {MOST_WEIGHT:g}")
         return super().sample(n, seed=seed, steer=steer, sampling=sampling)
 
-    def _unguided(self, steer: Steer, sampling: options.Sampling) -> Predict:
+    def _unguided(self, steer: Steer, sampling: Any) -> Predict:
         """The law of the clean entries under the condition: `(1 + w) log p(x | z, c) - w log p(x | z)` (Ho and Salimans 2022).
 
         What is impossible is a small number in both laws, whose ratio says nothing: such categories are left out (Li et al. 2023,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -65,7 +65,7 @@ class DiscreteGenerator(NetworkGenerator):
                 found.append(self.network.noising.bound(self._law, x, steps, repeats, noise).cpu().numpy())
         return LogProb(np.concatenate(found) if found else np.empty(0), "bound")
 
-    def _unguided(self, steer: Steer, sampling: options.Sampling) -> Predict:
+    def _unguided(self, steer: Steer, sampling: Any) -> Predict:
         """The law of the clean entries that `steer` asks for, without its tilt."""
         del steer, sampling
         return self._law
