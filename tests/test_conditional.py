@@ -28,7 +28,7 @@ from tests.search_fakes import RandomGenerator
 from tests.test_guidance import Table
 from tests.toy_search import options, search
 
-VALID = {"nasbench201": 1.0, "nasbench101": 0.98, "mobilenetv3": 0.97, "transnasbench101-micro": 1.0, "transnasbench101-macro": 0.98}
+VALID = {"nasbench201": 1.0, "nasbench101": 0.98, "mobilenetv3": 0.955, "transnasbench101-micro": 1.0, "transnasbench101-macro": 0.98}
 """Least share of valid samples among 256 under conditions, some less than what is measured over many."""
 TINY = Config(width=16, layers=1, heads=2, conditions="depth", bins=8)
 
@@ -181,7 +181,8 @@ def test_samples_that_are_asked_for_what_architectures_have_are_valid(name, vali
     """Raw, at the default weight, each sample with the values of another architecture."""
     space = load_space(name)
     generator = load_generator(space, "conditional")
-    asked = generator.condition_of(random_archs(space, 256, seed=1), ["params", "flops"])
+    free = [each for each in generator.conditions if not each.startswith("latency")]  # a latency would need its table
+    asked = generator.condition_of(random_archs(space, 256, seed=1), free)
     assert len(generator.sample(256, seed=0, steer=Steer(condition=asked)).archs) >= valid * 256
 
 
