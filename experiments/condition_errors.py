@@ -1,12 +1,14 @@
 """Measures how near the family `conditional` comes to the values that it is asked for, beside particles of the family `discrete`.
 
-    python -m experiments.condition_errors [--spaces nasbench201 ...] [--weights 1 ...] [--anew]
+    python -m experiments.condition_errors [--spaces nasbench201 ...] [--weights 1 ...] [--plausible 0.3 ...] [--anew]
 
 What is asked for are the values of `ASKED` architectures of the half that the network was not trained on, of each condition alone and of
 all together, by each of `WEIGHTS`. Errors are mean absolute ones over the valid ones of `SAMPLES` samples each, in standard deviations of
 the condition over the training half; `within_5_percent` is the share of valid samples that miss no value by more. Particles follow
 `p(A) exp(-S d(A))`, with d the mean absolute error in standard deviations, for the first `BY_PARTICLES` of what is asked for, where the
-family `discrete` has a network. `unconditioned` has figures of `UNCONDITIONED` samples of which nothing is asked.
+family `discrete` has a network. `unconditioned` has figures of `UNCONDITIONED` samples of which nothing is asked, `in_turn` those of as many
+samples of which each is asked for all conditions of another random architecture: in these the law of the space should come back.
+`plausible` is the option of that name, 0 for the law itself.
 
 Rows that the result file has are kept; `--anew` measures the selected spaces again.
 """
@@ -14,7 +16,8 @@ Rows that the result file has are kept; `--anew` measures the selected spaces ag
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +35,7 @@ SPACES = ("nasbench201", "nasbench101", "darts", "mobilenetv3", "transnasbench10
 ASKED, BY_PARTICLES, SAMPLES, UNCONDITIONED, SEED = 50, 10, 128, 2048, 0
 RESULT, PARTICLES = "condition_errors", "particles"
 WEIGHTS = ("0", "1", "2", PARTICLES)
+PLAUSIBLE = (0.0, 0.3)
 SHARPNESS = 30.0
 """S of the particles."""
 Values = Callable[[Sequence["Arch"]], np.ndarray]
@@ -41,13 +45,15 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--spaces", nargs="+", choices=SPACES, default=SPACES, help="default: all")
     options.add_argument("--weights", nargs="+", choices=WEIGHTS, default=WEIGHTS, help="of the guidance, or particles; default: all")
+    options.add_argument("--plausible", nargs="+", type=float, choices=PLAUSIBLE, default=PLAUSIBLE, help="default: all")
     options.add_argument("--anew", action="store_true", help="measure rows again that the result file has")
     args = options.parse_args()
     begin()
     one_thread()
     for space in args.spaces:
         unconditioned(space, anew=args.anew)
-        measure(space, args.weights, anew=args.anew)
+        in_turn(space, args.plausible, anew=args.anew)
+        measure(space, args.weights, args.plausible, anew=args.anew)
 
 
 def unconditioned(name: str, *, anew: bool) -> None:
@@ -55,30 +61,62 @@ def unconditioned(name: str, *, anew: bool) -> None:
     from diffnag import load_generator
     from experiments.shared.measured_space import MeasuredSpace
 
-    if not anew and name in (row["space"] for row in _kept("unconditioned")):
+    if (others := _others("unconditioned", {"space": name}, anew=anew)) is None:
         return
     measured = MeasuredSpace(name)
     archs = load_generator(measured.space, "conditional").sample(UNCONDITIONED, seed=SEED).archs
     row = record({"space": name, **measured.figures(archs, UNCONDITIONED)})
     print(row, flush=True)
-    _store(unconditioned=[*(other for other in _kept("unconditioned") if other["space"] != name), row])
+    _store(unconditioned=[*others, row])
+
+
+def in_turn(name: str, plausible: Sequence[float], *, anew: bool) -> None:
+    """Measure samples that are asked, one after the other, for what random architectures have, unless that was done."""
+    from diffnag import load_generator
+    from diffnag.generators.base import Steer
+    from diffnag.generators.conditional.options import Sampling
+    from diffnag.generators.trained import CHUNK
+    from diffnag.spaces.draws import random_archs
+    from experiments.shared.measured_space import MeasuredSpace
+
+    measured, draws = MeasuredSpace(name), UNCONDITIONED // CHUNK
+    for share in plausible:
+        if (others := _others("in_turn", key := {"space": name, "plausible": share}, anew=anew)) is None:
+            continue
+        generator: Any = load_generator(measured.space, "conditional")
+        archs = []
+        for seed in range(draws):
+            asked = generator.condition_of(random_archs(measured.space, CHUNK, seed=seed), generator.conditions)
+            archs += generator.sample(CHUNK, seed=seed, steer=Steer(condition=asked), sampling=Sampling(plausible=share)).archs
+        row = record({**key, "weight": Steer().weight, **measured.figures(archs, draws * CHUNK)})
+        print(row, flush=True)
+        _store(in_turn=[*others, row])
 
 
 def _kept(part: str) -> list[dict[str, Any]]:
     return list(read_result(RESULT).get(part, []))
 
 
+def _others(part: str, key: Mapping[str, Any], *, anew: bool) -> list[dict[str, Any]] | None:
+    """The other rows of a part, None where one with the fields of `key` is there and is kept."""
+    rows = _kept(part)
+    others = [row for row in rows if any(row[field] != value for field, value in key.items())]
+    return None if len(others) < len(rows) and not anew else others
+
+
 def _store(**parts: list[dict[str, Any]]) -> None:
     """Write the result file with new rows of these parts, in the order of the spaces."""
     ordered = {part: sorted(rows, key=lambda row: SPACES.index(row["space"])) for part, rows in parts.items()}
-    write_result(RESULT, {"samples": SAMPLES, "rows": _kept("rows"), "unconditioned": _kept("unconditioned"), **ordered})
+    kept = {part: _kept(part) for part in ("rows", "unconditioned", "in_turn")}
+    write_result(RESULT, {"samples": SAMPLES, **kept, **ordered})
 
 
-def measure(name: str, weights: Sequence[str], *, anew: bool) -> None:
+def measure(name: str, weights: Sequence[str], plausible: Sequence[float], *, anew: bool) -> None:
     """Measure all rows of a space that are missing, and write each as it is there."""
     from diffnag import load_generator, load_space
     from diffnag.generators.base import Steer
     from diffnag.generators.conditional.conditions import Measures
+    from diffnag.generators.conditional.options import Sampling
     from diffnag.generators.network import shipped_network
     from diffnag.spaces.split import CanonicalSplit
 
@@ -100,31 +138,30 @@ def measure(name: str, weights: Sequence[str], *, anew: bool) -> None:
         def values(archs: Sequence[Arch], subset: list[int] = subset) -> np.ndarray:
             return measures(archs).numpy()[:, subset]
 
-        for weight in weights:
-            key = {"space": name, "conditions": [names[k] for k in subset], "weight": weight if weight == PARTICLES else float(weight)}
-            rows = _kept("rows")
-            others = [row for row in rows if any(row[field] != value for field, value in key.items())]
-            if len(others) < len(rows) and not anew:
+        for weight, share in product(weights, plausible):
+            named = [names[k] for k in subset]
+            key = {"space": name, "conditions": named, "weight": weight if weight == PARTICLES else float(weight), "plausible": share}
+            if (weight == PARTICLES and share) or (others := _others("rows", key, anew=anew)) is None:
                 continue
             if weight == PARTICLES:
                 source: Generator = load_generator(space, "discrete")
-                steer = _particles(space, values, spread[subset])
+                wanted, steer, sampling = asked[:BY_PARTICLES, subset], _particles(space, values, spread[subset]), None
             else:
-                source, steer = generator, _conditioned([names[k] for k in subset], float(weight), Steer)
-            wanted = asked[: BY_PARTICLES if weight == PARTICLES else ASKED, subset]
-            row = record({**key, "asked": len(wanted), **errors(source, wanted, values, spread[subset], steer)})
+                source, wanted = generator, asked[:, subset]
+                steer, sampling = _conditioned(named, float(weight), Steer), Sampling(plausible=share)
+            row = record({**key, "asked": len(wanted), **errors(source, wanted, values, spread[subset], steer, sampling)})
             print(row, flush=True)
             _store(rows=[*others, row])
 
 
 def errors(
-    generator: Generator, asked: np.ndarray, values: Values, spread: np.ndarray, steer: Callable[[np.ndarray], Steer]
+    generator: Generator, asked: np.ndarray, values: Values, spread: np.ndarray, steer: Callable[[np.ndarray], Steer], sampling: Any
 ) -> dict[str, Any]:
     """Mean absolute errors of samples for each row of values asked for `(m, c)`, validity, distinct share, rows refused, seconds for each row."""
     missed, valid, distinct, near, refused, begun = [], 0, 0, 0, 0, time.perf_counter()
     for wanted in asked:
         try:
-            archs = generator.sample(SAMPLES, seed=SEED, steer=steer(wanted)).archs
+            archs = generator.sample(SAMPLES, seed=SEED, steer=steer(wanted), sampling=sampling).archs
         except UserError:  # conditions far from all that training saw
             refused += 1
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,16 +16,20 @@ from diffnag.generators.base import Steer
 from diffnag.generators.conditional.conditions import KNOTS, Laws, Measures
 from diffnag.generators.conditional.family import ConditionalFamily
 from diffnag.generators.conditional.network import ENCODERS
-from diffnag.generators.conditional.options import Config
+from diffnag.generators.conditional.options import Config, Sampling
 from diffnag.generators.loading import load_generator
+from diffnag.guidance.checked import CheckedPredictor
 from diffnag.search_spaces.nasbench201.space import NASBench201
 from diffnag.spaces.draws import random_archs
 from diffnag.spaces.loading import load_space
 from diffnag.testing import GeneratorContract, LikelihoodContract
 from tests.exact_space import ARCHS, SPACE
 from tests.search_fakes import RandomGenerator
+from tests.test_guidance import Table
 from tests.toy_search import options, search
 
+VALID = {"nasbench201": 1.0, "nasbench101": 0.98, "mobilenetv3": 0.955, "transnasbench101-micro": 1.0, "transnasbench101-macro": 0.98}
+"""Least share of valid samples among 256 under conditions, some less than what is measured over many."""
 TINY = Config(width=16, layers=1, heads=2, conditions="depth", bins=8)
 
 
@@ -143,6 +148,42 @@ def test_the_shipped_network_comes_near_what_is_asked_for(shipped):
     high = shipped.sample(128, seed=0, steer=Steer(condition={"params": "high"})).archs
     low = shipped.sample(128, seed=0, steer=Steer(condition={"params": "low"})).archs
     assert Measures(("params",), space)(high).median() > 3 * Measures(("params",), space)(low).median()
+
+
+def test_what_is_not_plausible_is_not_drawn(shipped):
+    """Among the others the law stays. Which they are is decided under the condition alone, whatever the weight."""
+    net, asked = shipped.network, {"params": 3e5}
+    z = net.numbers(ArchBatch.of(random_archs(shipped.space, 32, seed=0), shipped.space))
+    z[:, net.free.nonzero()[:3, 0]] = net.categories
+
+    def found(weight, share):
+        return shipped._unguided(Steer(condition=asked, weight=weight), Sampling(plausible=share))(z, torch.full((1,), 0.5)).exp()
+
+    law, kept = found(0.0, 0.0), found(0.0, 0.5)
+    there = law >= 0.5 * law.amax(2, keepdim=True)
+    assert not there.all() and (there.sum(2) > 1).any() and (kept[~there] == 0).all()
+    torch.testing.assert_close(kept, (law * there) / (law * there).sum(2, keepdim=True), atol=1e-5, rtol=1e-4)
+    for weight in (1.0, 50.0):
+        guided = found(weight, 0.5)
+        assert (guided[~there] == 0).all() and torch.allclose(guided.sum(2), torch.ones(guided.shape[:2]), atol=1e-5)
+
+
+def test_guidance_by_a_tilt_reaches_what_is_not_plausible(shipped):
+    steer = Steer.by(CheckedPredictor("values", Table(shipped.space)), shipped.space)
+    z = torch.where(shipped.network.free, shipped.network.categories, shipped.network.marginals.argmax(1))[None]
+    conditioned = replace(steer, condition={"params": 3e5})
+    one, two = (shipped._unguided(conditioned, Sampling(plausible=share))(z, torch.zeros(1)) for share in (0.0, 1.0))
+    assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize(("name", "valid"), VALID.items())
+def test_samples_that_are_asked_for_what_architectures_have_are_valid(name, valid):
+    """Raw, at the default weight, each sample with the values of another architecture."""
+    space = load_space(name)
+    generator = load_generator(space, "conditional")
+    free = [each for each in generator.conditions if not each.startswith("latency")]  # a latency would need its table
+    asked = generator.condition_of(random_archs(space, 256, seed=1), free)
+    assert len(generator.sample(256, seed=0, steer=Steer(condition=asked)).archs) >= valid * 256
 
 
 def test_tuples_give_samples_their_values_in_turn(shipped):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -42,16 +43,23 @@ class ConditionalGenerator(DiscreteGenerator):
         return {name: self.network.laws.within(name, column) for name, column in zip(names, values.T, strict=True)}
 
     def sample(self, n: int, *, seed: int, steer: Steer = Steer(), sampling: Any = None) -> Generation:  # noqa: B008 - frozen
-        """Draw `n` architectures from `p(A | c)^(1 + w) / p(A)^w`, entry by entry, with w the weight of `steer`; a tilt comes on top."""
+        """Draw `n` architectures from `p(A | c)^(1 + w) / p(A)^w`, entry by entry, with w the weight of `steer`; a tilt comes on top.
+
+        Without a tilt, only plausible categories of each entry are drawn, see `Sampling.plausible`.
+        """
         refuse_conditions(self, steer)
         self.network.laws.read(steer.condition)
         if not 0 <= steer.weight <= MOST_WEIGHT:
             raise UserError(f"the weight of the condition is {steer.weight}; accepted is a number from 0 to {MOST_WEIGHT:g}")
         return super().sample(n, seed=seed, steer=steer, sampling=sampling)
 
-    def _unguided(self, steer: Steer) -> Predict:
-        """The law of the clean entries under the condition: `(1 + w) log p(x | z, c) - w log p(x | z)` (Ho and Salimans 2022)."""
-        network, weight = self.network, steer.weight
+    def _unguided(self, steer: Steer, sampling: Any) -> Predict:
+        """The law of the clean entries under the condition: `(1 + w) log p(x | z, c) - w log p(x | z)` (Ho and Salimans 2022).
+
+        What is impossible is a small number in both laws, whose ratio says nothing: such categories are left out (Li et al. 2023,
+        contrastive decoding, section 3.2). Guidance by a tilt needs a law that reaches all of them.
+        """
+        network, weight, plausible = self.network, steer.weight, sampling.plausible if steer.tilt is None else 0.0
         if not steer.condition:
             return self._law
         asked = torch.cat([part.float() for part in network.laws.read(steer.condition)], dim=1).to(network.device)
@@ -59,7 +67,10 @@ class ConditionalGenerator(DiscreteGenerator):
         def predict(rows: Tensor, abar: Tensor) -> Tensor:
             z, c = rows[:, 1:], asked[rows[:, 0] % len(asked)] if len(asked) > 1 else asked
             given: Tensor = network(z, abar, c)
-            return ((1 + weight) * given - weight * network(z, abar)).log_softmax(dim=2) if weight else given
+            law = (1 + weight) * given - weight * network(z, abar) if weight else given
+            if plausible:
+                law = law.masked_fill(given < given.amax(2, keepdim=True) + math.log(plausible), -torch.inf)
+            return law.log_softmax(dim=2)
 
         def numbered(z: Tensor, abar: Tensor) -> Tensor:
             places = torch.arange(len(z), device=z.device)[:, None]

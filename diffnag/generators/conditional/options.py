@@ -24,3 +24,5 @@ class Sampling(options.Sampling):
     """How samples are drawn."""
 
     steps: int = option(64, most=10_000, help="steps from noise to an architecture; with absorbing noise at most one for each entry")
+    plausible: float = option(0.3, least=0.0, most=1.0, help="where something is asked for, categories of an entry that are less probable than this "
+                              "share of the likeliest are not drawn; 0: all are")  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ class DiscreteGenerator(NetworkGenerator):
             self.steers = self.steers | {"entries"}
 
     def _draw(self, b: int, sampling: options.Sampling, steer: Steer, kind: str, noise: Noise) -> Matrices:
-        predict = self._unguided(steer)
+        predict = self._unguided(steer, sampling)
         if kind == "denoised" and steer.tilt is not None:
             predict = denoised_guided(predict, self.network, steer.tilt)
         x = self.network.noising.draw(predict, b, sampling.steps, noise)
@@ -65,9 +65,9 @@ class DiscreteGenerator(NetworkGenerator):
                 found.append(self.network.noising.bound(self._law, x, steps, repeats, noise).cpu().numpy())
         return LogProb(np.concatenate(found) if found else np.empty(0), "bound")
 
-    def _unguided(self, steer: Steer) -> Predict:
+    def _unguided(self, steer: Steer, sampling: Any) -> Predict:
         """The law of the clean entries that `steer` asks for, without its tilt."""
-        del steer
+        del steer, sampling
         return self._law
 
     def _law(self, z: Tensor, abar: Tensor) -> Tensor:
