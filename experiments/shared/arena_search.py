@@ -188,7 +188,6 @@ def _goal(benchmark: str, split: str) -> Goal:
 @cache
 def generator(name: str, family: str = "sde") -> Generator:
     """The shipped generator of a family."""
-    from diffnag import load_generator
+    from diffnag import load_generator, load_space
 
-    space, _ = space_and_oracle(name)
-    return load_generator(space, family)
+    return load_generator(load_space(name), family)
