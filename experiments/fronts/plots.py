@@ -40,7 +40,7 @@ def draw(entries: Sequence[Entry], curves: Mapping[tuple[str, str, str], Curves]
             (lines[entry.method],) = place.plot(labels, mean, color=COLOURS[entry.method], linewidth=1.6)
             place.fill_between(labels, mean - band, mean + band, color=COLOURS[entry.method], alpha=0.15, linewidth=0)
         seeds = sorted({len(entry.runs) for entry in entries if entry.place[0] == benchmark})
-        place.set_title(f"{benchmark}, {' or '.join(map(str, seeds))} seeds", fontsize=8.5)
+        place.set_title(f"{benchmark}\n{' or '.join(map(str, seeds))} {'seed' if seeds == [1] else 'seeds'}", fontsize=8.5)
         place.set_ylim(0, 60)
         place.grid(alpha=0.3)
         place.set_xlabel("labels", fontsize=8.5)
