@@ -39,13 +39,15 @@ def _report(out: Path, entries: list[Entry]) -> None:
     """Write rows and tests of all saved searches, and print the rows."""
     true = front_results.truths(entries)
     curves = {entry.place: front_results.front_curves(entry, true[entry.place[0]]) for entry in entries}
-    rows: list[Mapping[str, Any]] = [front_results.row_of(entry, curves[entry.place]) for entry in entries]
+    floors = {benchmark: front_results.out_of_reach(benchmark, one) for benchmark, one in true.items()}
+    rows: list[Mapping[str, Any]] = [
+        {**front_results.row_of(entry, curves[entry.place]), "out_of_reach": floors[entry.place[0]]} for entry in entries
+    ]
     means = front_results.means_over_devices(rows, DEVICES)
     hours = sum(run["seconds"] for entry in entries for run in entry.runs.values()) / 3600
     tests = front_results.tests_of(entries, curves)
     front_plots.draw(entries, curves, out.with_suffix(".png"))
-    floors = {benchmark: front_results.out_of_reach(benchmark, one) for benchmark, one in true.items()}
-    write_json(out, {"core_hours": round(hours, 2), "device_means": means, "out_of_reach": floors, "rows": rows, "tests": tests})
+    write_json(out, {"core_hours": round(hours, 2), "device_means": means, "rows": rows, "tests": tests})
     for row in rows:
         print(row["benchmark"], row["method"], row["seeds"], row["regret_at"])
     for method, regret in means.items():

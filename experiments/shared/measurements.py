@@ -300,7 +300,7 @@ def _fronts() -> Values:
         "benchmarks": distinct(rows, "benchmark"), "methods": distinct(rows, "method"),
         "regret": {(row["benchmark"], row["method"]): row["regret_at"] for row in rows},
         "seeds": {name: _range(row["seeds"] for row in rows if row["benchmark"] == name) for name in distinct(rows, "benchmark")},
-        "devices": found["device_means"], "out_of_reach": found["out_of_reach"],
+        "devices": found["device_means"], "out_of_reach": {row["benchmark"]: row["out_of_reach"] for row in rows},
     }  # fmt: skip
 
 
