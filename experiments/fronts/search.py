@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +129,13 @@ class Truth:
     front: np.ndarray
     reference: np.ndarray
     signs: np.ndarray = field(default_factory=lambda: np.ones(1))
+
+    @cached_property
+    def volume(self) -> float:
+        """Hypervolume of the front."""
+        from diffnag.objectives.hypervolume import hypervolume
+
+        return float(hypervolume(self.front, self.reference))
 
 
 def truth(benchmark: str, found: np.ndarray | None = None) -> Truth:

@@ -47,8 +47,8 @@ class Recall:
         keys, classes = np.unique([_key(space, arch) for arch in tables[0].archs], return_inverse=True)
         means = np.column_stack([np.bincount(classes, one) / np.bincount(classes) for one in (-better, *(table.values for table in tables))])
         members = means[classes]
-        scores, *columns = torch.from_numpy((means - members.mean(0)) / members.std(0)).float().T
-        return cls(space, torch.from_numpy(keys), scores, torch.column_stack(columns))
+        found = torch.from_numpy((means - members.mean(0)) / members.std(0)).float()
+        return cls(space, torch.from_numpy(keys), found[:, 0], found[:, 1:])
 
     @classmethod
     def from_tensors(cls, space: SearchSpace, tensors: Mapping[str, Tensor]) -> Self:
