@@ -31,7 +31,7 @@ from diffnag.search_loop.outlook import Outlook
 from diffnag.search_loop.show.files import write_result
 from diffnag.search_loop.trial import Trial, best_of, expected_values
 from diffnag.search_spaces.nasbench201.space import NASBench201
-from tests.search_fakes import KilledOracle, Prior, RandomGenerator, StagedOracle, ToyOracle, domain, value
+from tests.search_fakes import KilledOracle, Nearest, Prior, RandomGenerator, StagedOracle, ToyOracle, domain, value
 
 SPACE = NASBench201()
 TASK = Task("cifar10")
@@ -46,6 +46,15 @@ class Convolutions:
 
     def measure(self, arch: Arch, *, task: Task) -> float:
         return float(arch.ops.count(5))
+
+
+class Mirror(Convolutions):
+    """The accuracy itself, as the label predicts it, and less is better."""
+
+    name = "mirror"
+
+    def measure(self, arch: Arch, *, task: Task) -> float:
+        return value(arch) ** 3
 
 
 class Watts(Convolutions):
@@ -177,6 +186,16 @@ def test_the_improvement_is_none_where_the_front_dominates() -> None:
     assert growth[0] == 0 and growth[2] > growth[1] > 0, "what is known adds nothing, and of equal cost the more accurate adds more"
     assert (about.improvement(archs, about.label.predict(archs), about.standing(history)) == 0).all()
     assert about.improvement(archs, about.label.predict(archs), about.standing(history[:1], pending=archs[1:]))[2] == 0, "nor does what is pending"
+
+
+def test_a_prior_that_is_the_other_objective_chooses_nothing() -> None:
+    """All architectures would be on the expected front, so five labels come from samples that nothing guides."""
+    unknown = Outlook(SPACE, Goal(TASK, (label(), Watts())), outlook().label, {"watts": CheckedPredictor("nearest", Nearest())})
+    assert [one.prior_is_an_objective() for one in (outlook(Mirror()), outlook(Convolutions()), unknown)] == [True, False, False]
+    for objective, unguided in ((Mirror, 5), (Convolutions, 0)):
+        options = asked(method="diffnag", budget=7, batch=1, predictor=f"{Prior.__module__}:Prior", minimise=(path_of(objective),))
+        result = run_search(options, oracle=ToyOracle(), generator=RandomGenerator(SPACE))  # type: ignore[arg-type]
+        assert [trial.predicted_mean is None for trial in result.trials] == [True] * unguided + [False] * (7 - unguided)
 
 
 def test_likely_candidates_come_first() -> None:

@@ -32,6 +32,8 @@ REFERENCE_DRAWS = 256
 ORDINARY, BEYOND = 0.6, 0.02
 """Where the reference point lies among them: the quantile of their expected labels, and the share of their range in every other objective
 by which it lies beyond the worst. Many random architectures are copies of few poor ones, so that the median would be too low."""
+REPEATED = 0.99
+"""Correlation of ranks from which the expected label only repeats another objective."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,18 @@ class Outlook:
     def draws(self) -> list[Arch]:
         """Random architectures that say what is ordinary in the space."""
         return random_archs(self.space, REFERENCE_DRAWS, seed=0)
+
+    def prior_is_an_objective(self) -> bool:
+        """Whether a predictor without labels expects that what is better in another objective has the worse label, and nothing else.
+
+        All architectures then lie on the front that it expects, so that none is worth more than another. Multiply-adds as a prior beside
+        the number of parameters do that.
+        """
+        mean, _ = self.expected(self.draws, self.label.predict(self.draws))
+        places = np.array([np.unique(column, return_inverse=True)[1] for column in mean.T], dtype=np.float64)
+        places -= places.mean(1, keepdims=True)
+        lengths = np.linalg.norm(places, axis=1)
+        return bool((places[1:] @ places[0] < -REPEATED * lengths[1:] * lengths[0]).any())
 
     def _reference(self) -> np.ndarray:
         mean, _ = self.expected(self.draws, self.label.predict(self.draws))

@@ -117,10 +117,17 @@ class Diffnag:
         First comes the prior, then, up to `initial` labels, unguided samples; after that the labels decide. What is pending does not
         count: from two labels a predictor only learns to be too sure.
         """
-        worth = self.model.predictor.prior_labels
+        worth = self._worth
         if labels < worth or worth >= self.initial:
             return 0, True
         return (self.initial, True) if labels >= self.initial else (ceil(worth), False)
+
+    @cached_property
+    def _worth(self) -> float:
+        """Number of labels for which the prior is good: none for a front if it says nothing of what is traded there. Asked before any fit."""
+        model = self.model
+        worth = model.predictor.prior_labels
+        return 0 if worth and model.outlook.goal.has_front and model.outlook.prior_is_an_objective() else worth
 
     def _generate(self, guide: CheckedPredictor | None, history: Sequence[Trial], due: int, seen: set[str]) -> tuple[Generated, int, int]:
         """Candidates that are not in `seen`, with the evaluations of the generator's network and of the predictor that they took."""
