@@ -1,11 +1,11 @@
 """Small images that no pretrained network knows: searches from scratch, as a user runs them, beside what trains one network all the time.
 
-    python -m experiments.from_scratch [--sets NAME ...] [--seeds A:B] [--minutes M] [--arms search plain random]
+    python -m experiments.from_scratch [--sets NAME ...] [--seeds A:B] [--minutes M] [--arms search plain random resnet18]
 
 The sets are those of `experiments.images.sets`, drawn by the seed. The arm `search` is the command line with `--space nasbench201
 --predictor meta`, `random` the same with random search. `plain` trains one residual network of three stages of 16, 32 and 64 channels, at
-full resolution up to 32 pixels, by the same trainer in the same wall time. All have the same images of training, validation and test, and
-one thread. Rows that the result file has are kept; several commands may run at once.
+full resolution up to 32 pixels, by the same trainer in the same wall time, and `resnet18` a ResNet-18 for small images. All have the same
+images of training, validation and test, and one thread. Rows that the result file has are kept; several commands may run at once.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from experiments.images.resnet18 import train_resnet18
 from experiments.images.sets import SETS, draw_set
 from experiments.shared.common import begin, parser
 from experiments.shared.pool import seeds_argument
 from experiments.shared.results import read_result, record, write_result
 
 NAME = "from_scratch"
-ARMS = ("search", "plain", "random")
+ARMS = ("search", "plain", "random", "resnet18")
 
 
 def main() -> None:
@@ -45,7 +46,7 @@ def main() -> None:
                 with tempfile.TemporaryDirectory() as folder:
                     images = draw_set(name, data / "images", seed).write(Path(folder) / f"{name}.npz")
                     start, load = time.perf_counter(), os.getloadavg()[0]
-                    found = plain(images, seed, 60 * args.minutes) if arm == "plain" else searched(images, arm, seed, args.minutes)
+                    found = trained(images, seed, 60 * args.minutes) if (trained := TRAINED.get(arm)) else searched(images, arm, seed, args.minutes)
                     took = {"wall_s": round(time.perf_counter() - start, 1), "load_average_before": round(load, 1)}
                 row = record(key | found | took)
                 print(row, flush=True)
@@ -94,6 +95,10 @@ def plain(images: Path, seed: int, seconds: float) -> dict[str, Any]:
         "flops": found.size.flops, "epochs": found.epochs, "seconds": round(found.seconds, 1),
         "skeleton": {"channels": 16, "cells": 1, "stem_stride": found.model.description.skeleton.stem_stride},
     }  # fmt: skip
+
+
+TRAINED = {"plain": plain, "resnet18": train_resnet18}
+"""Arms that train one network for all the time."""
 
 
 if __name__ == "__main__":

@@ -190,23 +190,22 @@ def _own_images() -> Values:
 
 
 def _from_scratch() -> list[Values]:
-    """For each set and time: mean accuracies by arm, over the seeds that both arms have, and the differences of search and plain training."""
+    """For each set, time and arm beside the search: mean accuracies over the seeds that both have, and the differences seed by seed."""
     rows = read_result("from_scratch").get("rows", [])
     found: list[Values] = []
-    for name, minutes in sorted({(row["set"], row["minutes"]) for row in rows}):
-        mine = [row for row in rows if (row["set"], row["minutes"]) == (name, minutes)]
-        by_arm = {arm: {row["seed"]: row for row in mine if row["arm"] == arm} for arm in ("search", "plain", "random")}
-        seeds = sorted(by_arm["search"].keys() & by_arm["plain"].keys())
-        if not seeds:
+    for name, minutes, arm in sorted({(row["set"], row["minutes"], row["arm"]) for row in rows if row["arm"] != "search"}):
+        by_arm = {
+            one: {row["seed"]: row for row in rows if (row["set"], row["minutes"], row["arm"]) == (name, minutes, one)} for one in ("search", arm)
+        }
+        if not (seeds := sorted(by_arm["search"].keys() & by_arm[arm].keys())):
             continue
-        accuracy = {arm: [by_arm[arm][seed]["test_accuracy"] for seed in seeds if seed in by_arm[arm]] for arm in by_arm}
+        pairs = [(by_arm["search"][seed], by_arm[arm][seed]) for seed in seeds]
         found.append({
-            "set": name, "minutes": minutes, "seeds": len(seeds), "images": by_arm["plain"][seeds[0]]["test_images"],
-            **{arm: _mean(values) if values else None for arm, values in accuracy.items()},
-            "gains": [ours - plain for ours, plain in zip(accuracy["search"], accuracy["plain"], strict=True)],
-            "labels": _mean([by_arm["search"][seed]["labels"] for seed in seeds]),
-            "epochs": {arm: _mean([by_arm[arm][seed]["epochs"] for seed in seeds]) for arm in ("search", "plain")},
-            "wall_s": max(by_arm["search"][seed]["wall_s"] for seed in seeds),
+            "set": name, "minutes": minutes, "arm": arm, "seeds": len(seeds),
+            "search": _mean([ours["test_accuracy"] for ours, _ in pairs]), "other": _mean([theirs["test_accuracy"] for _, theirs in pairs]),
+            "gains": [ours["test_accuracy"] - theirs["test_accuracy"] for ours, theirs in pairs],
+            "labels": _mean([ours["labels"] for ours, _ in pairs]), "epochs": [_mean([pair[k]["epochs"] for pair in pairs]) for k in (0, 1)],
+            "wall_s": max(ours["wall_s"] for ours, _ in pairs),
         })  # fmt: skip
     return found
 
