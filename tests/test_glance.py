@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffnag.datasets.glance import are_colour_pictures, are_grey_pictures
+from diffnag.datasets.glance import picture_channels
 from diffnag.errors import UserError
 from diffnag.search_loop import options as module
 from diffnag.search_loop.options import SearchOptions
@@ -32,30 +32,28 @@ def arrays(root: Path, shape: tuple[int, ...], kind: type = np.uint8) -> str:
 
 
 def test_colour_pictures_of_the_least_side_and_more(tmp_path: Path) -> None:
-    assert are_colour_pictures(folder(tmp_path / "1", side=32), least=32)
-    assert not are_colour_pictures(folder(tmp_path / "2", side=31), least=32)
-    assert not are_colour_pictures(folder(tmp_path / "3", side=40, grey=True), least=32)
-    found = [are_grey_pictures(str(tmp_path / name / "photos"), least=least) for name, least in (("1", 32), ("2", 31), ("3", 40), ("3", 41))]
-    assert found == [False, False, True, False]
+    assert picture_channels(folder(tmp_path / "1", side=32), least=32) == 3
+    assert picture_channels(folder(tmp_path / "2", side=31), least=32) is None
+    grey = folder(tmp_path / "3", side=40, grey=True)
+    assert [picture_channels(grey, least=least) for least in (32, 40, 41)] == [1, 1, None]
     sheet = tmp_path / "1" / "sheet.csv"
     sheet.write_text("path,label\n" + "".join(f"photos/{'ab'[k % 2]}/{k}.png,{k % 2}\n" for k in range(12)))
-    assert are_colour_pictures(str(sheet), least=32)
+    assert picture_channels(str(sheet), least=32) == 3
 
 
 @pytest.mark.parametrize(("shape", "kind", "found"), [
-    ((4, 32, 32, 3), np.uint8, True), ((4, 24, 24, 3), np.uint8, False), ((4, 32, 32), np.uint8, False),
-    ((4, 32, 40, 3), np.uint8, False), ((4, 32, 32, 3), np.float32, False), ((4, 32, 32, 1), np.uint8, False),
+    ((4, 32, 32, 3), np.uint8, 3), ((4, 24, 24, 3), np.uint8, None), ((4, 32, 32), np.uint8, 1), ((4, 32, 32, 4), np.uint8, None),
+    ((4, 32, 40, 3), np.uint8, None), ((4, 32, 32, 3), np.float32, None), ((4, 32, 32, 1), np.uint8, 1), ((4, 32), np.uint8, None),
 ])  # fmt: skip
-def test_colour_arrays_by_their_header(tmp_path: Path, shape: tuple[int, ...], kind: type, found: bool) -> None:
-    assert are_colour_pictures(arrays(tmp_path, shape, kind), least=32) is found
-    assert are_grey_pictures(arrays(tmp_path, shape, kind), least=32) is (shape in ((4, 32, 32), (4, 32, 32, 1)))
+def test_colour_arrays_by_their_header(tmp_path: Path, shape: tuple[int, ...], kind: type, found: int | None) -> None:
+    assert picture_channels(arrays(tmp_path, shape, kind), least=32) == found
 
 
 def test_what_cannot_be_read_is_no_picture(tmp_path: Path) -> None:
     (tmp_path / "x.npz").write_bytes(b"no archive")
     (tmp_path / "x.csv").write_bytes(b"\xff\xfe")
     for source in ("digits", "nowhere", str(tmp_path / "x.npz"), str(tmp_path / "x.csv"), str(tmp_path)):
-        assert not are_colour_pictures(source, least=32) and not are_grey_pictures(source, least=32)
+        assert picture_channels(source, least=32) is None
 
 
 class TestTheSpace:

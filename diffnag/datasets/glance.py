@@ -1,4 +1,4 @@
-"""A glance at a user's data before it is loaded: are these pictures that are large enough for a pretrained network, and have they colours?"""
+"""A glance at a user's data before it is loaded: are these pictures that are large enough for a pretrained network, and are they in colour?"""
 
 from __future__ import annotations
 
@@ -21,31 +21,22 @@ THUMBNAIL = 16
 """Pixels a side at which colours are looked for."""
 
 
-def are_colour_pictures(source: str, *, least: int) -> bool:
-    """Whether a source has square colour arrays, or mostly colour pictures, of `least` pixels a side or more.
+def picture_channels(source: str, *, least: int) -> int | None:
+    """Channels of a source of square arrays, or of mostly such pictures, of `least` pixels a side or more: 3 in colour, 1 in grey.
 
-    False for what cannot be read: loading it says why.
+    None for other data, and for what cannot be read: loading it says why.
     """
-    return _are_mostly(source, least, colour=True)
-
-
-def are_grey_pictures(source: str, *, least: int) -> bool:
-    """As `are_colour_pictures`, for grey ones."""
-    return _are_mostly(source, least, colour=False)
-
-
-def _are_mostly(source: str, least: int, *, colour: bool) -> bool:
     path = Path(os.path.expanduser(source))
     try:
         if path.suffix.lower() == ".npz" and path.is_file():
-            return _is_large(_shape_within(path), least, colour=colour)
+            return _of_shape(_shape_within(path), least)
         if source.lower().endswith(".npy") or (path / "x.npy").is_file() or (path / "x_train.npy").is_file():
-            return False  # arrays in files of their own are seldom photos
+            return None  # arrays in files of their own are seldom photos
         pictures = _of_table(path) if path.suffix.lower() == ".csv" else _of_folder(path)
-        seen = [_is_one(picture, least, colour=colour) for picture in islice(pictures, LOOKED_AT)]
+        seen = [_of_picture(picture, least) for picture in islice(pictures, LOOKED_AT)]
     except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error, csv.Error):
-        return False
-    return 2 * sum(seen) > len(seen)
+        return None
+    return next((channels for channels in (3, 1) if 2 * seen.count(channels) > len(seen)), None)
 
 
 def _of_folder(path: Path) -> Iterator[Path]:
@@ -59,12 +50,12 @@ def _of_table(path: Path) -> Iterator[Path]:
         yield from (path.parent / row["path"].strip() for row in csv.DictReader(file, skipinitialspace=True) if row.get("path"))
 
 
-def _is_one(path: Path, least: int, *, colour: bool) -> bool:
-    """Whether a picture has `least` pixels a side, and channels that differ, or with `colour` false do not."""
+def _of_picture(path: Path, least: int) -> int | None:
+    """1 for a picture whose channels are equal, else 3; None if it is smaller than `least` pixels a side."""
     sides, found = read_sides(path), decode(path, THUMBNAIL)
-    if isinstance(sides, str) or isinstance(found, str):
-        return False
-    return min(sides) >= least and bool((found[0] != found[0][..., :1]).any()) == colour
+    if isinstance(sides, str) or isinstance(found, str) or min(sides) < least:
+        return None
+    return 3 if (found[0] != found[0][..., :1]).any() else 1
 
 
 def _shape_within(path: Path) -> tuple[int, ...]:
@@ -76,6 +67,7 @@ def _shape_within(path: Path) -> tuple[int, ...]:
     return tuple(shape) if kind == np.uint8 else ()
 
 
-def _is_large(shape: tuple[int, ...], least: int, *, colour: bool) -> bool:
-    channels = shape[3:] if len(shape) == 4 else (1,) if len(shape) == 3 else ()
-    return channels == ((3,) if colour else (1,)) and shape[1] == shape[2] >= least
+def _of_shape(shape: tuple[int, ...], least: int) -> int | None:
+    """Channels of arrays `(n, h, w)` or `(n, h, w, channels)`; None if they are no large squares of 1 or 3."""
+    channels = shape[3] if len(shape) == 4 else 1
+    return channels if len(shape) in (3, 4) and shape[1] == shape[2] >= least and channels in (1, 3) else None

@@ -145,10 +145,10 @@ class SearchOptions:
         other: dict[str, Any] = {"space": DEFAULT_SPACE}
         if self.oracle not in (AUTO, "inherit") or self.task != "classification":
             return other, None
-        colour = self._has_pictures()
-        if colour is None:
+        channels = self._picture_channels()
+        if channels is None:
             return other, None
-        if not colour:
+        if channels == 1:
             said = f"these grey pictures are searched in {DEFAULT_SPACE}, from scratch; if they are photos, parts of a pretrained network are better"
             return other, f"{said} with few of them: --space {PICTURE_SPACE} --predictor {PICTURE_PREDICTOR}"
         said = f"these colour pictures are searched in {DEFAULT_SPACE}, from scratch; parts of a pretrained network are better with few pictures"
@@ -161,20 +161,16 @@ class SearchOptions:
         predictor = {"predictor": PICTURE_PREDICTOR} if self.predictor is None and "predictor" in self.method_class().uses else {}
         return {"space": PICTURE_SPACE, **predictor}, None
 
-    def _has_pictures(self) -> bool | None:
-        """Whether the user's pictures are in colour, False for grey ones, None for other data; names of benchmarks come first."""
+    def _picture_channels(self) -> int | None:
+        """Channels of the user's pictures, 3 or 1; None for other data. Names of benchmarks come first."""
         from diffnag.datasets.images import is_image_source
 
         if not is_image_source(self.dataset):
             return None
-        from diffnag.datasets.glance import are_colour_pictures, are_grey_pictures
+        from diffnag.datasets.glance import picture_channels
         from diffnag.spaces.loading import load_space
 
-        if self.dataset in load_space(DEFAULT_SPACE).datasets:
-            return None
-        if are_colour_pictures(self.dataset, least=PICTURE_SIDE):
-            return True
-        return False if are_grey_pictures(self.dataset, least=PICTURE_SIDE) else None
+        return None if self.dataset in load_space(DEFAULT_SPACE).datasets else picture_channels(self.dataset, least=PICTURE_SIDE)
 
     def resolved(self) -> SearchOptions:
         """These options with the defaults of the method; raises `UserError` for options that do not fit together."""
