@@ -10,7 +10,7 @@ import torch
 
 from diffnag.arch import ArchBatch, Packing
 from diffnag.errors import UserError
-from diffnag.protocols import HasRoles, Prunes, SearchSpace, TakesTokens, WithoutNetworks
+from diffnag.protocols import HasRoles, Prunes, SearchSpace, TakesChannels, TakesTokens, WithoutNetworks
 from diffnag.spaces.decoding import decode_all
 from diffnag.spaces.roles import describe
 from diffnag.testing.draws import draws
@@ -146,3 +146,14 @@ class SearchSpaceContract:
             small = space.build(arch, channels=channels, cells=cells, num_classes=classes)
             logits = small(given)
             assert logits.shape == ((2, 7, classes) if tokens else (2, classes)) and logits.isfinite().all()
+
+    def test_networks_take_other_channels(self, space: SearchSpace) -> None:
+        """A space that `TakesChannels` keeps its architectures, and what it builds and counts is for these channels."""
+        if not isinstance(space, TakesChannels):
+            pytest.skip("its networks take three channels")
+        other, images = space.with_channels(5), torch.randn(2, 5, 32, 32, generator=torch.Generator().manual_seed(0))
+        for arch in draws(space, 2):
+            assert other.from_str(space.to_str(arch)) == arch and other.member(arch) == space.member(arch)
+            network = other.build(arch, num_classes=4)
+            assert network(images).shape == (2, 4)
+            assert sum(p.numel() for p in network.parameters() if p.requires_grad) == other.size(arch, num_classes=4, image_size=32).params
