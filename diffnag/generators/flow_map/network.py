@@ -43,8 +43,8 @@ class FlowMap(GraphNetwork):
     It has the form of the teacher and begins with its weights: at little noise the two agree. With `rounds` its joint head corrects
     the estimate more often than the teacher's, since here one evaluation has to settle what 20 settle there.
 
-    With `exclusions`, an answer never holds operators and patterns of edges that exclude each other: where it would, the surest entries
-    are decided first. Without, each entry is the likeliest by itself.
+    With `exclusions`, operators and patterns of edges that exclude each other are not decided together: where they would be, the surest
+    entries are decided first. Without, each entry is the likeliest by itself.
 
     Args:
         denoiser: The network inside, whose logits are the answer.
