@@ -7,6 +7,7 @@
   independent entries      every operator and every edge drawn by itself, with its frequency in the training set
   SAMPLER, N evaluations   the shipped score network with each sampler and several numbers of evaluations
   dpmpp, 20 evaluations, invalid samples replaced
+  flow-map, N evaluations  the shipped flow map; if it has exclusions, also without them, each entry decided by itself
 Validity is raw, with nothing repaired, except in the last row. Wasserstein distances compare the valid samples with the whole space, or
 with 20,000 random draws if the space is too large.
 `ablations`: see `experiments/shared/score_ablations.py`.
@@ -19,6 +20,7 @@ Rows that the result file has are kept; `--anew` measures the selected rows agai
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -97,6 +99,23 @@ def sample_rows(measured: MeasuredSpace) -> Iterator[tuple[str, Row]]:
         for nfe in (*EVALUATIONS, *LONGER.get(sampler, ())):
             yield f"{sampler}, {nfe} evaluations", partial(_sampled, measured, denoiser, sampler, nfe)
     yield "dpmpp, 20 evaluations, invalid samples replaced", lambda: mean_over_seeds(_rejected(measured, denoiser), SEEDS)
+    yield from _flow_map_rows(measured)
+
+
+def _flow_map_rows(measured: MeasuredSpace) -> Iterator[tuple[str, Row]]:
+    """Rows of the shipped flow map, if there is one."""
+    from diffnag import load_generator
+    from diffnag.generators.network import shipped_network
+
+    if not shipped_network(measured.name, "flow-map").is_file():
+        return
+    generator: Any = load_generator(measured.space, "flow-map")
+    exclusions = generator.network.config.exclusions
+    for evaluations in (1, 2):
+        name = f"flow-map, {evaluations} evaluation{'s' if evaluations > 1 else ''}"
+        yield name, partial(_mapped, measured, evaluations, exclusions)
+        if exclusions:
+            yield f"{name}, each entry by itself", partial(_mapped, measured, evaluations, False)
 
 
 def _independent(measured: MeasuredSpace) -> Callable[[int], dict[str, Any]]:
@@ -132,6 +151,22 @@ def _sampled(measured: MeasuredSpace, denoiser: Any, sampler: str, nfe: int) -> 
     found = mean_over_seeds(figures, SEEDS)
     (counted,) = spent
     return {"nfe": counted, **found}
+
+
+def _mapped(measured: MeasuredSpace, evaluations: int, exclusions: bool) -> dict[str, Any]:
+    """Figures of the shipped flow map with so many evaluations."""
+    from diffnag import load_generator
+    from diffnag.generators.flow_map.options import Sampling
+
+    def figures(seed: int) -> dict[str, Any]:
+        def generate(space: Any) -> None:
+            generator: Any = load_generator(space, "flow-map")
+            generator.network.config = replace(generator.network.config, exclusions=exclusions)
+            generator.sample(N, seed=seed, sampling=Sampling(evaluations=evaluations))
+
+        return measured.figures_of_matrices(*measured.matrices(generate))
+
+    return {"nfe": evaluations, **mean_over_seeds(figures, SEEDS)}
 
 
 def _rejected(measured: MeasuredSpace, denoiser: Any) -> Callable[[int], dict[str, Any]]:

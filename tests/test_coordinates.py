@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from diffnag.arch import ArchBatch
 from diffnag.generators.coordinates.family import CoordinatesFamily
-from diffnag.generators.coordinates.network import gram
+from diffnag.generators.coordinates.network import JointUpdate, gram
 from diffnag.generators.coordinates.options import Config
 from diffnag.generators.loading import load_generator
+from diffnag.networks.build import seeded
 from diffnag.search_spaces.nasbench101.space import NASBench101
 from diffnag.search_spaces.nasbench201.space import NASBench201
 from diffnag.testing import GeneratorContract
@@ -23,6 +25,12 @@ class TestCoordinates201(GeneratorContract):
     @pytest.fixture
     def generator(self):
         return load_generator(NASBench201(), "coordinates")
+
+
+class TestCoordinates101(GeneratorContract):
+    @pytest.fixture
+    def generator(self):
+        return load_generator(NASBench101(), "coordinates")
 
 
 def test_squared_distances_are_path_lengths():
@@ -70,7 +78,22 @@ def test_a_share_of_a_batch_has_its_own_loss():
     torch.testing.assert_close(whole[1::2], half)
 
 
-def test_what_is_lifted_is_read_again():
-    space = NASBench201()
+@pytest.mark.parametrize("space", [NASBench201(), NASBench101()], ids=lambda space: space.name)
+def test_what_is_lifted_is_read_again(space):
     figures = load_generator(space, "coordinates").figures(ArchBatch.of(draws(space, 256), space))
     assert figures["reconstructed"] >= 0.95
+
+
+def test_pairs_correct_each_other():
+    """Before training the joint part of a layer adds nothing; after it, what one pair of nodes is told depends on another pair."""
+    with seeded(0):
+        part = JointUpdate(4, 8, 16)
+    read, messages = torch.randn(2, 4, 8), torch.randn(2, 4, 4, 8)
+    learned, told = part(read, messages)
+    assert not learned.any() and not told.any() and told.shape == messages.shape
+    nn.init.ones_(part.last.weight)
+    nn.init.ones_(part.told.weight)
+    other = messages.clone()
+    other[:, 2, 3] += 1
+    one, two = part(read, messages)[1], part(read, other)[1]
+    assert (one[:, 0, 1] != two[:, 0, 1]).all() and torch.equal(one, one.transpose(1, 2)) and not one[:, 0, 0].any()

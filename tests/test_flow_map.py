@@ -12,6 +12,7 @@ from diffnag.generators.diffusion.denoiser import load_denoiser
 from diffnag.generators.diffusion.samplers import dpmpp, time_at, time_grid
 from diffnag.generators.diffusion.sde import make_sde
 from diffnag.generators.edge_groups import EdgeGroups
+from diffnag.generators.flow_map.exclusions import Exclusions, excluded_pairs
 from diffnag.generators.flow_map.family import FlowMapFamily
 from diffnag.generators.flow_map.network import FlowMap, Lesson
 from diffnag.generators.flow_map.options import Config, Sampling
@@ -26,13 +27,14 @@ from diffnag.guidance.pool import EFFECTIVE, MANY, MOST, pool
 from diffnag.guidance.tilt import Tilt
 from diffnag.io.checkpoint import load_checkpoint
 from diffnag.search_spaces.nasbench201.space import NASBench201
+from diffnag.spaces.decoding import decode_all
 from diffnag.spaces.loading import load_space
 from diffnag.testing import GeneratorContract
 from tests.exact_space import ARCHS, SPACE, Values, tilted_mean
 from tests.test_guidance import Table
 
 VALID = {  # with one evaluation, and with two
-    "nasbench201": (0.995, 0.995), "nasbench101": (0.965, 0.98), "darts": (0.97, 0.98),
+    "nasbench201": (0.995, 0.995), "nasbench101": (0.965, 0.98), "darts": (0.97, 0.98), "mobilenetv3": (0.995, 0.995),
     "transnasbench101-micro": (0.995, 0.995), "transnasbench101-macro": (0.97, 0.98),
 }  # fmt: skip
 """Least share of valid samples among 512, some less than what is measured over many: a sample of 512 varies."""
@@ -113,6 +115,39 @@ def test_what_is_decided_keeps_to_the_space():
     for patterns, offset in zip(groups.patterns, groups.offset, strict=True):
         known = patterns[offset == 0][:, patterns.any(0)].bool()
         assert (edges[:, None, patterns.any(0)] == known).all(2).any(1).all()
+
+
+def test_choices_that_exclude_each_other_are_not_decided_together():
+    """Alone, the likeliest entries of a stage may contradict each other. Where they do not, nothing changes."""
+    space = load_space("mobilenetv3")
+    generator = load_generator(space, "flow-map")
+    net = generator.network
+    x, t = torch.randn(256, net.packing.size, generator=torch.Generator().manual_seed(0)), time_at(net.sde, 0.8)
+    with torch.no_grad():
+        alone, together = net.denoiser.decided(net(x, t)), net.mapped(x, t)
+    valid = [np.array([item.arch is not None for item in decode_all(space, *net.packing.quantise(answer))]) for answer in (alone, together)]
+    assert 0.05 < valid[0].mean() < 0.95 and valid[1].all()
+    assert torch.equal(alone[valid[0]], together[valid[0]])
+
+
+def test_the_surest_choice_rules_out_what_it_excludes():
+    """Two nodes with two operators, of which the first ones exclude each other, and a third that nothing excludes."""
+    space = load_space("nasbench201")
+    groups = EdgeGroups.none(1)
+    found = Exclusions(torch.tensor([[0, 2]]), 3, 2, groups)
+    log_p = torch.tensor([[0.9, 0.1, 0.6, 0.4, 0.2, 0.8], [0.6, 0.4, 0.9, 0.1, 0.2, 0.8]]).log()
+    chosen = torch.tensor([[1, 0, 1, 0, 0, 1], [1, 0, 1, 0, 0, 1]])
+    assert found.contradict(chosen.float()).all() and not found.contradict(torch.tensor([[1.0, 0, 0, 1, 0, 1]])).any()
+    assert found.settled(log_p, chosen.float()).tolist() == [[1, 0, 0, 1, 0, 1], [0, 1, 1, 0, 0, 1]]
+    assert not len(excluded_pairs(space, EdgeGroups.none(28))), "operators of this space are independent"
+
+
+def test_a_network_with_exclusions_is_trained_and_loaded(tmp_path):
+    """The teacher here has no groups of edges, and there is nothing to exclude."""
+    options, config = Training(steps=2, batch_size=8), Config(paths=32, exclusions=True)
+    train(FlowMapFamily(), options, config, out=tmp_path / "one.safetensors", device="cpu")
+    one = load_generator(NASBench201(), "flow-map", checkpoint=tmp_path / "one.safetensors")
+    assert one.network.excluded.shape == (0, 2) and one.sample(8, seed=0).nfe == 2
 
 
 @pytest.mark.parametrize("name", ["ve", "vp", "sub-vp"])

@@ -326,7 +326,14 @@ def _generators() -> Values:
     rows = read_result("generator_arena")["rows"]
     spaces = {name: [row for row in rows if row["space"] == name] for name in distinct(rows, "space")}
     steered = [row for row in rows if "steering" in row]
-    return {"spaces": spaces, "steered": steered, "median": _median_labels}
+    figures = {(row["space"], row["family"]): _figures_of_training(row["space"], row["family"]) for row in rows if row["checkpoint"]}
+    read = [{"space": space, "family": family, **found} for (space, family), found in figures.items() if "reconstructed" in found]
+    return {"spaces": spaces, "steered": steered, "median": _median_labels, "reconstructed": read}
+
+
+def _figures_of_training(space: str, family: str) -> Values:
+    """What was measured of a shipped network at the end of its training."""
+    return weights(f"{space}/{family}.safetensors").get("figures_1024_samples", {})
 
 
 def _median_labels(labels: Sequence[int | None], budget: int) -> str:

@@ -124,7 +124,7 @@ def gram(E: Tensor) -> Tensor:
 class EquivariantLayer(nn.Module):
     """Messages between all nodes, which move points along their differences (Satorras et al. 2021, eqs. 3 to 6).
 
-    With `joint` hidden units the features of all nodes correct each other at once: messages between pairs count badly.
+    With `joint` hidden units the features of all nodes, and all pairs, correct each other at once: messages between pairs count badly.
     """
 
     def __init__(self, nodes: int, width: int, joint: int) -> None:
@@ -135,7 +135,7 @@ class EquivariantLayer(nn.Module):
         self.message = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.pull = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1, bias=False))
         self.update = nn.Sequential(nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, width))
-        self.together = nn.Sequential(nn.Linear(nodes * width, joint), nn.SiLU(), nn.Linear(joint, nodes * width)) if joint else None
+        self.together = JointUpdate(nodes, width, joint) if joint else None
 
     def forward(self, h: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Features `h (b, n, width)`, points `x (b, n, k)` -> both, moved, and the messages `(b, n, n, width)`."""
@@ -143,8 +143,34 @@ class EquivariantLayer(nn.Module):
         squared = apart.square().sum(3, keepdim=True)
         read = self.norm(h)
         messages = self.message(self.sent(read)[:, None] + self.received(read)[:, :, None] + self.distance(squared))
+        if self.together is not None:
+            learned, told = self.together(read, messages)
+            h, messages = h + learned, messages + told
         pulls = apart / (1 + (squared + 1e-8).sqrt()) * self.pull(messages)  # the root has no slope at 0
         h = h + self.update(torch.cat([read, messages.mean(2)], dim=2))
-        if self.together is not None:
-            h = h + self.together(self.norm(h).flatten(1)).view_as(h)
         return h, x + pulls.mean(2), messages
+
+
+class JointUpdate(nn.Module):
+    """What the features of all nodes, and one number of each pair of nodes, tell each feature and each pair; nothing before training."""
+
+    def __init__(self, nodes: int, width: int, hidden: int) -> None:
+        super().__init__()
+        pairs = nodes * (nodes - 1) // 2
+        self.pair = nn.Linear(width, 1)
+        self.inner = nn.Linear(nodes * width + pairs, hidden)
+        self.last = nn.Linear(hidden, nodes * width + pairs)
+        self.told = nn.Linear(1, width, bias=False)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, read: Tensor, messages: Tensor) -> tuple[Tensor, Tensor]:
+        """Features `read (b, n, width)` and `messages (b, n, n, width)` -> what is added to both."""
+        b, n, width = read.shape
+        i, j = torch.triu_indices(n, n, 1, device=read.device)
+        pairs = self.pair(messages[:, i, j] + messages[:, j, i])[..., 0]
+        z = F.silu(self.inner(torch.cat([read.flatten(1), pairs], dim=1)))
+        learned, corrected = self.last(z).split([n * width, len(i)], dim=1)
+        both = read.new_zeros(b, n, n)
+        both[:, i, j] = both[:, j, i] = corrected
+        return learned.view_as(read), self.told(both[..., None])

@@ -112,7 +112,7 @@ class Denoiser(GraphNetwork):
         cut = self.packing.nodes * self.packing.operators
         rows = _log_softmax(logits[:, :cut].unflatten(1, (self.packing.nodes, self.packing.operators)))
         others = torch.log1p(-rows.clamp_min(SMALLEST).exp().clamp_max(1 - 1e-6))
-        edges = self._groups().probabilities(logits[:, cut:]).logit(1e-6) if self.config.edge_groups else logits[:, cut:]
+        edges = self.groups.probabilities(logits[:, cut:]).logit(1e-6) if self.config.edge_groups else logits[:, cut:]
         return torch.cat([(rows - others).flatten(1), edges], dim=1).clamp(-LARGEST, LARGEST) / 5
 
     @cached_property
@@ -120,7 +120,11 @@ class Denoiser(GraphNetwork):
         """Times `(1001,)` that training draws from, on the CPU."""
         return torch.linspace(1, 0, 1001) if self.config.sde == "learned" else training_times(self.sde, self.config.focus)
 
-    def _groups(self) -> EdgeGroups:
+    @property
+    def groups(self) -> EdgeGroups:
+        """Edges that are categorical together; none without `config.edge_groups`."""
+        if not self.config.edge_groups:
+            return EdgeGroups.none(len(self.wiring))
         return EdgeGroups(self.patterns, self.offset, self.grouped)
 
     def _in_cube(self, logits: Tensor) -> Tensor:
@@ -129,7 +133,7 @@ class Denoiser(GraphNetwork):
         rows = logits[:, :cut].unflatten(1, (self.packing.nodes, self.packing.operators))
         rows = (rows - rows.amax(dim=2, keepdim=True)).clamp_min(SMALLEST)
         edges = logits[:, cut:].clamp(-40, 40)
-        edges = self._groups().probabilities(edges) if self.config.edge_groups else edges.sigmoid()
+        edges = self.groups.probabilities(edges) if self.config.edge_groups else edges.sigmoid()
         return 2 * torch.cat([rows.softmax(dim=2).flatten(1), edges], dim=1) - 1
 
     def score(self, x: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -182,7 +186,7 @@ class Denoiser(GraphNetwork):
         rows = logits[:, :cut].unflatten(1, (self.packing.nodes, self.packing.operators)).log_softmax(dim=2).flatten(1)
         true = (x0 + 1) / 2
         if self.config.edge_groups:
-            edges = self._groups().cross_entropy(logits[:, cut:], true[:, cut:])
+            edges = self.groups.cross_entropy(logits[:, cut:], true[:, cut:])
         else:
             edges = nn.functional.binary_cross_entropy_with_logits(logits[:, cut:], true[:, cut:], reduction="none").sum(dim=1)
         return edges - (rows * true[:, :cut]).sum(dim=1)
@@ -192,7 +196,7 @@ class Denoiser(GraphNetwork):
         rows, edges = self.within_space(logits)
         there = edges > 0
         if self.config.edge_groups:
-            there = self._groups().likeliest(edges)
+            there = self.groups.likeliest(edges)
         V = rows.argmax(2, keepdim=True) == torch.arange(self.packing.operators, device=rows.device)
         return 2.0 * torch.cat([V.flatten(1), there], dim=1) - 1
 

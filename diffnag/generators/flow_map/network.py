@@ -8,16 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import asdict, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from diffnag.generators.diffusion import options as diffusion
 from diffnag.generators.diffusion.denoiser import Denoiser
 from diffnag.generators.diffusion.samplers import RecordCalls, dpmpp, time_grid
 from diffnag.generators.diffusion.sde import from_json, to_json
 from diffnag.generators.edge_groups import EdgeGroups
+from diffnag.generators.flow_map.exclusions import Exclusions, excluded_pairs
 from diffnag.generators.flow_map.options import Config
 from diffnag.generators.network import GraphNetwork
 from diffnag.io.checkpoint import config_from
@@ -40,17 +43,25 @@ class FlowMap(GraphNetwork):
     It has the form of the teacher and begins with its weights: at little noise the two agree. With `rounds` its joint head corrects
     the estimate more often than the teacher's, since here one evaluation has to settle what 20 settle there.
 
+    With `exclusions`, operators and patterns of edges that exclude each other are not decided together: where they would be, the surest
+    entries are decided first. Without, each entry is the likeliest by itself.
+
     Args:
         denoiser: The network inside, whose logits are the answer.
         lesson: Where its pairs come from, for a network that is trained.
+        excluded: Pairs of choices that exclude each other, for a network that has `exclusions`; None reads them off the space.
     """
 
     family: ClassVar[str] = "flow-map"
     config_type: ClassVar[type] = Config
+    excluded: Tensor
+    """`(p, 2)`, for a network that has `exclusions`."""
 
-    def __init__(self, space: SearchSpace, config: Config, denoiser: Denoiser, lesson: Lesson | None = None) -> None:
+    def __init__(self, space: SearchSpace, config: Config, denoiser: Denoiser, lesson: Lesson | None = None, excluded: Tensor | None = None) -> None:
         super().__init__(space, config)
         self.denoiser, self.lesson = denoiser, lesson
+        if config.exclusions:
+            self.register_buffer("excluded", excluded_pairs(space, denoiser.groups) if excluded is None else excluded)
 
     @property
     def sde(self) -> SDE:
@@ -72,7 +83,30 @@ class FlowMap(GraphNetwork):
 
     def mapped(self, x: Tensor, t: Tensor) -> Tensor:
         """The likeliest architecture `(b, d)` in {-1, 1} that `x (b, d)` at the time `t (1,)` leads to."""
-        return self.denoiser.decided(self(x, t))
+        logits = self(x, t)
+        answer = self.denoiser.decided(logits)
+        return self._settled(logits, answer) if self.config.exclusions else answer
+
+    @cached_property
+    def exclusions(self) -> Exclusions:
+        """What its choices exclude, on its device at first use."""
+        return Exclusions(self.excluded, self.packing.nodes, self.packing.operators, self.denoiser.groups)
+
+    def _settled(self, logits: Tensor, answer: Tensor) -> Tensor:
+        """An `answer (b, d)` in {-1, 1} whose rows that contradict themselves are decided anew, by their `logits (b, d)`."""
+        groups, cut = self.denoiser.groups, self.packing.nodes * self.packing.operators
+        there = (answer + 1) / 2
+        patterns = one_hot(groups.formed(there[:, cut:]), groups.patterns.shape[1])
+        chosen = torch.cat([there[:, :cut], patterns.flatten(1)], dim=1)
+        (wrong,) = self.exclusions.contradict(chosen).nonzero(as_tuple=True)
+        if not len(wrong):
+            return answer
+        rows, edges = self.within_space(logits[wrong])
+        log_p = torch.cat([rows.log_softmax(2).flatten(1), groups.energies(edges).log_softmax(2).flatten(1)], dim=1)
+        settled = self.exclusions.settled(log_p, chosen[wrong])
+        wired = torch.einsum("bgk,gkm->bm", settled[:, cut:].unflatten(1, patterns.shape[1:]), groups.patterns)
+        edges = torch.where(groups.grouped, wired, there[wrong, cut:])
+        return answer.index_copy(0, wrong, 2 * torch.cat([settled[:, :cut], edges], dim=1) - 1)
 
     def loss(self, rows: int, *, generator: torch.Generator, share: slice) -> Tensor:
         """Cross-entropy of `rows` pairs, unreduced, of which the `share` is computed."""
@@ -93,7 +127,7 @@ class FlowMap(GraphNetwork):
         """The network of a file, before its weights are set."""
         inside = config_from(diffusion.Config, meta["denoiser"])
         groups = EdgeGroups(*(tensors[f"denoiser.{name}"] for name in EdgeGroups._fields)) if inside.edge_groups else None
-        return cls(space, config, Denoiser(space, from_json(meta["sde"]), inside, groups))
+        return cls(space, config, Denoiser(space, from_json(meta["sde"]), inside, groups), excluded=tensors.get("excluded"))
 
 
 class Pairs(NamedTuple):

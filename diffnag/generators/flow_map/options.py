@@ -16,6 +16,7 @@ class Config:
     paths: int = option(100_000, most=10**7, help="paths of the teacher's ODE, made before the first step: 20 evaluations each")
     pure: float = option(0.7, most=1.0, help="share of the pairs that start at pure noise; the others are spread over the levels of a path")
     rounds: int = option(8, most=DEEPEST, help="how often the joint head corrects its own estimate, where the teacher has one")
+    exclusions: bool = option(False, help="operators and patterns of edges that never occur together are not decided together")
 
 
 @dataclass(frozen=True)
