@@ -92,7 +92,7 @@ def test_pairs_correct_each_other():
     learned, told = part(read, messages)
     assert not learned.any() and not told.any() and told.shape == messages.shape
     nn.init.ones_(part.last.weight)
-    nn.init.ones_(part.told.weight)
+    nn.init.ones_(part.widen.weight)
     other = messages.clone()
     other[:, 2, 3] += 1
     one, two = part(read, messages)[1], part(read, other)[1]

@@ -144,15 +144,15 @@ class EquivariantLayer(nn.Module):
         read = self.norm(h)
         messages = self.message(self.sent(read)[:, None] + self.received(read)[:, :, None] + self.distance(squared))
         if self.together is not None:
-            learned, told = self.together(read, messages)
-            h, messages = h + learned, messages + told
+            moved, corrections = self.together(read, messages)
+            h, messages = h + moved, messages + corrections
         pulls = apart / (1 + (squared + 1e-8).sqrt()) * self.pull(messages)  # the root has no slope at 0
         h = h + self.update(torch.cat([read, messages.mean(2)], dim=2))
         return h, x + pulls.mean(2), messages
 
 
 class JointUpdate(nn.Module):
-    """What the features of all nodes, and one number of each pair of nodes, tell each feature and each pair; nothing before training."""
+    """Corrections of all features and all pairs at once, from the features and one number of each pair of nodes; zero before training."""
 
     def __init__(self, nodes: int, width: int, hidden: int) -> None:
         super().__init__()
@@ -160,7 +160,7 @@ class JointUpdate(nn.Module):
         self.pair = nn.Linear(width, 1)
         self.inner = nn.Linear(nodes * width + pairs, hidden)
         self.last = nn.Linear(hidden, nodes * width + pairs)
-        self.told = nn.Linear(1, width, bias=False)
+        self.widen = nn.Linear(1, width, bias=False)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
@@ -173,4 +173,4 @@ class JointUpdate(nn.Module):
         learned, corrected = self.last(z).split([n * width, len(i)], dim=1)
         both = read.new_zeros(b, n, n)
         both[:, i, j] = both[:, j, i] = corrected
-        return learned.view_as(read), self.told(both[..., None])
+        return learned.view_as(read), self.widen(both[..., None])
