@@ -85,12 +85,12 @@ def test_what_is_lifted_is_read_again(space):
 
 
 def test_pairs_correct_each_other():
-    """Before training the joint part of a layer adds nothing; after it, what one pair of nodes is told depends on another pair."""
+    """Before training the joint part of a layer adds nothing; after it, the correction of one pair of nodes depends on another pair."""
     with seeded(0):
         part = JointUpdate(4, 8, 16)
     read, messages = torch.randn(2, 4, 8), torch.randn(2, 4, 4, 8)
-    learned, told = part(read, messages)
-    assert not learned.any() and not told.any() and told.shape == messages.shape
+    moved, corrections = part(read, messages)
+    assert not moved.any() and not corrections.any() and corrections.shape == messages.shape
     nn.init.ones_(part.last.weight)
     nn.init.ones_(part.widen.weight)
     other = messages.clone()
