@@ -23,7 +23,7 @@ from diffnag.search_loop.assembly import assemble
 from diffnag.search_loop.finish import finishing
 from diffnag.search_loop.finish.finished import Share
 from diffnag.search_loop.finish.plain import PlainTraining, at_most
-from diffnag.search_loop.finish.training import until_the_clock
+from diffnag.search_loop.finish.training import most_epochs, until_the_clock
 from diffnag.search_loop.loop import Search
 from diffnag.search_loop.options import SearchOptions
 from diffnag.search_loop.report.mistakes import mistakes_of
@@ -135,6 +135,9 @@ def test_a_training_that_the_clock_ends_plans_more_epochs_than_it_expects() -> N
     found = [until_the_clock(recipe, fitting, most=80) for fitting in (0.2, 8.0, 40.0, 400.0)]
     assert [one.epochs for one in found] == [1, 20, 80, 80]
     assert [one.average for one in found] == pytest.approx([0.1, 0.04, 0.05, 0.1])
+    inherited = dataclasses.replace(recipe, keep_statistics=True)
+    assert most_epochs(recipe, asked=None) == 200 and most_epochs(recipe, asked=80) == 80
+    assert most_epochs(inherited, asked=None) == 80 and most_epochs(dataclasses.replace(recipe, epochs=300), asked=None) == 300
 
 
 def test_a_network_from_scratch_keeps_its_validation_and_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ def oracle_on_images(options: SearchOptions, space: SearchSpace) -> tuple[Checke
         raise UserError(f"oracle {name!r} cannot use your own images, such as {options.dataset}; accepted is --oracle training")
     if options.reward != "val":
         raise UserError(f"--reward {options.reward} would choose by the images of the final test; accepted with your own images is val")
-    images = own_images(options, space)
+    images = _with_direction(own_images(options, space))
     if isinstance(space, Inherits) and options.time_limit is not None:
         space.side = affordable_side(space, images, seconds=(1 - INHERITING_SHARE) * options.time_limit)
     oracle.setup(space=space)
@@ -57,6 +57,17 @@ def own_images(options: SearchOptions, space: SearchSpace) -> ImageDataset:
     images = load_images(options.dataset, size=options.image_size, most=most, square=inherits, task=options.task)
     adapted = _of_channels(images) if isinstance(space, TakesChannels) else []
     return replace(images, notes=(*images.notes, *adapted))
+
+
+def _with_direction(images: ImageDataset) -> ImageDataset:
+    """The images, with a note if they would be mirrored in training and have a direction."""
+    from diffnag.datasets.mirrors import RECOGNISED, recognised_originals
+
+    share = recognised_originals(images) if images.flips else None
+    if share is None or share < RECOGNISED:
+        return images
+    note = f"Images are not mirrored in training: beside its mirror image the original is recognised in {100 * share:.0f} % of the validation images."
+    return replace(images, directed=True, notes=(*images.notes, note))
 
 
 def _of_channels(images: ImageDataset) -> list[str]:

@@ -14,10 +14,9 @@ from torch.nn import functional
 from diffnag.networks.plan import plan_final
 from diffnag.networks.targets import target_of
 from diffnag.networks.training import accuracy, as_input, channel_statistics, train
-from diffnag.search_loop.finish.training import final_images, seconds_an_image, until_the_clock
+from diffnag.search_loop.finish.training import MOST_EPOCHS, final_images, seconds_an_image, until_the_clock
 
 STAGES = (64, 128, 256, 512)
-MOST_EPOCHS = 80
 
 
 class Block(nn.Module):

@@ -36,7 +36,8 @@ class ImageDataset:
     `classes` are names in the order of the labels, or of the columns of `y`, and `original_labels` the labels of the source. `channels` is
     1 if every photo is grey, 3 if not, and of arrays what they have. `size` is the longer side in pixels. `given_test` says whether the
     source has a test split of its own. `notes` are sentences about images that were converted, resized or skipped. `sha256` is the
-    checksum of the three splits. `task` is what is learned, one of `diffnag.datasets.images.TASKS`.
+    checksum of the three splits. `task` is what is learned, one of `diffnag.datasets.images.TASKS`. `directed` images have a direction: their
+    mirror images are others, see `diffnag.datasets.mirrors`.
     """
 
     name: str
@@ -51,6 +52,7 @@ class ImageDataset:
     notes: tuple[str, ...]
     sha256: str
     task: str = CLASSIFICATION
+    directed: bool = False
 
     @property
     def inputs(self) -> tuple[int, int, int] | None:
@@ -60,8 +62,8 @@ class ImageDataset:
 
     @property
     def flips(self) -> bool:
-        """Whether a mirrored image has the same label: of colour images it is assumed, if they are classified by what they show."""
-        return self.channels == 3 and self.train.x.shape[1] > 1 and self.task != "regression"
+        """Whether a mirrored image has the same label: assumed of colour images without a direction, if they are classified by what they show."""
+        return self.channels == 3 and self.train.x.shape[1] > 1 and self.task != "regression" and not self.directed
 
     @property
     def shift(self) -> int:

@@ -67,7 +67,9 @@ def into_splits(source: str, pool: Pool, *, seed: int, task: str = CLASSIFICATIO
     return ImageDataset(
         name=source,
         classes=tuple(str(label) for label in pool.labels),
-        **images,
+        train=images["train"],
+        val=images["val"],
+        test=images["test"],
         channels=pool.x.shape[3] if not photos else 1 if grey == len(keep) else 3,
         size=max(pool.x.shape[1:3]),
         original_labels=pool.labels,

@@ -24,6 +24,7 @@ from diffnag.networks.training import Diverged, Recipe, accuracy, train
 from diffnag.protocols import HasResNetLike, Inherits
 from diffnag.search_loop.finish.finished import Finished
 from diffnag.search_loop.finish.training import (
+    MOST_EPOCHS,
     Trained,
     final_images,
     judged_on_test,
@@ -43,8 +44,6 @@ FINE_TUNED = Recipe(batch_size=32, learning_rate=0.01, weight_decay=1e-4)
 """How the pretrained network is trained: plainly, with the statistics of each batch in its normalisation."""
 TRIED, TRIAL_SHARE = 2, 0.25
 """Resolutions that fine-tuning chooses from, and the part of the time for each of them."""
-MOST_EPOCHS = 80
-"""Epochs of a training at most."""
 STEM_KERNEL = 3
 """Kernel of the network's first convolution; with a larger stride it would skip pixels."""
 CHUNK = 256

@@ -42,6 +42,8 @@ TIMED_STEPS, FEWER_STEPS = 20, 4
 FASTER = 2.5
 """How much faster than estimated a training may be: so many more epochs are planned, which the clock ends. A machine that was busy for the
 few steps of the estimate may be idle later."""
+MOST_EPOCHS = 200
+"""Epochs at most of a network from scratch that has time left; more would be worth little."""
 GENTLER = (1.0, 0.3, 0.1)
 """Factors of the learning rate: the next one is tried when a training diverges."""
 
@@ -259,7 +261,13 @@ def _within_time(search: Search, network: Callable[[], torch.nn.Module], x: torc
     if fitting < recipe.epochs:
         on_note(f"about {max(fitting, 1):.0f} of {recipe.epochs} epochs of the final training fit into the time that is left")
     least = 0.0 if recipe.keep_statistics else an_image * len(x)  # one epoch: without any, a network from scratch is worth nothing
-    return _Fits(until_the_clock(recipe, fitting, most=recipe.epochs), time.perf_counter() + max(left, least))
+    most = most_epochs(recipe, asked=search.options.epochs)
+    return _Fits(until_the_clock(recipe, fitting, most=most), time.perf_counter() + max(left, least))
+
+
+def most_epochs(recipe: Recipe, *, asked: int | None) -> int:
+    """Epochs at most of a timed training: those of the recipe if they were asked for or weights are inherited, else `MOST_EPOCHS`."""
+    return recipe.epochs if recipe.keep_statistics or asked is not None else max(recipe.epochs, MOST_EPOCHS)
 
 
 def seconds_an_image(network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, recipe: Recipe, *, target: Target) -> float | None:
