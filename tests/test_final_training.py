@@ -22,7 +22,7 @@ from diffnag.oracles.training import TrainingOracle
 from diffnag.protocols import SearchSpace
 from diffnag.search_loop.finish.finished import Finish, Share
 from diffnag.search_loop.finish.finishing import finish
-from diffnag.search_loop.finish.training import confusion, train_fully
+from diffnag.search_loop.finish.training import MOST_EPOCHS, confusion, train_fully
 from diffnag.search_loop.loop import Search
 from diffnag.search_spaces.nasbench201.space import NASBench201
 from tests.search_fakes import Nearest
@@ -194,7 +194,7 @@ def test_rivals_get_the_winners_training_whatever_the_time_limit(stripes: Path, 
         rows = found.to_json()["compare"]
         assert [row["name"] for row in rows] == ["evolution", "random", "ResNet-like", "plain ResNet"]
         assert [row["epochs"] for row in rows[:3]] == [epochs] * 3 and {row["learning_rate"] for row in rows} == {0.1}
-        assert [row["labels"] for row in rows[2:]] == [1, 0] and 1 <= rows[3]["epochs"] <= 80
+        assert [row["labels"] for row in rows[2:]] == [1, 0] and 1 <= rows[3]["epochs"] <= MOST_EPOCHS
         files = [path for path in (tmp_path / "model.pt", tmp_path / "compare" / "ResNet-like.pt") if path.is_file()]
         assert len(files) == 2 and [read_model(path)[1]["epochs"] for path in files] == [epochs] * 2
     assert notes[0] == "about 1 of 6 epochs of the final training fit into the time that is left"
