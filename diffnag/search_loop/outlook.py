@@ -112,14 +112,18 @@ class Outlook:
         All architectures then lie on the front that it expects, so that none is worth more than another. Multiply-adds as a prior beside
         the number of parameters do that.
         """
-        mean, _ = self.expected(self.draws, self.label.predict(self.draws))
+        mean = self._ordinary()
         places = np.array([np.unique(column, return_inverse=True)[1] for column in mean.T], dtype=np.float64)
         places -= places.mean(1, keepdims=True)
         lengths = np.linalg.norm(places, axis=1)
         return bool((places[1:] @ places[0] < -REPEATED * lengths[1:] * lengths[0]).any())
 
+    def _ordinary(self) -> np.ndarray:
+        """Expected values of `draws`, `(REFERENCE_DRAWS, k)`."""
+        return self.expected(self.draws, self.label.predict(self.draws))[0]
+
     def _reference(self) -> np.ndarray:
-        mean, _ = self.expected(self.draws, self.label.predict(self.draws))
+        mean = self._ordinary()
         self.goal.refuse_unknown(mean)
         worst, best = np.nanmin(mean, axis=0), np.nanmax(mean, axis=0)
         reference = worst - BEYOND * (best - worst)
