@@ -95,8 +95,11 @@ def _check(args: argparse.Namespace, sampling: dict[str, Any]) -> None:
             raise UserError(f"--{unused[0]} goes with --predictor, which is not given")
     elif args.dataset is None:
         raise UserError("--predictor needs --dataset, the task to steer towards")
-    if args.weight is not None and not args.condition:
-        raise UserError("--weight goes with --condition, which is not given")
+    asking = [flag for flag in ("weight",) if args.weight is not None] + [flag for flag in ("plausible", "nearest") if flag in sampling]
+    if asking and not args.condition:
+        raise UserError(f"--{asking[0]} goes with --condition, which is not given")
+    if "nearest" in sampling and args.predictor is not None:
+        raise UserError("--nearest does not go with --predictor, whose law it would change; leave one of them out")
     if args.out.suffix != ".jsonl":
         raise UserError(f"{args.out} is no name of samples; it has to end in .jsonl")
 

@@ -1,6 +1,7 @@
 """Measures how near the family `conditional` comes to the values that it is asked for, beside particles of the family `discrete`.
 
-    python -m experiments.condition_errors [--spaces nasbench201 ...] [--weights 1 ...] [--plausible 0.3 ...] [--anew]
+    python -m experiments.condition_errors [--spaces nasbench201 ...] [--weights 1 ...] [--plausible 0.3 ...] [--nearest 1 ...]
+        [--anew]
 
 What is asked for are the values of `ASKED` architectures of the half that the network was not trained on, of each condition alone and of
 all together, by each of `WEIGHTS`. Errors are mean absolute ones over the valid ones of `SAMPLES` samples each, in standard deviations of
@@ -8,7 +9,7 @@ the condition over the training half; `within_5_percent` is the share of valid s
 `p(A) exp(-S d(A))`, with d the mean absolute error in standard deviations, for the first `BY_PARTICLES` of what is asked for, where the
 family `discrete` has a network. `unconditioned` has figures of `UNCONDITIONED` samples of which nothing is asked, `in_turn` those of as many
 samples of which each is asked for all conditions of another random architecture: in these the law of the space should come back.
-`plausible` is the option of that name, 0 for the law itself.
+`plausible` is the option of that name, 0 for the law itself, `nearest` the draws for each sample, of which the nearest is kept.
 
 Rows that the result file has are kept; `--anew` measures the selected spaces again.
 """
@@ -36,6 +37,7 @@ ASKED, BY_PARTICLES, SAMPLES, UNCONDITIONED, SEED = 50, 10, 128, 2048, 0
 RESULT, PARTICLES = "condition_errors", "particles"
 WEIGHTS = ("0", "1", "2", PARTICLES)
 PLAUSIBLE = (0.0, 0.3)
+NEAREST = (1, 4, 8)
 SHARPNESS = 30.0
 """S of the particles."""
 Values = Callable[[Sequence["Arch"]], np.ndarray]
@@ -46,6 +48,7 @@ def main() -> None:
     options.add_argument("--spaces", nargs="+", choices=SPACES, default=SPACES, help="default: all")
     options.add_argument("--weights", nargs="+", choices=WEIGHTS, default=WEIGHTS, help="of the guidance, or particles; default: all")
     options.add_argument("--plausible", nargs="+", type=float, choices=PLAUSIBLE, default=PLAUSIBLE, help="default: all")
+    options.add_argument("--nearest", nargs="+", type=int, choices=NEAREST, default=NEAREST, help="default: all; above 1 with plausible only")
     options.add_argument("--anew", action="store_true", help="measure rows again that the result file has")
     args = options.parse_args()
     begin()
@@ -53,7 +56,7 @@ def main() -> None:
     for space in args.spaces:
         unconditioned(space, anew=args.anew)
         in_turn(space, args.plausible, anew=args.anew)
-        measure(space, args.weights, args.plausible, anew=args.anew)
+        measure(space, args.weights, args.plausible, args.nearest, anew=args.anew)
 
 
 def unconditioned(name: str, *, anew: bool) -> None:
@@ -111,7 +114,7 @@ def _store(**parts: list[dict[str, Any]]) -> None:
     write_result(RESULT, {"samples": SAMPLES, **kept, **ordered})
 
 
-def measure(name: str, weights: Sequence[str], plausible: Sequence[float], *, anew: bool) -> None:
+def measure(name: str, weights: Sequence[str], plausible: Sequence[float], nearest: Sequence[int], *, anew: bool) -> None:
     """Measure all rows of a space that are missing, and write each as it is there."""
     from diffnag import load_generator, load_space
     from diffnag.generators.base import Steer
@@ -138,17 +141,18 @@ def measure(name: str, weights: Sequence[str], plausible: Sequence[float], *, an
         def values(archs: Sequence[Arch], subset: list[int] = subset) -> np.ndarray:
             return measures(archs).numpy()[:, subset]
 
-        for weight, share in product(weights, plausible):
+        for weight, share, draws in product(weights, plausible, nearest):
             named = [names[k] for k in subset]
-            key = {"space": name, "conditions": named, "weight": weight if weight == PARTICLES else float(weight), "plausible": share}
-            if (weight == PARTICLES and share) or (others := _others("rows", key, anew=anew)) is None:
+            number = weight if weight == PARTICLES else float(weight)
+            key = {"space": name, "conditions": named, "weight": number, "plausible": share, "nearest": draws}
+            if (weight == PARTICLES and share) or (draws > 1 and not share) or (others := _others("rows", key, anew=anew)) is None:
                 continue
             if weight == PARTICLES:
                 source: Generator = load_generator(space, "discrete")
                 wanted, steer, sampling = asked[:BY_PARTICLES, subset], _particles(space, values, spread[subset]), None
             else:
                 source, wanted = generator, asked[:, subset]
-                steer, sampling = _conditioned(named, float(weight), Steer), Sampling(plausible=share)
+                steer, sampling = _conditioned(named, float(weight), Steer), Sampling(plausible=share, nearest=draws)
             row = record({**key, "asked": len(wanted), **errors(source, wanted, values, spread[subset], steer, sampling)})
             print(row, flush=True)
             _store(rows=[*others, row])

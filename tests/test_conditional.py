@@ -186,6 +186,29 @@ def test_samples_that_are_asked_for_what_architectures_have_are_valid(name, vali
     assert len(generator.sample(256, seed=0, steer=Steer(condition=asked)).archs) >= valid * 256
 
 
+def test_distances_count_standard_deviations_and_words_that_do_not_hold():
+    values = torch.stack([torch.linspace(0, 300, 3001, dtype=torch.float64)] * 2, dim=1)
+    laws = Laws(("width", "depth"), *Laws.described(values))
+    spread = values[:, 0].std().item()
+    found = torch.tensor([[150.0, 10.0], [160.0, 10.0], [150.0, 290.0]])
+    assert laws.apart(found, *laws.read({"width": 150.0})).tolist() == pytest.approx([0, 10 / spread, 0], abs=1e-5)
+    assert laws.apart(found, *laws.read({"width": 150.0, "depth": "low"})).tolist() == pytest.approx([0, 10 / spread, 1], abs=1e-5)
+
+
+@pytest.mark.parametrize("asked", [{"depth": 2.0}, {"depth": (1.0, 3.0)}, {"depth": "high"}])
+def test_the_nearest_of_several_draws_is_kept(untrained, asked):
+    """The first draw is the one that `nearest=1` takes, so no sample can be further away."""
+    family, net, _ = untrained
+    generator, steer = family.generator(SPACE, net.eval()), Steer(condition=asked)
+    one, four = (generator.sample(64, seed=0, steer=steer, sampling=Sampling(nearest=draws)) for draws in (1, 4))
+    assert four.nfe == 4 * one.nfe and len(four.archs) == 64
+    pairs = [(k, old.arch, new.arch) for k, (old, new) in enumerate(zip(one.decoded, four.decoded, strict=True)) if old.arch is not None]
+    places, measures = np.array([k for k, *_ in pairs]), Measures(("depth",), SPACE)
+    numbers, words = (part[places % len(part)] for part in net.laws.read(asked))
+    first, best = (net.laws.apart(measures(archs), numbers, words) for archs in ([old for _, old, _ in pairs], [new for *_, new in pairs]))
+    assert (best <= first).all() and best.sum() < 0.9 * first.sum()
+
+
 def test_tuples_give_samples_their_values_in_turn(shipped):
     """As many architectures as there are values are asked for, and samples beyond them begin anew."""
     archs = random_archs(shipped.space, 300, seed=0)
@@ -271,9 +294,14 @@ def test_a_condition_that_costs_a_measurement_is_refused(tmp_path, monkeypatch):
         (["--condition", "params=lots"], "or low, medium, high"), (["--condition", "params"], "accepted is NAME=VALUE"),
         (["--condition", "latency:pixel3=20MB"], "condition latency:pixel3 needs a finite number"),
         (["--weight", "2"], "--weight goes with --condition"),
+        (["--nearest", "4"], "--nearest goes with --condition"),
+        (["--condition", "params=3e5", "--nearest", "4", "--predictor", "meta", "--dataset", "cifar10"], "--nearest does not go with --predictor"),
+        (["--condition", "latency:pixel3=20ms", "--nearest", "4"], "latency:pixel3 costs a measurement .* --nearest need the table"),
     ],
 )  # fmt: skip
-def test_bad_conditions_get_a_sentence(tmp_path, arguments, sentence):
+def test_bad_conditions_get_a_sentence(tmp_path, monkeypatch, arguments, sentence):
+    monkeypatch.setenv("DIFFNAG_DATA", str(tmp_path))
+    monkeypatch.setenv("DIFFNAG_CACHE", str(tmp_path))
     with pytest.raises(UserError, match=sentence):
         generate.main(["--generator", "conditional", "--out", str(tmp_path / "a.jsonl"), "--n", "4", *arguments])
 

@@ -42,7 +42,9 @@ class Measures:
             if isinstance(objective, NeedsNetwork):
                 objective.setup(space=space, task=self._task, skeleton=None)
             if objective.paid:
-                raise UserError(f"{name} costs a measurement for each architecture; a condition needs the table that has it, see diffnag.data")
+                raise UserError(
+                    f"{name} costs a measurement for each architecture here; training on it and --nearest need the table of it, see diffnag.data"
+                )
             self._objectives.append(objective)
         self.units = {objective.name: objective.unit for objective in self._objectives}
         """Condition -> unit in which its values are counted."""
@@ -85,6 +87,16 @@ class Laws:
         places = [(KNOTS - 1) // 3, 2 * (KNOTS - 1) // 3]
         ends = self.standard(self._quantiles[:, places].T.to(standard.device))  # (2, c)
         return (standard > ends[0]).long() + (standard > ends[1]).long()
+
+    def apart(self, values: Tensor, numbers: Tensor, words: Tensor) -> Tensor:
+        """Distances `(b,)` of values `(b, c)` from what is asked, `numbers` and `words` as `read` returns them, one row or b of them.
+
+        A distance is the sum over conditions of standard deviations, where a word that does not hold counts as one.
+        """
+        standard = self.standard(values)
+        missed = (standard - numbers.to(standard)).abs().nan_to_num(0.0)
+        other = (words.to(standard) >= 0) & (self.thirds(standard) != words.to(standard))
+        return (missed + other).sum(1)
 
     def within(self, name: str, values: Tensor) -> tuple[float, ...]:
         """Values `(m,)` of one condition, each brought within what training saw."""

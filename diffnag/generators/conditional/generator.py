@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +18,7 @@ from diffnag.generators.conditional.conditions import Measures
 from diffnag.generators.conditional.network import ConditionalNetwork
 from diffnag.generators.discrete.generator import DiscreteGenerator
 from diffnag.generators.discrete.noising import Predict
+from diffnag.generators.trained import Matrices, Noise
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -36,22 +39,44 @@ class ConditionalGenerator(DiscreteGenerator):
     def __init__(self, space: SearchSpace, network: ConditionalNetwork, sampling: options.Sampling | None = None) -> None:
         super().__init__(space, network, sampling)
         self.conditions, self.units = network.names, network.units
+        self._measures = cache(lambda names: Measures(names, space))  # they can have to read a table
 
     def condition_of(self, archs: Sequence[Arch], names: Sequence[str]) -> Condition:
         """Values that the conditions `names` have for `archs`, brought within what training saw: a draw can be asked for others like these."""
-        values = Measures(names, self.space)(archs)
+        values = self._measures(tuple(names))(archs)
         return {name: self.network.laws.within(name, column) for name, column in zip(names, values.T, strict=True)}
 
     def sample(self, n: int, *, seed: int, steer: Steer = Steer(), sampling: Any = None) -> Generation:  # noqa: B008 - frozen
         """Draw `n` architectures from `p(A | c)^(1 + w) / p(A)^w`, entry by entry, with w the weight of `steer`; a tilt comes on top.
 
-        Without a tilt, only plausible categories of each entry are drawn, see `Sampling.plausible`.
+        Without a tilt, only plausible categories of each entry are drawn, see `Sampling.plausible`, and of `Sampling.nearest` draws for each
+        sample the one that comes nearest to what is asked is kept; `UserError` where that cannot be measured.
         """
         refuse_conditions(self, steer)
         self.network.laws.read(steer.condition)
         if not 0 <= steer.weight <= MOST_WEIGHT:
             raise UserError(f"the weight of the condition is {steer.weight}; accepted is a number from 0 to {MOST_WEIGHT:g}")
         return super().sample(n, seed=seed, steer=steer, sampling=sampling)
+
+    def _draw(self, b: int, sampling: Any, steer: Steer, kind: str, noise: Noise) -> Matrices:
+        if sampling.nearest == 1 or not steer.condition or steer.tilt is not None:
+            return super()._draw(b, sampling, steer, kind, noise)
+        measures = self._measures(tuple(name for name in self.conditions if name in steer.condition))  # before any draw: it can lack a table
+        draws = [super(ConditionalGenerator, self)._draw(b, sampling, steer, kind, noise) for _ in range(sampling.nearest)]
+        best = np.stack([self._apart(one, steer.condition, measures) for one in draws]).argmin(0), np.arange(b)
+        return Matrices(*(np.stack(parts)[best] for parts in zip(*draws, strict=True)))
+
+    def _apart(self, drawn: Matrices, condition: Condition, measures: Measures) -> np.ndarray:
+        """Distances `(b,)` of the samples of one draw from what each is asked for, infinite for invalid ones."""
+        decoded, apart = self._decode(drawn), np.full(len(drawn.V), np.inf)
+        valid = np.array([k for k, item in enumerate(decoded) if item.arch is not None], dtype=int)
+        if len(valid):
+            laws, columns = self.network.laws, [self.conditions.index(name) for name in measures.units]
+            numbers, words = (part[valid % len(part)] for part in laws.read(condition))
+            values = torch.zeros(len(valid), len(self.conditions), dtype=torch.float64)
+            values[:, columns] = measures([item.arch for item in decoded if item.arch is not None])
+            apart[valid] = laws.apart(values, numbers, words).numpy()
+        return apart
 
     def _unguided(self, steer: Steer, sampling: Any) -> Predict:
         """The law of the clean entries under the condition: `(1 + w) log p(x | z, c) - w log p(x | z)` (Ho and Salimans 2022).

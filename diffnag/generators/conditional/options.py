@@ -26,3 +26,5 @@ class Sampling(options.Sampling):
     steps: int = option(64, most=10_000, help="steps from noise to an architecture; with absorbing noise at most one for each entry")
     plausible: float = option(0.3, least=0.0, most=1.0, help="where something is asked for, categories of an entry that are less probable than this "
                               "share of the likeliest are not drawn; 0: all are")  # fmt: skip
+    nearest: int = option(1, most=1000, least=1, help="where something is asked for, draws for each sample, of which the nearest is kept; more than "
+                          "one needs what the condition is measured with, such as a table of latencies")  # fmt: skip
