@@ -1,7 +1,7 @@
-"""Measures how near the family `conditional` comes to the values that it is asked for, beside particles of the family `discrete`.
+"""Measures how near conditional families come to the values that they are asked for, beside particles of the family `discrete`.
 
-    python -m experiments.condition_errors [--spaces nasbench201 ...] [--weights 1 ...] [--plausible 0.3 ...] [--nearest 1 ...]
-        [--anew]
+    python -m experiments.condition_errors [--spaces nasbench201 ...] [--families conditional ...] [--weights 1 ...] [--plausible 0.3 ...]
+        [--nearest 1 ...] [--anew]
 
 What is asked for are the values of `ASKED` architectures of the half that the network was not trained on, of each condition alone and of
 all together, by each of `WEIGHTS`. Errors are mean absolute ones over the valid ones of `SAMPLES` samples each, in standard deviations of
@@ -9,7 +9,8 @@ the condition over the training half; `within_5_percent` is the share of valid s
 `p(A) exp(-S d(A))`, with d the mean absolute error in standard deviations, for the first `BY_PARTICLES` of what is asked for, where the
 family `discrete` has a network. `unconditioned` has figures of `UNCONDITIONED` samples of which nothing is asked, `in_turn` those of as many
 samples of which each is asked for all conditions of another random architecture: in these the law of the space should come back.
-`plausible` is the option of that name, 0 for the law itself, `nearest` the draws for each sample, of which the nearest is kept.
+`plausible` is the option of that name, 0 for the law itself and for `conditional-sde`, which has none, `nearest` the draws for each sample,
+of which the nearest is kept.
 
 Rows that the result file has are kept; `--anew` measures the selected spaces again.
 """
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 SPACES = ("nasbench201", "nasbench101", "darts", "mobilenetv3", "transnasbench101-micro", "transnasbench101-macro")
 ASKED, BY_PARTICLES, SAMPLES, UNCONDITIONED, SEED = 50, 10, 128, 2048, 0
 RESULT, PARTICLES = "condition_errors", "particles"
+FAMILIES = ("conditional", "conditional-sde")
 WEIGHTS = ("0", "1", "2", PARTICLES)
 PLAUSIBLE = (0.0, 0.3)
 NEAREST = (1, 4, 8)
@@ -46,6 +48,7 @@ Values = Callable[[Sequence["Arch"]], np.ndarray]
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--spaces", nargs="+", choices=SPACES, default=SPACES, help="default: all")
+    options.add_argument("--families", nargs="+", choices=FAMILIES, default=FAMILIES, help="default: all that have a network for the space")
     options.add_argument("--weights", nargs="+", choices=WEIGHTS, default=WEIGHTS, help="of the guidance, or particles; default: all")
     options.add_argument("--plausible", nargs="+", type=float, choices=PLAUSIBLE, default=PLAUSIBLE, help="default: all")
     options.add_argument("--nearest", nargs="+", type=int, choices=NEAREST, default=NEAREST, help="default: all; above 1 with plausible only")
@@ -53,44 +56,57 @@ def main() -> None:
     args = options.parse_args()
     begin()
     one_thread()
+    from diffnag.generators.network import shipped_network
+
     for space in args.spaces:
-        unconditioned(space, anew=args.anew)
-        in_turn(space, args.plausible, anew=args.anew)
-        measure(space, args.weights, args.plausible, args.nearest, anew=args.anew)
+        for family in (family for family in args.families if shipped_network(space, family).is_file()):
+            settings = [setting for setting in product(args.plausible, args.nearest) if possible(family, *setting)]
+            unconditioned(space, family, anew=args.anew)
+            in_turn(space, family, sorted({share for share, draws in settings if draws == 1}), anew=args.anew)
+            measure(space, family, args.weights, settings, anew=args.anew)
 
 
-def unconditioned(name: str, *, anew: bool) -> None:
+def possible(family: str, plausible: float, nearest: int) -> bool:
+    """Whether a family draws so, and it is measured: several draws as a user has them, with the options' defaults."""
+    return plausible == 0.0 if family == "conditional-sde" else plausible > 0 or nearest == 1
+
+
+def sampling_of(generator: Any, plausible: float, nearest: int = 1) -> Any:
+    """The options of a draw of either family."""
+    return generator.Sampling(nearest=nearest, **({"plausible": plausible} if hasattr(generator.Sampling, "plausible") else {}))
+
+
+def unconditioned(name: str, family: str, *, anew: bool) -> None:
     """Measure samples of which nothing is asked, unless that was done."""
     from diffnag import load_generator
     from experiments.shared.measured_space import MeasuredSpace
 
-    if (others := _others("unconditioned", {"space": name}, anew=anew)) is None:
+    if (others := _others("unconditioned", key := {"space": name, "family": family}, anew=anew)) is None:
         return
     measured = MeasuredSpace(name)
-    archs = load_generator(measured.space, "conditional").sample(UNCONDITIONED, seed=SEED).archs
-    row = record({"space": name, **measured.figures(archs, UNCONDITIONED)})
+    archs = load_generator(measured.space, family).sample(UNCONDITIONED, seed=SEED).archs
+    row = record({**key, **measured.figures(archs, UNCONDITIONED)})
     print(row, flush=True)
     _store(unconditioned=[*others, row])
 
 
-def in_turn(name: str, plausible: Sequence[float], *, anew: bool) -> None:
+def in_turn(name: str, family: str, plausible: Sequence[float], *, anew: bool) -> None:
     """Measure samples that are asked, one after the other, for what random architectures have, unless that was done."""
     from diffnag import load_generator
     from diffnag.generators.base import Steer
-    from diffnag.generators.conditional.options import Sampling
     from diffnag.generators.trained import CHUNK
     from diffnag.spaces.draws import random_archs
     from experiments.shared.measured_space import MeasuredSpace
 
     measured, draws = MeasuredSpace(name), UNCONDITIONED // CHUNK
     for share in plausible:
-        if (others := _others("in_turn", key := {"space": name, "plausible": share}, anew=anew)) is None:
+        if (others := _others("in_turn", key := {"space": name, "family": family, "plausible": share}, anew=anew)) is None:
             continue
-        generator: Any = load_generator(measured.space, "conditional")
+        generator: Any = load_generator(measured.space, family)
         archs = []
         for seed in range(draws):
             asked = generator.condition_of(random_archs(measured.space, CHUNK, seed=seed), generator.conditions)
-            archs += generator.sample(CHUNK, seed=seed, steer=Steer(condition=asked), sampling=Sampling(plausible=share)).archs
+            archs += generator.sample(CHUNK, seed=seed, steer=Steer(condition=asked), sampling=sampling_of(generator, share)).archs
         row = record({**key, "weight": Steer().weight, **measured.figures(archs, draws * CHUNK)})
         print(row, flush=True)
         _store(in_turn=[*others, row])
@@ -114,19 +130,18 @@ def _store(**parts: list[dict[str, Any]]) -> None:
     write_result(RESULT, {"samples": SAMPLES, **kept, **ordered})
 
 
-def measure(name: str, weights: Sequence[str], plausible: Sequence[float], nearest: Sequence[int], *, anew: bool) -> None:
-    """Measure all rows of a space that are missing, and write each as it is there."""
+def measure(name: str, family: str, weights: Sequence[str], settings: Sequence[tuple[float, int]], *, anew: bool) -> None:
+    """Measure all rows of a family in a space that are missing, and write each as it is there."""
     from diffnag import load_generator, load_space
     from diffnag.generators.base import Steer
     from diffnag.generators.conditional.conditions import Measures
-    from diffnag.generators.conditional.options import Sampling
     from diffnag.generators.network import shipped_network
     from diffnag.spaces.split import CanonicalSplit
 
-    if not shipped_network(name, "discrete").is_file():
+    if not shipped_network(name, "discrete").is_file() or family != "conditional":
         weights = [weight for weight in weights if weight != PARTICLES]
     space = load_space(name)
-    generator: Any = load_generator(space, "conditional")
+    generator: Any = load_generator(space, family)
     names, spread = generator.conditions, generator.network.spread.numpy()
     rng, split = np.random.default_rng(SEED), CanonicalSplit.named(generator.network.split)
     held_out: list[Arch] = []
@@ -141,18 +156,21 @@ def measure(name: str, weights: Sequence[str], plausible: Sequence[float], neare
         def values(archs: Sequence[Arch], subset: list[int] = subset) -> np.ndarray:
             return measures(archs).numpy()[:, subset]
 
-        for weight, share, draws in product(weights, plausible, nearest):
-            named = [names[k] for k in subset]
-            number = weight if weight == PARTICLES else float(weight)
-            key = {"space": name, "conditions": named, "weight": number, "plausible": share, "nearest": draws}
-            if (weight == PARTICLES and share) or (draws > 1 and not share) or (others := _others("rows", key, anew=anew)) is None:
+        named = [names[k] for k in subset]
+        for weight, (share, draws) in product(weights, settings):
+            by_particles = weight == PARTICLES
+            key = {
+                "space": name, "family": "discrete" if by_particles else family, "conditions": named,
+                "weight": weight if by_particles else float(weight), "plausible": share, "nearest": draws,
+            }  # fmt: skip
+            if (by_particles and share) or (others := _others("rows", key, anew=anew)) is None:
                 continue
-            if weight == PARTICLES:
+            if by_particles:
                 source: Generator = load_generator(space, "discrete")
                 wanted, steer, sampling = asked[:BY_PARTICLES, subset], _particles(space, values, spread[subset]), None
             else:
                 source, wanted = generator, asked[:, subset]
-                steer, sampling = _conditioned(named, float(weight), Steer), Sampling(plausible=share, nearest=draws)
+                steer, sampling = _conditioned(named, float(weight), Steer), sampling_of(generator, share, draws)
             row = record({**key, "asked": len(wanted), **errors(source, wanted, values, spread[subset], steer, sampling)})
             print(row, flush=True)
             _store(rows=[*others, row])

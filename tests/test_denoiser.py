@@ -113,7 +113,7 @@ def test_a_joint_head_lets_every_entry_tell_every_other(space):
 def test_log_odds_are_those_of_the_estimate(space):
     denoiser = Denoiser(space, make_sde("ve"), replace(TINY, joint=8, log_odds=True))
     logits = 3 * torch.randn(5, denoiser.packing.size, generator=torch.Generator().manual_seed(0))
-    share = ((denoiser._in_cube(logits).double() + 1) / 2).clamp(1e-9, 1 - 1e-9)
+    share = ((denoiser.in_cube(logits).double() + 1) / 2).clamp(1e-9, 1 - 1e-9)
     torch.testing.assert_close(5 * denoiser._head_input(logits).double(), share.logit().clamp(-10, 10), atol=1e-3, rtol=1e-3)
     far = denoiser._head_input(1000 * logits)
     assert far.isfinite().all() and far.abs().max() == 2

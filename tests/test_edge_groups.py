@@ -108,7 +108,7 @@ def test_told_log_odds_are_those_of_the_estimate(groups: EdgeGroups) -> None:
     torch.manual_seed(0)
     denoiser = Denoiser(SPACE, make_sde("ve"), Config(width=16, layers=1, heads=2, joint=8, log_odds=True, edge_groups=True), groups)
     logits = 2 * torch.randn(5, denoiser.packing.size, generator=torch.Generator().manual_seed(0))
-    share = ((denoiser._in_cube(logits).double() + 1) / 2).clamp(1e-9, 1 - 1e-9)
+    share = ((denoiser.in_cube(logits).double() + 1) / 2).clamp(1e-9, 1 - 1e-9)
     torch.testing.assert_close(5 * denoiser._head_input(logits).double(), share.logit().clamp(-10, 10), atol=1e-2, rtol=1e-2)
     denoiser(logits, torch.full((5,), 0.3)).sum().backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in denoiser.parameters())

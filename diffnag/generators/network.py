@@ -67,6 +67,16 @@ class GraphNetwork(nn.Module):
         """Where its weights are."""
         return next(self.parameters()).device
 
+    @property
+    def evaluated(self) -> nn.Module:
+        """The part that an evaluation of the network calls once, with a row for each sample: by that evaluations are counted."""
+        return self
+
+    def context(self, level: Tensor, condition: Tensor | None) -> Tensor:
+        """What every block is modulated by, `(b, width)` or `(1, width)`: the noise level; families with conditions join theirs to it."""
+        del condition
+        return level
+
     def make_heads(self, width: int) -> None:
         """Add the heads that `entry_logits` needs, for tokens of `width`."""
         f = self.packing.operators

@@ -144,7 +144,7 @@ class NetworkGenerator(ABC):
         def more() -> list[Arch]:
             return [item.arch for item in self._decode(self._draw(CHUNK, sampling, steer, kind, noise)) if item.arch is not None]
 
-        with torch.no_grad(), evaluations(self.network) as counted, self._pieces.cores(n, kind):
+        with torch.no_grad(), evaluations(self.network.evaluated) as counted, self._pieces.cores(n, kind):
             drawn = [self._draw(b, sampling, steer, kind, noise) for b in chunks(n)]
             by_threshold = decoded = [item for one in drawn for item in self._decode(one)]
             if rule != THRESHOLD:
@@ -167,7 +167,7 @@ class NetworkGenerator(ABC):
         refuse_count(n)
         refuse_no_start(archs)
         begin = time.perf_counter()
-        with torch.no_grad(), evaluations(self.network) as counted, self._pieces.cores(n, "none"):
+        with torch.no_grad(), evaluations(self.network.evaluated) as counted, self._pieces.cores(n, "none"):
             near = tuple(self._moved([archs[k % len(archs)] for k in range(n)], self._random(seed)))
         return Generation(near, near, "none", math.ceil(counted.rows / n), 0, time.perf_counter() - begin)
 

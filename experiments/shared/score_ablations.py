@@ -95,19 +95,19 @@ class WiringGiven(Denoiser):
 
     given: Tensor
 
-    def logits(self, x: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
+    def logits(self, x: Tensor, t: Tensor, mask: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         cut = self.packing.nodes * self.packing.operators
         alpha, sigma = self.sde.marginal(t)
         whole = self.given * (alpha**2 + sigma**2).sqrt()[:, None]  # scaled by the network, this is the wiring itself
-        return torch.cat([super().logits(torch.cat([x[:, :cut], whole], dim=1), t, mask)[:, :cut], CERTAIN * self.given], dim=1)
+        return torch.cat([super().logits(torch.cat([x[:, :cut], whole], dim=1), t, mask, condition)[:, :cut], CERTAIN * self.given], dim=1)
 
-    def loss(self, x0: Tensor, t: Tensor, noise: Tensor, mask: Tensor | None = None) -> Tensor:
+    def loss(self, x0: Tensor, t: Tensor, noise: Tensor, mask: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         self.give_wiring(x0)
-        return super().loss(x0, t, noise, mask)
+        return super().loss(x0, t, noise, mask, condition)
 
-    def cross_entropy(self, x0: Tensor, t: Tensor, noise: Tensor, mask: Tensor | None = None) -> Tensor:
+    def cross_entropy(self, x0: Tensor, t: Tensor, noise: Tensor, mask: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         self.give_wiring(x0)
-        return super().cross_entropy(x0, t, noise, mask)
+        return super().cross_entropy(x0, t, noise, mask, condition)
 
     def give_wiring(self, x0: Tensor) -> None:
         """Use the wiring of `x0 (b, d)` from now on."""

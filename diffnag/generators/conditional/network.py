@@ -1,51 +1,49 @@
-"""The network of the family `conditional`: that of `discrete`, and what a draw asks for enters every block."""
+"""The networks of conditional families: what a draw asks for enters every block."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from diffnag.errors import UserError
-from diffnag.generators.conditional.conditions import KNOTS, KNOWN, WORDS, Laws
-from diffnag.generators.conditional.options import Config
+from diffnag.generators.conditional.conditions import KNOTS, KNOWN, WORDS, Laws, Measures
+from diffnag.generators.conditional.encoders import ENCODERS
+from diffnag.generators.conditional.options import Config, Learned, ScoreConfig
+from diffnag.generators.diffusion.denoiser import Denoiser
 from diffnag.generators.discrete.network import DiscreteNetwork
+from diffnag.generators.network import GraphNetwork
 
 if TYPE_CHECKING:
+    from diffnag.arch import Arch
+    from diffnag.generators.diffusion.sde import SDE
     from diffnag.generators.edge_groups import EdgeGroups
     from diffnag.protocols import SearchSpace
 
-WIDTH = 0.1
-"""Width of a cluster at first, in standard deviations of the condition."""
-LARGEST = 5.0
-"""Standard deviations from the mean up to which clusters and intervals lie."""
 
-
-class ConditionalNetwork(DiscreteNetwork):
-    """Estimates `p(x | z_t, c)`; the condition `c (b, 2 c)` holds standardised numbers, NaN where open, and words, -1 where there is none.
+class Conditioned(GraphNetwork):
+    """A network with conditions `c (b, 2 c)`: standardised numbers, NaN where open, and words, -1 where there is none.
 
     Each number and each word becomes a vector; their sum joins the noise level, and scales, shifts and gates every block (AdaLN-zero).
     A number is shown by `Linear(softmax(Linear(c)))`, a soft clustering (Liu et al. 2024, section 3.2), by the interval that it
     lies in, or plainly, by a small network.
     """
 
-    family: ClassVar[str] = "conditional"
-    config_type: ClassVar[type] = Config
     quantiles: Tensor
     centre: Tensor
     spread: Tensor
     known: Tensor
 
-    def __init__(self, space: SearchSpace, config: Config, marginals: Tensor | None = None, groups: EdgeGroups | None = None) -> None:
-        super().__init__(space, config, marginals, groups)
+    def make_conditions(self, config: Learned, width: int) -> None:
+        """Add the layers that conditions need, for a context of `width`; `UserError` for names that are not different."""
         self.names = tuple(name.strip() for name in config.conditions.split(","))
         if len(set(self.names)) < len(self.names) or not all(self.names):
             raise UserError(f"--conditions {config.conditions} must be different names, separated by commas")
         self.units: Mapping[str, str] = {}
         """Condition -> its unit."""
-        c, width = len(self.names), config.width
+        c = len(self.names)
         for name, shape in (("quantiles", (c, KNOTS)), ("centre", (c,)), ("spread", (c,))):
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
         self.register_buffer("known", torch.zeros(KNOWN, c))
@@ -58,14 +56,16 @@ class ConditionalNetwork(DiscreteNetwork):
         """How the conditions are spread."""
         return Laws(self.names, self.quantiles, self.centre, self.spread, self.known)
 
-    def learn_laws(self, values: Tensor) -> None:
-        """Take the laws of the conditions from the training set's values `(m, c)`."""
+    def learn_conditions(self, archs: Sequence[Arch], space: SearchSpace) -> Tensor:
+        """Standardised values of the conditions `(m, c)` of the training set, whose laws are kept."""
+        measures = Measures(self.names, space)
+        self.units, values = measures.units, measures(archs)
         for buffer, found in zip((self.quantiles, self.centre, self.spread, self.known), Laws.described(values), strict=True):
             buffer.copy_(found)
+        return self.laws.standard(values)
 
-    def context(self, abar: Tensor, condition: Tensor | None) -> Tensor:
+    def context(self, level: Tensor, condition: Tensor | None) -> Tensor:
         """What every block is modulated by, `(b, width)`."""
-        level = super().context(abar, None)
         asked = torch.zeros_like(level)
         if condition is not None:
             numbers, words = condition.chunk(2, dim=1)
@@ -77,8 +77,8 @@ class ConditionalNetwork(DiscreteNetwork):
         return joined
 
     def described(self) -> Mapping[str, Any]:
-        """The units of the conditions."""
-        return {"units": dict(self.units)}
+        """The units of the conditions, and what the family describes."""
+        return {**super().described(), "units": dict(self.units)}
 
     @classmethod
     def rebuilt(cls, space: SearchSpace, config: Any, meta: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
@@ -88,45 +88,30 @@ class ConditionalNetwork(DiscreteNetwork):
         return made
 
 
-class Clusters(nn.Module):
-    """Soft clusters, whose centres begin evenly spread."""
+class ConditionalNetwork(Conditioned, DiscreteNetwork):
+    """Estimates `p(x | z_t, c)`, entry by entry."""
 
-    def __init__(self, bins: int, width: int) -> None:
-        super().__init__()
-        self.place = nn.Linear(1, bins)
-        self.vector = nn.Linear(bins, width)
-        centres = torch.linspace(-LARGEST / 2, LARGEST, bins)
-        with torch.no_grad():  # then softmax gives the posterior of normal clusters of equal width
-            self.place.weight.copy_(centres[:, None] / WIDTH**2)
-            self.place.bias.copy_(-(centres**2) / (2 * WIDTH**2))
+    family: ClassVar[str] = "conditional"
+    config_type: ClassVar[type] = Config
 
-    def forward(self, number: Tensor) -> Tensor:
-        """`(b, 1)` -> `(b, width)`."""
-        shown: Tensor = self.vector(self.place(number).softmax(dim=1))
-        return shown
+    def __init__(self, space: SearchSpace, config: Config, marginals: Tensor | None = None, groups: EdgeGroups | None = None) -> None:
+        super().__init__(space, config, marginals, groups)
+        self.make_conditions(config, config.width)
 
 
-class Intervals(nn.Module):
-    """One of several intervals of equal width."""
+class ConditionalDenoiser(Conditioned, Denoiser):
+    """Estimates the clean architecture `E[x_0 | x_t, c]`, and the score of the law under the condition."""
 
-    ends: Tensor
+    family: ClassVar[str] = "conditional-sde"
+    config_type: ClassVar[type] = ScoreConfig
 
-    def __init__(self, bins: int, width: int) -> None:
-        super().__init__()
-        self.vector = nn.Embedding(bins, width)
-        self.register_buffer("ends", torch.linspace(-LARGEST / 2, LARGEST, bins - 1), persistent=False)
+    def __init__(self, space: SearchSpace, sde: SDE, config: ScoreConfig, groups: EdgeGroups | None = None) -> None:
+        super().__init__(space, sde, config, groups)
+        self.make_conditions(config, config.width)
 
-    def forward(self, number: Tensor) -> Tensor:
-        """`(b, 1)` -> `(b, width)`."""
-        shown: Tensor = self.vector(torch.bucketize(number[:, 0].contiguous(), self.ends))
-        return shown
-
-
-class Plain(nn.Sequential):
-    """The number itself, through a small network."""
-
-    def __init__(self, bins: int, width: int) -> None:
-        super().__init__(nn.Linear(1, bins), nn.SiLU(), nn.Linear(bins, width))
-
-
-ENCODERS: Mapping[str, type[nn.Module]] = {"clusters": Clusters, "intervals": Intervals, "plain": Plain}
+    def guided_score(self, x: Tensor, t: Tensor, condition: Tensor, weight: float) -> Tensor:
+        """Score at `x (b, d)` of `p(A | c)^(1 + w) / p(A)^w`, entry by entry, so that the estimate stays in the cube."""
+        logits = self.logits(x, t, condition=condition)
+        if weight:
+            logits = (1 + weight) * logits - weight * self.logits(x, t)
+        return self.score_of(self.in_cube(logits), x, t)

@@ -27,6 +27,8 @@ LARGEST = 10.0
 """Bound of the log odds that the joint head reads."""
 SMALLEST = -40.0
 """Logarithm of a probability that is as good as none; far below lie denormal numbers, which are slow."""
+NEEDS = {"sde": dict}
+"""What the file of a score network describes, beside what all networks do."""
 LANES = 16
 """Numbers in the largest vector register of a CPU."""
 
@@ -82,11 +84,16 @@ class Denoiser(GraphNetwork):
         """The forward process; a learned one is that of the losses so far."""
         return LearnedSDE.of_squares(self.squares) if isinstance(self._given, LearnedSDE) else self._given
 
-    def forward(self, x: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`x (b, d)` at times `t (b,)`, or one for all, `(1,)`, `mask (b, n)` or None -> `D (b, d)`."""
-        return self._in_cube(self.logits(x, t, mask))
+    @property
+    def evaluated(self) -> nn.Module:
+        """The transformer: logits are asked for as well as estimates."""
+        return self.trunk
 
-    def logits(self, x: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, mask: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
+        """`x (b, d)` at times `t (b,)`, or one for all, `(1,)`, `mask (b, n)` or None -> `D (b, d)`; a condition is for networks that have one."""
+        return self.in_cube(self.logits(x, t, mask, condition))
+
+    def logits(self, x: Tensor, t: Tensor, mask: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         """Logits `(b, d)`: those of an operator row up to a constant, and those of each edge."""
         alpha, sigma = self.sde.marginal(t)
         noise = sigma / alpha
@@ -97,7 +104,7 @@ class Denoiser(GraphNetwork):
         if self.joint_head is not None:
             decided_V, decided_E = self.packing.split(self._head_input(alone))
             tokens = torch.cat([V, decided_V, decided_E, decided_E.transpose(1, 2)], dim=2)
-        h = self.trunk(tokens, E, mask, self.time(noise_embedding(noise, self.config.width)))
+        h = self.trunk(tokens, E, mask, self.context(self.time(noise_embedding(noise, self.config.width)), condition))
         logits = self.entry_logits(h, V, E, all_edges=self.training or self.joint_head is not None) + alone  # the joint head has seen them
         if self.joint_head is not None:
             context = self.joint_head.nodes(h.flatten(1))
@@ -108,7 +115,7 @@ class Denoiser(GraphNetwork):
     def _head_input(self, logits: Tensor) -> Tensor:
         """Input `(b, d)` of the joint head from logits: the estimate of each entry, or a fifth of its log odds."""
         if not self.config.log_odds:
-            return self._in_cube(logits)
+            return self.in_cube(logits)
         cut = self.packing.nodes * self.packing.operators
         rows = _log_softmax(logits[:, :cut].unflatten(1, (self.packing.nodes, self.packing.operators)))
         others = torch.log1p(-rows.clamp_min(SMALLEST).exp().clamp_max(1 - 1e-6))
@@ -127,7 +134,7 @@ class Denoiser(GraphNetwork):
             return EdgeGroups.none(len(self.wiring))
         return EdgeGroups(self.patterns, self.offset, self.grouped)
 
-    def _in_cube(self, logits: Tensor) -> Tensor:
+    def in_cube(self, logits: Tensor) -> Tensor:
         """The estimate that logits `(b, d)` stand for: a simplex for each operator row, an interval for each edge, in [-1, 1]."""
         cut = self.packing.nodes * self.packing.operators
         rows = logits[:, :cut].unflatten(1, (self.packing.nodes, self.packing.operators))
@@ -137,28 +144,32 @@ class Denoiser(GraphNetwork):
         return 2 * torch.cat([rows.softmax(dim=2).flatten(1), edges], dim=1) - 1
 
     def score(self, x: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Gradient of log p_t at `x (b, d)`, `t (b,)`: `(alpha D - x) / sigma^2`."""
-        alpha, sigma = (expand_like(value, x) for value in self.sde.marginal(t))
-        return (alpha * self(x, t, mask) - x) / sigma**2
+        """Gradient of log p_t at `x (b, d)`, `t (b,)`."""
+        return self.score_of(self(x, t, mask), x, t)
 
-    def loss(self, x0: Tensor, t: Tensor, noise: Tensor, mask: Tensor | None = None) -> Tensor:
+    def score_of(self, estimate: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """The score `(alpha D - x) / sigma^2` that an estimate `D (b, d)` of the clean architecture stands for."""
+        alpha, sigma = (expand_like(value, x) for value in self.sde.marginal(t))
+        return (alpha * estimate - x) / sigma**2
+
+    def loss(self, x0: Tensor, t: Tensor, noise: Tensor, mask: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         """Denoising score matching, unreduced: `x0 (b, d)`, `t (b,)`, `noise (b, d)` standard normal -> `(b,)`.
 
         Weighted by 1 + (alpha / sigma)^2, as in Karras et al. (2022), eq. 8, for data of unit second moment.
         """
         alpha, sigma = self.sde.marginal(t)
         weight = 1 + (alpha / sigma) ** 2
-        return weight * (self(self.sde.diffuse(x0, t, noise), t, mask) - x0).square().mean(dim=1)
+        return weight * (self(self.sde.diffuse(x0, t, noise), t, mask, condition) - x0).square().mean(dim=1)
 
-    def cross_entropy(self, x0: Tensor, t: Tensor, noise: Tensor, mask: Tensor | None = None) -> Tensor:
+    def cross_entropy(self, x0: Tensor, t: Tensor, noise: Tensor, mask: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         """Cross-entropy of operators and edges `(b,)`, with the weights and the minimum of `loss` (Dieleman et al., 2022).
 
         It still separates the unlikely from the impossible where squares have no slope left.
         """
         alpha, sigma = self.sde.marginal(t)
-        return (1 + (alpha / sigma) ** 2) * self.surprise(self.sde.diffuse(x0, t, noise), t, x0, mask) / x0.shape[1]
+        return (1 + (alpha / sigma) ** 2) * self.surprise(self.sde.diffuse(x0, t, noise), t, x0, mask, condition) / x0.shape[1]
 
-    def diffusion_loss(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    def diffusion_loss(self, x0: Tensor, t: Tensor, noise: Tensor, mask: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         """The loss of the variational bound (Kingma et al. 2021, eq. 17), `(b,)` in nats, of a learned process at times `t (b,)`.
 
         In training, it also moves the running mean squares that decide the levels of the process: the closed form of what their paper
@@ -167,7 +178,7 @@ class Denoiser(GraphNetwork):
         sde = self.sde
         assert isinstance(sde, LearnedSDE)
         level = sde.noise_to_signal(t)
-        found = (self(sde.diffuse(x0, t, noise), t) - x0).square().sum(dim=1) / level**2
+        found = (self(sde.diffuse(x0, t, noise), t, mask, condition) - x0).square().sum(dim=1) / level**2
         if self.training:
             low, high = LearnedSDE().knots[0], LearnedSDE().knots[-1]
             segment = ((level.log() - low) / (high - low) * SEGMENTS).long().clamp(0, SEGMENTS - 1)
@@ -179,9 +190,9 @@ class Denoiser(GraphNetwork):
             self.squares[seen] = torch.lerp(self.squares[seen], total[0, seen] / total[1, seen], 1 - SQUARES_DECAY)
         return sde.rate(t) * found
 
-    def surprise(self, x: Tensor, t: Tensor, x0: Tensor, mask: Tensor | None = None) -> Tensor:
+    def surprise(self, x: Tensor, t: Tensor, x0: Tensor, mask: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         """`-log p(A | x_t)` in nats, `(b,)`, for the architecture `x0 (b, d)` in {-1, 1}, each entry or group of edges by itself."""
-        logits = self.logits(x, t, mask)
+        logits = self.logits(x, t, mask, condition)
         cut = self.packing.nodes * self.packing.operators
         rows = logits[:, :cut].unflatten(1, (self.packing.nodes, self.packing.operators)).log_softmax(dim=2).flatten(1)
         true = (x0 + 1) / 2
@@ -202,7 +213,7 @@ class Denoiser(GraphNetwork):
 
     def described(self) -> Mapping[str, Any]:
         """The forward process."""
-        return {"sde": to_json(self.sde)}
+        return {**super().described(), "sde": to_json(self.sde)}
 
     @classmethod
     def rebuilt(cls, space: SearchSpace, config: Config, meta: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
@@ -243,4 +254,4 @@ class _JointHead(nn.Module):
 
 def load_denoiser(space: SearchSpace, path: str | Path | None = None, *, device: torch.device | str = "cpu") -> Denoiser:
     """The score network in `path`, by default the one shipped for `space`; see `load_network` for the errors."""
-    return load_network(Denoiser, space, path, device=device, needs={"sde": dict})
+    return load_network(Denoiser, space, path, device=device, needs=NEEDS)

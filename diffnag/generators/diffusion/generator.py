@@ -95,6 +95,11 @@ class Generator(NetworkGenerator):
         """The score at `x (b, d)`, all rows at one time `t (1,)`."""
         return self._pieces(lambda rows: self.denoiser.score(rows, t), x)
 
+    def _unguided(self, steer: Steer) -> Score:
+        """The score of the law that `steer` asks for, without its tilt."""
+        del steer
+        return self._score
+
     def _guided(self, score: Score, kind: str, tilt: Tilt | None) -> Score:
         """The score of the tilted law, for the kinds of guidance that have one."""
         sde, free = self.denoiser.sde, self._free.to(self.network.device)
@@ -111,7 +116,7 @@ class Generator(NetworkGenerator):
         """`b` samples `x_0 (b, d)` from pure noise."""
         if sampling.trace is not None and kind == "particles":
             raise UserError("a trace shows how one sample forms, and guidance by particles replaces samples afterwards; leave out one of them")
-        score, sde = self._guided(self._score, kind, steer.tilt), self.denoiser.sde
+        score, sde = self._guided(self._unguided(steer), kind, steer.tilt), self.denoiser.sde
         if sampling.trace is not None and noise.recorded is None:
             score = noise.recorded = RecordCalls(score)
         x = sde.prior((b, self.denoiser.packing.size), generator=noise.generator, device=self.network.device)
@@ -120,7 +125,8 @@ class Generator(NetworkGenerator):
         def sampled(rows: Tensor) -> Tensor:
             return SAMPLERS[sampling.sampler](score, sde, rows, ts, generator=noise.generator)
 
-        alone = sampling.sampler in DETERMINISTIC and score is not noise.recorded
+        in_turn = any(isinstance(value, tuple) for value in steer.condition.values())  # then the place of a sample counts
+        alone = sampling.sampler in DETERMINISTIC and score is not noise.recorded and not in_turn
         return self._pieces(sampled, x) if alone else sampled(x)
 
     def _moved(self, archs: Sequence[Arch], noise: Course) -> Iterator[Decoded]:

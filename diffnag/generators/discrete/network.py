@@ -78,7 +78,7 @@ class DiscreteNetwork(GraphNetwork):
         E = V.new_zeros(len(z), n, n)
         E[:, i, j] = self._signed_edges(z[:, n:])
         tokens = torch.cat([V, structural(E)], dim=2) if self.config.structure else V
-        context = self.context(abar, condition)
+        context = self.context(self.level(abar), condition)
         h = self.trunk(tokens, E, None, context)
         packed = self.entry_logits(h, V, E, all_edges=False)
         rows, edges, pairs = packed[:, : n * f].unflatten(1, (n, f)), packed[:, n * f :], packed[:, n * f :].index_select(1, self.apart)
@@ -88,9 +88,8 @@ class DiscreteNetwork(GraphNetwork):
             logits = logits + self.joint(z, context)
         return (logits + self.noising.alone(z, abar)).clamp_min(IMPOSSIBLE).log_softmax(dim=2)
 
-    def context(self, abar: Tensor, condition: Tensor | None) -> Tensor:
-        """What every block is modulated by, `(b, width)`, or `(1, width)` where it is the same for all rows."""
-        del condition
+    def level(self, abar: Tensor) -> Tensor:
+        """The noise level that the network is shown, `(b, width)`, or `(1, width)` where it is the same for all rows."""
         return self.time(noise_embedding(((1 - abar) / abar).sqrt().clamp(*LEVELS), self.config.width))
 
     def numbers(self, batch: ArchBatch) -> Tensor:
