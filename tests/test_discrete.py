@@ -17,7 +17,7 @@ from diffnag.generators.base import Steer
 from diffnag.generators.discrete.family import DiscreteFamily
 from diffnag.generators.discrete.generator import DiscreteGenerator
 from diffnag.generators.discrete.network import DiscreteNetwork
-from diffnag.generators.discrete.noising import Marginal
+from diffnag.generators.discrete.noising import NOISES, GraphDependent, Marginal
 from diffnag.generators.discrete.options import Config, Sampling
 from diffnag.generators.discrete.structure import structural, structural_size
 from diffnag.generators.loading import load_generator
@@ -29,8 +29,6 @@ from diffnag.search_spaces.nasbench201.space import NASBench201
 from diffnag.testing import GeneratorContract, LikelihoodContract, draws
 from tests.exact_space import ARCHS, SPACE, Values, tilted_mean
 from tests.test_guidance import Relaxed, Table
-
-NOISES = ("absorbing", "marginal")
 
 
 class TestShipped(GeneratorContract, LikelihoodContract):
@@ -75,8 +73,9 @@ class ExactNetwork(DiscreteNetwork):
         if self.config.noise == "absorbing":
             likely = torch.where(same | (z[:, None] == self.categories), 0.0, -torch.inf)
         else:
-            law = self.marginals.expand(len(z), -1, -1).gather(2, z[..., None])[..., 0]
-            likely = (abar[:, None, None] * same + (1 - abar)[:, None, None] * law[:, None]).log()
+            law = self.noising.law_of(nn.functional.one_hot(self.all, self.categories).float()).expand(len(self.all), -1, -1)
+            drawn = torch.stack([law[:, d, z[:, d]].T for d in range(z.shape[1])], dim=2)  # (b, m, D)
+            likely = (abar[:, None, None] * same + (1 - abar)[:, None, None] * drawn).log()
         posterior = likely.sum(2).softmax(1)
         p = torch.einsum("bm,mdk->bdk", posterior, nn.functional.one_hot(self.all, self.categories).float())
         return p.clamp_min(1e-20).log()
@@ -114,6 +113,29 @@ def test_noise_leaves_what_is_constant(noise):
     constant = ~network.free
     assert (z[:, constant] == x[:, constant]).all() and (weight[:, constant] == 0).all()
     assert (z[-1, network.free] != x[-1, network.free]).any() and (abar[:-1] > abar[1:] - 1e-6).all()
+
+
+def test_graph_noise_draws_by_the_mean_of_laws_given_what_is_around():
+    """Two nodes and their edge: the operator of each follows the edge, so that all but the marginal part of a law is certain."""
+    marginals = torch.full((3, 2), 0.5)
+    certain, share = torch.eye(2), torch.tensor([1 / 2, 1 / 2, 1 / 3])  # an operator has one entry around it, the edge two
+    around = torch.zeros(3, 2, 3, 2) + (share[:, None] * marginals / 3)
+    for a, d in ((2, 0), (2, 1), (0, 2), (1, 2)):
+        around[a, :, d] += share[d] * certain
+    noising = GraphDependent(marginals, torch.ones(3, dtype=torch.bool), around.reshape(6, 6))
+    law = noising.law_of(nn.functional.one_hot(torch.tensor([[1, 1, 1], [0, 1, 1]]), 2).float())
+    expected = torch.tensor([[3 / 4, 3 / 4, 5 / 6], [3 / 4, 3 / 4, 1 / 2]])
+    torch.testing.assert_close(law[..., 1], expected)
+    torch.testing.assert_close(noising.law_of(marginals[None]), marginals[None])
+
+
+def test_laws_around_are_those_of_the_space():
+    """Summed over an architecture they are laws, and their mean over all architectures is the marginal law."""
+    network = ExactNetwork("graph")
+    laws = network.noising.law_of(nn.functional.one_hot(network.all, network.categories).float())
+    torch.testing.assert_close(laws.sum(2), torch.ones(laws.shape[:2]))
+    torch.testing.assert_close(laws.mean(0), network.marginals, atol=0.02, rtol=0)
+    assert (laws[:, network.marginals == 0] == 0).all()
 
 
 def test_the_loss_weighs_what_is_hidden():
@@ -276,8 +298,11 @@ def test_marginal_noise_has_no_exact_entries():
 
 @pytest.mark.parametrize(
     ("config", "sentence"),
-    [(Config(noise="x"), "unknown noise 'x'"), (Config(width=65), "--width 65 is not a multiple of twice --heads 4")],
-)
+    [
+        (Config(noise="x"), "unknown noise 'x'"), (Config(noise="graph", edge_groups=True), "leave out --edge-groups"),
+        (Config(width=65), "--width 65 is not a multiple of twice --heads 4"),
+    ],
+)  # fmt: skip
 def test_configs_are_checked(config, sentence):
     with pytest.raises(UserError, match=sentence):
         DiscreteFamily().build(SPACE, config, seed=0)

@@ -25,6 +25,7 @@ def document() -> str:
         "accelerator": _accelerator, "proxies": _proxies, "encoder": _encoder, "comparison": _comparison,
         "transfer": _device_transfer, "fronts": _fronts, "limits": _limits, "generators": _generators,
         "conditions": lambda: read_result("condition_errors"), "condition_floor": lambda: read_result("condition_floor"),
+        "conditional_ablations": lambda: read_result("conditional_ablations"),
         "ratios": lambda: read_result("speed_ratios"), "large": _large, "whole": _whole,
         "limited": _limited, "kills": lambda: read_result("endurance_kills"), "growth": lambda: read_result("endurance_growth"),
     }  # fmt: skip

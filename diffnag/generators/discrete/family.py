@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from diffnag.errors import unknown
+from diffnag.errors import UserError, unknown
 from diffnag.generators.discrete import options
 from diffnag.generators.family import NetworkFamily
 
@@ -32,13 +32,15 @@ class DiscreteFamily(NetworkFamily):
         return DiscreteNetwork, DiscreteGenerator
 
     def build(self, space: SearchSpace, config: Any, *, seed: int) -> Any:
-        """A fresh network, its weights drawn by `seed`; `UserError` for an unknown noise and a width that the heads do not divide."""
+        """A fresh network, its weights drawn by `seed`; `UserError` for an unknown noise and options that do not go together."""
         from diffnag.generators.discrete.noising import NOISES
         from diffnag.generators.network import check_width
 
         check_width(config.width, config.heads)
         if config.noise not in NOISES:
             raise unknown("noise", config.noise, NOISES)
+        if config.noise == "graph" and config.edge_groups:
+            raise UserError("noise that depends on the graph knows edges one by one; leave out --edge-groups, or take another --noise")
         return super().build(space, config, seed=seed)
 
     def loss(self, net: Any, batch: ArchBatch, condition: Any, *, generator: torch.Generator, share: slice = slice(None)) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from diffnag.arch import ArchBatch
-from diffnag.generators.discrete.noising import NOISES
+from diffnag.generators.discrete.noising import make_noising
 from diffnag.generators.discrete.options import Config
 from diffnag.generators.discrete.structure import structural, structural_size
 from diffnag.generators.edge_groups import EdgeGroups
@@ -50,6 +50,8 @@ class DiscreteNetwork(GraphNetwork):
     grouped: Tensor
     apart: Tensor
     """Edges in no group."""
+    around: Tensor
+    """`(D K, D K)`: what graph-dependent noise draws entries by; there with that noise."""
 
     def __init__(self, space: SearchSpace, config: Config, marginals: Tensor | None = None, groups: EdgeGroups | None = None) -> None:
         super().__init__(space, config)
@@ -61,7 +63,10 @@ class DiscreteNetwork(GraphNetwork):
         self.categories = max(f, 2, groups.patterns.shape[1])
         self.register_buffer("marginals", self._marginals(space) if marginals is None else marginals)
         self.register_buffer("free", (self.marginals > 0).sum(1) > 1, persistent=False)
-        self.noising = NOISES[config.noise](self.marginals, self.free)
+        if config.noise == "graph":
+            size = self.marginals.numel()
+            self.register_buffer("around", self._laws_around(space) if marginals is None else torch.empty(size, size))
+        self.noising = make_noising(config.noise, self.marginals, self.free, self.around if config.noise == "graph" else None)
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.trunk = GraphTransformer(
             nodes=n, operators=f + (structural_size(n) if config.structure else 0), width=width, layers=config.layers, heads=config.heads,
@@ -133,6 +138,25 @@ class DiscreteNetwork(GraphNetwork):
         possible = torch.cat([nn.functional.pad(part, (0, self.categories - part.shape[1])) for part in parts])
         seen = (seen + 1) * possible
         return seen / seen.sum(1, keepdim=True)
+
+
+    def _laws_around(self, space: SearchSpace) -> Tensor:
+        """See `GraphDependent`: rows are categories of entries, and a sum over the entries of an architecture is a law of each entry."""
+        x = self.numbers(ArchBatch.of(random_archs(space, DRAWS, seed=0), space))
+        seen = nn.functional.one_hot(x, self.categories).float()
+        D, K = self.marginals.shape
+        together = torch.einsum("bak,bdc->akdc", seen, seen) + self.marginals  # one draw more by the marginal law, so that nothing is 0
+        law = together / together.sum(3, keepdim=True)
+        n = self.packing.nodes
+        i, j = self.packing.upper(x.device)
+        near = torch.zeros(D, D)
+        edges = torch.arange(n, D)
+        for end in (i, j):
+            near[end, edges] = near[edges, end] = 1
+        share = 1 / (1 + near.sum(0))
+        law = law * (near * share)[:, None, :, None]
+        law += (share[:, None] * self.marginals / D)[None, None]  # all entries together add the marginal law once
+        return law.reshape(D * K, D * K)
 
 
 class JointHead(nn.Module):

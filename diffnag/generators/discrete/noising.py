@@ -1,14 +1,15 @@
-"""The two kinds of noise of a discrete diffusion: how an entry is noised, how the reverse is drawn, and the variational bound.
+"""The kinds of noise of a discrete diffusion: how an entry is noised, how the reverse is drawn, and the variational bound.
 
 Of an entry with the marginal law `m`, a share `abar` of the architectures keeps its category at time t. `marginal` draws the others by
 `m`: `q(z_t | x) = abar [z_t = x] + (1 - abar) m(z_t)` (DiGress, Vignac et al. 2023, section 4.1), with the cosine `abar` of Nichol and
-Dhariwal (2021). `absorbing` hides them (Austin et al. 2021, section 3.1), so that a reverse step reveals entries in random order.
+Dhariwal (2021). `graph` draws them by laws that depend on the clean entries around. `absorbing` hides them (Austin et al. 2021, section
+3.1), so that a reverse step reveals entries in random order.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -133,6 +134,10 @@ class Marginal:
         itself = (abar / (1 - abar).clamp_min(1e-9))[:, None, None] / law.clamp_min(1e-9)
         return law.log().clamp_min(IMPOSSIBLE) + nn.functional.one_hot(z, law.shape[1]) * itself.log1p()
 
+    def law_of(self, p: Tensor) -> Tensor:
+        """What noise draws entries by, `(D, K)` or `(b, D, K)`, where the clean ones have the probabilities `p (b, D, K)`."""
+        return self._law.to(p.device)
+
     def corrupt(self, x: Tensor, t: Tensor, u: Tensor) -> Corrupted:
         abar = self.kept(t.clamp_min(EARLIEST))
         return Corrupted(self._noised(x, abar, u), abar, self._free.to(x.device).float().expand(len(x), -1))
@@ -147,8 +152,8 @@ class Marginal:
 
     def bound(self, predict: Predict, x: Tensor, steps: int, repeats: int, noise: Noise) -> Tensor:
         """`sum_t E KL(q(z_s | z_t, x) || p(z_s | z_t)) - E log p(x | z_1)`, all steps and `repeats` noisy architectures at each."""
-        law, nats = self._law.to(x.device), x.new_zeros(len(x), dtype=torch.float64)
-        certain = nn.functional.one_hot(x, law.shape[1]).float()
+        nats = x.new_zeros(len(x), dtype=torch.float64)
+        certain = nn.functional.one_hot(x, self._law.shape[1]).float()
         for t, s in pairwise(self.times(steps, 1.0)):
             abar, before = self.kept(t[None]), self.kept(s[None])
             for _ in range(repeats):
@@ -167,8 +172,8 @@ class Marginal:
         return (math.pi / 2 * t).cos().square()
 
     def _noised(self, x: Tensor, abar: Tensor, u: Tensor) -> Tensor:
-        law = self._law.to(x.device).cumsum(1)
-        drawn = (law <= u[1][..., None] * law[:, -1:]).sum(2).clamp_max(law.shape[1] - 1)
+        law = self.law_of(nn.functional.one_hot(x, self._law.shape[1]).float()).cumsum(-1)
+        drawn = (law <= u[1][..., None] * law[..., -1:]).sum(2).clamp_max(law.shape[-1] - 1)
         return torch.where(u[0] < abar[:, None], x, drawn)
 
     def _denoise(self, predict: Predict, z: Tensor, times: Tensor, noise: Noise) -> Tensor:
@@ -179,8 +184,8 @@ class Marginal:
 
     def _before(self, p: Tensor, z: Tensor, abar: Tensor, before: Tensor) -> Tensor:
         """Law `(b, D, K)` of the entries at an earlier time: `sum_x q(z_s | z_t, x) p(x)`, with `abar`, `before` the shares kept at t and s."""
-        law = self._law.to(z.device)
-        itself = nn.functional.one_hot(z, law.shape[1])
+        law = self.law_of(p)
+        itself = nn.functional.one_hot(z, law.shape[-1])
         abar, before = abar[:, None, None], before[:, None, None]
         own = (law * itself).sum(2, keepdim=True)  # (b, D, 1)
         w = p / (abar * itself + (1 - abar) * own).clamp_min(1e-12)
@@ -189,4 +194,38 @@ class Marginal:
         return q / q.sum(2, keepdim=True)
 
 
-NOISES: Mapping[str, Callable[[Tensor, Tensor], Noising]] = {"absorbing": Absorbing, "marginal": Marginal}
+class GraphDependent(Marginal):
+    """Draws entries anew by a law that depends on what is around them (Liu et al. 2024, section 3.3).
+
+    The law of an entry is the mean of its marginal law and of its laws given each of the entries around it: an operator has the edges of
+    its node around it, an edge the operators of its two nodes. Where the clean entries are probabilities, as in a reverse step, the
+    law is the one that is expected of them.
+
+    Args:
+        marginals: `(D, K)`
+        free: `(D,)` bool
+        around: `(D K, D K)`: what category k of entry a adds to the law of entry d.
+    """
+
+    def __init__(self, marginals: Tensor, free: Tensor, around: Tensor) -> None:
+        super().__init__(marginals, free)
+        self._around = around
+
+    def law_of(self, p: Tensor) -> Tensor:
+        return (p.flatten(1) @ self._around.to(p.device)).view_as(p)
+
+    def bound(self, predict: Predict, x: Tensor, steps: int, repeats: int, noise: Noise) -> Tensor:
+        """The bound of `Marginal`, less `KL(q(z_1 | x) || p(z_1))`: draws begin at the marginal laws."""
+        law, start = self.law_of(nn.functional.one_hot(x, self._law.shape[1]).float()).double(), self._law.to(x.device).double()
+        apart = torch.where(law > 0, law * (law / start.clamp_min(1e-30)).log(), 0.0).sum((1, 2))
+        return super().bound(predict, x, steps, repeats, noise) - apart
+
+
+NOISES = ("absorbing", "marginal", "graph")
+
+
+def make_noising(name: str, marginals: Tensor, free: Tensor, around: Tensor | None) -> Noising:
+    """The noise that `NOISES` names; `around` is for `graph`, see `GraphDependent`."""
+    if around is not None:
+        return GraphDependent(marginals, free, around)
+    return Absorbing(marginals, free) if name == "absorbing" else Marginal(marginals, free)

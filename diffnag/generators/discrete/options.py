@@ -12,8 +12,8 @@ from diffnag.generators.options import DEEPEST, WIDEST
 class Config:
     """Everything, beside the space, that decides the network and its loss."""
 
-    noise: str = option("absorbing", help="what noise makes of an entry: absorbing (it is hidden) or marginal (it is drawn anew, by its law in "
-                        "the space)")  # fmt: skip
+    noise: str = option("absorbing", help="what noise makes of an entry: absorbing (it is hidden), marginal (it is drawn anew, by its law in "
+                        "the space) or graph (by a law that depends on the operators and edges around it)")  # fmt: skip
     width: int = option(64, most=WIDEST, help="size of a token")
     layers: int = option(3, most=DEEPEST, help="transformer blocks")
     heads: int = option(4, most=DEEPEST, help="attention heads")
