@@ -95,7 +95,7 @@ def _check(args: argparse.Namespace, sampling: dict[str, Any]) -> None:
             raise UserError(f"--{unused[0]} goes with --predictor, which is not given")
     elif args.dataset is None:
         raise UserError("--predictor needs --dataset, the task to steer towards")
-    asking = [flag for flag in ("weight",) if args.weight is not None] + [flag for flag in ("plausible", "nearest") if flag in sampling]
+    asking = (["weight"] if args.weight is not None else []) + [flag for flag in ("plausible", "nearest") if flag in sampling]
     if asking and not args.condition:
         raise UserError(f"--{asking[0]} goes with --condition, which is not given")
     if "nearest" in sampling and args.predictor is not None:
