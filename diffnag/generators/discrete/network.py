@@ -139,7 +139,6 @@ class DiscreteNetwork(GraphNetwork):
         seen = (seen + 1) * possible
         return seen / seen.sum(1, keepdim=True)
 
-
     def _laws_around(self, space: SearchSpace) -> Tensor:
         """See `GraphDependent`: rows are categories of entries, and a sum over the entries of an architecture is a law of each entry."""
         x = self.numbers(ArchBatch.of(random_archs(space, DRAWS, seed=0), space))
