@@ -133,7 +133,6 @@ def _store(**parts: list[dict[str, Any]]) -> None:
 def measure(name: str, family: str, weights: Sequence[str], settings: Sequence[tuple[float, int]], *, anew: bool) -> None:
     """Measure all rows of a family in a space that are missing, and write each as it is there."""
     from diffnag import load_generator, load_space
-    from diffnag.generators.base import Steer
     from diffnag.generators.conditional.conditions import Measures
     from diffnag.generators.network import shipped_network
     from diffnag.spaces.split import CanonicalSplit
@@ -170,7 +169,7 @@ def measure(name: str, family: str, weights: Sequence[str], settings: Sequence[t
                 wanted, steer, sampling = asked[:BY_PARTICLES, subset], _particles(space, values, spread[subset]), None
             else:
                 source, wanted = generator, asked[:, subset]
-                steer, sampling = _conditioned(named, float(weight), Steer), sampling_of(generator, share, draws)
+                steer, sampling = conditioned(named, float(weight)), sampling_of(generator, share, draws)
             row = record({**key, "asked": len(wanted), **errors(source, wanted, values, spread[subset], steer, sampling)})
             print(row, flush=True)
             _store(rows=[*others, row])
@@ -200,8 +199,11 @@ def errors(
     }  # fmt: skip
 
 
-def _conditioned(names: Sequence[str], weight: float, steer: type[Steer]) -> Callable[[np.ndarray], Steer]:
-    return lambda wanted: steer(condition=dict(zip(names, wanted.tolist(), strict=True)), weight=weight)
+def conditioned(names: Sequence[str], weight: float) -> Callable[[np.ndarray], Steer]:
+    """Ask for the values of the conditions `names`."""
+    from diffnag.generators.base import Steer
+
+    return lambda wanted: Steer(condition=dict(zip(names, wanted.tolist(), strict=True)), weight=weight)
 
 
 def _particles(space: Any, values: Values, spread: np.ndarray) -> Callable[[np.ndarray], Steer]:

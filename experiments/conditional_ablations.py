@@ -50,13 +50,12 @@ def rows() -> list[dict[str, Any]]:
 
 def measure(name: str) -> dict[str, Any]:
     """Train a variant and measure its samples."""
-    from diffnag.generators.base import Steer
     from diffnag.generators.conditional.conditions import Measures
     from diffnag.generators.conditional.family import ConditionalFamily
     from diffnag.generators.conditional.options import Config
     from diffnag.generators.recipes import shipped_recipe
     from diffnag.generators.training import Training, train
-    from experiments.condition_errors import errors
+    from experiments.condition_errors import conditioned, errors
     from experiments.shared.measured_space import MeasuredSpace
 
     measured, family, recipe = MeasuredSpace(SPACE), ConditionalFamily(), shipped_recipe(SPACE, "conditional")
@@ -72,10 +71,7 @@ def measure(name: str) -> dict[str, Any]:
     low, high = generator.network.quantiles[:, [0, -1]].T.numpy()
     asked = measures(held_out[:: len(held_out) // ASKED][:ASKED]).numpy().clip(low, high)
 
-    def steer(wanted: Any) -> Steer:
-        return Steer(condition=dict(zip(generator.conditions, wanted.tolist(), strict=True)), weight=0.0)
-
-    found = errors(generator, asked, lambda archs: measures(archs).numpy(), spread, steer, None)
+    found = errors(generator, asked, lambda archs: measures(archs).numpy(), spread, conditioned(generator.conditions, 0.0), None)
     gap = measured.gap(generator, held_out[:: len(held_out) // LIKELIHOODS][:LIKELIHOODS])
     free = measured.figures(generator.sample(SAMPLES, seed=SEED).archs, SAMPLES)
     return {

@@ -39,6 +39,8 @@ class GraphNetwork(nn.Module):
 
     family: ClassVar[str]
     config_type: ClassVar[type]
+    needs: ClassVar[Mapping[str, type]] = {}
+    """What a file has to describe beside what all networks do: key -> type."""
     possible: Tensor
     """`(n, f)` bool: operators that a node of some architecture has."""
     varying: Tensor
@@ -179,11 +181,8 @@ def shipped_network(space_name: str, family: str) -> Path:
     return PRETRAINED / space_name / f"{family}.safetensors"
 
 
-def load_network(
-    network: type[N], space: SearchSpace, path: str | Path | None = None, *, device: torch.device | str = "cpu",
-    needs: Mapping[str, type] | None = None,
-) -> N:  # fmt: skip
-    """The network in `path`, by default the one shipped for `space`, frozen; `needs` are further keys of its description and their types.
+def load_network(network: type[N], space: SearchSpace, path: str | Path | None = None, *, device: torch.device | str = "cpu") -> N:
+    """The network in `path`, by default the one shipped for `space`, frozen.
 
     Raises `UserError` where there is none, or it belongs to another space or family.
     """
@@ -201,7 +200,7 @@ def load_network(
         raise UserError(f"{path} is a generator of family {meta['family']!r}, not of {network.family!r}")
     if meta["space"] != space.name:
         raise UserError(f"{path} is a network of space {meta['space']!r}, not of {space.name!r}")
-    check_description(path, meta, needs or {})
+    check_description(path, meta, network.needs)
     check_fingerprint(space, meta["space_fingerprint"], what=str(path))
     with rebuilding(path):
         config: Any = config_from(network.config_type, meta["config"])

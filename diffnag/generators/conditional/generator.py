@@ -73,19 +73,18 @@ class ConditionedGenerator(NetworkGenerator):
         if draws == 1 or not steer.condition or steer.tilt is not None:
             return draw()
         measures = self._measures(tuple(name for name in self.conditions if name in steer.condition))  # before any draw: it can lack a table
-        drawn = [draw() for _ in range(draws)]
-        return self._chosen(drawn, np.stack([self._apart(one, steer.condition, measures) for one in drawn]).argmin(0))
+        drawn, asked = [draw() for _ in range(draws)], self.network.laws.read(steer.condition)
+        return self._chosen(drawn, np.stack([self._apart(one, asked, measures) for one in drawn]).argmin(0))
 
-    def _apart(self, drawn: Any, condition: Condition, measures: Measures) -> np.ndarray:
-        """Distances `(b,)` of the samples of one draw from what each is asked for, infinite for invalid ones."""
+    def _apart(self, drawn: Any, asked: tuple[Tensor, Tensor], measures: Measures) -> np.ndarray:
+        """Distances `(b,)` of the samples of one draw from what each is asked for, see `Laws.read`; infinite for invalid ones."""
         decoded = self._decode(drawn)
         apart, valid = np.full(len(decoded), np.inf), np.array([k for k, item in enumerate(decoded) if item.arch is not None], dtype=int)
         if len(valid):
-            laws, columns = self.network.laws, [self.conditions.index(name) for name in measures.units]
-            numbers, words = (part[valid % len(part)] for part in laws.read(condition))
+            columns = [self.conditions.index(name) for name in measures.units]
             values = torch.zeros(len(valid), len(self.conditions), dtype=torch.float64)
             values[:, columns] = measures([item.arch for item in decoded if item.arch is not None])
-            apart[valid] = laws.apart(values, numbers, words).numpy()
+            apart[valid] = self.network.laws.apart(values, *(part[valid % len(part)] for part in asked)).numpy()
         return apart
 
 

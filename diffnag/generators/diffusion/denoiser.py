@@ -27,8 +27,6 @@ LARGEST = 10.0
 """Bound of the log odds that the joint head reads."""
 SMALLEST = -40.0
 """Logarithm of a probability that is as good as none; far below lie denormal numbers, which are slow."""
-NEEDS = {"sde": dict}
-"""What the file of a score network describes, beside what all networks do."""
 LANES = 16
 """Numbers in the largest vector register of a CPU."""
 
@@ -55,6 +53,7 @@ class Denoiser(GraphNetwork):
 
     family: ClassVar[str] = "sde"
     config_type: ClassVar[type] = Config
+    needs: ClassVar[Mapping[str, type]] = {"sde": dict}
     squares: Tensor
     """Mean square of the diffusion loss at each level, `(SEGMENTS,)`; there for a learned process."""
     patterns: Tensor
@@ -254,4 +253,4 @@ class _JointHead(nn.Module):
 
 def load_denoiser(space: SearchSpace, path: str | Path | None = None, *, device: torch.device | str = "cpu") -> Denoiser:
     """The score network in `path`, by default the one shipped for `space`; see `load_network` for the errors."""
-    return load_network(Denoiser, space, path, device=device, needs=NEEDS)
+    return load_network(Denoiser, space, path, device=device)

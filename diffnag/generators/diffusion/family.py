@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from diffnag.generators.diffusion import options
@@ -30,14 +29,6 @@ class SDEFamily(NetworkFamily):
         from diffnag.generators.diffusion.generator import Generator
 
         return Denoiser, Generator
-
-    def load(self, space: SearchSpace, path: Path | None = None, *, device: str | torch.device = "cpu") -> Generator:
-        """The generator in `path`, by default the shipped one; see `load_network` for the errors."""
-        from diffnag.generators.diffusion.denoiser import NEEDS
-        from diffnag.generators.network import load_network
-
-        network, generator = self.parts()
-        return generator(space, load_network(network, space, path, device=device, needs=NEEDS))
 
     def build(self, space: SearchSpace, config: Any, *, seed: int) -> Denoiser:
         """A fresh network, its weights drawn by `seed`; `UserError` for a width that the heads do not divide."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from diffnag.arch import ArchBatch
-from diffnag.generators.discrete.noising import make_noising
+from diffnag.generators.discrete.noising import NOISES
 from diffnag.generators.discrete.options import Config
 from diffnag.generators.discrete.structure import structural, structural_size
 from diffnag.generators.edge_groups import EdgeGroups
@@ -61,12 +61,15 @@ class DiscreteNetwork(GraphNetwork):
             self.register_buffer(name, value, persistent=config.edge_groups)
         self.register_buffer("apart", (~groups.grouped).nonzero()[:, 0], persistent=False)
         self.categories = max(f, 2, groups.patterns.shape[1])
-        self.register_buffer("marginals", self._marginals(space) if marginals is None else marginals)
+        seen = self._seen(space) if marginals is None else None
+        self.register_buffer("marginals", marginals if seen is None else self._marginals(seen))
         self.register_buffer("free", (self.marginals > 0).sum(1) > 1, persistent=False)
+        laws = [self.marginals, self.free]
         if config.noise == "graph":
             size = self.marginals.numel()
-            self.register_buffer("around", self._laws_around(space) if marginals is None else torch.empty(size, size))
-        self.noising = make_noising(config.noise, self.marginals, self.free, self.around if config.noise == "graph" else None)
+            self.register_buffer("around", torch.empty(size, size) if seen is None else self._laws_around(seen))
+            laws.append(self.around)
+        self.noising = NOISES[config.noise](*laws)
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.trunk = GraphTransformer(
             nodes=n, operators=f + (structural_size(n) if config.structure else 0), width=width, layers=config.layers, heads=config.heads,
@@ -129,25 +132,26 @@ class DiscreteNetwork(GraphNetwork):
         groups = EdgeGroups(*(tensors[name] for name in EdgeGroups._fields)) if config.edge_groups else None
         return cls(space, config, tensors["marginals"], groups)
 
-    def _marginals(self, space: SearchSpace) -> Tensor:
-        """Shares of the categories in random draws; what is possible is never 0."""
+    def _seen(self, space: SearchSpace) -> Tensor:
+        """The entries of random draws, one-hot, `(DRAWS, D, K)`."""
         x = self.numbers(ArchBatch.of(random_archs(space, DRAWS, seed=0), space))
-        seen = nn.functional.one_hot(x, self.categories).float().sum(0)
+        return nn.functional.one_hot(x, self.categories).float()
+
+    def _marginals(self, seen: Tensor) -> Tensor:
+        """Shares of the categories in what was seen; what is possible is never 0."""
         pairs = torch.stack([self.varying | (self.wiring == 0), self.varying | (self.wiring == 1)], dim=1)[self.apart]
         parts = self.possible, pairs, self.offset == 0
         possible = torch.cat([nn.functional.pad(part, (0, self.categories - part.shape[1])) for part in parts])
-        seen = (seen + 1) * possible
-        return seen / seen.sum(1, keepdim=True)
+        counts = (seen.sum(0) + 1) * possible
+        return counts / counts.sum(1, keepdim=True)
 
-    def _laws_around(self, space: SearchSpace) -> Tensor:
+    def _laws_around(self, seen: Tensor) -> Tensor:
         """See `GraphDependent`: rows are categories of entries, and a sum over the entries of an architecture is a law of each entry."""
-        x = self.numbers(ArchBatch.of(random_archs(space, DRAWS, seed=0), space))
-        seen = nn.functional.one_hot(x, self.categories).float()
         D, K = self.marginals.shape
         together = torch.einsum("bak,bdc->akdc", seen, seen) + self.marginals  # one draw more by the marginal law, so that nothing is 0
         law = together / together.sum(3, keepdim=True)
         n = self.packing.nodes
-        i, j = self.packing.upper(x.device)
+        i, j = self.packing.upper(seen.device)
         near = torch.zeros(D, D)
         edges = torch.arange(n, D)
         for end in (i, j):

@@ -9,7 +9,7 @@ Dhariwal (2021). `graph` draws them by laws that depend on the clean entries aro
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -221,11 +221,5 @@ class GraphDependent(Marginal):
         return super().bound(predict, x, steps, repeats, noise) - apart
 
 
-NOISES = ("absorbing", "marginal", "graph")
-
-
-def make_noising(name: str, marginals: Tensor, free: Tensor, around: Tensor | None) -> Noising:
-    """The noise that `NOISES` names; `around` is for `graph`, see `GraphDependent`."""
-    if around is not None:
-        return GraphDependent(marginals, free, around)
-    return Absorbing(marginals, free) if name == "absorbing" else Marginal(marginals, free)
+NOISES: Mapping[str, Callable[..., Noising]] = {"absorbing": Absorbing, "marginal": Marginal, "graph": GraphDependent}
+"""Kinds of noise, made of the marginal laws and of what varies; `graph` also takes `around`."""
