@@ -28,7 +28,7 @@ from diffnag.spaces.loading import load_space
 from experiments.photos import write_photos
 from experiments.shared.common import begin, parser
 from experiments.shared.pool import seeds_argument
-from experiments.shared.results import read_result, record, write_result
+from experiments.shared.results import add_row, measured
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -44,15 +44,13 @@ def main() -> None:
     args = options.parse_args()
     data = begin()
     for seed in args.seeds:
-        rows = list(read_result(NAME).get("rows", []))
         key = {"seed": seed, "labels": args.labels, "minutes": args.minutes}
-        if any(key.items() <= row.items() for row in rows):
+        if measured(NAME, key):
             continue
         with tempfile.TemporaryDirectory() as folder:
             photos = write_photos(Path(folder) / "photos", data / "images" / "cifar10.npz", seed)
-            row = record(key | {"arms": compared(photos, seed, args.labels, 60 * args.minutes)})
-        print(row, flush=True)
-        write_result(NAME, {"rows": sorted([*rows, row], key=lambda row: [row[name] for name in key])})
+            found = compared(photos, seed, args.labels, 60 * args.minutes)
+        add_row(NAME, key, {"arms": found})
 
 
 def compared(photos: Path, seed: int, labels: int, seconds: float) -> dict[str, Any]:

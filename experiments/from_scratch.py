@@ -16,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,9 @@ from experiments.images.resnet18 import train_resnet18
 from experiments.images.sets import SETS, draw_set
 from experiments.shared.common import begin, parser
 from experiments.shared.pool import seeds_argument
-from experiments.shared.results import read_result, record, write_result
+from experiments.shared.results import add_row, measured
 
 NAME = "from_scratch"
-ARMS = ("search", "plain", "random", "resnet18")
 
 
 def main() -> None:
@@ -34,37 +35,29 @@ def main() -> None:
     options.add_argument("--sets", nargs="+", metavar="NAME", default=list(SETS), choices=list(SETS), help=f"of {', '.join(SETS)} (default: all)")
     options.add_argument("--seeds", type=seeds_argument, default=range(3), help="A:B, B excluded (default: 0:3)")
     options.add_argument("--minutes", type=float, default=3.0, help="time limit of a run (default: %(default)s)")
-    options.add_argument("--arms", nargs="+", metavar="NAME", default=list(ARMS[:2]), choices=ARMS, help="what runs (default: search plain)")
+    options.add_argument("--arms", nargs="+", metavar="NAME", default=["search", "plain"], choices=list(ARMS), help="default: search plain")
     args = options.parse_args()
     data = begin()
     for seed in args.seeds:
         for name in args.sets:
             for arm in args.arms:
                 key = {"set": name, "seed": seed, "minutes": args.minutes, "arm": arm}
-                if any(key.items() <= row.items() for row in rows()):
+                if measured(NAME, key):
                     continue
                 with tempfile.TemporaryDirectory() as folder:
                     images = draw_set(name, data / "images", seed).write(Path(folder) / f"{name}.npz")
                     start, load = time.perf_counter(), os.getloadavg()[0]
-                    found = trained(images, seed, 60 * args.minutes) if (trained := TRAINED.get(arm)) else searched(images, arm, seed, args.minutes)
+                    found = ARMS[arm](images, seed, 60 * args.minutes)
                     took = {"wall_s": round(time.perf_counter() - start, 1), "load_average_before": round(load, 1)}
-                row = record(key | found | took)
-                print(row, flush=True)
-                write_result(NAME, {"rows": sorted([*rows(), row], key=lambda row: [str(row[part]) for part in key])})
+                add_row(NAME, key, found | took)
 
 
-def rows() -> list[dict[str, Any]]:
-    """The rows so far."""
-    return list(read_result(NAME).get("rows", []))
-
-
-def searched(images: Path, arm: str, seed: int, minutes: float) -> dict[str, Any]:
+def searched(images: Path, seed: int, seconds: float, *, method: Sequence[str]) -> dict[str, Any]:
     """Run the command line; accuracies are fractions."""
     out = images.parent / "run"
-    method = ["--predictor", "meta"] if arm == "search" else ["--method", "random"]
     command = [
         sys.executable, "-m", "diffnag.search", "--dataset", str(images), "--space", "nasbench201", *method,
-        "--seed", str(seed), "--time-limit", f"{minutes}m", "--out", str(out),
+        "--seed", str(seed), "--time-limit", f"{seconds:g}s", "--out", str(out),
     ]  # fmt: skip
     done = subprocess.run(command, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
     if done.returncode:
@@ -97,8 +90,11 @@ def plain(images: Path, seed: int, seconds: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-TRAINED = {"plain": plain, "resnet18": train_resnet18}
-"""Arms that train one network for all the time."""
+ARMS: Mapping[str, Callable[[Path, int, float], dict[str, Any]]] = {
+    "search": partial(searched, method=("--predictor", "meta")), "plain": plain, "random": partial(searched, method=("--method", "random")),
+    "resnet18": train_resnet18,
+}  # fmt: skip
+"""Arm -> a function of the file of images, the seed and the seconds that it has."""
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ import numpy as np
 from experiments.own_images import CLASSES
 from experiments.shared.common import begin, parser
 from experiments.shared.pool import seeds_argument
-from experiments.shared.results import read_result, record, write_result
+from experiments.shared.results import add_row, measured
 
 NAME = "photos"
 PROBE = "linear probe"
@@ -44,7 +44,7 @@ def main() -> None:
     for seed in args.seeds:
         limits = [] if args.latency_share is None else [f"latency here at most {args.latency_share:g} of the whole network's"]
         key = {"arm": args.arm, "seed": seed, "minutes": args.minutes, "a_class": args.a_class, "limits": limits}
-        if any(key.items() <= row.items() for row in rows()):
+        if measured(NAME, key):
             continue
         with tempfile.TemporaryDirectory() as folder:
             photos = write_photos(Path(folder) / "photos", data / "images" / "cifar10.npz", seed, a_class=args.a_class)
@@ -54,14 +54,7 @@ def main() -> None:
             else:
                 found = fine_tuned(photos, seed, 60 * args.minutes)
             took = {"wall_s": round(time.perf_counter() - start, 1), "load_average_before": round(load, 1)}
-            row = record(key | took | found)
-        print(row, flush=True)
-        write_result(NAME, {"rows": sorted([*rows(), row], key=lambda row: [str(row[name]) for name in key])})
-
-
-def rows() -> list[dict[str, Any]]:
-    """The rows so far; several arms may run at once."""
-    return list(read_result(NAME).get("rows", []))
+        add_row(NAME, key, took | found)
 
 
 def write_photos(folder: Path, source: Path, seed: int, *, a_class: int = 300) -> Path:

@@ -44,6 +44,19 @@ def write_result(name: str, content: Mapping[str, Any]) -> None:
     print(f"wrote {RESULTS / name}.json")
 
 
+def measured(name: str, key: Mapping[str, Any]) -> bool:
+    """Whether the `rows` of a result file have one with all of `key`."""
+    return any(key.items() <= row.items() for row in read_result(name).get("rows", []))
+
+
+def add_row(name: str, key: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Add the row of what was `found` to a result file, sorted by `key`, and print it; other scripts may have added rows meanwhile."""
+    row = record({**key, **found})
+    print(row, flush=True)
+    rows = [*read_result(name).get("rows", []), row]
+    write_result(name, {"rows": sorted(rows, key=lambda row: [str(row[part]) for part in key])})
+
+
 def record(row: Mapping[str, Any]) -> dict[str, Any]:
     """The row with a last key `made_by`."""
     return {**row, "made_by": made_by()}
