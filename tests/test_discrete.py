@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from itertools import pairwise, permutations
 
 import networkx
@@ -42,7 +43,7 @@ class TestShipped(GeneratorContract, LikelihoodContract):
 class TestUntrained(LikelihoodContract):
     @pytest.fixture(params=NOISES)
     def generator(self, request):
-        return untrained(noise=request.param, steps=64)
+        return untrained(noise=request.param, steps=32)
 
 
 class TestGroups(GeneratorContract, LikelihoodContract):
@@ -50,7 +51,13 @@ class TestGroups(GeneratorContract, LikelihoodContract):
 
     @pytest.fixture
     def generator(self):
-        return untrained(DARTS(), edge_groups=True)
+        return grouped()
+
+
+@cache
+def grouped():
+    """The generator of `TestGroups`; finding its groups takes seconds."""
+    return untrained(DARTS(), edge_groups=True)
 
 
 def untrained(space=SPACE, *, steps=20, **config):
@@ -182,7 +189,7 @@ def test_a_move_of_an_exact_network_leaves_the_uniform_law_in_place(exact):
 
 def test_the_bound_of_an_exact_network_is_the_probability(exact):
     """With one entry a step the absorbing bound is exact; the marginal one comes close from below as steps become many."""
-    found = exact.log_prob(ARCHS, seed=0, steps=200, repeats=32)
+    found = exact.log_prob(ARCHS, seed=0, steps=100, repeats=24)
     slack = 1e-4 if exact.network.config.noise == "absorbing" else 0.1
     assert found.kind == "bound" and found.nats.shape == (54,)
     assert -math.log(54) - slack <= found.nats.mean() <= -math.log(54) + 0.02

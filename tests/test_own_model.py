@@ -211,6 +211,8 @@ class TestNetworks:
             space.build(space.largest, channels=8, num_classes=3)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", ["small_v2", "small_v3", "small_efficientnet"])
 def test_files_of_untrained_parts(name: str, spaces: dict[str, OwnModelSpace], tmp_path: Path) -> None:
     space, space_name = spaces[name], f"own-model:tests.own_models:{name}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,9 +44,9 @@ ENOUGH_EPOCHS = 6
 """Epochs that a pretrained network should be fine-tuned for; where time is short, at a smaller resolution."""
 FEW_IMAGES, CROP = 1_000, 0.5
 """A pretrained network that is fine-tuned on fewer images sees random crops of them, of at least this part of the area."""
-DRAWS, HEAVY = 64, 90
-"""The cost of a network of the space is the percentile `HEAVY` of the multiply-adds of so many random architectures."""
-
+DRAWS, FEWER_DRAWS, HEAVY = 64, 16, 90
+"""The cost of a network of the space is the percentile `HEAVY` of the multiply-adds of so many random architectures; of fewer where each has
+to be built."""
 
 LARGEST_IMAGE = 4_096
 """Most pixels a side of images that a network is built for."""
@@ -106,13 +107,13 @@ class Skeleton:
         return network if self.inputs is None else take_inputs(network, self.inputs)
 
     def size(self, arch: Arch, space: SearchSpace, *, num_classes: int, image_size: int) -> Size:
-        """Size of the network that `build` returns, as the space states it; not for small ones. Raises `UserError` if the space fails.
+        """Size of the network that `build` returns, as the space states it. Raises `UserError` if the space fails.
 
-        With `inputs`, which the space does not know, it is counted on the network.
+        That of a small one, and one with `inputs`, which the space does not know, is counted on the network.
         """
         if self.inputs is not None and isinstance(space, TakesChannels):
             return replace(self, inputs=None).size(arch, space.with_channels(self.inputs[0]), num_classes=num_classes, image_size=image_size)
-        if self.inputs is not None:
+        if self.is_counted:
             return self._counted(arch, space, num_classes=num_classes, image_size=image_size)
         try:
             found = space.size(
@@ -128,14 +129,19 @@ class Skeleton:
             raise UserError(f"size of space {space.name!r} must return a Size, it returned a {type(found).__name__}")
         return found
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether `size` builds the network, which takes longer."""
+        return self.small or self.inputs is not None
+
     def _counted(self, arch: Arch, space: SearchSpace, *, num_classes: int, image_size: int) -> Size:
         with seeded(0):
             network = self.build(arch, space, num_classes=num_classes, image_size=image_size)
         try:
             return measured_size(network, image_size=image_size, inputs=self.inputs)
         except (Exception, SystemExit) as error:  # a user's class may fail in any way
-            what = f"the network of {space.to_str(arch)} cannot take arrays (channels, height, width) = {self.inputs}"
-            raise UserError(f"{what}: {in_a_line(error)}") from error
+            given = f"images of {image_size} pixels a side" if self.inputs is None else f"arrays (channels, height, width) = {self.inputs}"
+            raise UserError(f"the network of {space.to_str(arch)} cannot take {given}: {in_a_line(error)}") from error
 
     def to_json(self) -> dict[str, int | bool | list[int]]:
         """Its fields; those with defaults only where they say something."""
@@ -303,12 +309,17 @@ def _plan(
 ) -> Plan:  # fmt: skip
     batch = 32 if n < 4_000 else 64 if n < 16_000 else 128
     enough = max(enough, -(-LEAST_STEPS // max(n // batch, 1)))
-    passes = {skeleton: seconds * _images_a_second(skeleton, images, space, batch=batch) for skeleton in skeletons}
-    fitting = [skeleton for skeleton in skeletons if passes[skeleton] >= enough * n]
+
+    def passes(skeleton: Skeleton) -> float:
+        """Images that can be trained in the time."""
+        return seconds * _images_a_second(skeleton, images, space, batch=batch)
+
+    fitting = list(takewhile(lambda larger: passes(larger) >= enough * n, skeletons[1:]))
     skeleton = fitting[-1] if fitting else skeletons[0]
-    trained = epochs or int(np.clip(passes[skeleton] // n, fewest, max(enough, most)))
-    left_out = may_leave_out and trained * n > passes[skeleton]
-    used = min(n, max(int(passes[skeleton]) // trained, FEWEST_IMAGES, 20 * len(images.classes))) if left_out else n
+    affordable = passes(skeleton)
+    trained = epochs or int(np.clip(affordable // n, fewest, max(enough, most)))
+    left_out = may_leave_out and trained * n > affordable
+    used = min(n, max(int(affordable) // trained, FEWEST_IMAGES, 20 * len(images.classes))) if left_out else n
     recipe = Recipe(epochs=trained, batch_size=batch, shift=images.shift, flip=images.flips)
     return Plan(skeleton, used, recipe)
 
@@ -321,12 +332,9 @@ def _images_a_second(skeleton: Skeleton, images: ImageDataset, space: SearchSpac
 def _flops(skeleton: Skeleton, images: ImageDataset, space: SearchSpace) -> float:
     """Multiply-adds of one forward pass of an expensive architecture."""
     rng = np.random.default_rng(0)
-    shape = {"num_classes": len(images.classes), "image_size": images.size}
-    if not skeleton.small:
-        return float(np.percentile([skeleton.size(space.random(rng), space, **shape).flops for _ in range(DRAWS)], HEAVY))
-    built = (skeleton.build(space.random(rng), space, **shape) for _ in range(DRAWS // 4))
-    counted = [measured_size(network, image_size=images.size, inputs=skeleton.inputs) for network in built]
-    return float(np.percentile([size.flops for size in counted], HEAVY))
+    drawn = (space.random(rng) for _ in range(FEWER_DRAWS if skeleton.is_counted else DRAWS))
+    sizes = [skeleton.size(arch, space, num_classes=len(images.classes), image_size=images.size) for arch in drawn]
+    return float(np.percentile([size.flops for size in sizes], HEAVY))
 
 
 def logits_of(network: Callable[[Tensor], Tensor], images: Tensor, arch: Arch, space: SearchSpace, *, num_classes: int) -> Tensor:
