@@ -158,7 +158,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *a
 
 
 def test_bad_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], reference: None, tmp_path: Path) -> None:
-    for arguments, told in (
+    for arguments, expected in (
         (["--methods", "x"], "unknown method 'x'; there are: diffnag, random"),
         (["--benchmarks", "nasbench201"], "unknown benchmark 'nasbench201'; there are: nasbench201/cifar10"),
         (["--seeds", "5:5"], "'5:5' is not a range of seeds such as 0:100"),
@@ -169,7 +169,7 @@ def test_bad_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
         (["--out", "/proc/no/such.json"], "cannot write /proc/no/such.json"),
         (["--ablations", "--methods", "tpe"], "unknown method 'tpe'; there are: reference, acquisition ei"),
     ):
-        assert told in call(monkeypatch, capsys, *arguments)
+        assert expected in call(monkeypatch, capsys, *arguments)
 
 
 @pytest.mark.slow

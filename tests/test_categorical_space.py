@@ -1,4 +1,4 @@
-"""A space told by its choices keeps the contract, and says what is wrong with a string or a graph."""
+"""A space given by its choices keeps the contract, and says what is wrong with a string or a graph."""
 
 from __future__ import annotations
 

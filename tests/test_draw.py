@@ -140,11 +140,11 @@ def test_operators_have_colours_of_their_own(name: str) -> None:
 def test_small_pictures_have_a_legend() -> None:
     space = MobileNetV3()
     arch = space.of_stages([[0, 1]] * 5)
-    for side, told in ((2.0, ["mbconv3_3x3", "mbconv4_3x3"]), (20.0, None)):
+    for side, expected in ((2.0, ["mbconv3_3x3", "mbconv4_3x3"]), (20.0, None)):
         axes = Figure(figsize=(side, side)).add_axes((0, 0, 1, 1))
         drawing.draw(arch, space, axes)
         legend = axes.get_legend()
-        assert (legend and [text.get_text() for text in legend.get_texts()]) == told
+        assert (legend and [text.get_text() for text in legend.get_texts()]) == expected
 
 
 @pytest.mark.parametrize("suffix", drawing.SUFFIXES)
@@ -199,8 +199,8 @@ def cases() -> list[tuple[str, str, str]]:
 def test_bad_architectures(space: str, arch: str, sentence: str, tmp_path: Path, monkeypatch, capsys) -> None:
     with pytest.raises(SystemExit) as stop:
         run(monkeypatch, arch, "--space", space, "--out", str(tmp_path / "a.png"))
-    told = capsys.readouterr().err
-    assert stop.value.code == 2 and sentence in told and told.count("\n") == 1 and not list(tmp_path.iterdir())
+    printed = capsys.readouterr().err
+    assert stop.value.code == 2 and sentence in printed and printed.count("\n") == 1 and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("space", "other"), [*itertools.permutations(names("space"), 2)])
@@ -209,11 +209,11 @@ def test_a_string_of_another_space(space: str, other: str, tmp_path: Path, monke
     arch = elsewhere.to_str(elsewhere.random(np.random.default_rng(0)))
     with pytest.raises(SystemExit) as stop:
         run(monkeypatch, arch, "--space", space, "--out", str(tmp_path / "new" / "a.png"))
-    told = capsys.readouterr().err
-    assert stop.value.code == 2 and " is no " in told and " string" in told and told.count("\n") == 1 and not list(tmp_path.iterdir())
+    printed = capsys.readouterr().err
+    assert stop.value.code == 2 and " is no " in printed and " string" in printed and printed.count("\n") == 1 and not list(tmp_path.iterdir())
 
 
-def test_what_is_drawn_otherwise_than_given_is_told(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_what_is_drawn_otherwise_than_given_is_said(tmp_path: Path, monkeypatch, capsys) -> None:
     """A vertex without a way to the output is pruned, as in the benchmark."""
     run(monkeypatch, "conv3x3@0/conv1x1@0/output@2", "--space", "nasbench101", "--out", str(tmp_path / "a.svg"))
     assert capsys.readouterr().out.endswith("a.svg (the architecture was read as conv1x1@0/output@1)\n")

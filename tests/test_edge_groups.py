@@ -104,7 +104,7 @@ def test_an_untrained_network_is_bayes_rule(denoiser: Denoiser) -> None:
     torch.testing.assert_close(denoiser(x, t)[:, edges], expected, atol=1e-4, rtol=1e-3)
 
 
-def test_told_log_odds_are_those_of_the_estimate(groups: EdgeGroups) -> None:
+def test_given_log_odds_are_those_of_the_estimate(groups: EdgeGroups) -> None:
     torch.manual_seed(0)
     denoiser = Denoiser(SPACE, make_sde("ve"), Config(width=16, layers=1, heads=2, joint=8, log_odds=True, edge_groups=True), groups)
     logits = 2 * torch.randn(5, denoiser.packing.size, generator=torch.Generator().manual_seed(0))

@@ -35,8 +35,8 @@ def test_model_pt_is_rebuilt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     model, about = read_model(path)
     space = load_space("nasbench101")
     size = space.size(space.from_str(CELL), channels=4, cells=1, num_classes=5, image_size=16)
-    told = capsys.readouterr().out
-    assert f"4 channels, 1 cells a stage, {size.params:,} parameters" in told and "diffnag.load_model rebuilds it" in told
+    printed = capsys.readouterr().out
+    assert f"4 channels, 1 cells a stage, {size.params:,} parameters" in printed and "diffnag.load_model rebuilds it" in printed
     assert sum(parameter.numel() for parameter in model.parameters()) == size.params
     assert about == {"trained": False, "seed": 3} and model.classes == tuple("01234") and model.description.arch == CELL
     x = torch.rand(3, 3, 16, 16)

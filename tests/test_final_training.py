@@ -75,7 +75,7 @@ def test_a_final_training_that_cannot_be_written_keeps_the_searchs_result(
     assert json.loads((tmp_path / "result.json").read_text())["labels_target"] == 2
 
 
-def test_a_network_that_fails_in_its_final_training_is_told_in_a_sentence(stripes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_fails_in_its_final_training_is_named_in_a_sentence(stripes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def breaks(*_: object, **__: object) -> None:
         raise IndexError("too few channels\nand a long story")
 

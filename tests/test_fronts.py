@@ -372,9 +372,9 @@ def test_the_files_of_a_front(tmp_path: Path) -> None:
     assert [(int(row["number"]), row["arch"], float(row["convolutions"])) for row in rows] == [
         (member.number, member.arch, member.values["convolutions"]) for member in result.front.members
     ]
-    told = json.loads((tmp_path / "result.json").read_text())
-    assert told["front"]["hypervolume"] == result.front.hypervolume_curve[-1] and len(told["front"]["members"]) == len(rows)
-    assert told["front"]["hypervolume_curve"] == sorted(told["front"]["hypervolume_curve"])
+    found = json.loads((tmp_path / "result.json").read_text())
+    assert found["front"]["hypervolume"] == result.front.hypervolume_curve[-1] and len(found["front"]["members"]) == len(rows)
+    assert found["front"]["hypervolume_curve"] == sorted(found["front"]["hypervolume_curve"])
     trials = list(csv.DictReader((tmp_path / "trials.csv").read_text().splitlines()))
     assert [float(row["convolutions"]) for row in trials] == [trial.arch.ops.count(5) for trial in result.trials]
     assert (tmp_path / "front.png").read_bytes()[:4] == b"\x89PNG"

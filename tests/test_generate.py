@@ -232,7 +232,7 @@ def test_metrics_are_by_threshold_whatever_the_rule(space, denoiser, tmp_path, m
     assert valid[1] > valid[0]  # argmax mends rows; its lines say so, the metrics do not
 
 
-def test_evaluations_are_told_a_sample(space, denoiser):
+def test_evaluations_are_counted_by_sample(space, denoiser):
     made = Generator(space, denoiser, Sampling(steps=5)).sample(1500, seed=0)  # in three chunks
     assert made.nfe == 5
 

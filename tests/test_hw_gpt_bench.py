@@ -141,7 +141,7 @@ class TestFile:
             ((), "  gpt-s                   openwebtext  (surrogate)\n"),
         ):
             run(monkeypatch, listing, "list", *arguments)
-            assert sentence in (told := capsys.readouterr().out) and ("own images" in told) == (not arguments)
+            assert sentence in (printed := capsys.readouterr().out) and ("own images" in printed) == (not arguments)
 
     def test_without_a_file_the_import_is_named(self, space: GPTSpace) -> None:
         kept_oracle_file(BENCHMARK_FILE).unlink(missing_ok=True)

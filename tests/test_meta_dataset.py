@@ -141,11 +141,11 @@ ODD = {
 
 @pytest.mark.parametrize("odd", ODD)
 def test_odd_arrays_are_refused(odd: str, images: Path) -> None:
-    arrays, told = ODD[odd]
+    arrays, fault = ODD[odd]
     x, y = np.zeros((8, 16, 16), np.uint8), np.arange(8)
     usual = {"x_train": x, "y_train": y, "x_test": x, "y_test": y}
     np.savez(images / "images" / "odd.npz", **{**usual, **arrays})  # type: ignore[arg-type]
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=fault) as caught:
         drawn_tasks.images_of("odd")
     assert "\n" not in str(caught.value)
 
@@ -265,8 +265,8 @@ class TestCommand:
         while not (out.is_file() and out.read_text().count("\n") >= 4):
             assert process.poll() is None and not time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=20)
-        assert process.returncode == 130 and "the same command continues it" in told
+        _, printed = process.communicate(timeout=20)
+        assert process.returncode == 130 and "the same command continues it" in printed
         assert self._run(*self.ARGS, out=out).returncode == 0
         first = read(out)
         assert len(first.measurements) == 4 and len(first.tasks) == 2
@@ -278,7 +278,7 @@ class TestCommand:
         assert other.returncode == 2 and "was made with another seed" in other.stderr
         assert json.loads(out.read_text().splitlines()[0])["images"] == ["toys"]
 
-    def _told(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *args: str, out: Path) -> str:
+    def _printed(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *args: str, out: Path) -> str:
         """The error of the command, run in this process."""
         monkeypatch.setattr("sys.argv", ["build_meta_dataset", *args, "--out", str(out)])
         with pytest.raises(SystemExit) as exit_:
@@ -291,11 +291,11 @@ class TestCommand:
     ) -> None:
         out = tmp_path / "notes.log"
         out.write_text("first line\nlast line")
-        assert "notes.log is no meta-dataset" in self._told(monkeypatch, capsys, *self.ARGS, out=out)
+        assert "notes.log is no meta-dataset" in self._printed(monkeypatch, capsys, *self.ARGS, out=out)
         assert out.read_text() == "first line\nlast line"
 
     def test_no_source(self, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        assert "--images names no source" in self._told(monkeypatch, capsys, "--images", " , ", *self.ARGS[2:], out=tmp_path / "m.jsonl")
+        assert "--images names no source" in self._printed(monkeypatch, capsys, "--images", " , ", *self.ARGS[2:], out=tmp_path / "m.jsonl")
 
     def test_more_architectures_than_there_are(
         self, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -303,8 +303,8 @@ class TestCommand:
         """With 6 operations, and architectures that count as equal if they have equal numbers of skips, there are 7."""
         monkeypatch.setattr(type(SPACE), "canonical", lambda self, arch: str(self.to_str(arch).count("skip_connect")))
         monkeypatch.setattr(build_meta_dataset, "PATIENCE", 50)
-        told = self._told(monkeypatch, capsys, *self.ARGS[:4], "--archs-per-task", "8", *self.ARGS[6:], out=tmp_path / "m.jsonl")
-        assert "space 'nasbench201' has 7 architectures that compute different things; --archs-per-task asks for more" in told
+        printed = self._printed(monkeypatch, capsys, *self.ARGS[:4], "--archs-per-task", "8", *self.ARGS[6:], out=tmp_path / "m.jsonl")
+        assert "space 'nasbench201' has 7 architectures that compute different things; --archs-per-task asks for more" in printed
         assert not (tmp_path / "m.jsonl").exists()
 
     def test_mistakes(self, images: Path, tmp_path: Path) -> None:

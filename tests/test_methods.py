@@ -209,8 +209,8 @@ def test_features_are_the_same_from_memory(archs: list[Arch], monkeypatch: pytes
     features = PathFeatures(SPACE)
     features(archs[:30])
     for asked in (archs[10:40], [archs[7], archs[7], archs[3]], archs[100:190], []):
-        for told, alone in zip(features(asked), PathFeatures(SPACE)(asked), strict=True):
-            np.testing.assert_allclose(told, alone, rtol=0, atol=1e-12)
+        for found, alone in zip(features(asked), PathFeatures(SPACE)(asked), strict=True):
+            np.testing.assert_allclose(found, alone, rtol=0, atol=1e-12)
 
 
 # -- tpe

@@ -120,8 +120,8 @@ def test_the_onnx_file_says_the_same(tmp_path: Path) -> None:
         x = torch.rand(b, 3, 8, 8)
         (theirs,) = session.run(["logits"], {"images": x.numpy()})
         np.testing.assert_allclose(theirs, model(x).detach().numpy(), atol=1e-5)
-    told = session.get_modelmeta().custom_metadata_map
-    assert json.loads(told["classes"]) == ["cat", "dog", "emu"] and json.loads(told["preprocessing"])["mean"][0] == 0.5
+    found = session.get_modelmeta().custom_metadata_map
+    assert json.loads(found["classes"]) == ["cat", "dog", "emu"] and json.loads(found["preprocessing"])["mean"][0] == 0.5
     assert not list(tmp_path.glob("*.data"))
 
 

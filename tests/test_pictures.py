@@ -319,10 +319,10 @@ def counts_of(classes: int) -> np.ndarray:
 
 @pytest.mark.parametrize("classes", [1, 10, 30, 100])
 def test_a_matrix_names_its_classes(classes: int, tmp_path: Path, figures: list[Figure]) -> None:
-    told = [f"class number {k}" for k in range(classes)]
-    confusion_picture(tmp_path / "c.png", counts_of(classes), told, title="some images")
+    labels = [f"class number {k}" for k in range(classes)]
+    confusion_picture(tmp_path / "c.png", counts_of(classes), labels, title="some images")
     axes = figures[0].axes[0]
-    assert [text.get_text() for text in axes.get_yticklabels()] == [text.get_text() for text in axes.get_xticklabels()] == told
+    assert [text.get_text() for text in axes.get_yticklabels()] == [text.get_text() for text in axes.get_xticklabels()] == labels
     assert len(axes.texts) == (np.count_nonzero(counts_of(classes)) if classes <= 40 else 0)
     assert figures[0].get_suptitle().startswith("some images\n") and "blue: right, red: wrong" in figures[0].get_supxlabel()
     height, width = imread(tmp_path / "c.png").shape[:2]
@@ -353,8 +353,8 @@ def test_errors_are_listed_by_their_frequency() -> None:
 
 @pytest.mark.parametrize("classes", [len(ODD), 200])
 def test_classes_of_any_name_end_in_a_picture(classes: int, tmp_path: Path, figures: list[Figure], _bare: None) -> None:
-    told = [ODD[k] if k < len(ODD) else f"{k}" for k in range(classes)]
-    confusion_picture(tmp_path / "c.png", np.eye(classes, dtype=int), told, title="".join(ODD) * 3)
+    labels = [ODD[k] if k < len(ODD) else f"{k}" for k in range(classes)]
+    confusion_picture(tmp_path / "c.png", np.eye(classes, dtype=int), labels, title="".join(ODD) * 3)
     said = [text.get_text() for axes in figures[0].axes for text in axes.get_yticklabels()]
     shown = [text.removesuffix(": 1 of 1") for text in said]
     assert {r"\$\frac{1}\$", r"caf\xe9", "#3", "#4", "line break"} <= set(shown)

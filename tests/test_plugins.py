@@ -116,7 +116,7 @@ def test_a_prior_is_set_up_and_knows_something(module: str, space: NASBench201, 
         ("my_plugins:Clumsy", r"predictor 'my_plugins:Clumsy' .*: setup raised IndexError: off by one"),
     ],
 )
-def test_what_cannot_be_loaded_is_told_in_a_sentence(module: str, space: NASBench201, name: str, sentence: str) -> None:
+def test_what_cannot_be_loaded_is_said_in_a_sentence(module: str, space: NASBench201, name: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence) as caught:
         load(name, space)
     assert "\n" not in str(caught.value)
@@ -166,10 +166,10 @@ def test_bad_answers_are_refused_by_name(archs: list[Arch], answer: Any, sentenc
 @pytest.mark.parametrize("error", [ZeroDivisionError("one"), DataNotFound("two")])
 def test_what_a_predictor_raises_names_it(archs: list[Arch], error: Exception) -> None:
     predictor, y = CheckedPredictor("mine", Answers(error)), np.arange(4.0)
-    told = f"{type(error).__name__}: {error}"
-    with pytest.raises(PredictorError, match=f"Answers.*: predict raised {told}"):
+    fault = f"{type(error).__name__}: {error}"
+    with pytest.raises(PredictorError, match=f"Answers.*: predict raised {fault}"):
         predictor.predict(archs)
-    with pytest.raises(PredictorError, match=f"Answers.*: fit raised {told}"):
+    with pytest.raises(PredictorError, match=f"Answers.*: fit raised {fault}"):
         predictor.fit(archs, y)
     assert not predictor.knows_something
     assert y.tolist() == [0, 1, 2, 3], "a plug-in does not get at our labels"

@@ -59,10 +59,10 @@ def test_four_workers_one_of_which_is_killed(place: str, tmp_path: Path, space: 
 def test_one_worker_does_what_it_does_in_memory(place: str) -> None:
     asked = options(method="evolution", budget=12)
 
-    def told(storage: str | None) -> list[Any]:
+    def found(storage: str | None) -> list[Any]:
         return [(t.number, t.round, t.arch, t.value) for t in run_search(asked, storage=storage, oracle=ToyOracle()).trials]
 
-    assert told(place) == told(None)
+    assert found(place) == found(None)
 
 
 def test_a_connection_that_breaks(place: str) -> None:

@@ -248,9 +248,9 @@ def test_generation_is_steered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     out = tmp_path / "a.jsonl"
     monkeypatch.setattr(sys, "argv", ["generate", "--n", "64", "--predictor", "flops", "--dataset", "cifar10", "--out", str(out)])
     run_command(generate.main)
-    told = [json.loads(line)["predicted"] for line in out.read_text().splitlines()]
+    found = [json.loads(line)["predicted"] for line in out.read_text().splitlines()]
     assert "predictor flops: 0 source labels\nguidance: particles" in capsys.readouterr().out
-    assert np.mean([value for value in told if value is not None]) > 0.6  # unguided about 0
+    assert np.mean([value for value in found if value is not None]) > 0.6  # unguided about 0
 
 
 def test_naswot_noise_has_its_own_generator() -> None:

@@ -95,10 +95,10 @@ def test_no_test_split_no_test_value() -> None:
 
 
 def test_result_is_json() -> None:
-    told = search(options("diffnag")).to_json()
-    assert {"space", "dataset", "oracle", "reward", "best", "incumbent_curve", "labels_target", "labels_source"} <= told.keys()
-    assert told["oracle"] == {"kind": "toy", "version": "1"} and told["best"].keys() == {"arch", "predicted", "value", "test", "values"}
-    assert "trials" not in told
+    found = search(options("diffnag")).to_json()
+    assert {"space", "dataset", "oracle", "reward", "best", "incumbent_curve", "labels_target", "labels_source"} <= found.keys()
+    assert found["oracle"] == {"kind": "toy", "version": "1"} and found["best"].keys() == {"arch", "predicted", "value", "test", "values"}
+    assert "trials" not in found
 
 
 # -- methods
@@ -339,7 +339,7 @@ def test_the_time_limit_ends_the_search_and_is_kept_over_a_resume(tmp_path: Path
     oracle = StagedOracle(seconds=0.02)
     again = search(asked, oracle=oracle, storage=place)
     assert again.trials[: result.labels_target] == result.trials
-    assert again.labels_target <= result.labels_target + 5, "time is told with each label: less than a round's is lost"
+    assert again.labels_target <= result.labels_target + 5, "time is recorded with each label: less than a round's is lost"
     assert search(dataclasses.replace(asked, time_limit=None, budget=20), oracle=oracle, storage=place).labels_target == 20
 
 

@@ -1,4 +1,4 @@
-"""The score networks in the package: small, told how they were made, and good. Figures are in experiments/generation_quality.py."""
+"""The score networks in the package: small, recorded with how they were made, and good. Figures are in experiments/generation_quality.py."""
 
 from __future__ import annotations
 

@@ -358,10 +358,10 @@ def test_a_killed_worker_costs_nothing_but_its_evaluation(place: str, tmp_path: 
 
 
 def test_one_worker_alone_does_what_it_did(place: str) -> None:
-    def told(result: SearchResult) -> list[Any]:
+    def found(result: SearchResult) -> list[Any]:
         return [(trial.number, trial.round, trial.arch, trial.value) for trial in result.trials]
 
     for method in ("evolution", "local-search"):
         asked = options(method=method, budget=20)
         in_memory = run_search(asked, oracle=ToyOracle())
-        assert told(run_search(asked, storage=place, name=method, oracle=ToyOracle())) == told(in_memory)
+        assert found(run_search(asked, storage=place, name=method, oracle=ToyOracle())) == found(in_memory)

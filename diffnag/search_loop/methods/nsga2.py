@@ -60,7 +60,7 @@ class _Run:
     study: optuna.Study
     open: dict[str, optuna.Trial] = field(default_factory=dict)
     """Suggestions whose architecture has no value yet, by canonical form."""
-    told: list[Trial] = field(default_factory=list)
+    history: list[Trial] = field(default_factory=list)
     """The history that it knows."""
     played: list[int] = field(default_factory=list)
     """Number of suggestions that were asked for in each round."""
@@ -81,7 +81,7 @@ class _Run:
         """Whether a replay of `rounds` would have come to where this run is."""
         sizes = [len(trials) for trials in rounds]
         history = [trial for trials in rounds for trial in trials]
-        return self.played == sizes[: len(self.played)] and history[: len(self.told)] == self.told
+        return self.played == sizes[: len(self.played)] and history[: len(self.history)] == self.history
 
     def suggest(self, history: Sequence[Trial], seen: set[str], count: int) -> list[Arch]:
         """Take up `history`, and return at most `count` new architectures, whose canonical forms are added to `seen`."""
@@ -90,7 +90,7 @@ class _Run:
         for key in [key for key in self.open if key in values]:
             self._tell(self.open.pop(key), values[key])
         seen.update(values)
-        self.told = list(history)
+        self.history = list(history)
         self.played.append(count)
         found: list[Arch] = []
         misses = 0
