@@ -32,12 +32,22 @@ def drop_one_at_which_arrives(number: signal.Signals) -> None:
     assert reference() is None
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C interrupts, also where the tests run in the background: there a shell has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(params=[signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
 def number(request: pytest.FixtureRequest) -> Iterator[signal.Signals]:
     """A signal that is handled as Ctrl-C; workers handle SIGTERM in the same way."""
-    before = signal.signal(request.param, signal.default_int_handler if request.param == signal.SIGINT else interrupt)
+    before = signal.getsignal(signal.SIGTERM)
+    if request.param == signal.SIGTERM:
+        signal.signal(signal.SIGTERM, interrupt)
     yield request.param
-    signal.signal(request.param, before)
+    signal.signal(signal.SIGTERM, before)
 
 
 def test_without_it_the_interrupt_is_lost(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
