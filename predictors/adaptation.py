@@ -308,6 +308,10 @@ class PlainAdaptation:
         """As `Adaptation.predict`; the standard deviation is larger where the two disagree."""
         return _mixture(self._all.predict(prior, features), self._fewer.predict(prior, features[:-1]), self._weight)
 
+    def quantiles(self, prior: np.ndarray, features: Sequence[np.ndarray], levels: Sequence[float]) -> np.ndarray:
+        """Quantiles `(levels, b)` of a new label: weighted means of the quantiles of both."""
+        return _mean(self._all.quantiles(prior, features, levels), self._fewer.quantiles(prior, features[:-1], levels), self._weight)
+
 
 def _share(odds: float) -> float:
     """Weight of one of two models from the difference of their log evidences."""

@@ -41,3 +41,7 @@ class GaussianProcessPredictor:
     def predict(self, archs: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of a new label, `(b,)` each, in the units of `y`."""
         return self._process.predict(np.zeros(len(archs)), self._features(archs))
+
+    def quantiles(self, archs: Sequence[Arch], levels: Sequence[float]) -> np.ndarray:
+        """Quantiles `(levels, b)` of a new label."""
+        return self._process.quantiles(np.zeros(len(archs)), self._features(archs), levels)

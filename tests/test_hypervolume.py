@@ -54,6 +54,19 @@ def test_the_expectation_is_the_mean_over_draws(k: int) -> None:
     np.testing.assert_allclose(found, gains.mean(0), atol=4 * gains.std(0).max() / math.sqrt(len(draws)))
 
 
+def test_a_law_of_equally_likely_values_takes_the_place_of_the_normal_one() -> None:
+    """Of few values it is the mean of what each would add; of many normal ones that of the normal law."""
+    rng = np.random.default_rng(0)
+    mean, std, reference = rng.random((3, 2)), rng.uniform(0.05, 0.4, size=(3, 2)), np.full(2, 0.1)
+    front, few = rng.random((6, 2)), rng.random((5, 3))
+    known = std * [0.0, 1.0]
+    each = [expected_improvement_of_volume(np.column_stack([row, mean[:, 1]]), known, front, reference) for row in few]
+    assert expected_improvement_of_volume(mean, std, front, reference, first=few) == pytest.approx(np.mean(each, axis=0), rel=1e-12)
+    many = mean[:, 0] + std[:, 0] * norm.ppf((np.arange(2000) + 0.5) / 2000)[:, None]
+    normal = expected_improvement_of_volume(mean, std, front, reference)
+    assert expected_improvement_of_volume(mean, std, front, reference, first=many) == pytest.approx(normal, rel=2e-3, abs=1e-5)
+
+
 def test_with_one_objective_it_is_expected_improvement() -> None:
     mean, std = np.array([0.0, 1.0, 2.0, 3.0]), np.array([1.0, 0.5, 0.0, 0.1])
     found = expected_improvement_of_volume(mean[:, None], std[:, None], np.array([[1.5], [0.3]]), np.array([-10.0]))

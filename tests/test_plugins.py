@@ -163,6 +163,21 @@ def test_bad_answers_are_refused_by_name(archs: list[Arch], answer: Any, sentenc
         CheckedPredictor("mine", Answers(answer)).predict(archs)
 
 
+class Guesses(Answers):
+    """A predictor whose quantiles are whatever it was given."""
+
+    def quantiles(self, archs: Sequence[Arch], levels: Sequence[float]) -> np.ndarray:
+        return self.answer
+
+
+@pytest.mark.parametrize("answer", [np.array([ONES, -ONES]), np.array([ONES, ONES * np.nan]), np.ones((2, 3)), [["a"] * 4] * 2, None])
+def test_bad_quantiles_are_refused_by_name(archs: list[Arch], answer: Any) -> None:
+    with pytest.raises(PredictorError, match=r"\.Guesses\): quantiles returned something else; accepted is an array of shape \(2, 4\), finite"):
+        CheckedPredictor("mine", Guesses(answer)).quantiles(archs, (0.2, 0.8))
+    assert CheckedPredictor("mine", Guesses([[0] * 4, [1] * 4])).quantiles(archs, (0.2, 0.8)).tolist() == [[0.0] * 4, [1.0] * 4]  # type: ignore[union-attr]
+    assert CheckedPredictor("mine", Answers(answer)).quantiles(archs, (0.2, 0.8)) is None
+
+
 @pytest.mark.parametrize("error", [ZeroDivisionError("one"), DataNotFound("two")])
 def test_what_a_predictor_raises_names_it(archs: list[Arch], error: Exception) -> None:
     predictor, y = CheckedPredictor("mine", Answers(error)), np.arange(4.0)

@@ -12,7 +12,7 @@ from torch import Tensor, is_grad_enabled, isfinite, nn
 from diffnag.datasets.tasks import Task
 from diffnag.errors import PredictorError, UserError, type_and_line
 from diffnag.plugins import make_predictor
-from diffnag.protocols import HasPrior, NeedsSetup, NoisyPredictor, RelaxedPredictor
+from diffnag.protocols import HasPrior, HasQuantiles, NeedsSetup, NoisyPredictor, RelaxedPredictor
 
 if TYPE_CHECKING:
     from diffnag.arch import Arch
@@ -121,6 +121,18 @@ class CheckedPredictor:
         if (std < 0).any():
             raise self._refused("a negative std", len(archs))
         return mean, std
+
+    def quantiles(self, archs: Sequence[Arch], levels: Sequence[float]) -> np.ndarray | None:
+        """Quantiles, float64 `(levels, b)`, finite and ascending, else `PredictorError`; None of a plug-in without them."""
+        predictor = self.predictor
+        if not isinstance(predictor, HasQuantiles):
+            return None
+        answer = self._call("quantiles", lambda: predictor.quantiles(archs, levels))
+        found, shape = np.asarray(answer), (len(levels), len(archs))
+        if found.shape != shape or found.dtype.kind not in "fiu" or not np.isfinite(found).all() or (np.diff(found, axis=0) < 0).any():
+            what = f"accepted is an array of shape {shape}, finite, ascending along the levels"
+            raise PredictorError(f"predictor {self._class}: quantiles returned something else; {what}")
+        return found.astype(np.float64)
 
     def forward(self, V: Tensor, E: Tensor, mask: Tensor) -> Tensor:
         """Mean `(b,)` of relaxed architectures, differentiable; see `RelaxedPredictor`. Raises `PredictorError`."""

@@ -9,10 +9,16 @@ product is the product of expectations, and the same cut gives the expected impr
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import numpy as np
 from scipy.special import ndtr
 
 from diffnag.objectives.front import non_dominated
+
+Law = Callable[[float], np.ndarray]
+"""`E[max(X - threshold, 0)]` of b candidates in one objective, `(b,)`, as a function of the threshold."""
 
 
 def hypervolume(values: np.ndarray, reference: np.ndarray) -> float:
@@ -30,28 +36,32 @@ def hypervolume(values: np.ndarray, reference: np.ndarray) -> float:
     return total
 
 
-def expected_improvement_of_volume(mean: np.ndarray, std: np.ndarray, front: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Expected growth of the hypervolume by each of b candidates, `(b,)`, exact.
+def expected_improvement_of_volume(
+    mean: np.ndarray, std: np.ndarray, front: np.ndarray, reference: np.ndarray, *, first: np.ndarray | None = None
+) -> np.ndarray:
+    """Expected growth of the hypervolume by each of b candidates, `(b,)`, exact for these laws.
 
     Args:
         mean: Predicted values, `(b, k)`.
         std: Their standard deviations, `(b, k)`, taken as independent; 0 for values that are known.
         front: Values that are there, `(m, k)`; dominated ones do not matter, and m may be 0.
         reference: Reference point, `(k,)`.
+        first: Equally likely values `(q, b)` of the first objective, in place of its normal law.
     """
     front = front[(front > reference).all(1)]
-    return _expected(np.asarray(mean, dtype=np.float64), np.asarray(std, dtype=np.float64), front, reference)
+    columns = zip(np.asarray(mean, dtype=np.float64).T, np.asarray(std, dtype=np.float64).T, strict=True)
+    laws: list[Law] = [partial(surplus, *column) for column in columns]
+    return _expected(laws if first is None else [partial(mean_surplus, first), *laws[1:]], front, reference)
 
 
-def _expected(mean: np.ndarray, std: np.ndarray, front: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    first = float(reference[0])
-    if mean.shape[1] == 1:
-        return surplus(mean[:, 0], std[:, 0], max(first, float(front[:, 0].max(initial=-np.inf))))
-    total = np.zeros(len(mean))
-    for (low, high), above in _slabs(front, first):
-        within = surplus(mean[:, 0], std[:, 0], low) - surplus(mean[:, 0], std[:, 0], high)
-        total += within * _expected(mean[:, 1:], std[:, 1:], above, reference[1:])
-    return total
+def _expected(laws: Sequence[Law], front: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    law, lowest = laws[0], float(reference[0])
+    if len(laws) == 1:
+        return law(max(lowest, float(front[:, 0].max(initial=-np.inf))))
+    slabs = _slabs(front, lowest)
+    surpluses = [law(low) for (low, _), _ in slabs]
+    within = [one - next_one for one, next_one in zip(surpluses, [*surpluses[1:], np.zeros(1)], strict=True)]  # each ends where the next begins
+    return np.asarray(sum(share * _expected(laws[1:], above, reference[1:]) for share, (_, above) in zip(within, slabs, strict=True)))
 
 
 def surplus(mean: np.ndarray, std: np.ndarray, threshold: float) -> np.ndarray:
@@ -62,6 +72,11 @@ def surplus(mean: np.ndarray, std: np.ndarray, threshold: float) -> np.ndarray:
     z = np.divide(gap, std, out=np.zeros_like(gap), where=std > 0)
     density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
     return np.where(std > 0, np.maximum(gap * ndtr(z) + std * density, 0.0), np.maximum(gap, 0.0))
+
+
+def mean_surplus(values: np.ndarray, threshold: float) -> np.ndarray:
+    """`E[max(X - threshold, 0)]` for X that is equally likely each of `values (q, b)`, `(b,)`."""
+    return np.maximum(values - threshold, 0.0).mean(0)
 
 
 def _slabs(values: np.ndarray, first: float) -> list[tuple[tuple[float, float], np.ndarray]]:

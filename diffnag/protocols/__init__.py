@@ -14,7 +14,7 @@ from diffnag.protocols.growth import Growth, GuidesGrowth, TracksShapes
 from diffnag.protocols.methods import Method
 from diffnag.protocols.objectives import Explains, NeedsNetwork, Objective, Predicts, Sourced
 from diffnag.protocols.oracles import GivesNetworks, MultiFidelity, NeedsImages, Oracle, Prepares
-from diffnag.protocols.predictors import HasPrior, NeedsSetup, NoisyPredictor, Predictor, RelaxedPredictor
+from diffnag.protocols.predictors import HasPrior, HasQuantiles, NeedsSetup, NoisyPredictor, Predictor, RelaxedPredictor
 from diffnag.protocols.spaces import (
     Attention,
     CountsInputs,
@@ -66,6 +66,7 @@ __all__ = [
     "HasNotes",
     "HasParts",
     "HasPrior",
+    "HasQuantiles",
     "HasResNetLike",
     "HasResolution",
     "HasRoles",

@@ -29,6 +29,15 @@ class Predictor(Protocol):
 
 
 @runtime_checkable
+class HasQuantiles(Protocol):
+    """A predictor that knows the law of a value, not only its mean and deviation: the search for a front weighs gains by it."""
+
+    def quantiles(self, archs: Sequence[Arch], levels: Sequence[float]) -> np.ndarray:
+        """Quantiles `(levels, b)` at `levels` in (0, 1), in the units of `predict`."""
+        ...
+
+
+@runtime_checkable
 class NeedsSetup(Protocol):
     """A predictor that needs to know space and task before it is used."""
 

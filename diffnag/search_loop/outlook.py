@@ -32,6 +32,8 @@ REFERENCE_DRAWS = 256
 ORDINARY, BEYOND = 0.6, 0.02
 """Where the reference point lies among them: the quantile of their expected labels, and the share of their range in every other objective
 by which it lies beyond the worst. Many random architectures are copies of few poor ones, so that the median would be too low."""
+LEVELS = tuple((np.arange(24) + 0.5) / 24)
+"""Levels of equally likely values of a label."""
 REPEATED = 0.99
 """Correlation of ranks from which the expected label only repeats another objective."""
 
@@ -96,9 +98,14 @@ class Outlook:
         return Standing(front, self._reference())
 
     def improvement(self, archs: Sequence[Arch], label: Expected, standing: Standing) -> np.ndarray:
-        """Expected growth of the hypervolume by each architecture, `(b,)`, times its chance to meet the limits."""
+        """Expected growth of the hypervolume by each architecture, `(b,)`, times its chance to meet the limits.
+
+        A label has the law that its predictor knows, and the normal one where it knows none. Accuracies are dense near the top: by the
+        normal law of their deviations, what is far below would seem to have a chance.
+        """
         mean, std = self.expected(archs, label)
-        growth = expected_improvement_of_volume(np.where(np.isnan(mean), -np.inf, mean), std, standing.front, standing.reference)
+        mean = np.where(np.isnan(mean), -np.inf, mean)
+        growth = expected_improvement_of_volume(mean, std, standing.front, standing.reference, first=self.label.quantiles(archs, LEVELS))
         return self.chance(archs, label) * growth
 
     @cached_property

@@ -9,7 +9,7 @@ import torch
 from diffnag.arch import Arch, ArchBatch, Packing
 from diffnag.datasets.tasks import Task
 from diffnag.guidance.checked import CheckedPredictor
-from diffnag.protocols import HasPrior, NeedsSetup, NoisyPredictor, Predictor, RelaxedPredictor, SearchSpace
+from diffnag.protocols import HasPrior, HasQuantiles, NeedsSetup, NoisyPredictor, Predictor, RelaxedPredictor, SearchSpace
 from diffnag.testing.draws import draws
 
 
@@ -86,6 +86,18 @@ class PredictorContract:
             pytest.skip("it has no labels_source")
         assert all(count >= 0 and count == int(count) for count in predictor.labels_source.values())
         predictor.predict(draws(space, 10))
+
+    def test_quantiles_are_those_of_the_prediction(self, predictor_class: type[Predictor], space: SearchSpace) -> None:
+        archs, y, others, _ = self.data(space)
+        predictor = self.made(predictor_class, space)
+        if not isinstance(predictor.predictor, HasQuantiles):
+            pytest.skip("it has no quantiles")
+        predictor.fit(archs, y)
+        mean, std = predictor.predict(others)
+        found, few = (predictor.quantiles(archs, (0.1, 0.5, 0.9)) for archs in (others, others[:3]))  # checked: finite and ascending
+        assert found is not None and few is not None
+        assert (np.abs(found[1] - mean) <= std).all() and (found[2] > found[0]).all()
+        np.testing.assert_allclose(few, found[:, :3], rtol=1e-4, atol=1e-4)
 
     def test_forward_agrees_with_predict_and_has_a_gradient(self, predictor_class: type[Predictor], space: SearchSpace) -> None:
         archs, y, others, _ = self.data(space)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
+from scipy.special import ndtri
 from torch import Tensor
 
 from diffnag.datasets.sources import FIDELITIES, OWN_IMAGES, labels_by_origin
@@ -204,6 +205,13 @@ class MetaPredictor:
         if self._adaptation is None:
             return prior, np.full(len(prior), self._std)
         return self._adaptation.predict(prior, features)
+
+    def quantiles(self, archs: Sequence[Arch], levels: Sequence[float]) -> np.ndarray:
+        """Quantiles `(levels, b)`, in the units of `predict`."""
+        prior, _, features = self._prior(archs)
+        if self._adaptation is None:
+            return prior + self._std * ndtri(levels)[:, None]
+        return self._adaptation.quantiles(prior, features, levels)
 
     def _prior(self, archs: Sequence[Arch]) -> Prior:
         """Scores of the prior, phi and features of architectures."""

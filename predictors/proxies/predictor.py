@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy.special import ndtri
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -89,6 +90,13 @@ class ProxyPredictor(ABC):
         if self._adaptation is None:
             return prior, np.full(len(prior), PRIOR_STD)
         return self._adaptation.predict(prior, self._features(archs))
+
+    def quantiles(self, archs: Sequence[Arch], levels: Sequence[float]) -> np.ndarray:
+        """Quantiles `(levels, b)`, in the units of `predict`."""
+        prior = self._prior(archs)
+        if self._adaptation is None:
+            return prior + PRIOR_STD * ndtri(levels)[:, None]
+        return self._adaptation.quantiles(prior, self._features(archs), levels)
 
     def _prior(self, archs: Sequence[Arch]) -> np.ndarray:
         """Standardised scores `(b,)`."""
