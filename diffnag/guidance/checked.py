@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 LARGEST = 1e30
 """Predictions beyond this would overflow where they are squared or exponentiated."""
+ROUNDING = 1e-9
+"""How far, as a share, quantiles may descend."""
 SIGNATURES = {"setup": ("task", "setup(self, *, space, task, seed)"), "forward_noisy": ("noise", "forward_noisy(self, V, E, mask, noise)")}
 """Method -> the argument that it must have, and its signature."""
 
@@ -127,12 +129,13 @@ class CheckedPredictor:
         predictor = self.predictor
         if not isinstance(predictor, HasQuantiles):
             return None
-        answer = self._call("quantiles", lambda: predictor.quantiles(archs, levels))
-        found, shape = np.asarray(answer), (len(levels), len(archs))
-        if found.shape != shape or found.dtype.kind not in "fiu" or not np.isfinite(found).all() or (np.diff(found, axis=0) < 0).any():
+        found = self._call("quantiles", lambda: np.asarray(predictor.quantiles(archs, levels)))
+        shape = len(levels), len(archs)
+        numbers = found.shape == shape and found.dtype.kind in "fiu" and np.isfinite(found).all()
+        if not numbers or (np.diff(found, axis=0) < -ROUNDING * np.abs(found[1:])).any():
             what = f"accepted is an array of shape {shape}, finite, ascending along the levels"
             raise PredictorError(f"predictor {self._class}: quantiles returned something else; {what}")
-        return found.astype(np.float64)
+        return np.asarray(found, dtype=np.float64)
 
     def forward(self, V: Tensor, E: Tensor, mask: Tensor) -> Tensor:
         """Mean `(b,)` of relaxed architectures, differentiable; see `RelaxedPredictor`. Raises `PredictorError`."""
