@@ -55,7 +55,7 @@ def test_the_expectation_is_the_mean_over_draws(k: int) -> None:
 
 
 def test_a_law_of_equally_likely_values_takes_the_place_of_the_normal_one() -> None:
-    """Of few values it is the mean of what each would add; of many normal ones that of the normal law."""
+    """The mean of what each value would add; with many values of a normal law, what that law gives."""
     rng = np.random.default_rng(0)
     mean, std, reference = rng.random((3, 2)), rng.uniform(0.05, 0.4, size=(3, 2)), np.full(2, 0.1)
     front, few = rng.random((6, 2)), rng.random((5, 3))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -314,9 +313,11 @@ def _plan(
         """Images that can be trained in the time."""
         return seconds * _images_a_second(skeleton, images, space, batch=batch)
 
-    fitting = list(takewhile(lambda larger: passes(larger) >= enough * n, skeletons[1:]))
-    skeleton = fitting[-1] if fitting else skeletons[0]
-    affordable = passes(skeleton)
+    skeleton, affordable = skeletons[0], passes(skeletons[0])
+    for larger in skeletons[1:]:
+        if (fewer := passes(larger)) < enough * n:
+            break
+        skeleton, affordable = larger, fewer
     trained = epochs or int(np.clip(affordable // n, fewest, max(enough, most)))
     left_out = may_leave_out and trained * n > affordable
     used = min(n, max(int(affordable) // trained, FEWEST_IMAGES, 20 * len(images.classes))) if left_out else n
