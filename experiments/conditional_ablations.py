@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from experiments.shared.common import begin, one_thread, parser
-from experiments.shared.results import read_result, record, write_result
+from experiments.shared.results import measured, read_result, record, write_result
 
 SPACE, STEPS, SAMPLES, ASKED, LIKELIHOODS, SEED = "nasbench101", 2_000, 2048, 20, 256, 0
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -35,17 +35,12 @@ def main() -> None:
     begin()
     one_thread()
     for name in args.variants:
-        if not args.anew and any(row["variant"] == name for row in rows()):
+        if not args.anew and measured(RESULT, {"variant": name}):
             continue
         row = record({"variant": name, **measure(name)})
         print(row, flush=True)
-        others = [other for other in rows() if other["variant"] != name]
+        others = [other for other in read_result(RESULT).get("rows", []) if other["variant"] != name]
         write_result(RESULT, {"space": SPACE, "steps": STEPS, "rows": sorted([*others, row], key=lambda row: list(VARIANTS).index(row["variant"]))})
-
-
-def rows() -> list[dict[str, Any]]:
-    """The rows so far."""
-    return list(read_result(RESULT).get("rows", []))
 
 
 def measure(name: str) -> dict[str, Any]:
@@ -58,22 +53,22 @@ def measure(name: str) -> dict[str, Any]:
     from experiments.condition_errors import conditioned, errors
     from experiments.shared.measured_space import MeasuredSpace
 
-    measured, family, recipe = MeasuredSpace(SPACE), ConditionalFamily(), shipped_recipe(SPACE, "conditional")
-    space, begun = measured.space, time.process_time()
+    about, family, recipe = MeasuredSpace(SPACE), ConditionalFamily(), shipped_recipe(SPACE, "conditional")
+    space, begun = about.space, time.process_time()
     with TemporaryDirectory() as folder:
         out = Path(folder) / "network.safetensors"
         config = replace(Config(**recipe["config"]), **VARIANTS[name])
         train(family, replace(Training(**recipe["training"]), steps=STEPS), config, out=out, device="cpu", command="")
         generator: Any = family.load(space, out)
     took = time.process_time() - begun
-    held_out = [arch for arch in measured.archs[:: len(measured.archs) // 2000] if not measured.split.trains(space.canonical(arch))]
+    held_out = [arch for arch in about.archs[:: len(about.archs) // 2000] if not about.split.trains(space.canonical(arch))]
     measures, spread = Measures(generator.conditions, space), generator.network.spread.numpy()
     low, high = generator.network.quantiles[:, [0, -1]].T.numpy()
     asked = measures(held_out[:: len(held_out) // ASKED][:ASKED]).numpy().clip(low, high)
 
     found = errors(generator, asked, lambda archs: measures(archs).numpy(), spread, conditioned(generator.conditions, 0.0), None)
-    gap = measured.gap(generator, held_out[:: len(held_out) // LIKELIHOODS][:LIKELIHOODS])
-    free = measured.figures(generator.sample(SAMPLES, seed=SEED).archs, SAMPLES)
+    gap = about.gap(generator, held_out[:: len(held_out) // LIKELIHOODS][:LIKELIHOODS])
+    free = about.figures(generator.sample(SAMPLES, seed=SEED).archs, SAMPLES)
     return {
         **VARIANTS[name], "train_core_seconds": round(took), "validity": free["validity"], "wasserstein_edges": free["wasserstein_edges"],
         "wasserstein_depth": free["wasserstein_depth"], "error": found["error"], "asked_validity": round(found["validity"], 4),

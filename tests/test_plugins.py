@@ -175,6 +175,7 @@ def test_bad_quantiles_are_refused_by_name(archs: list[Arch], answer: Any) -> No
     with pytest.raises(PredictorError, match=r"\.Guesses\): quantiles returned something else; accepted is an array of shape \(2, 4\), finite"):
         CheckedPredictor("mine", Guesses(answer)).quantiles(archs, (0.2, 0.8))
     assert CheckedPredictor("mine", Guesses([[0] * 4, [1] * 4])).quantiles(archs, (0.2, 0.8)).tolist() == [[0.0] * 4, [1.0] * 4]  # type: ignore[union-attr]
+    assert CheckedPredictor("mine", Guesses(answer)).quantiles([], (0.2, 0.8)).shape == (2, 0), "as `predict`, it is not asked about nothing"  # type: ignore[union-attr]
     assert CheckedPredictor("mine", Answers(answer)).quantiles(archs, (0.2, 0.8)) is None
 
 

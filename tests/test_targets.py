@@ -125,15 +125,9 @@ def test_files_keep_task_and_shape(tmp_path: Path, target: Regression, inputs: t
     answers = loaded.predict(given)
     wanted = {"classification": str, "multi-label": tuple, "regression": dict}[target.task]
     assert len(answers) == 3 and all(isinstance(answer, wanted) for answer in answers)
-
-
-@pytest.mark.parametrize(
-    ("target", "inputs"), [(Classification(), None), (MultiLabel(), (12, 6, 8)), (Regression((5000.0, -1.0), (300.0, 2.0)), (3, 1, 40))]
-)
-def test_exports_say_task_and_outputs(tmp_path: Path, target: Regression, inputs: tuple[int, int, int] | None) -> None:
+    assert export_onnx(tmp_path / "model.onnx", model) <= 1e-4
     import onnx
 
-    assert export_onnx(tmp_path / "model.onnx", model_of(target, inputs=inputs)) <= 1e-4
     facts = {entry.key: entry.value for entry in onnx.load(tmp_path / "model.onnx").metadata_props}
     assert facts["task"] == target.task and facts["outputs"]
 

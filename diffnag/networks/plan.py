@@ -139,8 +139,7 @@ class Skeleton:
         try:
             return measured_size(network, image_size=image_size, inputs=self.inputs)
         except (Exception, SystemExit) as error:  # a user's class may fail in any way
-            given = f"images of {image_size} pixels a side" if self.inputs is None else f"arrays (channels, height, width) = {self.inputs}"
-            raise UserError(f"the network of {space.to_str(arch)} cannot take {given}: {in_a_line(error)}") from error
+            raise UserError(f"the network of {space.to_str(arch)} cannot take {_given(self.inputs, image_size)}: {in_a_line(error)}") from error
 
     def to_json(self) -> dict[str, int | bool | list[int]]:
         """Its fields; those with defaults only where they say something."""
@@ -344,11 +343,15 @@ def logits_of(network: Callable[[Tensor], Tensor], images: Tensor, arch: Arch, s
         logits = network(images)
     except (Exception, SystemExit) as error:  # a user's class may fail in any way
         _, c, h, w = images.shape
-        given = f"images of {w} pixels a side" if (c, h) == (3, w) else f"arrays (channels, height, width) = {(c, h, w)}"
-        what = f"the network of {space.to_str(arch)} cannot take {given}"
-        raise UserError(f"{what}: {in_a_line(error)}") from error
+        given = _given(None if (c, h) == (3, w) else (c, h, w), w)
+        raise UserError(f"the network of {space.to_str(arch)} cannot take {given}: {in_a_line(error)}") from error
     expected = (len(images), num_classes)
     if getattr(logits, "shape", None) != expected:
         found = tuple(logits.shape) if hasattr(logits, "shape") else type(logits).__name__
         raise UserError(f"space {space.name!r} builds a network that returns {found} for {len(images)} images, not {expected}")
     return logits
+
+
+def _given(inputs: tuple[int, ...] | None, side: int) -> str:
+    """What a network is given, for an error: arrays of the shape `inputs`, or photos of `side` pixels."""
+    return f"images of {side} pixels a side" if inputs is None else f"arrays (channels, height, width) = {inputs}"

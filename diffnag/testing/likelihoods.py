@@ -19,7 +19,7 @@ class LikelihoodContract:
     Its samples must follow the law that `log_prob` is of: give the fixture the options that make them.
     """
 
-    asked: int = 40
+    asked: int = 100
     """Architectures whose probabilities are compared with each other."""
     most_summed: int = 20_000
     """Spaces of more architectures are not summed over."""
