@@ -130,6 +130,11 @@ def identity(contender: Contender, benchmark: str, *, budget: int) -> dict[str, 
     }  # fmt: skip
 
 
+def limit_of(ms: np.ndarray, share: int) -> float:
+    """The smallest latency that a share of all cells, in %, meets."""
+    return float(np.sort(ms)[math.ceil(share * len(ms) / 100) - 1])
+
+
 @cache
 def optimum(benchmark: str) -> Optimum:
     """The limit that the smallest sufficient latency sets, and the best cell within it, both from the tables."""
@@ -140,7 +145,7 @@ def optimum(benchmark: str) -> Optimum:
     latencies = exact_latencies(about.device)
     table = oracle.table
     ms = np.array([latencies[text] for text in table.archs])
-    limit = float(np.sort(ms)[math.ceil(about.share * len(ms) / 100) - 1])
+    limit = limit_of(ms, about.share)
     values = np.asarray(table.values[Columns("table", table.values).find(DATASET, REWARD, None)], dtype=np.float64)
     best = space.from_str(table.archs[int(np.argmax(np.where(ms <= limit, values, -np.inf)))])
     key = space.canonical(best)
