@@ -1,4 +1,4 @@
-"""Measures what operators and wiring add to the features by which labels correct a training-free score, in searches within a limit.
+"""Measures what operators and wiring would add to the features by which labels correct a training-free score, in searches within a limit.
 
     python -m experiments.limit_features [--seeds 2]
 
@@ -34,15 +34,15 @@ OTHERS = ("1080ti_1", "2080ti_1", "titan_rtx_32", "silver_4114", "samsung_a50", 
 """Devices beside those of the benchmark."""
 
 
-class WithoutPlain(FlopsPredictor):
-    """`flops` without the group of operators and wiring."""
+class WithPlain(FlopsPredictor):
+    """`flops` with the group of operators and wiring."""
 
     @cached_property
     def _features(self) -> PathFeatures:
-        return PathFeatures(self._space, plain=False)
+        return PathFeatures(self._space, plain=True)
 
 
-PREDICTORS: Mapping[str, Callable[[], FlopsPredictor]] = {"paths": WithoutPlain, "paths, operators and wiring": FlopsPredictor}
+PREDICTORS: Mapping[str, Callable[[], FlopsPredictor]] = {"paths": FlopsPredictor, "paths, operators and wiring": WithPlain}
 
 
 class Cells:

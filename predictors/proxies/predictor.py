@@ -112,8 +112,8 @@ class ProxyPredictor(ABC):
 
     @cached_property
     def _features(self) -> PathFeatures:
-        """The features on which labels correct the score, with operators and wiring as they are."""
-        return PathFeatures(self._space, plain=True)
+        """The features on which labels correct the score."""
+        return PathFeatures(self._space)
 
     @abstractmethod
     def _score(self, arch: Arch) -> float:
