@@ -109,14 +109,13 @@ class Absorbing:
 
     def bound(self, predict: Predict, x: Tensor, steps: int, repeats: int, noise: Noise) -> Tensor:
         """`log 1/R sum p(x | order)` over R random orders: the order is a latent variable, and the bound is that of Burda et al. (2016)."""
-        found = []
-        for _ in range(repeats):
-            order, nats = self.order(noise.uniform(len(x), x.shape[1], device=x.device)), x.new_zeros(len(x), dtype=torch.float64)
-            for first, last in self.groups(steps):
-                log_p = predict(x.masked_fill(order >= first, self.hidden), self.kept(first, x)).gather(2, x[..., None])[..., 0]
-                nats += (log_p * ((order >= first) & (order < last))).double().sum(1)
-            found.append(nats)
-        return torch.stack(found).logsumexp(0) - math.log(repeats)
+        rows = x.repeat(repeats, 1)  # a network is slow on few architectures at once
+        order = self.order(torch.cat([noise.uniform(len(x), x.shape[1], device=x.device) for _ in range(repeats)]))
+        nats = x.new_zeros(len(rows), dtype=torch.float64)
+        for first, last in self.groups(steps):
+            log_p = predict(rows.masked_fill(order >= first, self.hidden), self.kept(first, rows)).gather(2, rows[..., None])[..., 0]
+            nats += (log_p * ((order >= first) & (order < last))).double().sum(1)
+        return nats.view(repeats, -1).logsumexp(0) - math.log(repeats)
 
     def kept(self, first: int, z: Tensor) -> Tensor:
         """The share that is not hidden where the entry at place `first` is the next one, `(1,)`."""
@@ -153,13 +152,15 @@ class Marginal:
     def bound(self, predict: Predict, x: Tensor, steps: int, repeats: int, noise: Noise) -> Tensor:
         """`sum_t E KL(q(z_s | z_t, x) || p(z_s | z_t)) - E log p(x | z_1)`, all steps and `repeats` noisy architectures at each."""
         nats = x.new_zeros(len(x), dtype=torch.float64)
-        certain = nn.functional.one_hot(x, self._law.shape[1]).float()
+        rows = x.repeat(repeats, 1)  # a network is slow on few architectures at once
+        certain = nn.functional.one_hot(rows, self._law.shape[1]).float()
         for t, s in pairwise(self.times(steps, 1.0)):
             abar, before = self.kept(t[None]), self.kept(s[None])
-            for _ in range(repeats):
-                z = self._noised(x, abar, torch.stack([noise.uniform(len(x), x.shape[1], device=x.device) for _ in range(2)]))
-                true, guess = (self._before(p, z, abar, before).double() for p in (certain, predict(z, abar).exp()))
-                nats -= (torch.where(true > 0, true * (true / guess.clamp_min(1e-30)).log(), 0.0)).sum((1, 2)) / repeats
+            u = torch.cat([torch.stack([noise.uniform(len(x), x.shape[1], device=x.device) for _ in range(2)]) for _ in range(repeats)], 1)
+            z = self._noised(rows, abar, u)
+            true, guess = (self._before(p, z, abar, before).double() for p in (certain, predict(z, abar).exp()))
+            apart = torch.where(true > 0, true * (true / guess.clamp_min(1e-30)).log(), 0.0).sum((1, 2))
+            nats -= apart.view(repeats, -1).mean(0)
         return nats
 
     def times(self, steps: int, start: float) -> Tensor:
