@@ -17,14 +17,13 @@ from typing import Any
 import numpy as np
 
 from diffnag.datasets.tasks import Task
-from diffnag.oracles.columns import Columns
 from diffnag.predictors.path_features import PathFeatures
 from diffnag.predictors.proxies.predictor import FlopsPredictor
 from diffnag.search_loop.acquisition import upper_confidence_bound
-from experiments.fronts.limits import REWARD, SHARES, limit_of
+from experiments.fronts.limits import REWARD, SHARES, cell_latencies, limit_of
 from experiments.fronts.search import DEVICES
-from experiments.fronts.simulated import SPACE, exact_latencies
-from experiments.shared.arena_search import space_and_oracle
+from experiments.fronts.simulated import SPACE
+from experiments.shared.arena_search import labels_of, space_and_oracle
 from experiments.shared.common import DATASETS, begin, one_thread, parser
 from experiments.shared.results import made_by, write_result
 from experiments.shared.statistics import median_labels
@@ -46,21 +45,18 @@ PREDICTORS: Mapping[str, Callable[[], FlopsPredictor]] = {"paths": FlopsPredicto
 
 
 class Cells:
-    """All cells of the space: architectures, classes, values of each dataset and latencies of each device."""
+    """All cells of the space: architectures, classes, and values of each dataset."""
 
     def __init__(self) -> None:
         self.space, oracle = space_and_oracle(SPACE, "table")
-        table = oracle.table
-        columns = Columns("table", table.values)
-        self.archs = [self.space.from_str(text) for text in table.archs]
+        self.archs = [self.space.from_str(text) for text in oracle.table.archs]
         numbers = {key: k for k, key in enumerate(dict.fromkeys(map(self.space.canonical, self.archs)))}
         self.classes = np.array([numbers[self.space.canonical(arch)] for arch in self.archs])
-        self.values = {name: np.asarray(table.values[columns.find(name, REWARD, None)], dtype=np.float64) for name in DATASETS}
-        self.ms = {device: np.array([exact_latencies(device)[text] for text in table.archs]) for device in (*DEVICES, *OTHERS)}
+        self.values = {name: labels_of(oracle.table, name, REWARD) for name in DATASETS}
 
     def labels_needed(self, predictor: FlopsPredictor, dataset: str, device: str, share: int, *, seed: int) -> float:
         """Labels until a search has bought a cell of the best class within the limit; infinite if it has not after `BUDGET`."""
-        values, ms = self.values[dataset], self.ms[device]
+        values, ms = self.values[dataset], cell_latencies(device)
         within = np.flatnonzero(ms <= limit_of(ms, share))
         best = self.classes[within[np.argmax(values[within])]]
         drawn = np.random.default_rng(seed).permutation(within)
@@ -87,8 +83,9 @@ def main() -> None:
     for name, predictor in PREDICTORS.items():
         for devices in (DEVICES, OTHERS):
             for dataset in DATASETS:
+                asked = predictor()  # its features of the cells serve all searches
                 needed = np.array([
-                    cells.labels_needed(predictor(), dataset, device, share, seed=seed)
+                    cells.labels_needed(asked, dataset, device, share, seed=seed)
                     for device in devices for share in SHARES for seed in range(args.seeds)
                 ])  # fmt: skip
                 rows.append({

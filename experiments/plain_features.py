@@ -23,6 +23,7 @@ import numpy as np
 from diffnag.arch import Arch
 from diffnag.protocols import Role
 from diffnag.spaces.categorical import CategoricalSpace
+from experiments.shared.arena_search import labels_of
 from experiments.shared.common import begin, one_thread, parser
 from experiments.shared.results import made_by, write_result
 from experiments.shared.statistics import optimum_found, process_tau
@@ -101,12 +102,11 @@ def _table_rows(space_name: str, dataset: str, split: str, *, seeds: int) -> lis
     """One row without and one with the group."""
     from diffnag import load_space
     from diffnag.io.tables import load_table
-    from diffnag.oracles.columns import Columns
     from diffnag.predictors.path_features import PathFeatures
 
     space = load_space(space_name)
     table = load_table(space)
-    y = np.asarray(table.values[Columns("table", table.values).find(dataset, split, None)], dtype=np.float64)
+    y = labels_of(table, dataset, split)
     chosen = np.random.default_rng(0).permutation(len(y))
     chosen = chosen[np.isfinite(y[chosen])][:MOST]
     groups, y = PathFeatures(space, plain=True)([space.from_str(table.archs[k]) for k in chosen]), y[chosen]

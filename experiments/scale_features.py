@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.shared.arena_search import TASKS
+from experiments.shared.arena_search import TASKS, labels_of
 from experiments.shared.common import begin, one_thread, parser
 from experiments.shared.results import made_by, write_result
 from experiments.shared.statistics import process_tau
@@ -31,15 +31,14 @@ def main() -> None:
     one_thread()
     from diffnag import load_space
     from diffnag.io.tables import load_table
-    from diffnag.oracles.columns import Columns
     from diffnag.predictors.path_features import PathFeatures
 
     space = load_space("transnasbench101-macro")
     table = load_table(space)
     features = PathFeatures(space)([space.from_str(text) for text in table.archs])
-    columns, rows = Columns("table", table.values), list[dict[str, Any]]()
+    rows = list[dict[str, Any]]()
     for task in TASKS:
-        y = np.asarray(table.values[columns.find(task, "val", None)], dtype=np.float64)
+        y = labels_of(table, task, "val")
         for name, chosen in GROUPS.items():
             groups = [features[k] for k in chosen]
             taus = {

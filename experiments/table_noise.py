@@ -23,10 +23,9 @@ import numpy as np
 from diffnag import load_space
 from diffnag.arch import ArchBatch
 from diffnag.datasets.tasks import Task
-from diffnag.oracles.columns import Columns
 from diffnag.oracles.table import TableOracle
 from diffnag.predictors.gaussian_process import GaussianProcessPredictor
-from experiments.shared.arena_search import TASKS
+from experiments.shared.arena_search import TASKS, labels_of
 from experiments.shared.common import DATASETS, begin, one_thread, parser
 from experiments.shared.results import made_by, write_result
 
@@ -57,14 +56,14 @@ def _rows(name: str, tasks: tuple[str, ...]) -> list[dict[str, Any]]:
     classes = [np.array(members) for members in by_key.values()]
     first = [archs[members[0]] for members in classes]
     strings = ArchBatch.of(archs, space).V.numpy().reshape(len(archs), -1)
-    columns, rows = Columns("table", oracle.table.values), []
+    rows = []
     for task in tasks:
-        y = np.asarray(oracle.table.values[columns.find(task, "val", None)], dtype=np.float64)
+        y = labels_of(oracle.table, task, "val")
         ranked = np.argsort(-_smoothed(space, first, np.array([y[members].mean() for members in classes])))[:LABELS]
         rng = np.random.default_rng(0)
         best = [max(y[rng.choice(classes[c])] for c in ranked) for _ in range(DRAWS)]
         within, explained = _within(y, classes, strings)
-        tested = np.asarray(oracle.table.values[columns.find(task, "test", None)], dtype=np.float64)
+        tested = labels_of(oracle.table, task, "test")
         rows.append({
             "space": name, "task": task, "classes": len(classes), "best": float(y.max()), "std_within": within,
             "std_learnt": float(y[y > np.quantile(y, LEARNT)].std()), "explained_by_strings": explained,

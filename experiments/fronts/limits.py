@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments.fronts.search import DEVICES
 from experiments.fronts.simulated import SPACE, exact_latencies
-from experiments.shared.arena_search import Contender, generator, space_and_oracle
+from experiments.shared.arena_search import Contender, generator, labels_of, space_and_oracle
 
 if TYPE_CHECKING:
     from diffnag.search_loop.trial import Trial
@@ -130,6 +130,13 @@ def identity(contender: Contender, benchmark: str, *, budget: int) -> dict[str, 
     }  # fmt: skip
 
 
+@cache
+def cell_latencies(device: str) -> np.ndarray:
+    """Latency in ms of every cell, in the order of the table."""
+    known = exact_latencies(device)
+    return np.array([known[text] for text in space_and_oracle(SPACE, "table")[1].table.archs])
+
+
 def limit_of(ms: np.ndarray, share: int) -> float:
     """The smallest latency that a share of all cells, in %, meets."""
     return float(np.sort(ms)[math.ceil(share * len(ms) / 100) - 1])
@@ -138,15 +145,11 @@ def limit_of(ms: np.ndarray, share: int) -> float:
 @cache
 def optimum(benchmark: str) -> Optimum:
     """The limit that the smallest sufficient latency sets, and the best cell within it, both from the tables."""
-    from diffnag.oracles.columns import Columns
-
     about = BENCHMARKS[benchmark]
     space, oracle = space_and_oracle(SPACE, "table")
-    latencies = exact_latencies(about.device)
     table = oracle.table
-    ms = np.array([latencies[text] for text in table.archs])
+    ms, values = cell_latencies(about.device), labels_of(table, DATASET, REWARD)
     limit = limit_of(ms, about.share)
-    values = np.asarray(table.values[Columns("table", table.values).find(DATASET, REWARD, None)], dtype=np.float64)
     best = space.from_str(table.archs[int(np.argmax(np.where(ms <= limit, values, -np.inf)))])
     key = space.canonical(best)
     copies = sum(space.canonical(space.from_str(text)) == key for text, allowed in zip(table.archs, ms <= limit, strict=True) if allowed)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.shared.arena_search import TASKS, Contender, generator, space_and_oracle
+from experiments.shared.arena_search import TASKS, Contender, generator, labels_of, space_and_oracle
 from experiments.shared.common import DATASETS
 
 if TYPE_CHECKING:
@@ -196,13 +196,10 @@ def cheapest_copies(about: Fronts) -> np.ndarray:
 
 def table_values(about: Fronts) -> np.ndarray:
     """Values of all architectures of the table that have one for each objective, `(m, k)` in natural units."""
-    from diffnag.oracles.columns import Columns
-
     space, oracle = space_and_oracle(about.space, about.oracle)
     goal = goal_of(about)
-    table = oracle.table
-    labels = np.asarray(table.values[Columns("table", table.values).find(about.dataset, about.reward, None)], dtype=np.float64)
-    archs = [space.from_str(text) for text in table.archs]
+    labels = labels_of(oracle.table, about.dataset, about.reward)
+    archs = [space.from_str(text) for text in oracle.table.archs]
     others = [[goal.measure(one, arch) for arch in archs] for one in goal.objectives[1:]]
     values = np.column_stack([labels.round(4), *others])
     return values[np.isfinite(values).all(1)]

@@ -17,6 +17,7 @@ from experiments.shared.common import DATASETS
 from experiments.shared.draws import MUTATED, Draws
 
 if TYPE_CHECKING:
+    from diffnag.io.tables import BenchmarkTable
     from diffnag.protocols import Generator, SearchSpace
     from diffnag.search_loop.trial import Trial
 
@@ -174,13 +175,18 @@ def space_and_oracle(name: str, oracle: str = "table") -> tuple[SearchSpace, Any
     return space, made
 
 
-@cache
-def _goal(benchmark: str, split: str) -> Goal:
+def labels_of(table: BenchmarkTable, dataset: str, split: str) -> np.ndarray:
+    """Labels of all architectures of a table, in its order; NaN where there is none."""
     from diffnag.oracles.columns import Columns
 
+    return np.asarray(table.values[Columns("table", table.values).find(dataset, split, None)], dtype=np.float64)
+
+
+@cache
+def _goal(benchmark: str, split: str) -> Goal:
     name, dataset = benchmark.split("/")
     space, oracle = space_and_oracle(name)
-    values = oracle.table.values[Columns("table", oracle.table.values).find(dataset, split, None)]
+    values = labels_of(oracle.table, dataset, split)
     best = space.from_str(oracle.table.archs[int(np.nanargmax(values))])
     return Goal(oracle.query(best, dataset=dataset, split=split), space.canonical(best))
 

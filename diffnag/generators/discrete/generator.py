@@ -13,7 +13,7 @@ from diffnag.generators.base import Steer, refuse_strangers
 from diffnag.generators.discrete import options
 from diffnag.generators.discrete.guided import EntrySweeps, changes_alone, denoised_guided
 from diffnag.generators.discrete.noising import Predict
-from diffnag.generators.trained import Matrices, NetworkGenerator, Noise, OwnNoise
+from diffnag.generators.trained import CHUNK, Matrices, NetworkGenerator, Noise, OwnNoise
 from diffnag.protocols import LogProb
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class DiscreteGenerator(NetworkGenerator):
         refuse_strangers(archs, self.space)
         found = []
         with torch.no_grad():
-            for batch in self._batches(archs):
+            for batch in self._batches(archs, max(1, CHUNK // repeats)):  # all repeats are evaluated at once
                 x, noise = self.network.numbers(batch), OwnNoise(seed, batch)
                 found.append(self.network.noising.bound(self._law, x, steps, repeats, noise).cpu().numpy())
         return LogProb(np.concatenate(found) if found else np.empty(0), "bound")

@@ -110,7 +110,7 @@ class Absorbing:
     def bound(self, predict: Predict, x: Tensor, steps: int, repeats: int, noise: Noise) -> Tensor:
         """`log 1/R sum p(x | order)` over R random orders: the order is a latent variable, and the bound is that of Burda et al. (2016)."""
         rows = x.repeat(repeats, 1)  # a network is slow on few architectures at once
-        order = self.order(torch.cat([noise.uniform(len(x), x.shape[1], device=x.device) for _ in range(repeats)]))
+        order = self.order(_uniform(noise, x, repeats).flatten(0, 1))
         nats = x.new_zeros(len(rows), dtype=torch.float64)
         for first, last in self.groups(steps):
             log_p = predict(rows.masked_fill(order >= first, self.hidden), self.kept(first, rows)).gather(2, rows[..., None])[..., 0]
@@ -145,7 +145,7 @@ class Marginal:
         return self._denoise(predict, noise.choice(self._law.expand(b, -1, -1)), self.times(steps, 1.0), noise)
 
     def move(self, predict: Predict, x: Tensor, steps: int, noise: Noise, level: float) -> Tensor:
-        u = torch.stack([noise.uniform(len(x), x.shape[1], device=x.device) for _ in range(2)])
+        u = _uniform(noise, x, 2)
         z = self._noised(x, self.kept(torch.full((len(x),), level, device=x.device)), u)
         return self._denoise(predict, z, self.times(steps, level), noise)
 
@@ -156,8 +156,7 @@ class Marginal:
         certain = nn.functional.one_hot(rows, self._law.shape[1]).float()
         for t, s in pairwise(self.times(steps, 1.0)):
             abar, before = self.kept(t[None]), self.kept(s[None])
-            u = torch.cat([torch.stack([noise.uniform(len(x), x.shape[1], device=x.device) for _ in range(2)]) for _ in range(repeats)], 1)
-            z = self._noised(rows, abar, u)
+            z = self._noised(rows, abar, torch.cat([_uniform(noise, x, 2) for _ in range(repeats)], 1))
             true, guess = (self._before(p, z, abar, before).double() for p in (certain, predict(z, abar).exp()))
             apart = torch.where(true > 0, true * (true / guess.clamp_min(1e-30)).log(), 0.0).sum((1, 2))
             nats -= apart.view(repeats, -1).mean(0)
@@ -220,6 +219,11 @@ class GraphDependent(Marginal):
         law, start = self.law_of(nn.functional.one_hot(x, self._law.shape[1]).float()).double(), self._law.to(x.device).double()
         apart = torch.where(law > 0, law * (law / start.clamp_min(1e-30)).log(), 0.0).sum((1, 2))
         return super().bound(predict, x, steps, repeats, noise) - apart
+
+
+def _uniform(noise: Noise, x: Tensor, times: int) -> Tensor:
+    """Uniform numbers for each entry of `x (b, D)`, `(times, b, D)`."""
+    return torch.stack([noise.uniform(*x.shape, device=x.device) for _ in range(times)])
 
 
 NOISES: Mapping[str, Callable[..., Noising]] = {"absorbing": Absorbing, "marginal": Marginal, "graph": GraphDependent}
