@@ -1,11 +1,12 @@
 """Small images that no pretrained network knows: searches from scratch, as a user runs them, beside what trains one network all the time.
 
-    python -m experiments.from_scratch [--sets NAME ...] [--seeds A:B] [--minutes M] [--arms search plain random resnet18]
+    python -m experiments.from_scratch [--sets NAME ...] [--seeds A:B] [--minutes M] [--arms NAME ...]
 
 The sets are those of `experiments.images.sets`, drawn by the seed. The arm `search` is the command line with `--space nasbench201
 --predictor meta`, `random` the same with random search. `plain` trains one residual network of three stages of 16, 32 and 64 channels, at
-full resolution up to 32 pixels, by the same trainer in the same wall time, and `resnet18` a ResNet-18 for small images. All have the same
-images of training, validation and test, and one thread. Rows that the result file has are kept; several commands may run at once.
+full resolution up to 32 pixels, by the same trainer in the same wall time, and `resnet18` a ResNet-18 for small images. `probe` and
+`fine-tuning` use a network that knows the photos of ImageNet. All have the same images of training, validation and test, and one thread.
+Rows that the result file has are kept; several commands may run at once.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from experiments.images.pretrained_arms import fine_tuned, probed
 from experiments.images.resnet18 import train_resnet18
 from experiments.images.sets import SETS, draw_set
 from experiments.shared.common import begin, parser
@@ -92,7 +94,7 @@ def plain(images: Path, seed: int, seconds: float) -> dict[str, Any]:
 
 ARMS: Mapping[str, Callable[[Path, int, float], dict[str, Any]]] = {
     "search": partial(searched, method=("--predictor", "meta")), "plain": plain, "random": partial(searched, method=("--method", "random")),
-    "resnet18": train_resnet18,
+    "resnet18": train_resnet18, "probe": probed, "fine-tuning": fine_tuned,
 }  # fmt: skip
 """Arm -> a function of the file of images, the seed and the seconds that it has."""
 

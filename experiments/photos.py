@@ -1,12 +1,13 @@
 """Photos of five classes: searches for a part of a pretrained network, as a user runs them, beside what a user would do without them.
 
-    python -m experiments.photos [--seeds A:B] [--minutes M] [--a-class N] [--latency-share S] [--arm search|fine-tuning]
+    python -m experiments.photos [--seeds A:B] [--minutes M] [--a-class N] [--latency-share S] [--arm NAME]
 
 Photos of CIFAR-10 (32 pixels) for training and validation, drawn by the seed; 1,000 others are the test images. A row is one run with its
 wall time. The arm `search` is the command line; the linear probe on the whole network is part of it and used the same images. The arm
-`fine-tuning` is what a page of PyTorch does in the same time, with the same weights: all layers are trained, normalisation uses the
-statistics of each batch, the images are mirrored and shifted. A quarter of the time goes to 128 pixels a side, a quarter to 160, and the
-rest to the side that was better on the validation images, on all images. Rows that the result file has are kept.
+`random` is the same with parts that are drawn at random. The arm `fine-tuning` is what a page of PyTorch does in the same time, with the
+same weights: all layers are trained, normalisation uses the statistics of each batch, the images are mirrored and shifted. A quarter of
+the time goes to 128 pixels a side, a quarter to 160, and the rest to the side that was better on the validation images, on all images.
+Rows that the result file has are kept.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from experiments.images.pretrained_arms import fine_tuned
 from experiments.own_images import CLASSES
 from experiments.shared.common import begin, parser
 from experiments.shared.pool import seeds_argument
@@ -29,7 +32,9 @@ from experiments.shared.results import add_row, measured
 
 NAME = "photos"
 PROBE = "linear probe"
-ARMS = ("search", "fine-tuning")
+METHODS = {"search": ("--predictor", "gp"), "random": ("--method", "random")}
+"""Arm -> how the command line searches."""
+FINE_TUNING = "fine-tuning"
 
 
 def main() -> None:
@@ -38,7 +43,7 @@ def main() -> None:
     options.add_argument("--minutes", type=float, default=15.0, help="time limit of a run (default: %(default)s)")
     options.add_argument("--a-class", type=int, default=300, help="photos a class for training and validation (default: %(default)s)")
     options.add_argument("--latency-share", type=float, help="limit of the latency here, as a share of the whole network's at 224 pixels")
-    options.add_argument("--arm", choices=ARMS, default="search", help="what runs (default: %(default)s)")
+    options.add_argument("--arm", choices=[*METHODS, FINE_TUNING], default="search", help="what runs (default: %(default)s)")
     args = options.parse_args()
     data = begin()
     for seed in args.seeds:
@@ -49,10 +54,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             photos = write_photos(Path(folder) / "photos", data / "images" / "cifar10.npz", seed, a_class=args.a_class)
             start, load = time.perf_counter(), os.getloadavg()[0]
-            if args.arm == "search":
-                found = searched(photos, seed, args.minutes, args.latency_share, Path(folder))
-            else:
+            if args.arm == FINE_TUNING:
                 found = fine_tuned(photos, seed, 60 * args.minutes)
+            else:
+                found = searched(photos, seed, args.minutes, args.latency_share, Path(folder), method=METHODS[args.arm])
             took = {"wall_s": round(time.perf_counter() - start, 1), "load_average_before": round(load, 1)}
         add_row(NAME, key, took | found)
 
@@ -82,14 +87,14 @@ def latency_here(photos: Path) -> float:
     return load_objective("latency:here", space=space, task=task).measure(space.largest, task=task)
 
 
-def searched(photos: Path, seed: int, minutes: float, share: float | None, folder: Path) -> dict[str, Any]:
+def searched(photos: Path, seed: int, minutes: float, share: float | None, folder: Path, *, method: Sequence[str]) -> dict[str, Any]:
     """Run the command line with an empty cache; accuracies are fractions, latencies are in ms."""
     out = folder / "run"
     whole_ms = None if share is None else latency_here(photos)
     limits = [] if share is None or whole_ms is None else [f"--limit=latency:here<={share * whole_ms:.3f}ms"]
     begin = time.perf_counter()
     command = [
-        sys.executable, "-m", "diffnag.search", "--dataset", str(photos), "--space", "efficientnet-lite", "--predictor", "gp",
+        sys.executable, "-m", "diffnag.search", "--dataset", str(photos), "--space", "efficientnet-lite", *method,
         "--seed", str(seed), "--time-limit", f"{minutes}m", "--out", str(out), *limits,
     ]  # fmt: skip
     done = subprocess.run(command, stdout=subprocess.DEVNULL, env={**os.environ, "DIFFNAG_CACHE": str(folder / "cache")}, check=False)
@@ -104,24 +109,8 @@ def searched(photos: Path, seed: int, minutes: float, share: float | None, folde
         "labels": result["labels_target"], "test_accuracy": result["test_accuracy"], "probe": {key: by_name[PROBE][key] for key in shown},
         "searched": {key: by_name[result["method"]][key] for key in shown}, "kept": result["final"]["name"],
         "from_scratch": scratch and {key: scratch[key] for key in ("name", "epochs", "validation_accuracy", "test_accuracy")},
-        "whole_ms": whole_ms, "best_values": result["best"]["values"], "command_s": round(wall, 1),
+        "whole_ms": whole_ms, "eight_bits": result.get("eight_bits"), "best_values": result["best"]["values"], "command_s": round(wall, 1),
     }  # fmt: skip
-
-
-def fine_tuned(photos: Path, seed: int, seconds: float) -> dict[str, Any]:
-    """Fine-tune the whole network plainly for so many seconds in all, on one core; accuracies are fractions."""
-    import torch
-
-    from diffnag.search_loop.finish.plain import PlainTraining
-    from diffnag.search_loop.loop import Search
-    from diffnag.search_loop.options import SearchOptions
-
-    torch.set_num_threads(1)
-    with Search(SearchOptions(dataset=str(photos), space="efficientnet-lite", method="random", seed=seed)) as search:
-        found = PlainTraining(search, photos.parent, seconds, lambda what, done, of: None).fine_tuned()
-    assert found and found.validation
-    side, epochs = found.model.description.image_size, found.epochs
-    return {"validation_accuracy": found.validation.value, "side": side, "epochs": epochs, "test_accuracy": found.test.value}
 
 
 if __name__ == "__main__":

@@ -168,7 +168,8 @@ def _photos() -> list[Values]:
     for setting in sorted({(-row["a_class"], row["minutes"], tuple(row["limits"])) for row in rows if row["arm"] == "search"}):
         mine = [row for row in rows if (-row["a_class"], row["minutes"], tuple(row["limits"])) == setting]
         ours = {row["seed"]: row for row in mine if row["arm"] == "search"}
-        tuned = {row["seed"]: row["test_accuracy"] for row in mine if row["arm"] == "fine-tuning"}
+        tuned, drawn = ({row["seed"]: row["test_accuracy"] for row in mine if row["arm"] == arm} for arm in ("fine-tuning", "random"))
+        quantised = [(row["eight_bits"], row["test_accuracy"]) for row in ours.values() if row.get("eight_bits")]
         gains = [row["test_accuracy"] - max(row["probe"]["test_accuracy"], tuned[seed]) for seed, row in ours.items() if seed in tuned]
         means.append({
             "a_class": -setting[0], "minutes": setting[1], "limits": " and ".join(setting[2]), "seeds": len(ours),
@@ -176,6 +177,9 @@ def _photos() -> list[Values]:
             "searched": _mean([row["searched"]["test_accuracy"] for row in ours.values()]),
             "probe": _mean([row["probe"]["test_accuracy"] for row in ours.values()]),
             "tuned": _mean(list(tuned.values())) if tuned else None, "gain": _mean(gains) if gains else None,
+            "random": _mean(list(drawn.values())) if drawn else None,
+            "lost_in_8_bits": _mean([whole - found["test_accuracy"] for found, whole in quantised]) if quantised else None,
+            "latency_in_8_bits": _mean([found["milliseconds"] / found["milliseconds_in_32_bits"] for found, _ in quantised]) if quantised else None,
             "flops": _mean([row["searched"]["flops"] for row in ours.values()]),
             "wall_s": max(row.get("command_s", row["wall_s"]) for row in ours.values()),
         })  # fmt: skip
