@@ -7,13 +7,27 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from diffnag.datasets.images import ImageDataset, Images
 from diffnag.networks import training
 from diffnag.networks.build import seeded_build
-from diffnag.networks.plan import Plan, Skeleton, plan_evaluation, plan_final
-from diffnag.networks.training import Diverged, Recipe, accuracy, all_finite, as_input, augment, channel_statistics, epochs, one_cycle, train
+from diffnag.networks.plan import LONG, MIX, Plan, Skeleton, plan_evaluation, plan_final
+from diffnag.networks.targets import Classification
+from diffnag.networks.training import (
+    Diverged,
+    Recipe,
+    accuracy,
+    all_finite,
+    as_input,
+    augment,
+    channel_statistics,
+    epochs,
+    exchanged,
+    one_cycle,
+    train,
+)
+from diffnag.search_loop.finish.training import until_the_clock
 from diffnag.search_spaces.nasbench201.space import NASBench201
 from diffnag.spaces.counting import measured_size
 
@@ -77,6 +91,46 @@ def test_crops_keep_a_part_of_the_area_within_the_image() -> None:
     assert 0.2 < share.min() < 0.3 and 0.9 < share.max() <= 1 and (sides[0] / sides[1]).log().abs().max() < np.log(4 / 3) + 0.05
     same = augment(x, shift=0, flip=False, crop=1.0, generator=torch.Generator())
     assert same is x
+
+
+def test_exchanged_rectangles_have_the_share_that_is_returned() -> None:
+    x, generator = torch.arange(64.0).view(64, 1, 1, 1).expand(64, 3, 10, 16), torch.Generator().manual_seed(0)
+    shares, heights = [], set()
+    for _ in range(300):
+        mixed, others, share = exchanged(x, generator=generator)
+        foreign = mixed[:, 0] != x[:, 0]
+        moved = others != torch.arange(64)
+        assert sorted(others.tolist()) == [*range(64)] and not foreign[~moved].any()
+        assert foreign[moved].float().mean((1, 2)).tolist() == pytest.approx([1 - share] * int(moved.sum()))
+        assert (mixed[:, 0] == torch.where(foreign, others.view(64, 1, 1), x[:, 0])).all() and torch.equal(mixed[:, 0], mixed[:, 2])
+        rows, columns = foreign[moved][0].any(1), foreign[moved][0].any(0)
+        assert rows.sum() * columns.sum() == foreign[moved][0].sum()  # a rectangle, without holes
+        shares.append(share)
+        heights.add(int(rows.sum()))
+    assert (x[:, 0, 0, 0] == torch.arange(64)).all() and heights == {*range(11)}
+    assert 0.5 < np.mean(shares) < 0.72 and min(shares) < 0.1 and max(shares) > 0.99  # 1/2, and more where the edge cuts
+
+
+def test_mixed_images_have_the_losses_of_both_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Tensor, float]] = []
+
+    class Watched(Classification):
+        def loss(self, outputs: Tensor, y: Tensor, *, smoothing: float) -> Tensor:
+            found = super().loss(outputs, y, smoothing=smoothing)
+            seen.append((y, found.item()))
+            return found
+
+    monkeypatch.setattr(training, "exchanged", lambda x, *, generator: (x, torch.arange(len(x) - 1, -1, -1), 0.75))
+    data = images()
+    x, y = as_input(data.train.x), torch.from_numpy(data.train.y)
+    losses = {}
+    for mix in (0.0, 0.5, 1.0):
+        seen.clear()
+        train(linear(), x, y, Recipe(epochs=20, batch_size=20, mix=mix), generator=torch.Generator().manual_seed(0), target=Watched())
+        losses[mix] = [*seen]
+    assert len(losses[0.0]) == 60 and len(losses[1.0]) == 120 and 75 < len(losses[0.5]) < 105
+    assert all(torch.equal(own, foreign.flip(0)) for (own, _), (foreign, _) in zip(losses[1.0][::2], losses[1.0][1::2], strict=True))
+    assert not torch.equal(losses[1.0][-2][0], losses[1.0][-1][0])
 
 
 def test_a_training_ends_with_its_time_and_the_rate_falls_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,6 +218,18 @@ def test_more_time_never_trains_less(space: NASBench201) -> None:
     assert finals[0].skeleton == Skeleton(8, 1) and finals[0].recipe.epochs == 3
     assert finals[-1].skeleton == Skeleton(64, 3) and {plan.images for plan in finals} == {800}
     assert finals[-1].recipe.epochs == 80 and all(40 <= plan.recipe.epochs <= 80 for plan in finals[1:])
+
+
+def test_long_final_trainings_mix_photos_that_are_not_tiny(space: NASBench201) -> None:
+    data = images(size=24, colour=True)
+    assert plan_final(images(size=24), space, seconds=1e6).recipe.mix == 0
+    assert plan_final(data, space, seconds=1e6).recipe.mix == MIX and plan_evaluation(data, space, seconds=1e6).recipe.mix == 0
+    assert plan_final(images(size=23, colour=True), space, seconds=1e6).recipe.mix == 0
+    assert [plan_final(data, space, seconds=1, epochs=n).recipe.mix for n in (LONG - 1, LONG)] == [0, MIX]
+    numbers = dataclasses.replace(data, task="regression")
+    assert plan_final(numbers, space, seconds=1e6).recipe.mix == 0
+    recipe = plan_final(data, space, seconds=1e6).recipe
+    assert [until_the_clock(recipe, fitting, most=200).mix for fitting in (LONG - 1, LONG, 100)] == [0, MIX, MIX]
 
 
 def test_many_images_are_left_out_where_they_do_not_fit(space: NASBench201) -> None:

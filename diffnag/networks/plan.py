@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diffnag.datasets.images.asked import CLASSIFICATION
 from diffnag.errors import UserError, in_a_line
 from diffnag.networks.build import seeded
 from diffnag.networks.elastic import Resized
@@ -37,6 +38,8 @@ FEWEST_IMAGES = 1_000
 """An evaluation uses all training images if there are no more than these."""
 LEAST_STEPS = 300
 """Optimiser steps of a training, at least: few images are trained for more epochs."""
+MIX, LONG = 0.5, 30
+"""Share of the steps in which images are mixed, in trainings from scratch of so many epochs: few images are learned by heart in them."""
 FINE_TUNING_EPOCHS, MOST_FINE_TUNING = 10, 40
 """Epochs of the final training of a pretrained network, and the most if there is time."""
 ENOUGH_EPOCHS = 6
@@ -232,11 +235,14 @@ def plan_final(images: ImageDataset, space: SearchSpace, *, seconds: float, epoc
     """The plan of the final training, on the images of training and validation, that takes about `seconds` of one core.
 
     It takes the largest of the space's `skeletons` that can train 40 epochs in this time, and trains it for up to 80. If even the
-    smallest takes too long, it trains fewer epochs. Few images, `epochs` and the stem are treated as in `plan_evaluation`.
+    smallest takes too long, it trains fewer epochs. Few images, `epochs` and the stem are treated as in `plan_evaluation`. A long training mixes
+    photos: images that are mirrored as well, and are not tiny.
     """
     skeletons = _skeletons(images, space)
     n = len(images.train.y) + len(images.val.y)
-    return _plan(images, space, skeletons, n=n, seconds=seconds, epochs=epochs, enough=40, most=80, fewest=3, may_leave_out=False)
+    plan = _plan(images, space, skeletons, n=n, seconds=seconds, epochs=epochs, enough=40, most=80, fewest=3, may_leave_out=False)
+    may_mix = images.task == CLASSIFICATION and images.flips and min(images.train.x.shape[1:3]) >= TINY and plan.recipe.epochs >= LONG
+    return replace(plan, recipe=replace(plan.recipe, mix=MIX)) if may_mix else plan
 
 
 def plan_fine_tuning(images: ImageDataset, space: SearchSpace, *, epochs: int | None = None, timed: bool = False) -> Plan:

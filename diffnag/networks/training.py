@@ -32,7 +32,8 @@ class Recipe:
 
     `warm_up` is a share of the training, `average` the share over which the exponential moving average of the weights extends.
     `shift` is the largest random translation in pixels; with `flip`, images are mirrored at random. `crop` is the smallest share of an
-    image's area that a random crop keeps; 1 crops nothing. With `keep_statistics`, batch normalisation uses the statistics that the
+    image's area that a random crop keeps; 1 crops nothing. `mix` is the share of steps in which a part of each image is exchanged, see
+    `exchanged`. With `keep_statistics`, batch normalisation uses the statistics that the
     network comes with, for networks that are pretrained.
     """
 
@@ -47,6 +48,7 @@ class Recipe:
     shift: int = 1
     flip: bool = True
     crop: float = 1.0
+    mix: float = 0.0
     keep_statistics: bool = False
 
 
@@ -124,11 +126,19 @@ def epochs(
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
 
+    def loss_of(images: Tensor, labels: Tensor) -> Tensor:
+        if recipe.mix == 0 or torch.rand((), generator=generator).item() >= recipe.mix:
+            return target.loss(model(images), labels, smoothing=recipe.label_smoothing)
+        images, others, share = exchanged(images, generator=generator)
+        outputs = model(images)
+        own, foreign = (target.loss(outputs, known, smoothing=recipe.label_smoothing) for known in (labels, labels[others]))
+        return share * own + (1 - share) * foreign
+
     def step(chosen: Tensor, progress: float) -> Tensor:
         for group in optimiser.param_groups:
             group["lr"] = recipe.learning_rate * one_cycle(progress, recipe.warm_up)
         images = augment(x[chosen], shift=recipe.shift, flip=recipe.flip, crop=recipe.crop, generator=generator)
-        loss = target.loss(model(images), y[chosen], smoothing=recipe.label_smoothing)
+        loss = loss_of(images, y[chosen])
         optimiser.zero_grad()
         loss.backward()
         if recipe.keep_statistics:
@@ -209,6 +219,26 @@ def augment(x: Tensor, *, shift: int, flip: bool, crop: float = 1.0, generator: 
     last = x.permute(0, 2, 3, 1)  # channels-last memory: a view
     moved = last[tuple(part.to(x.device) for part in index)]
     return moved.permute(0, 3, 1, 2)
+
+
+def exchanged(x: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
+    """Images `(n, c, h, w)` of which one rectangle is exchanged with that of another image (CutMix, Yun et al., ICCV 2019).
+
+    Also returns the numbers `(n,)` of the other images, and the share of the area that is an image's own. That share is uniform, but where the
+    rectangle reaches beyond the edge.
+    """
+    n, _, h, w = x.shape
+    share, *centre = torch.rand(3, generator=generator).tolist()
+    others = torch.randperm(n, generator=generator).to(x.device)
+    (top, bottom), (left, right) = (_span(place, (1 - share) ** 0.5, side) for place, side in zip(centre, (h, w), strict=True))
+    mixed = x.clone(memory_format=torch.preserve_format)
+    mixed[:, :, top:bottom, left:right] = x[others, :, top:bottom, left:right]
+    return mixed, others, 1 - (bottom - top) * (right - left) / (h * w)
+
+
+def _span(centre: float, length: float, side: int) -> tuple[int, int]:
+    """First pixel, and the one behind the last, of a span around `centre`; both in parts of the side."""
+    return max(0, round(side * (centre - length / 2))), min(side, round(side * (centre + length / 2)))
 
 
 def _cropped(x: Tensor, least: float, *, generator: torch.Generator) -> Tensor:

@@ -19,6 +19,7 @@ from diffnag.networks.answers import answers
 from diffnag.networks.build import seeded_build
 from diffnag.networks.classifier_file import Classifier, Description, read_model, save_model
 from diffnag.networks.elastic import Resized
+from diffnag.networks.plan import LONG
 from diffnag.networks.targets import Target, target_of
 from diffnag.networks.training import Diverged, Recipe, accuracy, as_input, channel_statistics, train
 from diffnag.protocols import GivesNetworks, Inherits
@@ -239,10 +240,11 @@ class _Fits(NamedTuple):
 def until_the_clock(recipe: Recipe, fitting: float, *, most: int) -> Recipe:
     """The recipe with more epochs than the `fitting` ones that are expected before the clock ends it, up to `most`.
 
-    The weights are averaged over the same part of what is expected.
+    The weights are averaged over the same part of what is expected. Images are mixed only where that is `LONG`.
     """
     epochs = int(np.clip(FASTER * fitting, 1, most))
-    return replace(recipe, epochs=epochs, average=recipe.average * min(1.0, max(fitting, 1.0) / epochs))
+    average = recipe.average * min(1.0, max(fitting, 1.0) / epochs)
+    return replace(recipe, epochs=epochs, average=average, mix=recipe.mix if fitting >= LONG else 0.0)
 
 
 def _within_time(search: Search, network: Callable[[], torch.nn.Module], x: torch.Tensor, y: torch.Tensor, *, on_note: Note) -> _Fits:
