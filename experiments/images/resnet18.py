@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from diffnag.networks.plan import plan_final
-from diffnag.networks.targets import target_of
-from diffnag.networks.training import accuracy, as_input, channel_statistics, train
-from diffnag.search_loop.finish.training import MOST_EPOCHS, final_images, seconds_an_image, until_the_clock
+from experiments.images.trained import train_for
 
 STAGES = (64, 128, 256, 512)
 
@@ -43,40 +37,9 @@ def resnet18(classes: int) -> nn.Module:
 
 
 def train_resnet18(images: Path, seed: int, seconds: float) -> dict[str, Any]:
-    """Train it by our trainer for so many seconds of wall time on the images of training and validation; accuracies are fractions."""
-    from diffnag.search_loop.loop import Search
-    from diffnag.search_loop.options import SearchOptions
-
-    begin = time.perf_counter()
-    torch.set_num_threads(1)
-    options = SearchOptions(dataset=str(images), space="nasbench201", method="random", seed=seed, time_limit=seconds)
-    with Search(options) as search:
-        own = search.images
-        assert own
-        recipe = plan_final(own, search.space, seconds=seconds).recipe
-    x, y, _ = final_images(own, None, device=torch.device("cpu"))
-    test = as_input(own.test.x, statistics=channel_statistics(np.concatenate([own.train.x, own.val.x])))
-
-    def network() -> nn.Module:
-        torch.manual_seed(seed)
-        return resnet18(len(own.classes)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    some = recipe.batch_size  # a step takes seconds
-    an_image, done = seconds_an_image(network(), x[:some], y[:some], recipe, target=target_of(own)), 0
-
-    def on_epoch(epoch: int, _: nn.Module) -> None:
-        nonlocal done
-        done = epoch
-
-    left = seconds - (time.perf_counter() - begin)
-    assert an_image
-    recipe = until_the_clock(recipe, left / (an_image * len(x)), most=MOST_EPOCHS)
-    net = train(network(), x, y, recipe, generator=torch.Generator().manual_seed(seed), seconds=left, on_epoch=on_epoch)
-    params = sum(weights.numel() for weights in net.parameters())
-    return {
-        "test_accuracy": accuracy(net, test, torch.from_numpy(own.test.y)) / 100, "test_images": len(own.test.y), "labels": 0, "arch": "ResNet-18",
-        "params": params, "epochs": done, "seconds": round(time.perf_counter() - begin, 1),
-    }  # fmt: skip
+    """Train it for so many seconds, see `train_for`; accuracies are fractions."""
+    found = train_for(images, seed, seconds, lambda own: resnet18(len(own.classes)), timed_steps=1)  # a step takes seconds
+    return {**found, "arch": "ResNet-18"}
 
 
 def _convolution(channels: int, out: int, kernel: int, stride: int) -> nn.Module:

@@ -19,6 +19,7 @@ def document() -> str:
         "generation": _generation, "search": _search, "meta_search": _meta_search, "arena": _arena, "ablations": _arena_ablations,
         "candidates": _candidates, "few_labels": _few_labels, "scale_features": _scale_features, "plain": _plain_features, "awareness": _awareness,
         "own_images": _own_images, "photos": _photos, "from_scratch": _from_scratch, "elastic_fronts": _elastic_fronts,
+        "mixed": _mixed_images,
         "inherited": lambda: read_result("inherited_rank"),
         "elastic": lambda: read_result("elastic_awareness"),
         "networks": _networks, "wiring": _wiring, "samples": _samples, "parts": _parts, "onnx": _onnx,
@@ -213,6 +214,23 @@ def _from_scratch() -> list[Values]:
             "labels": _mean([ours["labels"] for ours, _ in pairs]), "epochs": [_mean([pair[k]["epochs"] for pair in pairs]) for k in (0, 1)],
             "wall_s": max(ours["wall_s"] for ours, _ in pairs),
         })  # fmt: skip
+    return found
+
+
+def _mixed_images() -> list[Values]:
+    """For each set and time, test accuracies without mixing and with it, seed by seed."""
+    rows = read_result("mixed_images").get("rows", [])
+    found: list[Values] = []
+    for name, seconds in sorted({(row["set"], row["seconds_given"]) for row in rows}):
+        plain, mixed = (
+            {row["seed"]: row for row in rows if (row["set"], row["seconds_given"], row["mix"] > 0) == (name, seconds, mixes)}
+            for mixes in (False, True)
+        )  # fmt: skip
+        if seeds := sorted(plain.keys() & mixed.keys()):
+            found.append({
+                "set": name, "seconds": seconds, "epochs": _mean([plain[seed]["epochs"] for seed in seeds]),
+                **{key: [part[seed]["test_accuracy"] for seed in seeds] for key, part in (("plain", plain), ("mixed", mixed))},
+            })  # fmt: skip
     return found
 
 
