@@ -51,6 +51,15 @@ def test_those_of_darts_are_the_pairs_of_states_that_a_state_reads(groups: EdgeG
         assert {row.tobytes() for row in (E * patterns.any(0)).astype(np.float32)} <= known
 
 
+def test_without_groups_each_edge_is_by_itself() -> None:
+    none, logits, there = EdgeGroups.none(5), torch.randn(7, 5, generator=torch.Generator().manual_seed(0)), torch.eye(7, 5)
+    pair = EdgeGroups(torch.zeros(1, 1, 5), torch.zeros(1, 1), torch.zeros(5, dtype=torch.bool))  # the formulas for groups, with one of no edge
+    for name in ("probabilities", "log_odds", "likeliest"):
+        torch.testing.assert_close(getattr(none, name)(logits), getattr(pair, name)(logits))
+    torch.testing.assert_close(none.cross_entropy(logits, there), pair.cross_entropy(logits, there))
+    torch.testing.assert_close(none.probabilities(logits), 1 / (1 + (-logits).exp()))
+
+
 def test_those_of_mobilenetv3_are_the_depths_of_its_stages() -> None:
     assert (EdgeGroups.of(MobileNetV3()).offset == 0).sum(1).tolist() == [3] * 5
 

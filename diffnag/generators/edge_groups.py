@@ -64,22 +64,37 @@ class EdgeGroups(NamedTuple):
         """Which pattern of each group edges `there (b, m)` in {0, 1} form, int64 `(b, g)`."""
         return self.energies(2.0 * there - 1).argmax(dim=2)
 
+    @property
+    def _is_empty(self) -> bool:
+        """Whether all edges are independent: the plain formulas are faster."""
+        return len(self.patterns) == 0
+
     def energies(self, logits: Tensor) -> Tensor:
         """Unnormalised log probabilities `(b, g, k)` of the patterns, from logits of the edges `(b, m)`."""
         return torch.einsum("bm,gkm->bgk", logits, self.patterns) + self.offset
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Probability that each edge is there `(b, m)`, from its logits `(b, m)`: the edges of a group form one of its patterns."""
+        if self._is_empty:
+            return logits.sigmoid()
         together = torch.einsum("bgk,gkm->bm", self.energies(logits).softmax(dim=2), self.patterns)
         return torch.where(self.grouped, together, logits.sigmoid())
 
+    def log_odds(self, logits: Tensor) -> Tensor:
+        """Log odds that each edge is there `(b, m)`, from its logits `(b, m)`, which they are outside of groups."""
+        return logits if self._is_empty else self.probabilities(logits).logit(1e-6)
+
     def likeliest(self, logits: Tensor) -> Tensor:
         """Whether each edge is there `(b, m)` bool: of each group its likeliest pattern."""
+        if self._is_empty:
+            return logits > 0
         best = torch.nn.functional.one_hot(self.energies(logits).argmax(dim=2), self.patterns.shape[1])
         together = torch.einsum("bgk,gkm->bm", best.to(self.patterns.dtype), self.patterns) > 0
         return torch.where(self.grouped, together, logits > 0)
 
     def cross_entropy(self, logits: Tensor, there: Tensor) -> Tensor:
         """Minus log probability of edges `there (b, m)` in {0, 1}, given their logits `(b, m)` -> `(b,)`."""
+        if self._is_empty:
+            return torch.nn.functional.binary_cross_entropy_with_logits(logits, there, reduction="none").sum(dim=1)
         alone = torch.where(self.grouped, 0, torch.nn.functional.softplus(logits)).sum(1)
         return alone + self.energies(logits).logsumexp(dim=2).sum(1) - (logits * there).sum(1)

@@ -118,8 +118,7 @@ class Denoiser(GraphNetwork):
         cut = self.packing.nodes * self.packing.operators
         rows = _log_softmax(logits[:, :cut].unflatten(1, (self.packing.nodes, self.packing.operators)))
         others = torch.log1p(-rows.clamp_min(SMALLEST).exp().clamp_max(1 - 1e-6))
-        edges = self.groups.probabilities(logits[:, cut:]).logit(1e-6) if self.config.edge_groups else logits[:, cut:]
-        return torch.cat([(rows - others).flatten(1), edges], dim=1).clamp(-LARGEST, LARGEST) / 5
+        return torch.cat([(rows - others).flatten(1), self.groups.log_odds(logits[:, cut:])], dim=1).clamp(-LARGEST, LARGEST) / 5
 
     @cached_property
     def training_times(self) -> Tensor:
@@ -138,8 +137,7 @@ class Denoiser(GraphNetwork):
         cut = self.packing.nodes * self.packing.operators
         rows = logits[:, :cut].unflatten(1, (self.packing.nodes, self.packing.operators))
         rows = (rows - rows.amax(dim=2, keepdim=True)).clamp_min(SMALLEST)
-        edges = logits[:, cut:].clamp(-40, 40)
-        edges = self.groups.probabilities(edges) if self.config.edge_groups else edges.sigmoid()
+        edges = self.groups.probabilities(logits[:, cut:].clamp(-40, 40))
         return 2 * torch.cat([rows.softmax(dim=2).flatten(1), edges], dim=1) - 1
 
     def score(self, x: Tensor, t: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -195,20 +193,13 @@ class Denoiser(GraphNetwork):
         cut = self.packing.nodes * self.packing.operators
         rows = logits[:, :cut].unflatten(1, (self.packing.nodes, self.packing.operators)).log_softmax(dim=2).flatten(1)
         true = (x0 + 1) / 2
-        if self.config.edge_groups:
-            edges = self.groups.cross_entropy(logits[:, cut:], true[:, cut:])
-        else:
-            edges = nn.functional.binary_cross_entropy_with_logits(logits[:, cut:], true[:, cut:], reduction="none").sum(dim=1)
-        return edges - (rows * true[:, :cut]).sum(dim=1)
+        return self.groups.cross_entropy(logits[:, cut:], true[:, cut:]) - (rows * true[:, :cut]).sum(dim=1)
 
     def decided(self, logits: Tensor) -> Tensor:
         """The likeliest operator of each node and the likeliest edges, or patterns of edges, `(b, d)` in {-1, 1}; what is constant stays."""
         rows, edges = self.within_space(logits)
-        there = edges > 0
-        if self.config.edge_groups:
-            there = self.groups.likeliest(edges)
         V = rows.argmax(2, keepdim=True) == torch.arange(self.packing.operators, device=rows.device)
-        return 2.0 * torch.cat([V.flatten(1), there], dim=1) - 1
+        return 2.0 * torch.cat([V.flatten(1), self.groups.likeliest(edges)], dim=1) - 1
 
     def described(self) -> Mapping[str, Any]:
         """The forward process."""
