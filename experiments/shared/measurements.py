@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from diffnag.io.files import PRETRAINED
+from experiments.images.figures import elastic_fronts, from_scratch, mixed_images, own_images, photos
 from experiments.shared.common import DATASETS
-from experiments.shared.overview import Values, overview, weights
-from experiments.shared.results import Row, by_keys, distinct, read_result
+from experiments.shared.overview import overview, weights
+from experiments.shared.results import Row, Values, by_keys, distinct, read_result
 from experiments.shared.templates import render
 
 
@@ -18,8 +19,7 @@ def document() -> str:
     sections: dict[str, Callable[[], Any]] = {
         "generation": _generation, "search": _search, "meta_search": _meta_search, "arena": _arena, "ablations": _arena_ablations,
         "candidates": _candidates, "few_labels": _few_labels, "scale_features": _scale_features, "plain": _plain_features, "awareness": _awareness,
-        "own_images": _own_images, "photos": _photos, "from_scratch": _from_scratch, "elastic_fronts": _elastic_fronts,
-        "mixed": _mixed_images,
+        "own_images": own_images, "photos": photos, "from_scratch": from_scratch, "elastic_fronts": elastic_fronts, "mixed": mixed_images,
         "inherited": lambda: read_result("inherited_rank"),
         "elastic": lambda: read_result("elastic_awareness"),
         "networks": _networks, "wiring": _wiring, "samples": _samples, "parts": _parts, "onnx": _onnx,
@@ -160,96 +160,6 @@ def _plain_features() -> Values:
 def _awareness() -> Values:
     awareness = read_result("dataset_awareness")["awareness"]
     return {**awareness, "gains": {row["pair"].removeprefix("c - "): row["tau"] for row in awareness["differences"]}}
-
-
-def _photos() -> list[Values]:
-    """Means over the seeds, for each number of photos, time and limit; the difference to the better rival is over seeds that have both."""
-    rows = read_result("photos").get("rows", [])
-    means: list[Values] = []
-    for setting in sorted({(-row["a_class"], row["minutes"], tuple(row["limits"])) for row in rows if row["arm"] == "search"}):
-        mine = [row for row in rows if (-row["a_class"], row["minutes"], tuple(row["limits"])) == setting]
-        ours = {row["seed"]: row for row in mine if row["arm"] == "search"}
-        tuned, drawn = ({row["seed"]: row["test_accuracy"] for row in mine if row["arm"] == arm} for arm in ("fine-tuning", "random"))
-        quantised = [(row["eight_bits"], row["test_accuracy"]) for row in ours.values() if row.get("eight_bits")]
-        gains = [row["test_accuracy"] - max(row["probe"]["test_accuracy"], tuned[seed]) for seed, row in ours.items() if seed in tuned]
-        means.append({
-            "a_class": -setting[0], "minutes": setting[1], "limits": " and ".join(setting[2]), "seeds": len(ours),
-            "kept": _mean([row["test_accuracy"] for row in ours.values()]),
-            "searched": _mean([row["searched"]["test_accuracy"] for row in ours.values()]),
-            "probe": _mean([row["probe"]["test_accuracy"] for row in ours.values()]),
-            "tuned": _mean(list(tuned.values())) if tuned else None, "gain": _mean(gains) if gains else None,
-            "random": _mean(list(drawn.values())) if drawn else None,
-            "lost_in_8_bits": _mean([whole - found["test_accuracy"] for found, whole in quantised]) if quantised else None,
-            "latency_in_8_bits": _mean([found["milliseconds"] / found["milliseconds_in_32_bits"] for found, _ in quantised]) if quantised else None,
-            "flops": _mean([row["searched"]["flops"] for row in ours.values()]),
-            "wall_s": max(row.get("command_s", row["wall_s"]) for row in ours.values()),
-        })  # fmt: skip
-    return means
-
-
-def _own_images() -> Values:
-    found = read_result("own_images")
-    digits = found["digits"]
-    return {
-        "digits": digits, "accuracy": [row["test_accuracy"] for row in digits], "cpu_s": [row["cpu_s"] for row in digits],
-        "wall_s": [row["wall_s"] for row in digits], "stopping": found["stopping"],
-    }  # fmt: skip
-
-
-def _from_scratch() -> list[Values]:
-    """For each set, time and arm beside the search: mean accuracies over the seeds that both have, and the differences seed by seed."""
-    rows = read_result("from_scratch").get("rows", [])
-    found: list[Values] = []
-    for name, minutes, arm in sorted({(row["set"], row["minutes"], row["arm"]) for row in rows if row["arm"] != "search"}):
-        by_arm = {
-            one: {row["seed"]: row for row in rows if (row["set"], row["minutes"], row["arm"]) == (name, minutes, one)} for one in ("search", arm)
-        }
-        if not (seeds := sorted(by_arm["search"].keys() & by_arm[arm].keys())):
-            continue
-        pairs = [(by_arm["search"][seed], by_arm[arm][seed]) for seed in seeds]
-        found.append({
-            "set": name, "minutes": minutes, "arm": arm, "seeds": len(seeds),
-            "search": _mean([ours["test_accuracy"] for ours, _ in pairs]), "other": _mean([theirs["test_accuracy"] for _, theirs in pairs]),
-            "gains": [ours["test_accuracy"] - theirs["test_accuracy"] for ours, theirs in pairs],
-            "labels": _mean([ours["labels"] for ours, _ in pairs]), "epochs": [_mean([pair[k]["epochs"] for pair in pairs]) for k in (0, 1)],
-            "wall_s": max(ours["wall_s"] for ours, _ in pairs),
-        })  # fmt: skip
-    return found
-
-
-def _mixed_images() -> list[Values]:
-    """For each set and time, test accuracies without mixing and with it, seed by seed."""
-    rows = read_result("mixed_images").get("rows", [])
-    found: list[Values] = []
-    for name, seconds in sorted({(row["set"], row["seconds_given"]) for row in rows}):
-        plain, mixed = (
-            {row["seed"]: row for row in rows if (row["set"], row["seconds_given"], row["mix"] > 0) == (name, seconds, mixes)}
-            for mixes in (False, True)
-        )  # fmt: skip
-        if seeds := sorted(plain.keys() & mixed.keys()):
-            found.append({
-                "set": name, "seconds": seconds, "epochs": _mean([plain[seed]["epochs"] for seed in seeds]),
-                **{key: [part[seed]["test_accuracy"] for seed in seeds] for key, part in (("plain", plain), ("mixed", mixed))},
-            })  # fmt: skip
-    return found
-
-
-def _elastic_fronts() -> Values:
-    """Mean volumes of each arm, the number of members, and in how many seeds the search covers more test accuracy than each other arm."""
-    rows = read_result("elastic_fronts").get("rows", [])
-    if not rows:
-        return {}
-    arms = {}
-    for arm in rows[0]["arms"]:
-        fronts = [row["arms"][arm] for row in rows]
-        ahead = sum(row["arms"]["search"]["test_volume"] > row["arms"][arm]["test_volume"] for row in rows)
-        means = {f"{part}_volume": _mean([front[f"{part}_volume"] for front in fronts]) for part in ("validation", "test")}
-        arms[arm] = {**means, "members": [len(front["members"]) for front in fronts], "ahead": ahead}
-    return {"seeds": len(rows), "labels": rows[0]["labels"], "arms": arms}
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _networks() -> list[Values]:

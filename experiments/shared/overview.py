@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from diffnag.datasets.meta_dataset import CROSSED, TRAINING, read
 from diffnag.generators.recipes import RECIPES
 from diffnag.io.files import PRETRAINED
+from experiments.images.figures import photos
 from experiments.shared.arena_results import OURS
 from experiments.shared.common import DATASETS
-from experiments.shared.results import by_keys, distinct, read_result
+from experiments.shared.results import Values, by_keys, distinct, read_result
 from experiments.shared.templates import render
 
-Values = Mapping[str, Any]
 CELLS, WIRINGS = [f"nasbench201/{dataset}" for dataset in DATASETS], "nasbench101/cifar10"
 
 
 def measured(root: str) -> str:
-    """Table of five figures. `root` is the path from the page to the root of the repository, empty or `../`."""
+    """Table of the figures of the README. `root` is the path from the page to the root of the repository, empty or `../`."""
     return render("measured", {"root": root, "overview": overview()})
 
 
@@ -31,6 +31,7 @@ def overview() -> Values:
     return {
         "ours": OURS, "arena": _arena(), "meta_search": _meta_search(), "speed": speed, "gain": _gain(), "awareness": _awareness(),
         **_quality(), "workers": _workers(), "digits": [row["test_accuracy"] for row in read_result("own_images")["digits"]],
+        "photos": next(row for row in photos() if row["gain"] is not None), "fronts": read_result("front_benchmark")["device_means"],
         "rate": {row["guidance"]: row["archs_per_s"] for row in speed["generation"]},
         "choosing": {
             name: max(row["median_s"] for row in choosing if row["predictor"] == name) for name in distinct(choosing, "predictor")

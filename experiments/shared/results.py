@@ -28,6 +28,8 @@ CODE = ("diffnag", "search_spaces", "predictors", "experiments/*.py")
 PACKAGES = ("numpy", "scipy", "scikit-learn", "optuna")
 """Packages whose versions are recorded, beside diffnag, Python and torch."""
 Row = Mapping[str, Any]
+Values = Mapping[str, Any]
+"""What a template is given."""
 
 
 def read_result(name: str) -> dict[str, Any]:
