@@ -28,6 +28,13 @@ def test_addnist_adds_the_digits_of_its_channels(flat: Path) -> None:
         assert np.bincount(y).tolist() == [of_each] * 20
 
 
+def test_multnist_multiplies_the_digits_of_its_channels(flat: Path) -> None:
+    found = draw_set("multnist", flat, 0)
+    for (x, y), of_each in ((found.train, 300), (found.test, 100)):
+        assert (x == x[:, :1, :1]).all() and (x[:, 0, 0].astype(int).prod(1) % 10 == y).all()
+        assert np.bincount(y).tolist() == [of_each] * 10
+
+
 def test_cifartile_counts_the_classes_of_its_photos(flat: Path) -> None:
     found = draw_set("cifartile", flat, 0)
     for (x, y), of_each in ((found.train, 750), (found.test, 250)):

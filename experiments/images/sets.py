@@ -1,8 +1,8 @@
 """Sets of small images as a user may have them: few of each class, drawn by a seed, and test images apart.
 
-`addnist` and `cifartile` are made anew, from fewer images than the originals (Geada et al., CVPR 2024, arXiv 2404.02189): three digits of
-MNIST in the three colour channels, and four photos of CIFAR-10 in a square. The class is the sum of the digits less one, 0 to 19, and the
-number of different classes of the photos less one. Nothing of them is stored in the repository.
+`addnist`, `multnist` and `cifartile` are made anew, from fewer images than the originals (Geada et al., CVPR 2024, arXiv 2404.02189): three
+digits of MNIST in the three colour channels, and four photos of CIFAR-10 in a square. The class is the sum of the digits less one, 0 to
+19; the last digit of their product; and the number of different classes of the photos less one. Nothing of them is stored in the repository.
 """
 
 from __future__ import annotations
@@ -87,13 +87,17 @@ def _made_of(name: str, make: Callable[[Labelled, int, np.random.Generator], Lab
     return draw
 
 
-def _triples(digits: Labelled, of_each: int, rng: np.random.Generator) -> Labelled:
-    """Images `(n, 28, 28, 3)` of three digits each, `of_each` of every sum from 1 to 20, and the sums less one."""
-    x, y = digits
-    drawn = rng.integers(len(y), size=(1000 * of_each, 3))
-    sums = y[drawn].sum(1)
-    chosen = np.concatenate([np.flatnonzero(sums == total)[:of_each] for total in range(1, 21)])
-    return x[drawn[chosen]].transpose(0, 2, 3, 1), sums[chosen] - 1
+def _triples(class_of: Callable[[np.ndarray], np.ndarray], classes: int) -> Callable[[Labelled, int, np.random.Generator], Labelled]:
+    """Images `(n, 28, 28, 3)` of three digits each, `of_each` of every class that `class_of` makes of digits `(n, 3)`; others are left out."""
+
+    def make(digits: Labelled, of_each: int, rng: np.random.Generator) -> Labelled:
+        x, y = digits
+        drawn = rng.integers(len(y), size=(1000 * of_each, 3))
+        labels = class_of(y[drawn])
+        chosen = np.concatenate([np.flatnonzero(labels == label)[:of_each] for label in range(classes)])
+        return x[drawn[chosen]].transpose(0, 2, 3, 1), labels[chosen]
+
+    return make
 
 
 def _squares(photos: Labelled, of_each: int, rng: np.random.Generator) -> Labelled:
@@ -113,6 +117,7 @@ def _squares(photos: Labelled, of_each: int, rng: np.random.Generator) -> Labell
 SETS: Mapping[str, Callable[[Path, int], Images]] = {
     "fashion-mnist": _of_file("fashion_mnist", 300), "mnist": _of_file("mnist", 100), "letters": _letters, "signs": _signs,
     "cifar10": _of_file("cifar10", 300, tuple(CLASSES.values())),
-    "addnist": _made_of("mnist", _triples, 150), "cifartile": _made_of("cifar10", _squares, 750),
+    "addnist": _made_of("mnist", _triples(lambda digits: digits.sum(1) - 1, 20), 150),
+    "multnist": _made_of("mnist", _triples(lambda digits: digits.prod(1) % 10, 10), 300), "cifartile": _made_of("cifar10", _squares, 750),
 }  # fmt: skip
 """Name -> a function of the folder of images and a seed. `cifar10` are the five classes of the photos."""
