@@ -141,7 +141,7 @@ def train_fully(
         return Resized(made, side) if images.inputs is None else made
 
     try:
-        fits = _Fits(replace(plan.recipe, epochs=epochs)) if epochs else _within_time(search, network, x, y, on_note=on_note)
+        fits = _Fits(replace(mixed_if_long(plan.recipe, epochs), epochs=epochs)) if epochs else _within_time(search, network, x, y, on_note=on_note)
         apart = len(images.val.y) if isinstance(search.oracle, GivesNetworks) else 0
         averaged, trained = _train(search, network, x, y, fits.recipe, until=fits.until, apart=apart, on_progress=on_progress, on_note=on_note)
     except UserError as error:
@@ -240,11 +240,16 @@ class _Fits(NamedTuple):
 def until_the_clock(recipe: Recipe, fitting: float, *, most: int) -> Recipe:
     """The recipe with more epochs than the `fitting` ones that are expected before the clock ends it, up to `most`.
 
-    The weights are averaged over the same part of what is expected. Images are mixed only where that is `LONG`.
+    The weights are averaged over the same part of what is expected.
     """
     epochs = int(np.clip(FASTER * fitting, 1, most))
     average = recipe.average * min(1.0, max(fitting, 1.0) / epochs)
-    return replace(recipe, epochs=epochs, average=average, mix=recipe.mix if fitting >= LONG else 0.0)
+    return replace(mixed_if_long(recipe, fitting), epochs=epochs, average=average)
+
+
+def mixed_if_long(recipe: Recipe, epochs: float) -> Recipe:
+    """The recipe, without mixing where fewer `epochs` than `LONG` are expected."""
+    return recipe if epochs >= LONG else replace(recipe, mix=0.0)
 
 
 def _within_time(search: Search, network: Callable[[], torch.nn.Module], x: torch.Tensor, y: torch.Tensor, *, on_note: Note) -> _Fits:
