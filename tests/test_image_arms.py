@@ -11,6 +11,7 @@ from torch import nn
 
 from diffnag.datasets.images import ImageDataset
 from diffnag.networks.training import Recipe
+from diffnag.search_loop.finish.training import MOST_EPOCHS
 from experiments.images.pretrained_arms import probed
 from experiments.images.trained import train_for
 
@@ -32,7 +33,7 @@ def test_a_probe_knows_colours_and_says_at_which_resolution(colours: Path) -> No
     assert found["side"] in (128, 160) and found["epochs"] == 0
 
 
-def test_a_network_is_trained_for_its_time_by_a_changed_recipe(colours: Path) -> None:
+def test_a_network_is_trained_by_a_changed_recipe(colours: Path) -> None:
     def network(images: ImageDataset) -> nn.Module:
         return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, len(images.classes)))
 
@@ -42,6 +43,6 @@ def test_a_network_is_trained_for_its_time_by_a_changed_recipe(colours: Path) ->
         recipes.append(dataclasses.replace(recipe, mix=0.0))
         return recipes[-1]
 
-    found = train_for(colours, 0, 2.0, network, recipe_of=changed, timed_steps=1)
-    assert len(recipes) == 1 and found["params"] == 12 and found["epochs"] >= 1 and found["test_images"] == 12
+    found = train_for(colours, 0, 60.0, network, recipe_of=changed, timed_steps=1)
+    assert len(recipes) == 1 and found["params"] == 12 and found["epochs"] == MOST_EPOCHS and found["test_images"] == 12
     assert found["test_accuracy"] == found["training_accuracy"] == 1

@@ -241,8 +241,13 @@ def plan_final(images: ImageDataset, space: SearchSpace, *, seconds: float, epoc
     skeletons = _skeletons(images, space)
     n = len(images.train.y) + len(images.val.y)
     plan = _plan(images, space, skeletons, n=n, seconds=seconds, epochs=epochs, enough=40, most=80, fewest=3, may_leave_out=False)
-    may_mix = images.task == CLASSIFICATION and images.flips and min(images.train.x.shape[1:3]) >= TINY and plan.recipe.epochs >= LONG
-    return replace(plan, recipe=replace(plan.recipe, mix=MIX)) if may_mix else plan
+    may_mix = images.task == CLASSIFICATION and images.flips and min(images.train.x.shape[1:3]) >= TINY
+    return replace(plan, recipe=mixed_if_long(replace(plan.recipe, mix=MIX), plan.recipe.epochs)) if may_mix else plan
+
+
+def mixed_if_long(recipe: Recipe, epochs: float) -> Recipe:
+    """The recipe, without mixing where fewer `epochs` than `LONG` are expected."""
+    return recipe if epochs >= LONG else replace(recipe, mix=0.0)
 
 
 def plan_fine_tuning(images: ImageDataset, space: SearchSpace, *, epochs: int | None = None, timed: bool = False) -> Plan:

@@ -22,7 +22,7 @@ SPACE = "efficientnet-lite"
 
 
 def _search(images: Path, seed: int) -> Search:
-    """A search that is not run: it reads the images and splits them as that of the other arm does."""
+    """A search that is not run: it reads and splits the images as every search does."""
     torch.set_num_threads(1)
     return Search(SearchOptions(dataset=str(images), space=SPACE, method="random", seed=seed))
 
@@ -53,13 +53,14 @@ def probed(images: Path, seed: int, seconds: float) -> dict[str, Any]:
     parts = [(as_input(part.x, statistics=statistics), part.y) for part in (own.train, own.val)]
     tried = []
     for side in [side for arch in whole_networks(space) if (side := space.resolution(arch)) <= space.side][:TRIED]:
-        (x, y), (x_val, y_val) = ((features(network, images, side=side), labels) for images, labels in parts)
-        probe = fit_probe(x, y, x_val, y_val)
-        tried.append((probe.accuracy, side, logistic(np.concatenate([x, x_val]), np.concatenate([y, y_val]), probe.strength)))
-    judged, side, (weight, bias) = max(tried, key=lambda one: one[0])
+        seen = [(features(network, images, side=side), labels) for images, labels in parts]
+        tried.append((fit_probe(*seen[0], *seen[1]), side, seen))
+    probe, side, seen = max(tried, key=lambda one: one[0].accuracy)
+    x, y = (np.concatenate(both) for both in zip(*seen, strict=True))
+    weight, bias = logistic(x, y, probe.strength)
     took = time.perf_counter() - begin
     answers = (features(network, as_input(own.test.x, statistics=statistics), side=side) @ weight.T + bias).argmax(1)
     return {
-        "validation_accuracy": judged / 100, "side": side, "epochs": 0, "labels": 0, "seconds": round(took, 1),
+        "validation_accuracy": probe.accuracy / 100, "side": side, "epochs": 0, "labels": 0, "seconds": round(took, 1),
         "test_accuracy": float((answers == own.test.y).mean()), "test_images": len(own.test.y),
     }  # fmt: skip

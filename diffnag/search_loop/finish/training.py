@@ -19,7 +19,7 @@ from diffnag.networks.answers import answers
 from diffnag.networks.build import seeded_build
 from diffnag.networks.classifier_file import Classifier, Description, read_model, save_model
 from diffnag.networks.elastic import Resized
-from diffnag.networks.plan import LONG
+from diffnag.networks.plan import mixed_if_long
 from diffnag.networks.targets import Target, target_of
 from diffnag.networks.training import Diverged, Recipe, accuracy, as_input, channel_statistics, train
 from diffnag.protocols import GivesNetworks, Inherits
@@ -245,11 +245,6 @@ def until_the_clock(recipe: Recipe, fitting: float, *, most: int) -> Recipe:
     epochs = int(np.clip(FASTER * fitting, 1, most))
     average = recipe.average * min(1.0, max(fitting, 1.0) / epochs)
     return replace(mixed_if_long(recipe, fitting), epochs=epochs, average=average)
-
-
-def mixed_if_long(recipe: Recipe, epochs: float) -> Recipe:
-    """The recipe, without mixing where fewer `epochs` than `LONG` are expected."""
-    return recipe if epochs >= LONG else replace(recipe, mix=0.0)
 
 
 def _within_time(search: Search, network: Callable[[], torch.nn.Module], x: torch.Tensor, y: torch.Tensor, *, on_note: Note) -> _Fits:
