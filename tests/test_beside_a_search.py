@@ -21,7 +21,7 @@ from diffnag.networks.training import Recipe
 from diffnag.oracles.training import TrainingOracle
 from diffnag.search_loop.assembly import assemble
 from diffnag.search_loop.finish import finishing
-from diffnag.search_loop.finish.finished import Share
+from diffnag.search_loop.finish.finished import BY_TRAINING, Share
 from diffnag.search_loop.finish.plain import PlainTraining, at_most
 from diffnag.search_loop.finish.training import most_epochs, until_the_clock
 from diffnag.search_loop.loop import Search
@@ -84,6 +84,26 @@ def test_one_that_cannot_be_trained_is_left_out(tmp_path: Path, monkeypatch: pyt
     best = Best(arch="", predicted=None, value=80.0, test=None)
     assert finishing._from_scratch(search, best, tmp_path, on_progress=print, on_note=notes.append) is None
     assert notes == ["ResNet from scratch is left out: its training diverged: the loss is nan after epoch 1"]
+
+
+@pytest.mark.parametrize(
+    ("images", "searched", "probe", "scratch", "kept"),
+    [
+        (20, 15, 17, 7, "searched"),  # two standard errors are 16 points
+        (20, 10, 17, 7, "probe"),
+        (1000, 850, 860, 0, "searched"),
+        (1000, 850, 875, 0, "probe"),  # 2.1 points
+        (1000, 850, 875, 876, "scratch"),
+        (1000, 850, 860, 855, "scratch"),
+    ],
+)
+def test_a_probe_is_kept_where_the_validation_images_can_tell(images: int, searched: int, probe: int, scratch: int, kept: str) -> None:
+    hits = {"searched": searched, "probe": probe, "scratch": scratch}
+    one: Any = {name: SimpleNamespace(name=name, validation=Share(count, images), judged=BY_TRAINING) for name, count in hits.items()}
+    notes: list[str] = []
+    assert finishing._kept(one["searched"], one["probe"], one["scratch"], on_note=notes.append).name == kept
+    assert any("validation images cannot tell" in note for note in notes) == (probe > searched and kept != "probe" and probe < 875)
+    assert any(f"the {kept} is better on validation" in note for note in notes) == (kept != "searched")
 
 
 def pictures(count: int, side: int = 32) -> Any:

@@ -334,6 +334,8 @@ def test_few_images_do_not_lead_away_from_the_whole_network() -> None:
     ]
     notes: list[str] = []
     found = [first_as_good(trials, trials[3], wholes, judged=judged, on_note=notes.append).number for judged in (20, 300, 1000)]
-    assert found == [1, 3, 3]  # two standard errors are 12, 2.6 and 1.4 points
+    assert found == [1, 3, 3]  # for three rivals, 2.4 standard errors are 15, 3.1 and 1.7 points
     assert notes == ["as far as 20 validation images can tell, 90 % is as good as 95 %, and what was tried first is taken"]
     assert first_as_good(trials[:3], trials[2], wholes, judged=10_000, on_note=notes.append).number == 2 and len(notes) == 1
+    poor = [replace(trials[0], number=number, value=80.0) for number in range(4, 60)]  # the best of 59 was luckier: 3.4 standard errors, 4.4 points
+    assert first_as_good([*trials, *poor], trials[3], wholes, judged=300, on_note=notes.append).number == 2

@@ -9,6 +9,8 @@ from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from scipy.special import ndtri
+
 from diffnag.datasets.images.asked import CLASSIFICATION
 from diffnag.errors import UserError
 from diffnag.plugins import named_errors
@@ -246,12 +248,14 @@ class Search:
 
 
 def first_as_good(trials: Sequence[Trial], best: Trial, first: Collection[Arch], *, judged: int, on_note: Note) -> Trial:
-    """The first of `trials` that is among the `first` architectures and within two standard errors of `best` on `judged` images; else `best`.
+    """The first of `trials` that is among the `first` architectures and as good as `best`, as far as `judged` images can tell; else `best`.
 
-    Of many architectures the one with the best validation accuracy was lucky as well, and few images cannot tell.
+    Of many architectures the one with the best validation accuracy was lucky as well, and of more of them luckier. So the margin, in
+    standard errors, is two for one rival and grows with their number (the correction of Bonferroni, at 5 %).
     """
     assert best.value is not None
-    least = best.value - 200 * standard_error(best.value / 100, judged)
+    rivals = max(1, sum(one.value is not None for one in trials) - 1)
+    least = best.value - 100 * float(-ndtri(0.025 / rivals)) * standard_error(best.value / 100, judged)
     found = next((one for one in trials if one.value is not None and one.value >= least and one.arch in first), best)
     if found.value is not None and found.value < best.value:
         equal = f"{found.value:.4g} % is as good as {best.value:.4g} %"

@@ -14,11 +14,11 @@ from diffnag.protocols import GivesNetworks
 from diffnag.search_loop.assembly import FINAL_SECONDS
 from diffnag.search_loop.finish.comparison import FOLDER, Rivals
 from diffnag.search_loop.finish.eight_bits import EightBits, write_eight_bits
-from diffnag.search_loop.finish.finished import BY_TRAINING, Finish, Finished
+from diffnag.search_loop.finish.finished import BY_TRAINING, Finish, Finished, Share
 from diffnag.search_loop.finish.plain import FROM_SCRATCH, SHORT, PlainTraining
 from diffnag.search_loop.finish.probe import finish_probe
 from diffnag.search_loop.finish.training import EXPORT_SECONDS, QUANTISING_SECONDS, Note, Progress, finish_one
-from diffnag.search_loop.loop import Search
+from diffnag.search_loop.loop import Search, standard_error
 from diffnag.search_loop.options import MODEL_SPACE
 from diffnag.search_loop.report.mistakes import MISTAKES, mistakes_of, write_mistakes
 from diffnag.search_loop.result import Best, SearchResult
@@ -55,11 +55,10 @@ def finish(
         result.method, result.best.arch, search, place,
         labels=result.labels_target, value=result.best.value, on_progress=on_progress, on_note=on_note,
     )  # fmt: skip
-    best, tried = searched, [one for one in (finish_probe(search), scratch) if one]
-    for other in tried if alone else ():
-        best = other if _is_better(other, best) else best
-    if best is not searched:
-        on_note(f"the {best.name} is better on validation than what was found, so {MODEL} holds it")
+    probe = finish_probe(search)
+    best, tried = searched, [one for one in (probe, scratch) if one]
+    if alone:
+        best = _kept(searched, probe, scratch, on_note=on_note)
     if probed:
         save_model(folder / MODEL, best.model, about={"name": best.name})
     difference = _export(folder / ONNX, best.model, on_note)
@@ -104,6 +103,27 @@ def _seconds_for_the_rest(search: Search) -> float:
     images, took = search.images, [trial.cost_s for trial in search.study.history]
     assert images
     return EXPORT_SECONDS + QUANTISING_SECONDS + 2 * float(np.median(took)) * len(images.test.y) / len(images.val.y)
+
+
+def _kept(searched: Finished, probe: Finished | None, scratch: Finished | None, *, on_note: Note) -> Finished:
+    """What the model file holds: the network that was searched, unless another is better on validation.
+
+    The searched network has been trained from the probe on, and goes on after it is judged. So the probe is kept only where the validation
+    images can tell that it is better: by two standard errors. Of few images they are wide.
+    """
+    best = searched
+    if probe and _is_better(probe, searched):
+        assert probe.validation and searched.validation
+        more, count = 100 * (probe.validation.value - searched.validation.value), probe.validation.images
+        if isinstance(probe.validation, Share) and more <= 200 * standard_error(probe.validation.value, count):
+            on_note(f"the {probe.name} is better by {more:.3g} points, but {count} validation images cannot tell: what was found is kept")
+        else:
+            best = probe
+    if scratch and _is_better(scratch, best):
+        best = scratch
+    if best is not searched:
+        on_note(f"the {best.name} is better on validation than what was found, so {MODEL} holds it")
+    return best
 
 
 def _is_better(one: Finished, other: Finished) -> bool:
