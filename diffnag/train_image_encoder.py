@@ -17,13 +17,11 @@ import numpy as np
 from diffnag.command.options import add_options, option, options_from
 from diffnag.command.progress import Progress
 from diffnag.command.running import run_command
-from diffnag.errors import UserError
 
 if TYPE_CHECKING:
     from torch import nn
 
 FILE = "tiny_imagenet16.npz"
-HELD_OUT = "label % 5 == 4"
 ALTERED = 0.25
 """Share of the training images that are made grey, half as sharp, or noisy. Each image is seen in one form only: the network is to
 recognise altered images too, and its features are still to show the alteration."""
@@ -48,37 +46,21 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Parse the command line, train, write the file."""
     options = options_from(parser().parse_args(), Options)
+    from diffnag.datasets.drawn_tasks import HELD_OUT, known_images
+    from diffnag.datasets.encoder import SIDE
     from diffnag.io.checkpoint import checksum
     from diffnag.io.files import check_weights_place
 
     check_weights_place(options.out)
     path = options.images / FILE
-    split = read_images(path)
-    source = {"images_file": FILE, "images_sha256": checksum(path)}
+    split = known_images(path, side=SIDE)
+    source = {"images_file": FILE, "images_sha256": checksum(path), "held_out": HELD_OUT}
     command = f"python -m diffnag.train_image_encoder --images FOLDER --epochs {options.epochs} --seed {options.seed}"
     meta = train(*split, out=options.out, epochs=options.epochs, seed=options.seed, about={**source, "command": command})
     print(
         f"wrote {options.out}, {options.out.stat().st_size / 1e6:.2f} MB: {meta['validation_accuracy']:.1f} % of the validation "
         f"images correct over {meta['classes']} classes, {meta['train_core_seconds']:.0f} core-seconds"
     )
-
-
-def read_images(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """`x_train, y_train, x_test, y_test` of a `.npz` file without the held-out classes; labels count from 0 without gaps."""
-    from diffnag.datasets.drawn_tasks import held_out_labels
-    from diffnag.datasets.encoder import SIDE
-    from diffnag.datasets.labelled import read_labelled
-
-    if not path.is_file():
-        raise UserError(f"there is no file {path}; --images names a folder that holds {FILE}")
-    (x, y), (x_test, y_test) = read_labelled(path, "train", "test")
-    if x.shape[1:3] != (SIDE, SIDE):
-        raise UserError(f"{path} has images of {x.shape[1]} x {x.shape[2]} pixels; accepted is {SIDE} x {SIDE}")
-    classes = np.unique(y[~held_out_labels(y)])
-    seen, seen_test = np.isin(y, classes), np.isin(y_test, classes)
-    if len(classes) < 2 or not seen_test.any():
-        raise UserError(f"{path} has {len(classes)} classes outside {HELD_OUT}; at least 2 are needed, with test images")
-    return x[seen], np.searchsorted(classes, y[seen]), x_test[seen_test], np.searchsorted(classes, y_test[seen_test])
 
 
 def train(
@@ -127,7 +109,6 @@ def train(
         "kind": KIND,
         "seed": seed,
         **about,
-        "held_out": HELD_OUT,
         "classes": classes,
         "training_images": len(x),
         "altered_share": ALTERED,

@@ -2,7 +2,7 @@
 
     python -m experiments.mixed_images [--sets NAME ...] [--seeds A:B] [--seconds S]
 
-The plain residual network of `experiments.from_scratch` is trained on one core for so many seconds, without mixing and with it in half of the
+The plain residual network of `experiments.small_images` is trained on one core for so many seconds, without mixing and with it in half of the
 steps, whatever the images are. Rows that the result file has are kept; several commands may run at once.
 """
 

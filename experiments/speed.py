@@ -32,7 +32,7 @@ GROWN = (100, 250, 500, 1000, 2000)
 """Labels of which a predictor learns, for the growth of its cost."""
 CANDIDATES = 400
 COMMANDS = ("search", "generate", "train_score", "train_predictor", "train_surrogate", "data", "list", "embed_datasets",
-            "build_meta_dataset", "train_image_encoder", "draw", "export", "device")
+            "build_meta_dataset", "train_image_encoder", "train_supernet", "draw", "export", "device")
 
 
 def main() -> None:

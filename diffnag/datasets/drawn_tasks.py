@@ -22,7 +22,8 @@ DIGITS, LETTERS = "digits", "letters"
 HELD_OUT_WHOLE = ("cifar10", "digits", "fashion_mnist", "mnist")
 """Sources that are held out as a whole: no encoder and no predictor is trained on them."""
 HELD_OUT_EVERY = 5
-"""In every other source, the classes with `label % 5 == 4` are held out."""
+HELD_OUT = "label % 5 == 4"
+"""In every other source, these classes are held out."""
 IMAGES_OF_TASK = 5_000
 """Largest number of images of a task. The images that are not trained on are used to measure accuracy."""
 
@@ -157,6 +158,29 @@ def _shuffled(x: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
 def held_out_labels(labels: np.ndarray) -> np.ndarray:
     """Whether the class of each label `(n,)` is held out, in a source that is not held out as a whole: bool `(n,)`."""
     return labels % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
+
+
+class KnownImages(NamedTuple):
+    """uint8 images `(n, h, w[, 3])` and labels `(n,)` of classes that are not held out, for training and for a test."""
+
+    x: np.ndarray
+    y: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+
+
+def known_images(path: Path, *, side: int) -> KnownImages:
+    """The images of a `.npz` file, `side` pixels a side, without the held-out classes; labels count from 0 without gaps. Raises `UserError`."""
+    if not path.is_file():
+        raise UserError(f"there is no file {path}; --images names a folder that holds {path.name}")
+    (x, y), (x_test, y_test) = read_labelled(path, "train", "test")
+    if x.shape[1:3] != (side, side):
+        raise UserError(f"{path} has images of {x.shape[1]} x {x.shape[2]} pixels; accepted is {side} x {side}")
+    classes = np.unique(y[~held_out_labels(y)])
+    seen, seen_test = np.isin(y, classes), np.isin(y_test, classes)
+    if len(classes) < 2 or not seen_test.any():
+        raise UserError(f"{path} has {len(classes)} classes outside {HELD_OUT}; at least 2 are needed, with test images")
+    return KnownImages(x[seen], np.searchsorted(classes, y[seen]), x_test[seen_test], np.searchsorted(classes, y_test[seen_test]))
 
 
 def allowed_classes(source: str, *, held_out: bool) -> np.ndarray:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from diffnag.protocols import ShipsWeights
+
 if TYPE_CHECKING:
     from diffnag.arch import Arch
     from diffnag.networks.plan import Skeleton
@@ -24,12 +26,16 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def seeded_build(
-    skeleton: Skeleton, arch: Arch, space: SearchSpace, *, num_classes: int, image_size: int, seed: int, device: torch.device | str
-) -> nn.Module:
+    skeleton: Skeleton, arch: Arch, space: SearchSpace, *,
+    num_classes: int, image_size: int, seed: int, device: torch.device | str, started: bool = False,
+) -> nn.Module:  # fmt: skip
     """Build the network of `arch` with the weights of `seed`, ready to be trained: on `device`, in channels-last memory.
 
-    Raises `UserError` if the space cannot build it.
+    If it is `started`, it has the weights that the space ships instead, but for its classifier. Raises `UserError` if the space cannot build it.
     """
     with seeded(seed):
         network = skeleton.build(arch, space, num_classes=num_classes, image_size=image_size)
+    if started:
+        assert isinstance(space, ShipsWeights)
+        space.start(network)
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -15,7 +15,7 @@ from diffnag.networks.build import seeded
 from diffnag.networks.elastic import Resized
 from diffnag.networks.stem import take_inputs
 from diffnag.networks.training import Recipe
-from diffnag.protocols import HasResNetLike, HasResolution, Inherits, Size, TakesChannels, TrainsSmall
+from diffnag.protocols import HasResNetLike, HasResolution, Inherits, ShipsWeights, Size, TakesChannels, TrainsSmall
 from diffnag.spaces.counting import measured_size
 from diffnag.spaces.inputs import whole_networks
 
@@ -40,6 +40,8 @@ LEAST_STEPS = 300
 """Optimiser steps of a training, at least: few images are trained for more epochs."""
 MIX, LONG = 0.5, 30
 """Share of the steps in which images are mixed, in trainings from scratch of so many epochs: few images are learned by heart in them."""
+STARTED_EPOCHS, MANY_IMAGES = 5, 10_000
+"""Epochs, at least, of a final training from shipped weights; and with more images a larger network is worth more, if there is time for it."""
 FINE_TUNING_EPOCHS, MOST_FINE_TUNING = 10, 40
 """Epochs of the final training of a pretrained network, and the most if there is time."""
 ENOUGH_EPOCHS = 6
@@ -172,11 +174,12 @@ def skeleton_of(
 
 @dataclass(frozen=True)
 class Plan:
-    """One training: `skeleton` is trained on `images` images by `recipe`."""
+    """One training: `skeleton` is trained on `images` images by `recipe`; where `started` is true, from the weights that the space ships."""
 
     skeleton: Skeleton
     images: int
     recipe: Recipe = field(default_factory=Recipe)
+    started: bool = False
 
     @property
     def rungs(self) -> tuple[int, ...]:
@@ -194,14 +197,14 @@ class Plan:
             return "pretrained weights, a linear classifier fitted"
         if self.recipe.keep_statistics:
             return f"inherited weights, fine-tuned for {self.recipe.epochs} epochs"
-        return f"{self.skeleton}, {self.recipe.epochs} epochs"
+        return f"{self.skeleton}, {self.recipe.epochs} epochs{' from weights of small photos' if self.started else ''}"
 
     def to_json(self) -> dict[str, Any]:
         """Skeleton, number of images and recipe in one flat dictionary."""
         skeleton = self.skeleton.to_json()
         if self.skeleton.small:
             skeleton = {key: value for key, value in skeleton.items() if key in ("small", "inputs")}
-        return {**skeleton, "train_images": self.images, **asdict(self.recipe)}
+        return {**skeleton, "train_images": self.images, **asdict(self.recipe), **({"started": True} if self.started else {})}
 
 
 def plan_evaluation(images: ImageDataset, space: SearchSpace, *, seconds: float, epochs: int | None = None) -> Plan:
@@ -237,10 +240,23 @@ def plan_final(images: ImageDataset, space: SearchSpace, *, seconds: float, epoc
     It takes the largest of the space's `skeletons` that can train 40 epochs in this time, and trains it for up to 80. If even the
     smallest takes too long, it trains fewer epochs. Few images, `epochs` and the stem are treated as in `plan_evaluation`. A long training mixes
     photos: images that are mirrored as well, and are not tiny.
+
+    Where there are few images, the weights that a space ships are worth more than the width of the network. They are used if their network can be
+    trained for `STARTED_EPOCHS`, unless there are more than `MANY_IMAGES` and time for a larger network.
     """
     skeletons = _skeletons(images, space)
     n = len(images.train.y) + len(images.val.y)
-    plan = _plan(images, space, skeletons, n=n, seconds=seconds, epochs=epochs, enough=40, most=80, fewest=3, may_leave_out=False)
+
+    def planned(skeletons: Sequence[Skeleton], enough: int) -> Plan:
+        return _plan(images, space, skeletons, n=n, seconds=seconds, epochs=epochs, enough=enough, most=80, fewest=3, may_leave_out=False)
+
+    plan = planned(skeletons, 40)
+    if isinstance(space, ShipsWeights) and space.shipped and images.inputs is None:
+        shipped = Skeleton(*space.shipped, stem_stride=_stem_stride(images))
+        started = replace(planned([shipped], STARTED_EPOCHS), started=True)
+        affordable = epochs or started.recipe.epochs >= STARTED_EPOCHS
+        if affordable and (n <= MANY_IMAGES or _flops(plan.skeleton, images, space) <= _flops(shipped, images, space)):
+            plan = started
     may_mix = images.task == CLASSIFICATION and images.flips and min(images.train.x.shape[1:3]) >= TINY
     return replace(plan, recipe=mixed_if_long(replace(plan.recipe, mix=MIX), plan.recipe.epochs)) if may_mix else plan
 

@@ -12,6 +12,16 @@ from diffnag.protocols.generators import (
 )
 from diffnag.protocols.growth import Growth, GuidesGrowth, TracksShapes
 from diffnag.protocols.methods import Method
+from diffnag.protocols.networks import (
+    HasResNetLike,
+    HasResolution,
+    Inherits,
+    ShipsWeights,
+    TakesChannels,
+    TakesTokens,
+    TrainsSmall,
+    WithoutNetworks,
+)
 from diffnag.protocols.objectives import Explains, NeedsNetwork, Objective, Predicts, Sourced
 from diffnag.protocols.oracles import GivesNetworks, MultiFidelity, NeedsImages, Oracle, Prepares
 from diffnag.protocols.predictors import HasPrior, HasQuantiles, NeedsSetup, NoisyPredictor, Predictor, RelaxedPredictor
@@ -25,10 +35,7 @@ from diffnag.protocols.spaces import (
     HasMoreTables,
     HasNotes,
     HasParts,
-    HasResNetLike,
-    HasResolution,
     HasRoles,
-    Inherits,
     KeepsOracleFile,
     Minimises,
     NamesMeasures,
@@ -41,10 +48,6 @@ from diffnag.protocols.spaces import (
     Role,
     SearchSpace,
     Size,
-    TakesChannels,
-    TakesTokens,
-    TrainsSmall,
-    WithoutNetworks,
 )
 
 __all__ = [
@@ -97,6 +100,7 @@ __all__ = [
     "RelaxedPredictor",
     "Role",
     "SearchSpace",
+    "ShipsWeights",
     "Size",
     "Sourced",
     "TakesChannels",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from diffnag.arch import Arch
     from diffnag.io.tables import BenchmarkTable
@@ -139,80 +139,6 @@ class SearchSpace(Protocol):
 
 
 @runtime_checkable
-class TrainsSmall(Protocol):
-    """A space with a reduced skeleton: asked for by `python -m diffnag.build_meta_dataset`."""
-
-    def build_small(self, arch: Arch, *, num_classes: int, image_size: int) -> nn.Module:
-        """A network that trains in seconds and in which the choice of the architecture still matters."""
-        ...
-
-
-@runtime_checkable
-class HasResNetLike(Protocol):
-    """A space that names its architecture closest to a residual network, to be compared with."""
-
-    resnet_like: str
-    """As the space writes it."""
-
-
-@runtime_checkable
-class HasResolution(Protocol):
-    """A space whose architectures have an input size of their own, to which images of any size are resized.
-
-    The space's `size` counts at this resolution, and its `build` gives a network for images of this size.
-    `diffnag.spaces.inputs.side_of` answers for all spaces how large the images of an architecture are.
-    """
-
-    def resolution(self, arch: Arch) -> int:
-        """Pixels a side of the images that the network of `arch` takes."""
-        ...
-
-
-@runtime_checkable
-class Inherits(HasResolution, Protocol):
-    """A space whose architectures are parts of one pretrained network and inherit its weights; see `diffnag.networks.elastic`.
-
-    The network maps images `(b, 3, h, w)` of any size to logits, and computes a part of itself by `network(images, part)`. It has
-    `features(images)`, `(b, d)`, and behind them a linear layer `classifier`.
-    """
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    """Statistics of each channel, for pixels in [0, 1], that images are standardised by."""
-    largest: Arch
-    smallest: Arch
-    side: int
-    """The resolution at which the whole network is adapted to images: one where a linear probe is nearly at its best; may be set."""
-    weights: Path | None
-    """A file of the pretrained weights, which may be set; None stands for those that the space finds by itself."""
-
-    def pretrained(self, *, num_classes: int) -> nn.Module:
-        """The network with its pretrained weights and a classifier of zeros; raises `UserError` if the weights are not there."""
-        ...
-
-    def sort_channels(self, network: nn.Module, images: Tensor) -> None:
-        """Rearrange the weights so that parts keep what matters most for standardised `images`; the network computes what it did."""
-        ...
-
-    def member(self, arch: Arch) -> Any:
-        """The part of the network that an architecture is."""
-        ...
-
-    def inherit(self, network: nn.Module, arch: Arch) -> nn.Module:
-        """The network that `build` gives, with copies of the weights that the architecture uses."""
-        ...
-
-
-@runtime_checkable
-class TakesChannels(Inherits, Protocol):
-    """A space of parts whose pretrained network can be changed to take images of other channels than three."""
-
-    def with_channels(self, channels: int) -> Self:
-        """The same space for images `(b, channels, h, w)`: what its methods build, count and load takes these."""
-        ...
-
-
-@runtime_checkable
 class HasNotes(Protocol):
     """A space with something that the user should read before a search."""
 
@@ -270,16 +196,6 @@ class Minimises(Protocol):
 
     minimised: frozenset[str]
     """Names of such measures, such as `perplexity`."""
-
-
-@runtime_checkable
-class TakesTokens(Protocol):
-    """A space of language models: networks map token ids `(b, t)`, int64, to logits `(b, t, vocabulary)`, for any t.
-
-    `num_classes` is the vocabulary and `image_size` the length of the context in tokens. What needs images refuses such a space.
-    """
-
-    takes_tokens: Literal[True]
 
 
 @runtime_checkable
@@ -383,10 +299,3 @@ class CountsInputs(Protocol):
 
     inputs: Mapping[str, tuple[int, int]]
     """Operator -> fewest and most inputs, for every operator but the one that is absent."""
-
-
-@runtime_checkable
-class WithoutNetworks(Protocol):
-    """A space of graphs that are no networks: its `size` and `build` raise `UserError`, and what needs networks is not offered."""
-
-    without_networks: Literal[True]

@@ -15,7 +15,7 @@ from diffnag.objectives.goal import Goal
 from diffnag.objectives.reading import load_objective, read_goal
 from diffnag.oracles.checked import CheckedOracle, checked_oracle
 from diffnag.plugins import named_errors
-from diffnag.protocols import HasResNetLike, Inherits
+from diffnag.protocols import HasResNetLike, Inherits, ShipsWeights
 from diffnag.search_loop.domain import Domain
 from diffnag.search_loop.methods.base import Setting
 from diffnag.search_loop.options import SEARCH_SHARE, SearchOptions
@@ -92,6 +92,11 @@ def assemble(
         if not isinstance(space, Inherits):
             raise UserError(f"--weights is for a pretrained network whose parts are searched, and space {space.name!r} has none; leave it out")
         space.weights = options.weights
+    if options.from_scratch:
+        if not isinstance(space, ShipsWeights):
+            why = "is made of a pretrained network" if isinstance(space, Inherits) else "ships no weights to start from"
+            raise UserError(f"--from-scratch is for a space whose networks start from shipped weights, and {space.name!r} {why}; leave it out")
+        space.shipped = None
     if oracle is not None:
         checked = checked_oracle(options.oracle, oracle)
     elif is_own_images(options, space):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FREE = (
     "budget", "device", "oracle", "generator", "checkpoint", "time_limit", "image_size", "epochs", "limit", "max_params", "max_flops",
-    "minimise", "maximise", "model", "weights", "task",
+    "minimise", "maximise", "model", "weights", "task", "from_scratch",
 )  # fmt: skip
 """Options that a resumed search may change, or that `identity` stores in another form."""
 

@@ -72,6 +72,9 @@ class SearchOptions:
     weights: Path | None = option(
         None, metavar="FILE", help="trained weights of --model, or of the network that --space is made of: .pt, .pth or .safetensors",
     )  # fmt: skip
+    from_scratch: bool = option(
+        False, help="your own images: start every training from random weights, also where --space ships weights of small photos to start from"
+    )  # fmt: skip
     oracle: str = option(
         "auto", help="table, surrogate, training, a training-free score (naswot, synflow, zen), package.module:Class, or auto: "
         "training for your own images; otherwise the table if it is there, else the surrogate",

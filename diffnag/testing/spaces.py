@@ -10,7 +10,7 @@ import torch
 
 from diffnag.arch import ArchBatch, Packing
 from diffnag.errors import UserError
-from diffnag.protocols import HasRoles, Prunes, SearchSpace, TakesChannels, TakesTokens, WithoutNetworks
+from diffnag.protocols import HasRoles, Prunes, SearchSpace, ShipsWeights, TakesChannels, TakesTokens, WithoutNetworks
 from diffnag.spaces.decoding import decode_all
 from diffnag.spaces.roles import describe
 from diffnag.testing.draws import draws
@@ -146,6 +146,27 @@ class SearchSpaceContract:
             small = space.build(arch, channels=channels, cells=cells, num_classes=classes)
             logits = small(given)
             assert logits.shape == ((2, 7, classes) if tokens else (2, classes)) and logits.isfinite().all()
+
+    def test_networks_start_from_shipped_weights(self, space: SearchSpace) -> None:
+        """A space that `ShipsWeights` gives the same ones to all networks of a cell, whatever their stem; those of the classifier stay."""
+        if not isinstance(space, ShipsWeights):
+            pytest.skip("it ships no weights")
+        assert space.shipped is not None
+        channels, cells = space.shipped
+        images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        for arch in draws(space, 3):
+            four, wide, five = (
+                space.build(arch, channels=channels, cells=cells, num_classes=classes, stem_stride=stride)
+                for classes, stride in ((4, 1), (4, 2), (5, 1))
+            )
+            before = {name: tensor.clone() for name, tensor in four.state_dict().items()}
+            for network in (four, wide, five):
+                space.start(network)
+                assert network.eval()(images).isfinite().all()
+            other, larger = wide.state_dict(), five.state_dict()
+            for name, tensor in four.state_dict().items():
+                is_classifier = tensor.shape != larger[name].shape
+                assert torch.equal(tensor, before[name] if is_classifier else other[name]), name
 
     def test_networks_take_other_channels(self, space: SearchSpace) -> None:
         """A space that `TakesChannels` keeps its architectures, and what it builds and counts is for these channels."""

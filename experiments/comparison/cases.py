@@ -19,7 +19,7 @@ NOISE_AWARE = 1e-5
 
 COMMANDS = (
     "train_score", "generate", "likelihood", "search", "report", "draw", "export", "train_surrogate", "train_image_encoder", "embed_datasets",
-    "build_meta_dataset", "data", "list", "train_predictor", "train_latency", "device",
+    "build_meta_dataset", "data", "list", "train_predictor", "train_latency", "train_supernet", "device",
 )  # fmt: skip
 CELL = "|nor_conv_3x3~0|+|nor_conv_1x1~0|avg_pool_3x3~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
 GENOTYPE = (
@@ -204,6 +204,9 @@ def _learned() -> Iterator[Case]:
     yield Case("train_latency", (("diffnag.train_latency", *out),), weights, needs_data=True)
     yield Case("train_surrogate", (("diffnag.train_surrogate", *small, *out),), weights, needs_data=True)
     yield Case("train_image_encoder", (("diffnag.train_image_encoder", "--images", "$INPUTS/tasks", "--epochs", "1", *out),), weights)
+    yield Case(
+        "train_supernet", (("diffnag.train_supernet", "--images", "$INPUTS/tasks", "--epochs", "1", "--epochs-large", "1", *out),), weights
+    )
     yield Case("embed_datasets", (("diffnag.embed_datasets", "--images", "$INPUTS/tasks", "--images-per-class", "4", *out),), weights)
     for name, arguments in {
         "letters": ("--images", "letters", "--tasks", "2", "--archs-per-task", "2"),

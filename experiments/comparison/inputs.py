@@ -12,8 +12,9 @@ import numpy as np
 PLUG_INS = Path(__file__).with_name("plug_ins.py")
 README_PLUG_INS = "# my_predictors.py"
 """First line of the predictors that README or guide show; they may change with the signatures of plug-ins, so each commit brings its own."""
-TASKS = {"cifar10.npz": (32, 3), "cifar100_16.npz": (16, 3), "fashion_mnist.npz": (28, 1), "mnist.npz": (28, 1), "tiny_imagenet16.npz": (16, 3)}
-"""Files that `embed_datasets` and `train_image_encoder` read: side and channels."""
+TASKS = {"cifar10.npz": (32, 3), "cifar100_16.npz": (16, 3), "fashion_mnist.npz": (28, 1), "mnist.npz": (28, 1), "tiny_imagenet16.npz": (16, 3),
+         "tiny_imagenet32.npz": (32, 3)}  # fmt: skip
+"""Files that commands of training read: side and channels."""
 
 
 def make_inputs(folder: Path) -> str:

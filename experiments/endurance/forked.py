@@ -23,7 +23,7 @@ MEMORY = 6 * 2**30
 """Address space that a fork may take beyond that of its parent: what asks for more fails as on a small machine."""
 COMMANDS = (
     "build_meta_dataset", "data", "device", "draw", "embed_datasets", "export", "generate", "likelihood", "list", "report", "search",
-    "train_image_encoder", "train_latency", "train_predictor", "train_score", "train_surrogate",
+    "train_image_encoder", "train_latency", "train_predictor", "train_score", "train_supernet", "train_surrogate",
 )  # fmt: skip
 ENDLESS = -1000
 """Exit code of a command that did not end in time."""

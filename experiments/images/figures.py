@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from experiments.shared.results import Values, read_result
+
+ARMS = ("search", "random", "scratch", "scratch-random", "plain", "resnet18", "probe", "fine-tuning")
+"""Arms of `experiments.small_images`, in the order in which they are shown."""
 
 
 def photos() -> list[Values]:
@@ -42,23 +46,15 @@ def own_images() -> Values:
     }  # fmt: skip
 
 
-def from_scratch() -> list[Values]:
-    """For each set, time and arm beside the search: mean accuracies over the seeds that both have, and the differences seed by seed."""
-    rows = read_result("from_scratch").get("rows", [])
+def small_images() -> list[Values]:
+    """For each set, time and arm: accuracies by seed, and means over the seeds. The search comes first."""
+    rows = sorted(read_result("small_images").get("rows", []), key=lambda row: (row["set"], row["minutes"], ARMS.index(row["arm"]), row["seed"]))
     found: list[Values] = []
-    for name, minutes, arm in sorted({(row["set"], row["minutes"], row["arm"]) for row in rows if row["arm"] != "search"}):
-        by_arm = {
-            one: {row["seed"]: row for row in rows if (row["set"], row["minutes"], row["arm"]) == (name, minutes, one)} for one in ("search", arm)
-        }
-        if not (seeds := sorted(by_arm["search"].keys() & by_arm[arm].keys())):
-            continue
-        pairs = [(by_arm["search"][seed], by_arm[arm][seed]) for seed in seeds]
+    for (name, minutes, arm), group in groupby(rows, key=lambda row: (row["set"], row["minutes"], row["arm"])):
+        own = list(group)
         found.append({
-            "set": name, "minutes": minutes, "arm": arm, "seeds": len(seeds),
-            "search": _mean([ours["test_accuracy"] for ours, _ in pairs]), "other": _mean([theirs["test_accuracy"] for _, theirs in pairs]),
-            "gains": [ours["test_accuracy"] - theirs["test_accuracy"] for ours, theirs in pairs],
-            "labels": _mean([ours["labels"] for ours, _ in pairs]), "epochs": [_mean([pair[k]["epochs"] for pair in pairs]) for k in (0, 1)],
-            "wall_s": max(ours["wall_s"] for ours, _ in pairs),
+            "set": name, "minutes": minutes, "arm": arm, "by_seed": {row["seed"]: row["test_accuracy"] for row in own},
+            **{key: _mean([row[key] for row in own]) for key in ("test_accuracy", "labels", "epochs")}, "wall_s": max(row["wall_s"] for row in own),
         })  # fmt: skip
     return found
 

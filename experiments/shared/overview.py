@@ -45,6 +45,7 @@ def shipped(root: str) -> str:
     named = (f"nasbench201/{kind}-{target}" for kind in ("sister-tables", "meta-only") for target in (*DATASETS, "own-images"))
     return render("shipped", {
         "root": root, "files": [_file(name) for name in (*others, *named, "nasbench201/surrogate")], "encoder": weights("image_encoder.safetensors"),
+        "supernet": weights("nasbench201/supernet.safetensors"),
         "latency": weights("nasbench201/latency.safetensors"),
         "measured": [_measurements(path) for files in (TRAINING, CROSSED) for paths in files.values() for path in paths],
     })  # fmt: skip

@@ -33,6 +33,7 @@ class NASBench201(ConnectionCells):
     more_tables: Mapping[str, str] = {"latency": "nas_bench_201_latency.csv.gz", "robustness": "nas_bench_201_robustness.npz"}
     datasets: Mapping[str, tuple[int, int]] = {"cifar10": (10, 32), "cifar100": (100, 32), "ImageNet16-120": (120, 16)}
     skeletons = ((8, 1), (16, 1), (16, 2), (32, 2), (32, 3), (64, 3))
+    shipped: tuple[int, int] | None = (16, 1)
 
     # -- strings
 
@@ -95,6 +96,20 @@ class NASBench201(ConnectionCells):
         from diffnag.search_spaces.nasbench201.network import Network
 
         return Network(self.operations(arch), channels=channels, cells=cells, num_classes=num_classes, stem_stride=stem_stride)
+
+    def supernet(self, *, num_classes: int, seed: int) -> nn.Module:
+        """The supernet that is to be trained; its weights are drawn from torch's global generator, cells by `seed`."""
+        from diffnag.search_spaces.nasbench201.supernet import Supernet
+
+        return Supernet(num_classes, seed=seed)
+
+    def start(self, network: nn.Module) -> None:
+        """Give a network of `build` with 16 channels and one cell the weights of the shipped supernet, but those of its classifier."""
+        from diffnag.search_spaces.nasbench201.network import Network
+        from diffnag.search_spaces.nasbench201.supernet import shipped
+
+        assert isinstance(network, Network)
+        shipped().start(network)
 
     def build_small(self, arch: Arch, *, num_classes: int, image_size: int) -> nn.Module:
         """One cell in each stage, with 16, 32 and 64 channels, on maps of about 8 x 8 pixels, with pooled reductions.

@@ -137,7 +137,9 @@ def train_fully(
     def network() -> torch.nn.Module:
         if isinstance(search.oracle, GivesNetworks):
             return Resized(search.oracle.network(parsed), side)
-        made = seeded_build(plan.skeleton, parsed, space, num_classes=len(images.classes), image_size=side, seed=options.seed, device=device)
+        made = seeded_build(
+            plan.skeleton, parsed, space, num_classes=len(images.classes), image_size=side, seed=options.seed, device=device, started=plan.started
+        )
         return Resized(made, side) if images.inputs is None else made
 
     try:

@@ -1,12 +1,13 @@
-"""Small images that no pretrained network knows: searches from scratch, as a user runs them, beside what trains one network all the time.
+"""Small images: searches as a user runs them, beside what trains one network all the time.
 
-    python -m experiments.from_scratch [--sets NAME ...] [--seeds A:B] [--minutes M] [--arms NAME ...]
+    python -m experiments.small_images [--sets NAME ...] [--seeds A:B] [--minutes M] [--arms NAME ...]
 
 The sets are those of `experiments.images.sets`, drawn by the seed. The arm `search` is the command line with `--space nasbench201
---predictor meta`, `random` the same with random search. `plain` trains one residual network of three stages of 16, 32 and 64 channels, at
-full resolution up to 32 pixels, by the same trainer in the same wall time, and `resnet18` a ResNet-18 for small images. `probe` and
-`fine-tuning` use a network that knows the photos of ImageNet. All have the same images of training, validation and test, and one thread.
-Rows that the result file has are kept; several commands may run at once.
+--predictor meta`, `scratch` the same with `--from-scratch`; `random` and `scratch-random` are both with random search. `plain` trains one
+residual network of three stages of 16, 32 and 64 channels from random weights, at full resolution up to 32 pixels, by the same trainer in
+the same wall time, and `resnet18` a ResNet-18 for small images. `probe` and `fine-tuning` use a network that knows the photos of ImageNet.
+All have the same images of training, validation and test, and one thread. Rows that the result file has are kept; several commands may
+run at once.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from experiments.shared.common import begin, parser
 from experiments.shared.pool import seeds_argument
 from experiments.shared.results import add_row, measured
 
-NAME = "from_scratch"
+NAME = "small_images"
 
 
 def main() -> None:
@@ -93,8 +94,10 @@ def plain(images: Path, seed: int, seconds: float) -> dict[str, Any]:
 
 
 ARMS: Mapping[str, Callable[[Path, int, float], dict[str, Any]]] = {
-    "search": partial(searched, method=("--predictor", "meta")), "plain": plain, "random": partial(searched, method=("--method", "random")),
-    "resnet18": train_resnet18, "probe": probed, "fine-tuning": fine_tuned,
+    "search": partial(searched, method=("--predictor", "meta")), "scratch": partial(searched, method=("--predictor", "meta", "--from-scratch")),
+    "random": partial(searched, method=("--method", "random")),
+    "scratch-random": partial(searched, method=("--method", "random", "--from-scratch")),
+    "plain": plain, "resnet18": train_resnet18, "probe": probed, "fine-tuning": fine_tuned,
 }  # fmt: skip
 """Arm -> a function of the file of images, the seed and the seconds that it has."""
 
