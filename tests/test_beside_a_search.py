@@ -87,22 +87,25 @@ def test_one_that_cannot_be_trained_is_left_out(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("images", "searched", "probe", "scratch", "kept"),
+    ("images", "searched", "probe", "scratch", "beyond", "kept"),
     [
-        (20, 15, 17, 7, "searched"),  # two standard errors are 16 points
-        (20, 10, 17, 7, "probe"),
-        (1000, 850, 860, 0, "searched"),
-        (1000, 850, 875, 0, "probe"),  # 2.1 points
-        (1000, 850, 875, 876, "scratch"),
-        (1000, 850, 860, 855, "scratch"),
+        (20, 15, 17, 7, True, "searched"),  # two standard errors are 16 points
+        (20, 15, 17, 7, False, "probe"),
+        (20, 10, 17, 7, True, "probe"),
+        (1000, 850, 860, 0, True, "searched"),
+        (1000, 850, 875, 0, True, "probe"),  # 2.1 points
+        (1000, 850, 875, 876, True, "scratch"),
+        (1000, 850, 860, 855, True, "scratch"),
     ],
 )
-def test_a_probe_is_kept_where_the_validation_images_can_tell(images: int, searched: int, probe: int, scratch: int, kept: str) -> None:
+def test_a_probe_is_kept_where_the_validation_images_can_tell(
+    images: int, searched: int, probe: int, scratch: int, beyond: bool, kept: str
+) -> None:
     hits = {"searched": searched, "probe": probe, "scratch": scratch}
     one: Any = {name: SimpleNamespace(name=name, validation=Share(count, images), judged=BY_TRAINING) for name, count in hits.items()}
     notes: list[str] = []
-    assert finishing._kept(one["searched"], one["probe"], one["scratch"], on_note=notes.append).name == kept
-    assert any("validation images cannot tell" in note for note in notes) == (probe > searched and kept != "probe" and probe < 875)
+    assert finishing._kept(one["searched"], one["probe"], one["scratch"], beyond_probe=beyond, on_note=notes.append).name == kept
+    assert any("validation images cannot tell" in note for note in notes) == (kept != "probe" and probe < 875)
     assert any(f"the {kept} is better on validation" in note for note in notes) == (kept != "searched")
 
 

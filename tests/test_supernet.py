@@ -35,7 +35,7 @@ FILES = {"tiny_imagenet16.npz": (16, 6), "cifar100_16.npz": (16, 4), "tiny_image
 def supernet() -> Supernet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Supernet(3, channels=16)
+        return Supernet(3)
 
 
 def test_a_network_that_is_started_computes_what_its_part_of_the_supernet_does(supernet: Supernet) -> None:

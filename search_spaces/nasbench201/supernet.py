@@ -27,6 +27,7 @@ from diffnag.spaces.supernets import KIND
 
 PATH = PRETRAINED / "nasbench201" / "supernet.safetensors"
 CHANNELS = 16
+"""Of the first stage."""
 RESIDUAL = tuple(OPERATIONS.index(name) for name in ("nor_conv_3x3", "none", "nor_conv_3x3", "skip_connect", "none", "skip_connect"))
 RESIDUAL_SHARE = 0.75
 """Share of the training steps that are the residual cell's; the other cells are drawn at random."""
@@ -39,16 +40,15 @@ class Supernet(nn.Module):
 
     Args:
         num_classes: Number of logits.
-        channels: Channels of the first stage.
         seed: Seed of the cells that are drawn.
     """
 
-    def __init__(self, num_classes: int, *, channels: int = CHANNELS, seed: int = 0) -> None:
+    def __init__(self, num_classes: int, *, seed: int = 0) -> None:
         super().__init__()
-        self.channels, self.num_classes = channels, num_classes
+        self.num_classes = num_classes
         self.rng = np.random.default_rng(seed)
-        shared = Network(RESIDUAL, channels=channels, cells=1, num_classes=num_classes)
-        widths = (channels, 2 * channels, 4 * channels)
+        shared = Network(RESIDUAL, channels=CHANNELS, cells=1, num_classes=num_classes)
+        widths = (CHANNELS, 2 * CHANNELS, 4 * CHANNELS)
         self.stem, self.last, self.classifier = shared.stem, shared.last, shared.classifier
         self.reductions = nn.ModuleList(Reduction(narrow, wide) for narrow, wide in pairwise(widths))
         self.convs = nn.ModuleList(
@@ -61,7 +61,7 @@ class Supernet(nn.Module):
     def network(self, operations: tuple[int, ...]) -> Network:
         """The network of a cell, given as indices into `OPERATIONS`; its layers are those of the supernet."""
         with torch.device("meta"):
-            network = Network(operations, channels=self.channels, cells=1, num_classes=self.num_classes)
+            network = Network(operations, channels=CHANNELS, cells=1, num_classes=self.num_classes)
         for holder, name, own in self._layers(network):
             setattr(holder, name, own)
         network.classifier = self.classifier

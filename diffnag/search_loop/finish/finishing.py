@@ -10,6 +10,7 @@ import torch
 from diffnag.errors import UserError, in_a_line
 from diffnag.io.files import make_folder
 from diffnag.networks.classifier_file import Classifier, export_onnx, save_model
+from diffnag.networks.plan import ENOUGH_EPOCHS
 from diffnag.protocols import GivesNetworks
 from diffnag.search_loop.assembly import FINAL_SECONDS
 from diffnag.search_loop.finish.comparison import FOLDER, Rivals
@@ -58,7 +59,8 @@ def finish(
     probe = finish_probe(search)
     best, tried = searched, [one for one in (probe, scratch) if one]
     if alone:
-        best = _kept(searched, probe, scratch, on_note=on_note)
+        whole = result.best.arch in map(search.space.to_str, search.domain.first)
+        best = _kept(searched, probe, scratch, beyond_probe=whole and searched.epochs >= ENOUGH_EPOCHS, on_note=on_note)
     if probed:
         save_model(folder / MODEL, best.model, about={"name": best.name})
     difference = _export(folder / ONNX, best.model, on_note)
@@ -105,17 +107,18 @@ def _seconds_for_the_rest(search: Search) -> float:
     return EXPORT_SECONDS + QUANTISING_SECONDS + 2 * float(np.median(took)) * len(images.test.y) / len(images.val.y)
 
 
-def _kept(searched: Finished, probe: Finished | None, scratch: Finished | None, *, on_note: Note) -> Finished:
+def _kept(searched: Finished, probe: Finished | None, scratch: Finished | None, *, beyond_probe: bool, on_note: Note) -> Finished:
     """What the model file holds: the network that was searched, unless another is better on validation.
 
-    The searched network has been trained from the probe on, and goes on after it is judged. So the probe is kept only where the validation
-    images can tell that it is better: by two standard errors. Of few images they are wide.
+    The whole network that is fine-tuned for some epochs is `beyond_probe`: it has been trained from the probe on, and goes on after it is
+    judged. So the probe is kept then only where the validation images can tell that it is better: by two standard errors. Of few images they
+    are wide.
     """
     best = searched
     if probe and _is_better(probe, searched):
         assert probe.validation and searched.validation
         more, count = 100 * (probe.validation.value - searched.validation.value), probe.validation.images
-        if isinstance(probe.validation, Share) and more <= 200 * standard_error(probe.validation.value, count):
+        if beyond_probe and isinstance(probe.validation, Share) and more <= 200 * standard_error(probe.validation.value, count):
             on_note(f"the {probe.name} is better by {more:.3g} points, but {count} validation images cannot tell: what was found is kept")
         else:
             best = probe
