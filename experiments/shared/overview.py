@@ -10,7 +10,7 @@ from typing import Any
 from diffnag.datasets.meta_dataset import CROSSED, TRAINING, read
 from diffnag.generators.recipes import RECIPES
 from diffnag.io.files import PRETRAINED
-from experiments.images.figures import photos
+from experiments.images.figures import photos, small_images
 from experiments.shared.arena_results import OURS
 from experiments.shared.common import DATASETS
 from experiments.shared.results import Values, by_keys, distinct, read_result
@@ -31,7 +31,8 @@ def overview() -> Values:
     return {
         "ours": OURS, "arena": _arena(), "meta_search": _meta_search(), "speed": speed, "gain": _gain(), "awareness": _awareness(),
         **_quality(), "workers": _workers(), "digits": [row["test_accuracy"] for row in read_result("own_images")["digits"]],
-        "photos": next(row for row in photos() if row["gain"] is not None), "fronts": read_result("front_benchmark")["device_means"],
+        "photos": max((row for row in photos() if row["gain"] is not None), key=lambda row: row["a_class"]), "small": _small_images(),
+        "fronts": read_result("front_benchmark")["device_means"],
         "rate": {row["guidance"]: row["archs_per_s"] for row in speed["generation"]},
         "choosing": {
             name: max(row["median_s"] for row in choosing if row["predictor"] == name) for name in distinct(choosing, "predictor")
@@ -91,6 +92,15 @@ def _gain() -> dict[str, list[float]]:
     """Test accuracy of generated architectures above the mean of the space, by predictor."""
     found = by_keys((row for row in read_result("transfer_generation")["rows"] if row["scale"] == 3), "predictor", "dataset")
     return {name: [found[name, dataset]["gain"] for dataset in DATASETS] for name in ("meta", "meta-only")}
+
+
+def _small_images() -> Values:
+    """Set -> mean accuracy of each arm in three minutes, for the sets that have the three arms which are shown."""
+    found: dict[str, dict[str, float]] = {}
+    for row in small_images():
+        if row["minutes"] == 3:
+            found.setdefault(row["set"], {})[row["arm"]] = row["test_accuracy"]
+    return {name: arms for name, arms in found.items() if {"search", "scratch", "plain"} <= arms.keys()}
 
 
 def _awareness() -> Values:
