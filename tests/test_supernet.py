@@ -175,6 +175,8 @@ def test_from_scratch_is_an_option_of_the_search(tmp_path: Path) -> None:
     for space, why in (("nasbench101", "ships no weights to start from"), ("efficientnet-lite", "is made of a pretrained network")):
         with pytest.raises(UserError, match=f"--from-scratch is for a space whose networks start from shipped weights, .*{space}.* {why}"):
             assemble(replace(options, space=space, from_scratch=True))
+    with pytest.raises(UserError, match="--from-scratch is for your own images, and 'cifar10' is none"):
+        assemble(SearchOptions(dataset="cifar10", method="random", from_scratch=True))
 
 
 def test_the_shipped_weights_are_read_once() -> None:

@@ -93,7 +93,10 @@ def refuse_image_options(options: SearchOptions, oracle: CheckedOracle) -> None:
             f"oracle {oracle.kind!r} trains on your own images, and {options.dataset!r} is none; accepted as --dataset "
             f"are digits, a folder with one sub-folder of images for each class, or an .npz file"
         )
-    values = {"--image-size": options.image_size, "--epochs": options.epochs, "--task": None if options.task == CLASSIFICATION else options.task}
+    values = {
+        "--image-size": options.image_size, "--epochs": options.epochs, "--task": None if options.task == CLASSIFICATION else options.task,
+        "--from-scratch": options.from_scratch or None,
+    }  # fmt: skip
     if given := [name for name, value in values.items() if value is not None]:
         raise UserError(f"{' and '.join(given)} is for your own images, and {options.dataset!r} is none; leave it out")
 
