@@ -27,7 +27,7 @@ from diffnag.spaces.supernets import KIND
 
 PATH = PRETRAINED / "nasbench201" / "supernet.safetensors"
 CHANNELS = 16
-"""Of the first stage."""
+"""Channels of the first stage."""
 RESIDUAL = tuple(OPERATIONS.index(name) for name in ("nor_conv_3x3", "none", "nor_conv_3x3", "skip_connect", "none", "skip_connect"))
 RESIDUAL_SHARE = 0.75
 """Share of the training steps that are the residual cell's; the other cells are drawn at random."""
