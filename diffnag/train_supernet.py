@@ -20,7 +20,7 @@ from diffnag.command.progress import Progress
 from diffnag.command.running import run_command
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from diffnag.datasets.drawn_tasks import KnownImages
     from diffnag.protocols import ShipsWeights
@@ -101,6 +101,7 @@ def train(
     The labels of the large images are among those of the small ones.
     """
     from dataclasses import asdict
+    from functools import partial
 
     import torch
 
@@ -120,20 +121,19 @@ def train(
     ]
     done = 0
     with Progress() as progress:
+
+        def report(epoch: int, averaged: nn.Module, x_test: Tensor, y_test: Tensor) -> None:
+            nonlocal done
+            done += 1
+            progress("epoch", done, sum(epochs), f"{x_test.shape[2]} pixels, test {training.accuracy(averaged, x_test, y_test):.1f} %")
+
         for part, recipe in zip((small, large), recipes, strict=True):
-            side = part.x.shape[1]
             statistics = training.channel_statistics(part.x)
             x, x_test = (training.as_input(images, statistics=statistics) for images in (greyed(part.x, rng), part.x_test))
             y, y_test = (torch.from_numpy(labels.astype(np.int64)) for labels in (part.y, part.y_test))
-
-            def report(epoch: int, averaged: nn.Module) -> None:
-                nonlocal done
-                done += 1
-                accuracy = training.accuracy(averaged, x_test, y_test)  # noqa: B023 - called within the iteration
-                progress("epoch", done, sum(epochs), f"{side} pixels, test {accuracy:.1f} %")  # noqa: B023
-
+            generator, on_epoch = torch.Generator().manual_seed(seed), partial(report, x_test=x_test, y_test=y_test)
             try:
-                network = training.train(network, x, y, recipe, generator=torch.Generator().manual_seed(seed), on_epoch=report)
+                network = training.train(network, x, y, recipe, generator=generator, on_epoch=on_epoch)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(f"stopped after epoch {done} of {sum(epochs)}; nothing was written") from None
     tensors = stored(network)
