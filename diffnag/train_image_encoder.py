@@ -72,16 +72,16 @@ def train(
     import torch
 
     from diffnag.datasets.encoder import KIND, LEARNED, STATISTICS, ImageEncoder, to_pixels
-    from diffnag.io.checkpoint import save_checkpoint
+    from diffnag.io.checkpoint import in_two_bytes, save_checkpoint
     from diffnag.networks import training
+    from diffnag.networks.build import seeded
 
     begin, processor = time.monotonic(), time.process_time()
     classes = int(y.max()) + 1
     labels, labels_test = torch.from_numpy(y), torch.from_numpy(y_test)
     pixels, pixels_test = to_pixels(altered(x, np.random.default_rng(seed))), to_pixels(x_test)
     recipe = training.Recipe(epochs=epochs, shift=2, label_smoothing=0.0)
-    with torch.random.fork_rng(devices=[]):  # initial weights come from the global generator; the caller's stays as it was
-        torch.manual_seed(seed)
+    with seeded(seed):
         encoder, head = ImageEncoder(), torch.nn.Linear(LEARNED, classes)
     classifier = torch.nn.Sequential(encoder.trunk, head).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -100,7 +100,7 @@ def train(
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"stopped after epoch {done} of {epochs}; nothing was written") from None
 
-    trained.load_state_dict({name: _stored(tensor).float() for name, tensor in trained.state_dict().items()})
+    trained.load_state_dict({name: in_two_bytes(tensor).float() for name, tensor in trained.state_dict().items()})
     encoder.trunk.load_state_dict(next(trained.children()).state_dict())
     encoder.eval()
     raw = encoder.encode(x)  # not yet standardised: mean 0, standard deviation 1
@@ -119,13 +119,8 @@ def train(
         "recipe": asdict(recipe),
         "statistics": STATISTICS,
     }
-    save_checkpoint(out, {name: _stored(tensor) for name, tensor in encoder.state_dict().items()}, meta)
+    save_checkpoint(out, {name: in_two_bytes(tensor) for name, tensor in encoder.state_dict().items()}, meta)
     return meta
-
-
-def _stored(tensor: Any) -> Any:
-    """A tensor as it is stored: weights in two bytes each, the few vectors of normalisation in four."""
-    return tensor.half() if tensor.ndim > 1 else tensor
 
 
 def altered(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:

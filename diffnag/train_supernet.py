@@ -108,12 +108,12 @@ def train(
     from diffnag.datasets.drawn_tasks import HELD_OUT
     from diffnag.io.checkpoint import save_checkpoint
     from diffnag.networks import training
+    from diffnag.networks.build import seeded
     from diffnag.spaces.supernets import KIND, stored
 
     begin, processor = time.monotonic(), time.process_time()
     classes, rng = int(max(small.y.max(), large.y.max())) + 1, np.random.default_rng(seed)
-    with torch.random.fork_rng(devices=[]):  # initial weights come from the global generator; the caller's stays as it was
-        torch.manual_seed(seed)
+    with seeded(seed):
         network: nn.Module = space.supernet(num_classes=classes, seed=seed).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     recipes = [
         training.Recipe(epochs=epochs[0], weight_decay=5e-5, shift=1),

@@ -34,6 +34,19 @@ def bright_classes(path: Path, *, count: int, side: int) -> Path:
     return path
 
 
+def coloured_classes(path: Path, *, classes: int, n: int, side: int, held_out_seed: int = 1) -> None:
+    """An `.npz` file with `n` images a class for training and for a test: noise around a colour of the class; class 4 is noise of its own seed."""
+    rng, other = np.random.default_rng(0), np.random.default_rng(held_out_seed)
+    arrays = {}
+    for part in ("train", "test"):
+        y = np.repeat(np.arange(classes), n).astype(np.int16)
+        colours = np.random.default_rng(7).integers(40, 215, size=(classes, 1, 1, 3))
+        x = (colours[y] + rng.normal(0, 20, (len(y), side, side, 3))).clip(0, 255).astype(np.uint8)
+        x[y % 5 == 4] = other.integers(256, size=x[y % 5 == 4].shape, dtype=np.uint8)
+        arrays |= {f"x_{part}": x, f"y_{part}": y}
+    npz(path, **arrays)
+
+
 def npz(path: Path, **arrays: np.ndarray) -> Path:
     np.savez(path, **arrays)  # type: ignore[arg-type]
     return path

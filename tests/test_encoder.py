@@ -20,6 +20,7 @@ from diffnag.io.checkpoint import load_checkpoint
 from diffnag.networks import training
 from diffnag.train_image_encoder import altered, blurred, grey, noisy
 from experiments.shared.random_features import random_conv_features
+from tests.image_sources import coloured_classes
 
 
 def images(*shape: int, seed: int = 0) -> np.ndarray:
@@ -213,18 +214,9 @@ def test_features_of_an_encoder_from_elsewhere(monkeypatch: pytest.MonkeyPatch, 
 # -- training
 
 
-def write_images(folder: Path, *, classes: int = 6, n: int = 20, side: int = 16, seed: int = 0, held_out_seed: int = 1) -> None:
-    """Noise around a colour of the class; the held-out class 4 has a seed of its own."""
-    rng, other = np.random.default_rng(seed), np.random.default_rng(held_out_seed)
-    arrays = {}
-    for part in ("train", "test"):
-        y = np.repeat(np.arange(classes), n).astype(np.int16)
-        colours = np.random.default_rng(7).integers(40, 215, size=(classes, 1, 1, 3))
-        x = (colours[y] + rng.normal(0, 20, (len(y), side, side, 3))).clip(0, 255).astype(np.uint8)
-        x[y % 5 == 4] = other.integers(256, size=x[y % 5 == 4].shape, dtype=np.uint8)
-        arrays |= {f"x_{part}": x, f"y_{part}": y}
+def write_images(folder: Path, *, classes: int = 6, side: int = 16, held_out_seed: int = 1) -> None:
     folder.mkdir(exist_ok=True)
-    np.savez(folder / "tiny_imagenet16.npz", **arrays)
+    coloured_classes(folder / "tiny_imagenet16.npz", classes=classes, n=20, side=side, held_out_seed=held_out_seed)
 
 
 def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:

@@ -24,6 +24,7 @@ from diffnag.search_spaces.nasbench201.network import Network
 from diffnag.search_spaces.nasbench201.space import NASBench201
 from diffnag.search_spaces.nasbench201.supernet import PATH, RESIDUAL, Supernet, load_supernet, shipped
 from diffnag.spaces.supernets import KIND, stored
+from tests.image_sources import coloured_classes
 from tests.stripes import write_stripes
 
 SPACE = NASBench201()
@@ -65,15 +66,9 @@ def test_a_step_trains_the_layers_of_one_cell(supernet: Supernet) -> None:
 
 
 def write_sources(folder: Path, files: dict[str, tuple[int, int]] = FILES) -> Path:
-    """Noise around a colour of the class."""
     folder.mkdir(exist_ok=True)
     for name, (side, classes) in files.items():
-        rng, arrays = np.random.default_rng(0), {}
-        for part in ("train", "test"):
-            y = np.repeat(np.arange(classes), 12)
-            colours = np.random.default_rng(7).integers(40, 215, size=(classes, 1, 1, 3))
-            arrays |= {f"x_{part}": (colours[y] + rng.normal(0, 20, (len(y), side, side, 3))).clip(0, 255).astype(np.uint8), f"y_{part}": y}
-        np.savez(folder / name, **arrays)
+        coloured_classes(folder / name, classes=classes, n=12, side=side)
     return folder
 
 

@@ -22,7 +22,7 @@ DIGITS, LETTERS = "digits", "letters"
 HELD_OUT_WHOLE = ("cifar10", "digits", "fashion_mnist", "mnist")
 """Sources that are held out as a whole: no encoder and no predictor is trained on them."""
 HELD_OUT_EVERY = 5
-HELD_OUT = "label % 5 == 4"
+HELD_OUT = f"label % {HELD_OUT_EVERY} == {HELD_OUT_EVERY - 1}"
 """In every other source, these classes are held out."""
 IMAGES_OF_TASK = 5_000
 """Largest number of images of a task. The images that are not trained on are used to measure accuracy."""

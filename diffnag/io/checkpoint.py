@@ -35,6 +35,11 @@ def save_checkpoint(path: str | Path, tensors: Mapping[str, Tensor], meta: Mappi
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata=header)
 
 
+def in_two_bytes(tensor: Tensor) -> Tensor:
+    """A tensor of a small file: weights in two bytes each, the few vectors of normalisation as they are."""
+    return tensor.half() if tensor.ndim > 1 else tensor
+
+
 def load_checkpoint(
     path: str | Path, *, kind: str, needs: Mapping[str, type | UnionType] | None = None
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:

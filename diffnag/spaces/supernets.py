@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from diffnag.io.checkpoint import in_two_bytes
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -11,6 +13,5 @@ KIND = "supernet"
 
 
 def stored(supernet: nn.Module) -> dict[str, Tensor]:
-    """The tensors of a supernet as its file holds them: weights in two bytes each, vectors of normalisation in four, no classifier."""
-    tensors = supernet.state_dict().items()
-    return {name: tensor.half() if tensor.ndim > 1 else tensor for name, tensor in tensors if not name.startswith("classifier.")}
+    """The tensors of a supernet as its file holds them, without its classifier."""
+    return {name: in_two_bytes(tensor) for name, tensor in supernet.state_dict().items() if not name.startswith("classifier.")}

@@ -7,9 +7,6 @@ from itertools import groupby
 
 from experiments.shared.results import Values, read_result
 
-ARMS = ("search", "random", "scratch", "scratch-random", "plain", "resnet18", "probe", "fine-tuning")
-"""Arms of `experiments.small_images`, in the order in which they are shown."""
-
 
 def photos() -> list[Values]:
     """Means over the seeds, for each number of photos, time and limit; the difference to the better rival is over seeds that have both."""
@@ -48,7 +45,10 @@ def own_images() -> Values:
 
 def small_images() -> list[Values]:
     """For each set, time and arm: accuracies by seed, and means over the seeds. The search comes first."""
-    rows = sorted(read_result("small_images").get("rows", []), key=lambda row: (row["set"], row["minutes"], ARMS.index(row["arm"]), row["seed"]))
+    rows = sorted(
+        read_result("small_images").get("rows", []),
+        key=lambda row: (row["set"], row["minutes"], row["arm"] != "search", row["arm"], row["seed"]),
+    )
     found: list[Values] = []
     for (name, minutes, arm), group in groupby(rows, key=lambda row: (row["set"], row["minutes"], row["arm"])):
         own = list(group)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from diffnag.errors import UserError
 from diffnag.io.checkpoint import load_checkpoint, rebuilding
 from diffnag.io.files import PRETRAINED
+from diffnag.networks.build import seeded
 from diffnag.search_spaces.nasbench201.network import Cell, Network, Reduction
 from diffnag.search_spaces.nasbench201.operations import OPERATIONS
 from diffnag.search_spaces.shared.connection_cell_network import KERNELS
@@ -109,7 +110,7 @@ def shipped() -> Supernet:
 def load_supernet(path: Path) -> Supernet:
     """Load a file of `python -m diffnag.train_supernet`, in evaluation mode, with an untrained classifier of one class."""
     tensors, _ = load_checkpoint(path, kind=KIND)
-    with torch.random.fork_rng(devices=[]):
+    with seeded(0):
         supernet = Supernet(1)
     with rebuilding(path):
         missing, unexpected = supernet.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False)
