@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,8 @@ PATH = PRETRAINED / "nasbench201" / "supernet.safetensors"
 CHANNELS = 16
 """Channels of the first stage."""
 RESIDUAL = tuple(OPERATIONS.index(name) for name in ("nor_conv_3x3", "none", "nor_conv_3x3", "skip_connect", "none", "skip_connect"))
-RESIDUAL_SHARE = 0.75
+EMPTY = (OPERATIONS.index("none"),) * len(CONNECTIONS)
+RESIDUAL_SHARE = 0.9
 """Share of the training steps that are the residual cell's; the other cells are drawn at random."""
 
 
@@ -48,15 +48,14 @@ class Supernet(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         self.rng = np.random.default_rng(seed)
-        shared = Network(RESIDUAL, channels=CHANNELS, cells=1, num_classes=num_classes)
-        widths = (CHANNELS, 2 * CHANNELS, 4 * CHANNELS)
+        shared = Network(EMPTY, channels=CHANNELS, cells=1, num_classes=num_classes)
         self.stem, self.last, self.classifier = shared.stem, shared.last, shared.classifier
-        self.reductions = nn.ModuleList(Reduction(narrow, wide) for narrow, wide in pairwise(widths))
+        self.reductions = nn.ModuleList(part for part in shared.body if isinstance(part, Reduction))
         self.convs = nn.ModuleList(
             nn.ModuleDict({
                 _key(i, name): relu_conv(width, width, kernel=kernel) for i in range(len(CONNECTIONS)) for name, kernel in KERNELS.items()
             })
-            for width in widths
+            for width in (CHANNELS, 2 * CHANNELS, 4 * CHANNELS)
         )
 
     def network(self, operations: tuple[int, ...]) -> Network:
