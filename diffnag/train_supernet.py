@@ -41,8 +41,8 @@ class Options:
     images: Path = option(metavar="FOLDER", help=f"folder with {FILES}: x_train, x_test (b, h, w, 3) uint8 and y_train, y_test (b,)")
     out: Path = option(metavar="FILE", help="the safetensors file to write")
     space: str = option("nasbench201", help="search space that has a supernet, a name or package.module:Class")
-    epochs: int = option(36, most=10**6, help="passes over the images of 16 pixels")
-    epochs_large: int = option(48, most=10**6, help="passes over the images of 32 pixels, of which there are fewer")
+    epochs: int = option(28, most=10**6, help="passes over the images of 16 pixels")
+    epochs_large: int = option(40, most=10**6, help="passes over the images of 32 pixels, of which there are fewer")
     seed: int = option(0, least=0, most=2**63 - 1, help="seed of weights, batches and cells")
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from diffnag.datasets.images import ImageDataset, Images
     from diffnag.protocols import SearchSpace
 
-SECONDS = 4.0
+SECONDS = 3.0
 """Seconds of one core, about, for one full evaluation."""
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from diffnag.networks.plan import Plan
     from diffnag.protocols import Generator, Method, Oracle, SearchSpace
 
-FINAL_SECONDS = 45.0
+FINAL_SECONDS = 30.0
 """Seconds of one core, about, for the final training, if there is no time limit."""
 FINAL_EPOCHS = 3
 """The final training has so many times the epochs that are asked for an evaluation."""

@@ -117,7 +117,7 @@ class SearchOptions:
     time_limit: float | None = option(
         None, metavar="10m", parse=arguments.duration, help="time in seconds, or with s, m or h, for search and final training together, "
         "but for one evaluation at least; your own images are evaluated more thoroughly in more time (default: none; 30 evaluations of "
-        "about 4 s and a final training of about 45 s on one core)",
+        "about 3 s and a final training of about 30 s on one core)",
     )  # fmt: skip
     seed: int = option(0, least=0, most=2**63 - 1, help="seed of all random draws")
     device: str = option("auto", help="auto, cpu, cuda, ...")
