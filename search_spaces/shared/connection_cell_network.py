@@ -42,19 +42,26 @@ class ConnectionCell(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(b, c_in, h, w)` -> `(b, c_out, h / stride, w / stride)`."""
-        b, _, h, w = x[:, :, :: self.stride, :: self.stride].shape
-        maps = [x, *(x.new_zeros(b, self.c_out, h, w) for _ in range(3))]
+        maps: list[Tensor | None] = [x, None, None, None]
         for i, (name, (source, target)) in enumerate(zip(self.names, CONNECTIONS, strict=True)):
             if i not in self.live:
                 continue
-            if str(i) in self.convs:
-                maps[target] = maps[target] + self.convs[str(i)](maps[source])
-            elif name == "avg_pool_3x3":
-                pooled = functional.avg_pool2d(maps[source], 3, stride=1, padding=1, count_include_pad=False)
-                maps[target] = maps[target] + pooled
-            else:
-                maps[target] = maps[target] + maps[source]
+            known, came = maps[target], self._along(i, name, maps[source])
+            maps[target] = came if known is None else known + came  # no sum with zeros: in another memory format it would slow what follows
+        if maps[-1] is None:
+            b, _, h, w = x[:, :, :: self.stride, :: self.stride].shape
+            return x.new_zeros(b, self.c_out, h, w)
         return maps[-1]
+
+    def _along(self, i: int, name: str, features: Tensor | None) -> Tensor:
+        """What connection `i` makes of a map, which is there if the connection is live."""
+        assert features is not None
+        if str(i) in self.convs:
+            found: Tensor = self.convs[str(i)](features)
+            return found
+        if name == "avg_pool_3x3":
+            return functional.avg_pool2d(features, 3, stride=1, padding=1, count_include_pad=False)
+        return features
 
 
 def _live(names: Sequence[str]) -> frozenset[int]:

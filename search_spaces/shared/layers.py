@@ -29,6 +29,6 @@ class FactorizedReduce(nn.Module):
         """`(b, c_in, h, w)` -> `(b, c_out, h / 2, w / 2)`, rounded up."""
         x = functional.relu(x)
         down = int(x.shape[2] > 1)  # a signal has one row
-        moved = functional.pad(x, (0, 1, 0, down))[:, :, down:, 1:]  # for an odd side the last pixels are zeros
+        moved = functional.pad(x, (-1, 1, -down, down))  # for an odd side the last pixels are zeros
         out: Tensor = self.norm(torch.cat([self.here(x), self.further(moved)], dim=1))
         return out
