@@ -248,7 +248,8 @@ def _cropped(x: Tensor, least: float, *, generator: torch.Generator) -> Tensor:
     scale = torch.stack([side * stretch, side / stretch], 1).clamp_max(1.0)
     centre = (2 * torch.stack(place, 1) - 1) * (1 - scale)
     grid = functional.affine_grid(torch.cat([scale.diag_embed(), centre[:, :, None]], 2).to(x.device), list(x.shape), align_corners=False)
-    return functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
+    sampled = functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
+    return sampled.contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()

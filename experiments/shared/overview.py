@@ -95,12 +95,12 @@ def _gain() -> dict[str, list[float]]:
 
 
 def _small_images() -> Values:
-    """Set -> mean accuracy of each arm in three minutes, for the sets that have the three arms which are shown."""
+    """Set -> mean accuracy of each arm in three minutes, for the sets that have both arms which are shown."""
     found: dict[str, dict[str, float]] = {}
     for row in small_images():
         if row["minutes"] == 3:
             found.setdefault(row["set"], {})[row["arm"]] = row["test_accuracy"]
-    return {name: arms for name, arms in found.items() if {"search", "scratch", "plain"} <= arms.keys()}
+    return {name: arms for name, arms in found.items() if {"search", "plain"} <= arms.keys()}
 
 
 def _awareness() -> Values:
