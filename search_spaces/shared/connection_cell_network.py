@@ -42,20 +42,19 @@ class ConnectionCell(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(b, c_in, h, w)` -> `(b, c_out, h / stride, w / stride)`."""
-        maps: list[Tensor | None] = [x, None, None, None]
+        maps = {0: x}
         for i, (name, (source, target)) in enumerate(zip(self.names, CONNECTIONS, strict=True)):
-            if i not in self.live:
-                continue
-            known, came = maps[target], self._along(i, name, maps[source])
-            maps[target] = came if known is None else known + came  # no sum with zeros: in another memory format it would slow what follows
-        if maps[-1] is None:
-            b, _, h, w = x[:, :, :: self.stride, :: self.stride].shape
-            return x.new_zeros(b, self.c_out, h, w)
-        return maps[-1]
+            if i in self.live:
+                came = self._along(i, name, maps[source])
+                # no sum with zeros: in another memory format they would slow what follows
+                maps[target] = maps[target] + came if target in maps else came
+        if 3 in maps:
+            return maps[3]
+        b, _, h, w = x[:, :, :: self.stride, :: self.stride].shape
+        return x.new_zeros(b, self.c_out, h, w)
 
-    def _along(self, i: int, name: str, features: Tensor | None) -> Tensor:
-        """What connection `i` makes of a map, which is there if the connection is live."""
-        assert features is not None
+    def _along(self, i: int, name: str, features: Tensor) -> Tensor:
+        """What connection `i` makes of a map."""
         if str(i) in self.convs:
             found: Tensor = self.convs[str(i)](features)
             return found
