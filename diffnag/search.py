@@ -101,7 +101,7 @@ def _searched(
     if threads is not None:
         screen.note(f"{workers} workers of {threads} {'thread' if threads == 1 else 'threads'} each")
         use_threads(threads)
-    helping = workers - 1 if len(search.study.history) < options.budget else 0
+    helping = 0 if search.is_over else workers - 1
     with Helpers(helping, options, storage=storage, name=name, threads=threads or 1) as helpers:
         search.prepare(on_progress=screen.progress)
         search.work(on_trial=screen.trial, on_note=screen.note)

@@ -29,11 +29,13 @@ def narrow_networks() -> Iterator[None]:
         yield
 
 
-def write_stripes(folder: Path) -> Path:
-    """Write the images as a user's file."""
+def write_stripes(folder: Path, *, wrong: int = 0) -> Path:
+    """Write the images as a user's file; so many labels of validation images are `wrong`, so that no network has all of them right."""
     path = folder / "stripes.npz"
     arrays = {f"{letter}_{name}": getattr(part, letter) for name in ("train", "val", "test") for letter in "xy"
               for part in [getattr(DATA, name)]}  # fmt: skip
+    labels = arrays["y_val"] = arrays["y_val"].copy()
+    labels[:wrong] = (labels[:wrong] + 1) % (1 + labels.max())
     np.savez(path, **arrays)
     return path
 

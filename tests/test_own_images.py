@@ -37,7 +37,7 @@ def _narrow() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def stripes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_stripes(tmp_path_factory.mktemp("data"))
+    return write_stripes(tmp_path_factory.mktemp("data"), wrong=1)
 
 
 def oracle_on(data: ImageDataset, space: NASBench201, *, epochs: int | None = 2) -> TrainingOracle:
@@ -192,6 +192,32 @@ def test_limits_on_the_size_are_those_of_the_final_network(stripes: Path, space:
             assert trial.values["params"] == sum(p.numel() for p in network.parameters()) <= 90_000
     with pytest.raises(UserError, match="no architecture of nasbench201 meets params<=10 \\(the least is [0-9,]+\\) on"):
         Search(few(stripes, max_params=10))
+
+
+@pytest.mark.parametrize(
+    ("values", "changes", "labels"),
+    [
+        ((80.0, 100.0, 70.0), {}, 2),
+        ((80.0, 99.9, 70.0), {}, 3),
+        ((80.0, 100.0, 70.0), {"minimise": ("params",)}, 3),
+        ((80.0, 100.0, 70.0), {"max_params": 90_000}, 2),
+    ],
+)
+def test_a_search_ends_where_nothing_can_be_better(
+    values: tuple[float, ...], changes: dict[str, Any], labels: int, stripes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paid = iter(values)
+    monkeypatch.setattr(TrainingOracle, "stages", lambda self, arch, *, dataset, split: iter([(2, next(paid))]))
+    asked = {"method": "diffnag", "predictor": "random-forest"} if "minimise" in changes else {}
+    notes: list[str] = []
+    with Search(few(stripes, **asked, **changes)) as search:
+        assert not search.is_over
+        result = search.run(on_note=notes.append)
+        assert search.is_over
+    assert result.labels_target == labels and result.best is not None and result.best.value == max(values)
+    assert [note for note in notes if "validation images are right" in note] == [
+        "all validation images are right after 2 of 3 labels: none can be better, so the search ends"
+    ] * (labels == 2)
 
 
 def test_other_images_or_another_plan_are_another_search(stripes: Path, tmp_path: Path) -> None:

@@ -40,8 +40,9 @@ LEAST_STEPS = 300
 """Optimiser steps of a training, at least: few images are trained for more epochs."""
 MIX, LONG = 0.5, 30
 """Share of the steps in which images are mixed, in trainings from scratch of so many epochs: few images are learned by heart in them."""
-STARTED_EPOCHS, MANY_IMAGES = 5, 10_000
-"""Epochs, at least, of a final training from shipped weights; and with more images a larger network is worth more, if there is time for it."""
+STARTED_EPOCHS, MOST_STARTED, MANY_IMAGES = 5, 45, 10_000
+"""Epochs, at least and at most, of a final training from shipped weights, which needs fewer; and with more images a larger network is worth more, if
+there is time for it. A time limit is used for more of them."""
 FINE_TUNING_EPOCHS, MOST_FINE_TUNING = 10, 40
 """Epochs of the final training of a pretrained network, and the most if there is time."""
 ENOUGH_EPOCHS = 6
@@ -247,13 +248,13 @@ def plan_final(images: ImageDataset, space: SearchSpace, *, seconds: float, epoc
     skeletons = _skeletons(images, space)
     n = len(images.train.y) + len(images.val.y)
 
-    def planned(skeletons: Sequence[Skeleton], enough: int) -> Plan:
-        return _plan(images, space, skeletons, n=n, seconds=seconds, epochs=epochs, enough=enough, most=80, fewest=3, may_leave_out=False)
+    def planned(skeletons: Sequence[Skeleton], enough: int, most: int) -> Plan:
+        return _plan(images, space, skeletons, n=n, seconds=seconds, epochs=epochs, enough=enough, most=most, fewest=3, may_leave_out=False)
 
-    plan = planned(skeletons, 40)
+    plan = planned(skeletons, 40, 80)
     if isinstance(space, ShipsWeights) and space.shipped and images.inputs is None:
         shipped = Skeleton(*space.shipped, stem_stride=_stem_stride(images))
-        started = replace(planned([shipped], STARTED_EPOCHS), started=True)
+        started = replace(planned([shipped], STARTED_EPOCHS, MOST_STARTED), started=True)
         affordable = epochs or started.recipe.epochs >= STARTED_EPOCHS
         if affordable and (n <= MANY_IMAGES or _flops(plan.skeleton, images, space) <= _flops(shipped, images, space)):
             plan = started

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -109,16 +111,13 @@ def epochs(
     generator: torch.Generator, seconds: float | None = None, target: Target = CLASSIFICATION,
 ) -> Iterator[nn.Module]:
     """`train` as an iterator: yields the network of averaged weights, in evaluation mode, after each epoch, and where the time ends."""
-    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-
     batch = min(recipe.batch_size, len(x))
     steps = len(x) // batch
     clock = Clock(recipe.epochs * steps, seconds)
     total = clock.steps
-    decay = 1 - 1 / max(1.0, recipe.average * total)
-    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    average = MovingAverage(model, weight=1 / max(1.0, recipe.average * total))
     optimiser = torch.optim.SGD(
-        model.parameters(), recipe.learning_rate, recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay, foreach=True
+        model.parameters(), recipe.learning_rate, recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay, fused=True
     )
     model.train()
     if recipe.keep_statistics:
@@ -144,7 +143,7 @@ def epochs(
         if recipe.keep_statistics:
             nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT)
         optimiser.step()
-        averaged.update_parameters(model)
+        average.update()
         return loss
 
     with StepThreads() as threads:
@@ -157,11 +156,35 @@ def epochs(
                     break
             if not math.isfinite(loss.item()):
                 raise Diverged(f"the loss is {loss.item()} after epoch {epoch + 1}")
-            if not all_finite(averaged.module):
+            if not all_finite(average.network):
                 raise Diverged(f"there are weights that are not finite after epoch {epoch + 1}")
-            yield averaged.module.eval()
+            yield average.network.eval()
             if clock.is_over:
                 return
+
+
+class MovingAverage:
+    """Exponential moving average of a network's weights and statistics: `network`, a copy.
+
+    Each step counts with `weight`. Torch's `AveragedModel` does the same; for networks of many small layers it takes as long as their
+    optimiser, since it sorts all tensors again at each step.
+    """
+
+    def __init__(self, model: nn.Module, *, weight: float) -> None:
+        self.network, self._weight, self._is_empty = deepcopy(model), weight, True
+        pairs = [*zip(_tensors(self.network), _tensors(model), strict=True)]
+        self._averages, self._current = ([pair[i] for pair in pairs if pair[0].is_floating_point()] for i in (0, 1))
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take note of the network's weights; the first ones replace those that the copy was made with."""
+        torch._foreach_lerp_(self._averages, self._current, 1.0 if self._is_empty else self._weight)
+        self._is_empty = False
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    """Parameters and buffers."""
+    return chain((parameter.detach() for parameter in model.parameters()), model.buffers())
 
 
 class Clock:

@@ -39,6 +39,10 @@ OnTrial = Callable[[Trial], object]
 Test = Callable[[Trial], float | None]
 
 
+ALL_RIGHT = 100.0
+"""Accuracy in % of a network that makes no mistake."""
+
+
 class Search:
     """A search that is ready to run. Use it in a `with` statement.
 
@@ -86,7 +90,7 @@ class Search:
 
     def prepare(self, *, on_progress: Callable[[str, int, int], object] = lambda what, done, of: None) -> None:
         """Let the oracle do what it has to do before its first answer."""
-        if isinstance(self.oracle, Prepares) and len(self.study.history) < self.options.budget:
+        if isinstance(self.oracle, Prepares) and not self.is_over:
             self.oracle.prepare(on_progress=on_progress)
 
     def run(self, *, on_trial: OnTrial = lambda _: None, on_note: Note = lambda _: None) -> SearchResult:
@@ -96,7 +100,7 @@ class Search:
         return self.result(on_note=on_note)
 
     def work(self, *, on_trial: OnTrial = lambda _: None, on_note: Note = lambda _: None) -> None:
-        """Search until the budget or the time is spent, or nothing is left to evaluate, together with all workers of the study.
+        """Search until the budget or the time is spent, or nothing is left to evaluate or to gain, together with all workers of the study.
 
         Args:
             on_trial: Called with each label, those of other workers included.
@@ -125,6 +129,9 @@ class Search:
                     return
                 if self._out_of_time:
                     on_note(f"the time is spent {so_far}")
+                    return
+                if self._all_right:
+                    on_note(f"all validation images are right {so_far}: none can be better, so the search ends")
                     return
                 if claim := study.take() or self._plan(on_note):
                     self._evaluate(claim, measurements, on_note)
@@ -155,6 +162,11 @@ class Search:
             objectives=wanted(goal), limits=tuple(map(str, goal.limits)), front=front_of(goal, history, self.space, test=test),
             measurements={one.name: sum(one.name in trial.values for trial in history) for one in goal.measured},
         )  # fmt: skip
+
+    @property
+    def is_over(self) -> bool:
+        """Whether more labels are not wanted: the budget is spent, or the best has all validation images right, which none can exceed."""
+        return len(self.study.history) >= self.options.budget or self._all_right
 
     @property
     def seconds_left(self) -> float:
@@ -218,6 +230,15 @@ class Search:
         if best_of(history) is None:
             return self.study.wall_s > limit
         return self.seconds_left < ((1 - search_share(self.oracle)) * limit if self.images else 0.0)
+
+    @property
+    def _all_right(self) -> bool:
+        """Whether the best makes no mistake on the validation images, and nothing else is asked for."""
+        goal = self.parts.goal
+        if self.images is None or self.images.task != CLASSIFICATION or goal.has_front:
+            return False
+        best = goal.best(self.study.history)
+        return best is not None and best.value is not None and best.value >= ALL_RIGHT
 
     def _best(self, history: tuple[Trial, ...], test: Test, on_note: Note) -> Best | None:
         goal = self.parts.goal
