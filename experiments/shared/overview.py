@@ -10,7 +10,7 @@ from typing import Any
 from diffnag.datasets.meta_dataset import CROSSED, TRAINING, read
 from diffnag.generators.recipes import RECIPES
 from diffnag.io.files import PRETRAINED
-from experiments.images.figures import photos, small_images
+from experiments.images.figures import own_images, photos, small_images
 from experiments.shared.arena_results import OURS
 from experiments.shared.common import DATASETS
 from experiments.shared.results import Values, by_keys, distinct, read_result
@@ -30,7 +30,7 @@ def overview() -> Values:
     choosing = [row for row in speed["choosing"] if row.get("objectives", 1) == 1]
     return {
         "ours": OURS, "arena": _arena(), "meta_search": _meta_search(), "speed": speed, "gain": _gain(), "awareness": _awareness(),
-        **_quality(), "workers": _workers(), "digits": [row["test_accuracy"] for row in read_result("own_images")["digits"]],
+        **_quality(), "workers": _workers(), "digits": own_images(),
         "photos": max((row for row in photos() if row["gain"] is not None), key=lambda row: row["a_class"]), "small": _small_images(),
         "fronts": read_result("front_benchmark")["device_means"],
         "rate": {row["guidance"]: row["archs_per_s"] for row in speed["generation"]},

@@ -266,7 +266,7 @@ class Study:
                 trial = self.claims.report(claim.trial_id, epochs=epochs, value=value)
             except UpdateFinishedTrialError:
                 return False  # another worker has taken it over, and `tell` returns so
-            return self._study.pruner.prune(cast("optuna.Study", _ByLabel(self._study, self._directions, free or {})), trial)
+            return bool(self._study.pruner.prune(cast("optuna.Study", _ByLabel(self._study, self._directions, free or {})), trial))
 
     @uninterrupted()
     def tell(self, claim: Claim, outcome: Outcome, *, code: Mapping[str, str] | None = None) -> bool:
