@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,9 +17,10 @@ from diffnag import train_supernet
 from diffnag.command.running import run_command
 from diffnag.errors import UserError
 from diffnag.io.checkpoint import load_checkpoint, save_checkpoint
+from diffnag.networks import training
 from diffnag.networks.build import seeded_build
 from diffnag.networks.plan import STARTED_EPOCHS, Skeleton, plan_final
-from diffnag.networks.training import as_input
+from diffnag.networks.training import accuracy, as_input
 from diffnag.search_loop.assembly import assemble
 from diffnag.search_loop.options import SearchOptions
 from diffnag.search_spaces.nasbench201.network import Network
@@ -90,6 +93,38 @@ def test_training_from_the_command_line(tmp_path: Path, monkeypatch: pytest.Monk
     assert meta["classes"] == 5 + 4 and meta["test_classes"] == 5 and meta["training_images"] == [108, 60]  # label 4 of six is held out
     assert str(tmp_path) not in meta["command"] and not any(name.startswith("classifier") for name in a)
     assert load_supernet(outs[0]).stem[0].weight.shape == (16, 3, 3, 3)
+
+
+def test_interrupted_and_resumed_equals_unbroken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, unbroken, broken = write_sources(tmp_path / "images"), tmp_path / "unbroken.safetensors", tmp_path / "broken.safetensors"
+    arguments = ("--images", folder, "--epochs", 2, "--epochs-large", 2, "--out")
+
+    def ends(code: int, *more: str, judged: float = math.inf) -> str:
+        """Run until so many epochs are judged; what is said."""
+        left = iter(count(1))
+
+        def judge(*given: Any) -> float:
+            if next(left) > judged:
+                raise KeyboardInterrupt
+            return accuracy(*given)
+
+        monkeypatch.setattr(training, "accuracy", judge)
+        with pytest.raises(SystemExit) as exit_:
+            run_main(monkeypatch, *arguments, broken, *more)
+        assert exit_.value.code == code
+        return capsys.readouterr().err
+
+    run_main(monkeypatch, *arguments, unbroken)
+    assert "stopped after epoch 2 of 4; the same command with --resume goes on" in ends(130, judged=1)
+    assert "holds an interrupted training: pass --resume to go on with it, or delete it" in ends(2)
+    assert "was begun with other options: command" in ends(2, "--resume", "--seed", "1")
+    assert "stopped after epoch 4 of 4" in ends(130, "--resume", judged=2)
+    monkeypatch.setattr(training, "accuracy", accuracy)
+    run_main(monkeypatch, *arguments, broken, "--resume")
+    one, other = (load_checkpoint(path, kind=KIND)[0] for path in (unbroken, broken))
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    assert not broken.with_name(broken.name + ".state").exists()
+    assert "there is no interrupted training" in ends(2, "--resume")
 
 
 def test_mistakes_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

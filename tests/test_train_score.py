@@ -82,7 +82,7 @@ def test_state_is_saved_while_training(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "SAVE_EVERY_S", 0.0)
     saved = []
     real = training.TrainingRun.save
-    monkeypatch.setattr(training.TrainingRun, "save", lambda run, path, **spent: (saved.append(run.step), real(run, path, **spent)))
+    monkeypatch.setattr(training.TrainingRun, "save", lambda run, path: (saved.append(run.step), real(run, path)))
     train(tmp_path / "d.safetensors", replace(OPTIONS, steps=3))
     assert saved == [1, 2]
 

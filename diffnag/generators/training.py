@@ -28,7 +28,8 @@ from diffnag.errors import UserError
 from diffnag.generators.metrics import generation_metrics
 from diffnag.generators.options import Training
 from diffnag.io.device import resolve_device
-from diffnag.io.files import check_weights_place, written_whole
+from diffnag.io.files import check_weights_place
+from diffnag.io.interrupted import Spent, load_state, reading, save_state, state_beside
 from diffnag.protocols import CrossesExamples, HasFigures, LearnsConditions
 from diffnag.spaces.loading import load_space
 from diffnag.spaces.split import CanonicalSplit
@@ -97,7 +98,7 @@ class TrainingRun:
         self.family, self.net, self.options, self.config, self.step = family, net, options, config, 0
         self.condition = condition  # (m, c) of the training set, for families that learn conditions
         self.crossing = crossing
-        self.seconds = self.core_seconds = 0.0  # of the parts of an interrupted training before this one
+        self.spent = Spent()
         self.optimizer = torch.optim.AdamW(net.parameters(), lr=options.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
         self.average = AveragedModel(net, avg_fn=_ema)
 
@@ -137,37 +138,22 @@ class TrainingRun:
         """The options that a resumed training must share with the one that was begun."""
         return {**asdict(self.options), **asdict(self.config)}
 
-    def save(self, path: Path, *, seconds: float, core_seconds: float) -> None:
-        """Write the state of an unfinished training; the seconds are those of this process."""
-        with written_whole(path) as temporary:
-            torch.save({
-                "options": self._decided_by(), "step": self.step, "net": self.net.state_dict(),
-                "average": self.average.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "seconds": self.seconds + seconds, "core_seconds": self.core_seconds + core_seconds,
-            }, temporary)  # fmt: skip
+    def save(self, path: Path) -> None:
+        """Write the state of an unfinished training."""
+        save_state(path, {
+            "step": self.step, "net": self.net.state_dict(), "average": self.average.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "spent": self.spent.to_json(),
+        }, options=self._decided_by())  # fmt: skip
 
     def load(self, path: Path) -> None:
-        """Read such a state; `UserError` where there is none, where it is damaged, or was begun with other options."""
-        if not path.is_file():
-            raise UserError(f"--resume: there is no interrupted training {path}")
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            theirs = dict(state["options"])
-            spent = float(state["seconds"]), float(state["core_seconds"])
-        except Exception as error:  # a damaged file fails in as many ways as it has bytes
-            raise UserError(f"--resume: {path} is no readable training state") from error
-        mine = self._decided_by()
-        if differing := [key for key, value in mine.items() if theirs.get(key) != value]:
-            named = ", ".join(f"{key} {theirs.get(key)} (now {mine[key]})" for key in differing)
-            raise UserError(f"--resume: {path} was begun with other options: {named}")
-        try:
+        """Read such a state; raises `UserError` if it is damaged, or was begun with other options."""
+        state = load_state(path, options=self._decided_by())
+        with reading(path):
             self.net.load_state_dict(state["net"])
             self.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.step = int(state["step"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise UserError(f"--resume: {path} is no readable training state") from error
-        self.seconds, self.core_seconds = spent
+            self.spent.go_on(state["spent"])
 
 
 def train(
@@ -187,12 +173,9 @@ def train(
     condition = family.conditions_of(net, archs, space).to(place.device) if isinstance(family, LearnsConditions) else None
     crossing = Crossing.of(space, archs, options, conditional=condition is not None)
     run, data = TrainingRun(family, net, options, config, condition, crossing), data.to(place.device)
-    state = out.with_name(out.name + ".state")
+    state = state_beside(out, resume=resume)
     if resume:
         run.load(state)
-    elif state.exists():
-        raise UserError(f"{state} holds an interrupted training: pass --resume to go on with it, or delete it")
-    begin, processor = time.monotonic(), time.process_time()
     _steps(run, data, place, state, space, split)
     figures = quality(run, space, split, n=1024) | own_figures(run, space, data)
     meta = {
@@ -200,8 +183,8 @@ def train(
         "split": split.name,
         "training_architectures": len(data),
         "figures_1024_samples": figures,
-        "train_seconds": round(run.seconds + time.monotonic() - begin, 1),
-        "train_core_seconds": round(run.core_seconds + time.process_time() - processor, 1),
+        "train_seconds": round(run.spent.seconds, 1),
+        "train_core_seconds": round(run.spent.core_seconds, 1),
         "command": command or shlex.join(["python", "-m", "diffnag.train_score", *sys.argv[1:]]),
     }
     if place.rank == 0:
@@ -215,8 +198,7 @@ def train(
 
 def _steps(run: TrainingRun, data: ArchBatch, place: Place, state: Path, space: SearchSpace, split: CanonicalSplit) -> None:
     """All steps that are left; the state is saved as they go on, and where a signal ends them."""
-    steps, begin, processor = run.options.steps, time.monotonic(), time.process_time()
-    saved, text = begin, ""
+    steps, saved, text = run.options.steps, time.monotonic(), ""
     with Progress(show=place.rank == 0) as progress, noted_signals() as signalled:
         progress("step", run.step, steps)
         while run.step < steps:
@@ -231,7 +213,7 @@ def _steps(run: TrainingRun, data: ArchBatch, place: Place, state: Path, space: 
                     figures = quality(run, space, split, n=256)
                     text = "  ".join(f"{key} {figures[key]:.3f}" for key in SHOWN if key in figures)
                 if signalled or time.monotonic() - saved > SAVE_EVERY_S:
-                    run.save(state, seconds=time.monotonic() - begin, core_seconds=time.process_time() - processor)
+                    run.save(state)
                     saved = time.monotonic()
             if signalled and not last:
                 raise KeyboardInterrupt(f"stopped at step {run.step} of {steps}; the same command with --resume goes on")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -111,56 +112,93 @@ def epochs(
     generator: torch.Generator, seconds: float | None = None, target: Target = CLASSIFICATION,
 ) -> Iterator[nn.Module]:
     """`train` as an iterator: yields the network of averaged weights, in evaluation mode, after each epoch, and where the time ends."""
-    batch = min(recipe.batch_size, len(x))
-    steps = len(x) // batch
-    clock = Clock(recipe.epochs * steps, seconds)
-    total = clock.steps
-    average = MovingAverage(model, weight=1 / max(1.0, recipe.average * total))
-    optimiser = torch.optim.SGD(
-        model.parameters(), recipe.learning_rate, recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay, fused=True
-    )
-    model.train()
-    if recipe.keep_statistics:
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
+    return Training(model, x, y, recipe, generator=generator, seconds=seconds, target=target).epochs()
 
-    def loss_of(images: Tensor, labels: Tensor) -> Tensor:
-        if recipe.mix == 0 or torch.rand((), generator=generator).item() >= recipe.mix:
-            return target.loss(model(images), labels, smoothing=recipe.label_smoothing)
-        images, others, share = exchanged(images, generator=generator)
-        outputs = model(images)
-        own, foreign = (target.loss(outputs, known, smoothing=recipe.label_smoothing) for known in (labels, labels[others]))
-        return share * own + (1 - share) * foreign
 
-    def step(chosen: Tensor, progress: float) -> Tensor:
-        for group in optimiser.param_groups:
+class Training:
+    """A training that may be interrupted after an epoch; the arguments are those of `train`. Its `state_dict` is all that it goes on from."""
+
+    def __init__(
+        self, model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, *,
+        generator: torch.Generator, seconds: float | None = None, target: Target = CLASSIFICATION,
+    ) -> None:  # fmt: skip
+        self.model, self.done = model, 0
+        self._x, self._y, self._recipe, self._generator, self._seconds, self._target = x, y, recipe, generator, seconds, target
+        self._batch = min(recipe.batch_size, len(x))
+        self._steps = len(x) // self._batch
+        self._average = MovingAverage(model, weight=1 / max(1.0, recipe.average * recipe.epochs * self._steps))
+        self._optimiser = torch.optim.SGD(
+            model.parameters(), recipe.learning_rate, recipe.momentum, nesterov=True, weight_decay=recipe.weight_decay, fused=True
+        )
+
+    @property
+    def averaged(self) -> nn.Module:
+        """The network of averaged weights, in evaluation mode."""
+        return self._average.network.eval()
+
+    def epochs(self) -> Iterator[nn.Module]:
+        """Take the epochs that are left; see the function `epochs`."""
+        clock, batch = Clock(self._recipe.epochs * self._steps, self._seconds), self._batch
+        self.model.train()
+        if self._recipe.keep_statistics:
+            for module in self.model.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        with StepThreads() as threads:
+            for epoch in range(self.done, self._recipe.epochs):
+                order = torch.randperm(len(self._x), generator=self._generator)
+                for k in range(self._steps):
+                    with threads.step():
+                        chosen = order[k * batch : (k + 1) * batch].to(self._x.device)
+                        loss = self._step(chosen, clock.progress(epoch * self._steps + k + 1))
+                    if clock.is_over:
+                        break
+                if not math.isfinite(loss.item()):
+                    raise Diverged(f"the loss is {loss.item()} after epoch {epoch + 1}")
+                if not all_finite(self._average.network):
+                    raise Diverged(f"there are weights that are not finite after epoch {epoch + 1}")
+                self.done = epoch + 1
+                yield self.averaged
+                if clock.is_over:
+                    return
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, their average, the optimiser and the generator after the epochs that are `done`."""
+        return {
+            "done": self.done, "model": self.model.state_dict(), "average": self._average.network.state_dict(),
+            "optimiser": self._optimiser.state_dict(), "generator": self._generator.get_state(),
+        }  # fmt: skip
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from such a state of a training with the same arguments."""
+        self.model.load_state_dict(state["model"])
+        self._average.load(state["average"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._generator.set_state(state["generator"])
+        self.done = int(state["done"])
+
+    def _step(self, chosen: Tensor, progress: float) -> Tensor:
+        recipe = self._recipe
+        for group in self._optimiser.param_groups:
             group["lr"] = recipe.learning_rate * one_cycle(progress, recipe.warm_up)
-        images = augment(x[chosen], shift=recipe.shift, flip=recipe.flip, crop=recipe.crop, generator=generator)
-        loss = loss_of(images, y[chosen])
-        optimiser.zero_grad()
+        images = augment(self._x[chosen], shift=recipe.shift, flip=recipe.flip, crop=recipe.crop, generator=self._generator)
+        loss = self._loss(images, self._y[chosen])
+        self._optimiser.zero_grad()
         loss.backward()
         if recipe.keep_statistics:
-            nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT)
-        optimiser.step()
-        average.update()
+            nn.utils.clip_grad_norm_(self.model.parameters(), LARGEST_GRADIENT)
+        self._optimiser.step()
+        self._average.update()
         return loss
 
-    with StepThreads() as threads:
-        for epoch in range(recipe.epochs):
-            order = torch.randperm(len(x), generator=generator)
-            for k in range(steps):
-                with threads.step():
-                    loss = step(order[k * batch : (k + 1) * batch].to(x.device), clock.progress(epoch * steps + k + 1))
-                if clock.is_over:
-                    break
-            if not math.isfinite(loss.item()):
-                raise Diverged(f"the loss is {loss.item()} after epoch {epoch + 1}")
-            if not all_finite(average.network):
-                raise Diverged(f"there are weights that are not finite after epoch {epoch + 1}")
-            yield average.network.eval()
-            if clock.is_over:
-                return
+    def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        recipe, target = self._recipe, self._target
+        if recipe.mix == 0 or torch.rand((), generator=self._generator).item() >= recipe.mix:
+            return target.loss(self.model(images), labels, smoothing=recipe.label_smoothing)
+        images, others, share = exchanged(images, generator=self._generator)
+        outputs = self.model(images)
+        own, foreign = (target.loss(outputs, known, smoothing=recipe.label_smoothing) for known in (labels, labels[others]))
+        return share * own + (1 - share) * foreign
 
 
 class MovingAverage:
@@ -179,6 +217,11 @@ class MovingAverage:
     def update(self) -> None:
         """Take note of the network's weights; the first ones replace those that the copy was made with."""
         torch._foreach_lerp_(self._averages, self._current, 1.0 if self._is_empty else self._weight)
+        self._is_empty = False
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from the `state_dict` of its network."""
+        self.network.load_state_dict(state)
         self._is_empty = False
 
 

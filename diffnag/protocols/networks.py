@@ -31,7 +31,10 @@ class ShipsWeights(Protocol):
     """Channels and cells of the networks that the weights are for; None if training is to start from random weights."""
 
     def supernet(self, *, num_classes: int, seed: int) -> nn.Module:
-        """The untrained supernet. In training its `forward` draws an architecture for each batch, in evaluation it is the residual one."""
+        """The untrained supernet. In training its `forward` draws an architecture for each batch, in evaluation it is the residual one.
+
+        What it draws with is part of its `state_dict` (torch's `get_extra_state`), so that an interrupted training goes on as an unbroken one.
+        """
         ...
 
     def start(self, network: nn.Module) -> None:

@@ -6,6 +6,7 @@ network with all others (single-path one-shot training, Guo et al., ECCV 2020).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +24,7 @@ from diffnag.search_spaces.nasbench201.operations import OPERATIONS
 from diffnag.search_spaces.shared.connection_cell_network import KERNELS
 from diffnag.search_spaces.shared.connection_cells import CONNECTIONS
 from diffnag.search_spaces.shared.layers import relu_conv
-from diffnag.spaces.supernets import KIND
+from diffnag.spaces.supernets import KIND, stored
 
 PATH = PRETRAINED / "nasbench201" / "supernet.safetensors"
 CHANNELS = 16
@@ -77,6 +78,14 @@ class Supernet(nn.Module):
         logits: Tensor = self.network(self._drawn() if self.training else RESIDUAL)(images)
         return logits
 
+    def get_extra_state(self) -> str:
+        """The state of the generator of cells, as a part of `state_dict`: an interrupted training goes on with the same cells."""
+        return json.dumps(self.rng.bit_generator.state)
+
+    def set_extra_state(self, state: str) -> None:
+        """Go on from such a state."""
+        self.rng.bit_generator.state = json.loads(state)
+
     def _drawn(self) -> tuple[int, ...]:
         if self.rng.random() < RESIDUAL_SHARE:
             return RESIDUAL
@@ -112,7 +121,7 @@ def load_supernet(path: Path) -> Supernet:
     with seeded(0):
         supernet = Supernet(1)
     with rebuilding(path):
-        missing, unexpected = supernet.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False)
-        if unexpected or any(not name.startswith("classifier.") for name in missing):
+        if tensors.keys() != stored(supernet).keys():
             raise UserError(f"{path} holds other tensors than those of a supernet")
+        supernet.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False)
     return supernet.eval()
