@@ -83,7 +83,7 @@ def plain(images: Path, seed: int, seconds: float) -> dict[str, Any]:
     from diffnag.search_loop.options import SearchOptions
 
     torch.set_num_threads(1)
-    options = SearchOptions(dataset=str(images), space="nasbench201", method="random", seed=seed, time_limit=seconds)
+    options = SearchOptions(dataset=str(images), space="nasbench201", method="random", seed=seed, time_limit=seconds, from_scratch=True)
     with Search(options) as search:
         found = PlainTraining(search, images.parent, seconds, lambda what, done, of: None).resnet()
     return {

@@ -235,7 +235,9 @@ def epochs_within(images: ImageDataset, space: SearchSpace, *, epochs: int, each
     return max(1, min(epochs, int(affordable)))
 
 
-def plan_final(images: ImageDataset, space: SearchSpace, *, seconds: float, epochs: int | None = None) -> Plan:
+def plan_final(
+    images: ImageDataset, space: SearchSpace, *, seconds: float, epochs: int | None = None, may_start: bool = True
+) -> Plan:  # fmt: skip
     """The plan of the final training, on the images of training and validation, that takes about `seconds` of one core.
 
     It takes the largest of the space's `skeletons` that can train 40 epochs in this time, and trains it for up to 80. If even the
@@ -243,7 +245,7 @@ def plan_final(images: ImageDataset, space: SearchSpace, *, seconds: float, epoc
     photos: images that are mirrored as well, and are not tiny.
 
     Where there are few images, the weights that a space ships are worth more than the width of the network. They are used if their network can be
-    trained for `STARTED_EPOCHS`, unless there are more than `MANY_IMAGES` and time for a larger network.
+    trained for `STARTED_EPOCHS`, unless there are more than `MANY_IMAGES` and time for a larger network. With `may_start` False they are not used.
     """
     skeletons = _skeletons(images, space)
     n = len(images.train.y) + len(images.val.y)
@@ -252,7 +254,7 @@ def plan_final(images: ImageDataset, space: SearchSpace, *, seconds: float, epoc
         return _plan(images, space, skeletons, n=n, seconds=seconds, epochs=epochs, enough=enough, most=most, fewest=3, may_leave_out=False)
 
     plan = planned(skeletons, 40, 80)
-    if isinstance(space, ShipsWeights) and space.shipped and images.inputs is None:
+    if may_start and isinstance(space, ShipsWeights) and space.shipped and images.inputs is None:
         shipped = Skeleton(*space.shipped, stem_stride=_stem_stride(images))
         started = replace(planned([shipped], STARTED_EPOCHS, MOST_STARTED), started=True)
         affordable = epochs or started.recipe.epochs >= STARTED_EPOCHS

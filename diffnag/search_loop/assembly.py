@@ -1,12 +1,13 @@
-"""Makes a search ready: loads and checks everything that it needs, and evaluates nothing."""
+"""Makes a search ready: loads and checks everything that it needs, and pays for no label."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from diffnag.datasets.images.asked import CLASSIFICATION
 from diffnag.datasets.tasks import Task
 from diffnag.errors import UserError
 from diffnag.io.device import resolve_device
@@ -104,7 +105,9 @@ def assemble(
     else:
         checked = find_oracle(options.oracle, space)
         refuse_image_options(options, checked)
-    final_plan = None if images is None else plan_last(options, images, space)
+    notes: list[str] = []
+    final_plan = None if images is None else plan_last(options, images, space, on_note=notes.append)
+    images = replace(images, notes=(*images.notes, *notes)) if images else None
     refuse_unavailable(options, checked)
     task = Task(options.dataset, images=images)
     name = label_name(space, dataset=options.dataset, kind=checked.kind, images=images)
@@ -174,12 +177,28 @@ class _Loader:
         return self.generator
 
 
-def plan_last(options: SearchOptions, images: ImageDataset, space: SearchSpace) -> Plan:
-    """The plan of the final training, whose network is the one that the objectives mean."""
+def plan_last(
+    options: SearchOptions, images: ImageDataset, space: SearchSpace, *, on_note: Callable[[str], object] = lambda note: None
+) -> Plan:  # fmt: skip
+    """The plan of the final training, whose network is the one that the objectives mean.
+
+    Where time is left for a larger network than the one that the space ships weights for, they are used only if they are a `head_start`; else
+    a note says so.
+    """
     from diffnag.networks.plan import plan_final, plan_fine_tuning
 
-    seconds = FINAL_SECONDS if options.time_limit is None else (1 - SEARCH_SHARE) * options.time_limit
+    limit = options.time_limit
+    seconds = FINAL_SECONDS if limit is None else (1 - SEARCH_SHARE) * limit
     epochs = None if options.epochs is None else FINAL_EPOCHS * options.epochs
     if isinstance(space, Inherits):
-        return plan_fine_tuning(images, space, epochs=epochs, timed=options.time_limit is not None)
-    return plan_final(images, space, seconds=seconds, epochs=epochs)
+        return plan_fine_tuning(images, space, epochs=epochs, timed=limit is not None)
+    plan, larger = (plan_final(images, space, seconds=seconds, epochs=epochs, may_start=may_start) for may_start in (True, False))
+    is_larger = (larger.skeleton.channels, larger.skeleton.cells) > (plan.skeleton.channels, plan.skeleton.cells)
+    if limit is not None and plan.started and is_larger and images.task == CLASSIFICATION and isinstance(space, HasResNetLike):
+        from diffnag.search_loop.head_start import SHARE, head_start
+
+        found = head_start(images, space, plan.skeleton, seconds=SHARE * limit, seed=options.seed)
+        if not found.pays:
+            on_note(str(found))
+            return larger
+    return plan

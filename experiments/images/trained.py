@@ -31,7 +31,7 @@ def train_for(
     """
     begin = time.perf_counter()
     torch.set_num_threads(1)
-    options = SearchOptions(dataset=str(images), space="nasbench201", method="random", seed=seed, time_limit=seconds)
+    options = SearchOptions(dataset=str(images), space="nasbench201", method="random", seed=seed, time_limit=seconds, from_scratch=True)
     with Search(options) as search:
         own = search.images
         assert own

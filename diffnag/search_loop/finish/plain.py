@@ -112,7 +112,7 @@ class PlainTraining:
         assert isinstance(space, HasResNetLike)
         for most in (MOST, MOST // 2):
             images = at_most(images, most)
-            plan = plan_final(images, space, seconds=self.seconds)
+            plan = plan_final(images, space, seconds=self.seconds, may_start=False)
             skeleton, recipe = plan.skeleton if planned else plain_skeleton(images), plan.recipe
             if skeleton.stem_stride <= STEM_KERNEL:
                 break
