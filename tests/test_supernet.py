@@ -15,6 +15,7 @@ import torch
 
 from diffnag import train_supernet
 from diffnag.command.running import run_command
+from diffnag.datasets.images import Images
 from diffnag.errors import UserError
 from diffnag.io.checkpoint import load_checkpoint, save_checkpoint
 from diffnag.networks import training
@@ -22,13 +23,14 @@ from diffnag.networks.build import seeded_build
 from diffnag.networks.plan import STARTED_EPOCHS, Skeleton, plan_final
 from diffnag.networks.training import accuracy, as_input
 from diffnag.search_loop.assembly import assemble
+from diffnag.search_loop.head_start import HeadStart, head_start
 from diffnag.search_loop.options import SearchOptions
 from diffnag.search_spaces.nasbench201.network import Network
 from diffnag.search_spaces.nasbench201.space import NASBench201
 from diffnag.search_spaces.nasbench201.supernet import PATH, RESIDUAL, Supernet, load_supernet, shipped
 from diffnag.spaces.supernets import KIND, stored
 from tests.image_sources import coloured_classes
-from tests.stripes import write_stripes
+from tests.stripes import DATA, write_stripes
 
 SPACE = NASBench201()
 FILES = {"tiny_imagenet16.npz": (16, 6), "cifar100_16.npz": (16, 4), "tiny_imagenet32.npz": (32, 6)}
@@ -211,3 +213,45 @@ def test_from_scratch_is_an_option_of_the_search(tmp_path: Path) -> None:
 
 def test_the_shipped_weights_are_read_once() -> None:
     assert shipped() is shipped() and not shipped().training
+
+
+def test_weights_that_do_not_know_the_images_are_no_head_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = SearchOptions(dataset=str(write_stripes(tmp_path)), space="nasbench201", method="random", budget=1, time_limit=3600.0)
+    asked: list[float] = []
+    answers = iter([HeadStart(60.0, 59.9), HeadStart(50.0, 75.5)])
+
+    def compared(images: Any, space: Any, shipped: Skeleton, *, seconds: float, seed: int) -> HeadStart:
+        asked.append(seconds)
+        assert shipped == Skeleton(16, 1) and seed == 0
+        return next(answers)
+
+    monkeypatch.setattr("diffnag.search_loop.head_start.head_start", compared)
+    for started in (True, False):
+        parts = assemble(options)
+        assert parts.final_plan is not None and parts.images is not None and parts.final_plan.started == started
+        assert (parts.final_plan.skeleton == Skeleton(16, 1)) == started
+        notes = [note for note in parts.images.notes if note.startswith("The final training starts from random weights")]
+        assert len(notes) == (not started) and all("75.5 %" in note and "50 %" in note for note in notes)
+    assert asked == [36.0, 36.0]
+    for other in ({"time_limit": None}, {"time_limit": 2.0}, {"from_scratch": True}):
+        assemble(replace(options, **other))  # type: ignore[arg-type]
+    assert len(asked) == 2, "it is compared where there is time for a larger network, and weights"
+
+
+def test_a_head_start_is_what_a_linear_classifier_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classes of one colour each are seen in any features; a class that is drawn at random is not."""
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr("diffnag.oracles.training.TrainingOracle.query", lambda self, arch, *, dataset, split: 61.25)
+
+    def known(by_colour: bool) -> HeadStart:
+        parts = []
+        for n in (60, 40):
+            y = np.arange(n) % 2
+            x = rng.integers(0, 60, (n, 16, 16, 3), dtype=np.uint8)
+            x[np.arange(n), :, :, y if by_colour else 0] += 120
+            parts.append(Images(x, y))
+        images = replace(DATA, train=parts[0], val=parts[1], test=parts[1], classes=("a", "b"), size=16)
+        return head_start(images, SPACE, Skeleton(16, 1), seconds=1.0, seed=0)
+
+    assert known(True) == HeadStart(100.0, 61.25) and known(True).pays
+    assert known(False).known < 75

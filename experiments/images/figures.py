@@ -76,6 +76,20 @@ def mixed_images() -> list[Values]:
     return found
 
 
+def head_starts() -> list[Values]:
+    """For each set and time, what a search compares, and test accuracies from shipped weights and from random ones; lists are seed by seed."""
+    rows = read_result("head_starts").get("rows", [])
+    found: list[Values] = []
+    for name, seconds in sorted({(row["set"], row["seconds_given"]) for row in rows}):
+        own = sorted((row for row in rows if (row["set"], row["seconds_given"]) == (name, seconds)), key=lambda row: row["seed"])
+        judged = [row for row in own if row["arm"] == "judged"]
+        found.append({
+            "set": name, "seconds": seconds, **{key: [row[key] for row in judged] for key in ("known", "learned", "pays")},
+            **{arm: [row for row in own if row["arm"] == arm] for arm in ("started", "random")},
+        })  # fmt: skip
+    return found
+
+
 def elastic_fronts() -> Values:
     """Mean volumes of each arm, the number of members, and in how many seeds the search covers more test accuracy than each other arm."""
     rows = read_result("elastic_fronts").get("rows", [])

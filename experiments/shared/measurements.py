@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from diffnag.io.files import PRETRAINED
-from experiments.images.figures import elastic_fronts, mixed_images, own_images, photos, small_images
+from experiments.images.figures import elastic_fronts, head_starts, mixed_images, own_images, photos, small_images
 from experiments.shared.common import DATASETS
 from experiments.shared.overview import overview, weights
 from experiments.shared.results import Row, Values, by_keys, distinct, read_result
@@ -20,6 +20,7 @@ def document() -> str:
         "generation": _generation, "search": _search, "meta_search": _meta_search, "arena": _arena, "ablations": _arena_ablations,
         "candidates": _candidates, "few_labels": _few_labels, "scale_features": _scale_features, "plain": _plain_features, "awareness": _awareness,
         "own_images": own_images, "photos": photos, "small_images": small_images, "elastic_fronts": elastic_fronts, "mixed": mixed_images,
+        "head_starts": head_starts,
         "inherited": lambda: read_result("inherited_rank"),
         "elastic": lambda: read_result("elastic_awareness"),
         "networks": _networks, "wiring": _wiring, "samples": _samples, "parts": _parts, "onnx": _onnx,
