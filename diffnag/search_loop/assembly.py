@@ -192,13 +192,17 @@ def plan_last(
     epochs = None if options.epochs is None else FINAL_EPOCHS * options.epochs
     if isinstance(space, Inherits):
         return plan_fine_tuning(images, space, epochs=epochs, timed=limit is not None)
-    plan, larger = (plan_final(images, space, seconds=seconds, epochs=epochs, may_start=may_start) for may_start in (True, False))
-    is_larger = (larger.skeleton.channels, larger.skeleton.cells) > (plan.skeleton.channels, plan.skeleton.cells)
-    if limit is not None and plan.started and is_larger and images.task == CLASSIFICATION and isinstance(space, HasResNetLike):
-        from diffnag.search_loop.head_start import SHARE, head_start
+    plan_with = partial(plan_final, images, space, seconds=seconds, epochs=epochs)
+    plan = plan_with()
+    if limit is None or not plan.started or images.task != CLASSIFICATION or not isinstance(space, HasResNetLike):
+        return plan
+    larger = plan_with(may_start=False)
+    if (larger.skeleton.channels, larger.skeleton.cells) <= (plan.skeleton.channels, plan.skeleton.cells):
+        return plan
+    from diffnag.search_loop.head_start import SHARE, head_start
 
-        found = head_start(images, space, plan.skeleton, seconds=SHARE * limit, seed=options.seed)
-        if not found.pays:
-            on_note(str(found))
-            return larger
-    return plan
+    found = head_start(images, space, plan.skeleton, seconds=SHARE * limit, seed=options.seed)
+    if found.pays:
+        return plan
+    on_note(str(found))
+    return larger
