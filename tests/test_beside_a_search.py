@@ -59,7 +59,7 @@ SHORT, LONG = "short ResNet from scratch", "ResNet from scratch"
         (200.0, 79, [(SHORT, 30.0)]),
         (900.0, 80, [(SHORT, 60.0)]),
         (200.0, 81, [(SHORT, 30.0), (LONG, 90.0)]),  # of 150 seconds that are left, 20 are for the files and 30 for the other networks
-        (None, 81, [(SHORT, 60.0), (LONG, 30.0)]),
+        (None, 81, [(SHORT, 60.0), (LONG, 60.0)]),
     ],
 )
 def test_a_network_from_scratch_gets_the_time_where_it_is_better(
@@ -230,7 +230,6 @@ def test_a_network_from_scratch_that_is_kept_takes_smaller_images(tmp_path: Path
     monkeypatch.setattr(module, "RESOLUTIONS", (16, 16, 24, 32, 32))
     monkeypatch.setattr(EfficientNetLite, "side", 24)
     monkeypatch.setattr(finishing, "MOST_SCRATCH_SECONDS", 8.0)
-    monkeypatch.setattr(finishing, "FINAL_SECONDS", 10.0)
     rng, y = np.random.default_rng(0), np.arange(120) % 2
     noise = rng.integers(0, 128, (120, 72, 72), dtype=np.uint8)
     noise[:, ::4] += 64

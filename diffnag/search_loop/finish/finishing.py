@@ -12,7 +12,6 @@ from diffnag.io.files import make_folder
 from diffnag.networks.classifier_file import Classifier, export_onnx, save_model
 from diffnag.networks.plan import ENOUGH_EPOCHS
 from diffnag.protocols import GivesNetworks
-from diffnag.search_loop.assembly import FINAL_SECONDS
 from diffnag.search_loop.finish.comparison import FOLDER, Rivals
 from diffnag.search_loop.finish.eight_bits import EightBits, write_eight_bits
 from diffnag.search_loop.finish.finished import BY_TRAINING, Finish, Finished, Share
@@ -93,7 +92,8 @@ def _from_scratch(search: Search, best: Best, folder: Path, *, on_progress: Prog
         tried = PlainTraining(search, place, seconds, on_progress).resnet(SHORT, planned=True, apart=True)
         if tried.validation is None or 100 * tried.validation.value <= best.value:
             return tried
-        seconds = FINAL_SECONDS if limit is None else max(0.0, SCRATCH_FINAL_SHARE * (search.seconds_left - _seconds_for_the_rest(search)))
+        if limit is not None:  # else it is trained for as long again
+            seconds = max(0.0, SCRATCH_FINAL_SHARE * (search.seconds_left - _seconds_for_the_rest(search)))
         return PlainTraining(search, place, seconds, on_progress).resnet(FROM_SCRATCH, planned=True, start=tried)
     except UserError as error:
         on_note(f"{FROM_SCRATCH} is left out: {error}")
