@@ -33,7 +33,7 @@ LAYERS = (
     "search_loop/trial search_loop/options search_loop/acquisition search_loop/domain search_loop/outlook search_loop/model",
     "search_loop/study",
     "search_loop/methods",
-    "search_loop/assembly search_loop/evaluation search_loop/identity search_loop/oracle search_loop/loop search_loop/result search_loop/fronts",
+    "search_loop/assembly search_loop/evaluation search_loop/head_start search_loop/identity search_loop/oracle search_loop/loop search_loop/result search_loop/fronts",
     "search_loop/finish search_loop/report search_loop/show search_loop/workers",
     "predictors search_spaces",
     "COMMANDS testing __init__",

@@ -49,12 +49,12 @@ class Spent:
 
     @property
     def seconds(self) -> float:
-        """By the clock."""
+        """Seconds by the clock."""
         return self._before[0] + time.monotonic() - self._begin[0]
 
     @property
     def core_seconds(self) -> float:
-        """Of all cores together."""
+        """Seconds of all cores together."""
         return self._before[1] + time.process_time() - self._begin[1]
 
     def to_json(self) -> dict[str, float]:

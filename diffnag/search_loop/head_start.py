@@ -26,9 +26,9 @@ class HeadStart(NamedTuple):
     """Validation accuracies in % of residual networks."""
 
     known: float
-    """Of a linear classifier of the features that the shipped weights give."""
+    """That of a linear classifier of the features that the shipped weights give."""
     learned: float
-    """Of a network that was trained from random weights for some time."""
+    """That of a network that was trained from random weights for some time."""
 
     @property
     def pays(self) -> bool:
