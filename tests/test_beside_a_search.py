@@ -229,7 +229,7 @@ def test_a_network_from_scratch_that_is_kept_takes_smaller_images(tmp_path: Path
     monkeypatch.setattr(module, "load_network", lambda path: network_of(full(), num_classes=1000))
     monkeypatch.setattr(module, "RESOLUTIONS", (16, 16, 24, 32, 32))
     monkeypatch.setattr(EfficientNetLite, "side", 24)
-    monkeypatch.setattr(finishing, "MOST_SCRATCH_SECONDS", 8.0)
+    monkeypatch.setattr(finishing, "MOST_SCRATCH_SECONDS", 12.0)  # enough for 64 pixels
     rng, y = np.random.default_rng(0), np.arange(120) % 2
     noise = rng.integers(0, 128, (120, 72, 72), dtype=np.uint8)
     noise[:, ::4] += 64
