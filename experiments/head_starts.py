@@ -9,7 +9,6 @@ file has are kept; several commands may run at once.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -24,11 +23,9 @@ from diffnag.search_loop.head_start import SHARE, head_start
 from diffnag.search_loop.loop import Search
 from diffnag.search_loop.options import DEFAULT_SPACE, SearchOptions
 from diffnag.spaces.loading import load_space
-from experiments.images.sets import SETS, draw_set
+from experiments.images.measuring import add_rows, add_set_options
 from experiments.images.trained import train_for
 from experiments.shared.common import begin, parser
-from experiments.shared.pool import seeds_argument
-from experiments.shared.results import add_row, measured
 
 if TYPE_CHECKING:
     from diffnag.datasets.images import ImageDataset
@@ -38,21 +35,12 @@ NAME = "head_starts"
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--sets", nargs="+", metavar="NAME", default=list(SETS), choices=list(SETS), help=f"of {', '.join(SETS)} (default: all)")
-    options.add_argument("--seeds", type=seeds_argument, default=range(1), help="A:B, B excluded (default: 0:1)")
+    add_set_options(options, seeds=1)
     options.add_argument("--seconds", type=float, default=600.0, help="time of a training (default: %(default)s)")
     options.add_argument("--arms", nargs="+", metavar="NAME", default=list(ARMS), choices=list(ARMS), help=f"of {', '.join(ARMS)} (default: all)")
     args = options.parse_args()
-    data = begin()
-    for seed in args.seeds:
-        for name in args.sets:
-            for arm in args.arms:
-                key = {"set": name, "seed": seed, "seconds_given": args.seconds, "arm": arm}
-                if measured(NAME, key):
-                    continue
-                with tempfile.TemporaryDirectory() as folder:
-                    images = draw_set(name, data / "images", seed).write(Path(folder) / f"{name}.npz")
-                    add_row(NAME, key, ARMS[arm](images, seed, args.seconds))
+    arms = {arm: partial(ARMS[arm], seconds=args.seconds) for arm in args.arms}
+    add_rows(NAME, begin(), args.sets, args.seeds, arms, given={"seconds_given": args.seconds})
 
 
 def judged(path: Path, seed: int, seconds: float) -> dict[str, Any]:
@@ -83,7 +71,7 @@ def trained(path: Path, seed: int, seconds: float, *, started: bool) -> dict[str
     return {**found, "network": skeletons[0]}
 
 
-ARMS: Mapping[str, Callable[[Path, int, float], dict[str, Any]]] = {
+ARMS: Mapping[str, Callable[..., dict[str, Any]]] = {
     "judged": judged, "started": partial(trained, started=True), "random": partial(trained, started=False),
 }  # fmt: skip
 """Arm -> a function of the file of images, the seed and the seconds that it has."""

@@ -8,20 +8,18 @@ steps, whatever the images are. Rows that the result file has are kept; several 
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diffnag.networks.plan import MIX, plain_skeleton
 from diffnag.protocols import HasResNetLike
 from diffnag.search_loop.options import DEFAULT_SPACE
 from diffnag.spaces.loading import load_space
-from experiments.images.sets import SETS, draw_set
+from experiments.images.measuring import add_rows, add_set_options
 from experiments.images.trained import train_for
 from experiments.shared.common import begin, parser
-from experiments.shared.pool import seeds_argument
-from experiments.shared.results import add_row, measured
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,24 +32,20 @@ NAME = "mixed_images"
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--sets", nargs="+", metavar="NAME", default=list(SETS), choices=list(SETS), help=f"of {', '.join(SETS)} (default: all)")
-    options.add_argument("--seeds", type=seeds_argument, default=range(1), help="A:B, B excluded (default: 0:1)")
+    add_set_options(options, seeds=1)
     options.add_argument("--seconds", type=float, default=300.0, help="time of a training (default: %(default)s)")
     args = options.parse_args()
-    data = begin()
-    for seed in args.seeds:
-        for name in args.sets:
-            for mix in (0.0, MIX):
-                key = {"set": name, "seed": seed, "seconds_given": args.seconds, "mix": mix}
-                if measured(NAME, key):
-                    continue
+    arms = {mix: partial(trained, seconds=args.seconds, mix=mix) for mix in (0.0, MIX)}
+    add_rows(NAME, begin(), args.sets, args.seeds, arms, given={"seconds_given": args.seconds}, arm="mix")
 
-                def changed(recipe: Recipe, mix: float = mix) -> Recipe:
-                    return replace(recipe, mix=mix)
 
-                with tempfile.TemporaryDirectory() as folder:
-                    images = draw_set(name, data / "images", seed).write(Path(folder) / f"{name}.npz")
-                    add_row(NAME, key, train_for(images, seed, args.seconds, residual_network, recipe_of=changed))
+def trained(images: Path, seed: int, *, seconds: float, mix: float) -> dict[str, Any]:
+    """Train the residual network, with a share `mix` of mixed steps."""
+
+    def changed(recipe: Recipe) -> Recipe:
+        return replace(recipe, mix=mix)
+
+    return train_for(images, seed, seconds, residual_network, recipe_of=changed)
 
 
 def residual_network(images: ImageDataset) -> nn.Module:

@@ -16,43 +16,35 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from experiments.images.measuring import add_rows, add_set_options
 from experiments.images.pretrained_arms import fine_tuned, probed
 from experiments.images.resnet18 import train_resnet18
-from experiments.images.sets import SETS, draw_set
 from experiments.shared.common import begin, parser
-from experiments.shared.pool import seeds_argument
-from experiments.shared.results import add_row, measured
 
 NAME = "small_images"
 
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--sets", nargs="+", metavar="NAME", default=list(SETS), choices=list(SETS), help=f"of {', '.join(SETS)} (default: all)")
-    options.add_argument("--seeds", type=seeds_argument, default=range(3), help="A:B, B excluded (default: 0:3)")
+    add_set_options(options, seeds=3)
     options.add_argument("--minutes", type=float, default=3.0, help="time limit of a run (default: %(default)s)")
     options.add_argument("--arms", nargs="+", metavar="NAME", default=["search", "plain"], choices=list(ARMS), help="default: search plain")
     args = options.parse_args()
-    data = begin()
-    for seed in args.seeds:
-        for name in args.sets:
-            for arm in args.arms:
-                key = {"set": name, "seed": seed, "minutes": args.minutes, "arm": arm}
-                if measured(NAME, key):
-                    continue
-                with tempfile.TemporaryDirectory() as folder:
-                    images = draw_set(name, data / "images", seed).write(Path(folder) / f"{name}.npz")
-                    start, load = time.perf_counter(), os.getloadavg()[0]
-                    found = ARMS[arm](images, seed, 60 * args.minutes)
-                    took = {"wall_s": round(time.perf_counter() - start, 1), "load_average_before": round(load, 1)}
-                add_row(NAME, key, found | took)
+    arms = {arm: partial(timed, arm=arm, seconds=60 * args.minutes) for arm in args.arms}
+    add_rows(NAME, begin(), args.sets, args.seeds, arms, given={"minutes": args.minutes})
+
+
+def timed(images: Path, seed: int, *, arm: str, seconds: float) -> dict[str, Any]:
+    """What an arm finds, with its wall time and the load of the machine before it."""
+    start, load = time.perf_counter(), os.getloadavg()[0]
+    found = ARMS[arm](images, seed, seconds)
+    return {**found, "wall_s": round(time.perf_counter() - start, 1), "load_average_before": round(load, 1)}
 
 
 def searched(images: Path, seed: int, seconds: float, *, method: Sequence[str]) -> dict[str, Any]:
