@@ -3,9 +3,8 @@
     python -m experiments.own_images [--seeds N]
 
 `digits`: the default command with its final training; seconds of the whole process, and the load of the machine before it.
-`photos`: five classes of CIFAR-10 as a folder of PNG and JPEG files, 300 per class, with `--compare`.
-`stopping`: random architectures are trained to the end on both datasets; their trainings are then replayed with the early stopping of a
-search.
+`stopping`: random architectures are trained to the end on the digits, and on five classes of CIFAR-10 as a folder of PNG and JPEG files, 300
+a class; their trainings are then replayed with the early stopping of a search.
 Rows that the result file has are kept.
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
+from diffnag.search_spaces.nasbench201.space import NASBench201
 from experiments.shared.results import Values, read_result
 
 
@@ -44,7 +45,7 @@ def own_images() -> Values:
 
 
 def small_images() -> list[Values]:
-    """For each set, time and arm: accuracies by seed, and means over the seeds. The search comes first."""
+    """For each set, time and arm: accuracies by seed, means over the seeds, and how many kept the residual cell. The search comes first."""
     rows = sorted(
         read_result("small_images").get("rows", []),
         key=lambda row: (row["set"], row["minutes"], row["arm"] != "search", row["arm"], row["seed"]),
@@ -54,6 +55,7 @@ def small_images() -> list[Values]:
         own = list(group)
         found.append({
             "set": name, "minutes": minutes, "arm": arm, "by_seed": {row["seed"]: row["test_accuracy"] for row in own},
+            "residual": sum(row["arch"] == NASBench201.resnet_like for row in own) if _mean([row["labels"] for row in own]) else None,
             **{key: _mean([row[key] for row in own]) for key in ("test_accuracy", "labels", "epochs")}, "wall_s": max(row["wall_s"] for row in own),
         })  # fmt: skip
     return found
