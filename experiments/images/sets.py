@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -62,10 +63,15 @@ def _some(images: Labelled, classes: tuple[int, ...], of_each: int, rng: np.rand
     return x[np.concatenate(chosen)], np.repeat(np.arange(len(classes)), [len(part) for part in chosen])
 
 
+@cache
+def _all_letters() -> Labelled:
+    return letter_images(28)
+
+
 def _letters(folder: Path, seed: int) -> Images:
     """The 52 letters, 60 of each; 40 others of each for the test."""
     del folder
-    x, y = letter_images(28)
+    x, y = _all_letters()
     order = np.stack([label * OF_EACH + np.random.default_rng([seed, label]).permutation(OF_EACH) for label in range(52)])
     train, test = order[:, :60].ravel(), order[:, 60:100].ravel()
     return Images((x[train], y[train]), (x[test], y[test]))
