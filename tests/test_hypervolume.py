@@ -48,7 +48,7 @@ def test_the_expectation_is_the_mean_over_draws(k: int) -> None:
     mean, std = rng.random((3, k)), rng.uniform(0.05, 0.4, size=(3, k))
     std[1, 1:] = 0.0  # one objective is unknown, the others are counted
     before = hypervolume(front, reference)
-    draws = mean + std * rng.standard_normal((1000, 3, k))
+    draws = mean + std * rng.standard_normal((4000, 3, k))
     gains = np.array([[hypervolume(np.concatenate([front, row[None]]), reference) - before for row in draw] for draw in draws])
     found = expected_improvement_of_volume(mean, std, front, reference)
     np.testing.assert_allclose(found, gains.mean(0), atol=4 * gains.std(0).max() / math.sqrt(len(draws)))

@@ -55,7 +55,7 @@ def small_images() -> list[Values]:
         own = list(group)
         found.append({
             "set": name, "minutes": minutes, "arm": arm, "by_seed": {row["seed"]: row["test_accuracy"] for row in own},
-            "residual": sum(row["arch"] == NASBench201.resnet_like for row in own) if _mean([row["labels"] for row in own]) else None,
+            "residual": sum(row["arch"] == NASBench201.resnet_like for row in own) if any(row["labels"] for row in own) else None,
             **{key: _mean([row[key] for row in own]) for key in ("test_accuracy", "labels", "epochs")}, "wall_s": max(row["wall_s"] for row in own),
         })  # fmt: skip
     return found

@@ -65,6 +65,7 @@ def _some(images: Labelled, classes: tuple[int, ...], of_each: int, rng: np.rand
 
 @cache
 def _all_letters() -> Labelled:
+    """The letters that every seed draws from; to draw them takes seconds."""
     return letter_images(28)
 
 
